@@ -1,0 +1,202 @@
+//! From TOML text and `--set` overrides to a checked table: unknown keys, wrong types and ranges are refused with
+//! file, line, key, what was expected and what was found.
+
+use super::schema::{Default, Key};
+use super::tables::{NOT_BUILT, TABLES};
+use super::{ConfigError, Result};
+use crate::objectives;
+use std::path::Path;
+use toml::{Table, Value};
+
+/// A checked configuration: every static default written out, "auto" still in place.
+#[derive(Debug, Clone)]
+pub struct Document {
+    pub file: String,
+    pub table: Table,
+    /// What was decided while reading and the user should know.
+    pub notes: Vec<String>,
+}
+
+/// Reads `path`, applies `sets` (`a.b=value`) in order and checks every key.
+pub fn load(path: &Path, sets: &[String]) -> Result<Document> {
+    let file = path.display().to_string();
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| ConfigError(format!("{file}: cannot read the config: {e}. Give the path of a TOML file.")))?;
+    let table = text.parse::<Table>().map_err(|e| ConfigError(format!("{file}: not TOML: {}", e.to_string().trim_end())))?;
+    from_table(&file, Some(&text), table, sets)
+}
+
+/// Checks a table that was read from `file`; `text` serves to name lines.
+pub fn from_table(file: &str, text: Option<&str>, mut table: Table, sets: &[String]) -> Result<Document> {
+    let sets = sets.iter().map(|s| parse_set(s)).collect::<Result<Vec<_>>>()?;
+    let mut notes = Vec::new();
+    drop_foreign_method_keys(&mut table, &sets, &mut notes);
+    for (path, value) in &sets {
+        apply_set(&mut table, path, value.clone())?;
+    }
+    let place = Place { file, text, sets: &sets };
+    let mut checked = Table::new();
+    refuse_unknown_tables(&place, &table)?;
+    let entry = objective_of(&place, &table)?;
+    for known in TABLES {
+        let given = sub_table(&place, &table, known.name)?;
+        checked.insert(known.name.into(), Value::Table(check_table(&place, known.name, known.keys, given)?));
+        if known.name == "validate" {
+            let given = sub_table(&place, &table, "method")?.cloned().map(|mut t| {
+                t.remove("name");
+                t
+            });
+            let mut method = Table::new();
+            method.insert("name".into(), Value::String(entry.name.into()));
+            method.extend(check_table(&place, "method", entry.keys, given.as_ref())?);
+            checked.insert("method".into(), Value::Table(method));
+        }
+    }
+    Ok(Document { file: file.into(), table: checked, notes })
+}
+
+/// Where a key was written: for messages.
+struct Place<'a> {
+    file: &'a str,
+    text: Option<&'a str>,
+    sets: &'a [(Vec<String>, Value)],
+}
+
+impl Place<'_> {
+    fn of(&self, table: &str, key: &str) -> String {
+        if self.sets.iter().any(|(p, _)| p.iter().map(String::as_str).eq([table, key])) {
+            return format!("--set {table}.{key}");
+        }
+        match self.text.and_then(|t| line_of(t, table, key)) {
+            Some(line) => format!("{}:{line}", self.file),
+            None => self.file.to_string(),
+        }
+    }
+}
+
+/// 1-based line of `[table] key` (or of the table when `key` is empty).
+fn line_of(text: &str, table: &str, key: &str) -> Option<usize> {
+    let root = toml::de::DeTable::parse(text).ok()?;
+    let find = |t: &toml::de::DeTable, name: &str| t.iter().find(|(k, _)| k.get_ref() == name).map(|(k, _)| k.span().start);
+    let (name, value) = root.get_ref().iter().find(|(k, _)| k.get_ref() == table)?;
+    let offset = if key.is_empty() { name.span().start } else { find(value.get_ref().as_table()?, key)? };
+    Some(text[..offset].matches('\n').count() + 1)
+}
+
+fn refuse_unknown_tables(place: &Place, table: &Table) -> Result<()> {
+    let mut known: Vec<&str> = TABLES.iter().map(|t| t.name).collect();
+    known.push("method");
+    for name in table.keys() {
+        if NOT_BUILT.contains(&name.as_str()) {
+            return Err(ConfigError(format!("{}: [{name}] is not built yet. Remove the table.", place.of(name, ""))));
+        }
+        if !known.contains(&name.as_str()) {
+            let hint = nearest(name, &known);
+            return Err(ConfigError(format!("{}: unknown table [{name}]{hint}. Tables: {}.", place.of(name, ""), known.join(", "))));
+        }
+    }
+    Ok(())
+}
+
+fn sub_table<'a>(place: &Place, table: &'a Table, name: &str) -> Result<Option<&'a Table>> {
+    match table.get(name) {
+        None => Ok(None),
+        Some(Value::Table(t)) => Ok(Some(t)),
+        Some(other) => Err(ConfigError(format!("{}: {name} = {other}: expected a table [{name}].", place.of(name, "")))),
+    }
+}
+
+fn objective_of(place: &Place, table: &Table) -> Result<&'static objectives::Entry> {
+    let name = sub_table(place, table, "method")?.and_then(|t| t.get("name"));
+    let name = match name {
+        None => "dpo",
+        Some(Value::String(s)) => s,
+        Some(other) => return Err(ConfigError(format!("{}: method.name = {other}: expected a text.", place.of("method", "name")))),
+    };
+    objectives::find(name).ok_or_else(|| {
+        let names: Vec<&str> = objectives::REGISTRY.iter().map(|e| e.name).collect();
+        let why = if objectives::KNOWN_NOT_BUILT.contains(&name) { " is not built yet".into() } else { format!(" is not a method{}", nearest(name, &names)) };
+        ConfigError(format!("{}: method.name = \"{name}\"{why}. Methods: {}.", place.of("method", "name"), names.join(", ")))
+    })
+}
+
+/// `given` checked against `keys`, defaults written out, in the order of `keys`.
+fn check_table(place: &Place, name: &str, keys: &[Key], given: Option<&Table>) -> Result<Table> {
+    let empty = Table::new();
+    let given = given.unwrap_or(&empty);
+    let known: Vec<&str> = keys.iter().map(|k| k.name).collect();
+    if let Some(unknown) = given.keys().find(|k| !known.contains(&k.as_str())) {
+        let at = place.of(name, unknown);
+        if super::NOT_BUILT_KEYS.contains(&(name, unknown.as_str())) {
+            return Err(ConfigError(format!("{at}: {name}.{unknown} is not built yet. Remove the key.")));
+        }
+        let hint = nearest(unknown, &known);
+        return Err(ConfigError(format!("{at}: unknown key {name}.{unknown}{hint}. Keys of [{name}]: {}.", known.join(", "))));
+    }
+    let mut out = Table::new();
+    for key in keys {
+        let value = match (given.get(key.name), key.default) {
+            (Some(value), _) => Some(key.check(value).map_err(|expected| {
+                ConfigError(format!("{}: {name}.{} = {value}: expected {expected}.", place.of(name, key.name), key.name))
+            })?),
+            (None, Default::Required) => {
+                return Err(ConfigError(format!(
+                    "{}: {name}.{} is missing: {}. Add it under [{name}].",
+                    place.file, key.name, key.help
+                )));
+            }
+            (None, _) => key.default_value(),
+        };
+        if let Some(value) = value {
+            out.insert(key.name.into(), value);
+        }
+    }
+    Ok(out)
+}
+
+/// ", did you mean X?" for the nearest known name.
+fn nearest(name: &str, known: &[&str]) -> String {
+    let best = known.iter().map(|k| (strsim::damerau_levenshtein(name, k), *k)).min();
+    match best {
+        Some((distance, k)) if distance <= 1 + name.len() / 3 => format!(", did you mean {k}?"),
+        _ => String::new(),
+    }
+}
+
+/// `a.b=value`: TOML, else a number as people write it (`.5`), else a text.
+fn parse_set(text: &str) -> Result<(Vec<String>, Value)> {
+    let wrong = || ConfigError(format!("--set {text}: expected TABLE.KEY=VALUE, for example --set optim.lr=1e-5."));
+    let (path, value) = text.split_once('=').ok_or_else(wrong)?;
+    let path: Vec<String> = path.trim().split('.').map(str::to_string).collect();
+    if path.len() != 2 || path.iter().any(String::is_empty) {
+        return Err(wrong());
+    }
+    let value = value.trim();
+    let parsed = value.parse::<Value>().ok().filter(|v| !matches!(v, Value::Datetime(_)));
+    let parsed = parsed.or_else(|| value.parse::<f64>().ok().filter(|x| x.is_finite()).map(Value::Float));
+    Ok((path, parsed.unwrap_or_else(|| Value::String(value.into()))))
+}
+
+fn apply_set(table: &mut Table, path: &[String], value: Value) -> Result<()> {
+    let entry = table.entry(path[0].clone()).or_insert_with(|| Value::Table(Table::new()));
+    match entry {
+        Value::Table(t) => {
+            t.insert(path[1].clone(), value);
+            Ok(())
+        }
+        _ => Err(ConfigError(format!("--set {}: {} is not a table.", path.join("."), path[0]))),
+    }
+}
+
+/// `--set method.name=X` drops the file's [method] keys that X does not have, and says so.
+fn drop_foreign_method_keys(table: &mut Table, sets: &[(Vec<String>, Value)], notes: &mut Vec<String>) {
+    let named = sets.iter().rev().find(|(p, _)| p.iter().map(String::as_str).eq(["method", "name"]));
+    let Some(entry) = named.and_then(|(_, v)| v.as_str()).and_then(objectives::find) else { return };
+    let Some(Value::Table(method)) = table.get_mut("method") else { return };
+    let foreign: Vec<String> =
+        method.keys().filter(|k| *k != "name" && !entry.keys.iter().any(|d| d.name == k.as_str())).cloned().collect();
+    for key in foreign {
+        method.remove(&key);
+        notes.push(format!("method.{key} of the config does not apply to {}: dropped", entry.name));
+    }
+}

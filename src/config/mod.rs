@@ -1,0 +1,149 @@
+//! One run's configuration: TOML in, typed sections out.
+
+mod document;
+mod resolve;
+pub mod schema;
+pub mod tables;
+
+pub use document::{Document, load};
+pub use resolve::{Change, Facts, changes, reload, resolve};
+
+use serde::Deserialize;
+use std::path::PathBuf;
+
+/// The configuration or the arguments are wrong (exit code 2).
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(pub String);
+
+pub type Result<T> = std::result::Result<T, ConfigError>;
+
+/// Keys that the contract has and this version refuses.
+pub const NOT_BUILT_KEYS: &[(&str, &str)] = &[
+    ("model", "revision"),
+    ("model", "variant"),
+    ("model", "zero_terminal_snr"),
+    ("model", "time_ids"),
+    ("method", "scorer"),
+    ("method", "score_range"),
+    ("reference", "path"),
+    ("reference", "every"),
+    ("reference", "divergence_limit"),
+    ("reference", "divergence_ema"),
+];
+
+/// A resolved configuration: what `resolved.toml` holds, typed.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Config {
+    pub model: ModelConfig,
+    pub data: DataConfig,
+    pub validate: ValidateConfig,
+    /// `name` and the objective's own keys.
+    pub method: toml::Table,
+    #[serde(default)]
+    pub lora: Option<LoraConfig>,
+    pub optim: OptimConfig,
+    pub ema: EmaConfig,
+    pub train: TrainConfig,
+    pub sample: SampleConfig,
+    pub log: LogConfig,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct ModelConfig {
+    pub path: PathBuf,
+    pub unet: Option<PathBuf>,
+    pub vae: Option<PathBuf>,
+    pub clip_skip: i64,
+    pub dtype: String,
+    pub device: String,
+    pub prediction_type: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct DataConfig {
+    pub path: PathBuf,
+    pub resolution: i64,
+    pub crop: String,
+    pub crops: i64,
+    pub flip: f64,
+    pub ties: String,
+    pub draws_per_pair: i64,
+    pub posterior: String,
+    pub cache_dir: PathBuf,
+    pub cache_dtype: String,
+    pub max_bad_fraction: f64,
+    pub workers: usize,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct ValidateConfig {
+    pub fraction: f64,
+    pub path: Option<PathBuf>,
+    pub every: u64,
+    pub draws: i64,
+    pub max_pairs: usize,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct LoraConfig {
+    pub rank: i64,
+    pub alpha: f64,
+    pub targets: Vec<String>,
+    pub init: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct OptimConfig {
+    pub lr: f64,
+    pub lr_scale: String,
+    pub betas: (f64, f64),
+    pub eps: f64,
+    pub weight_decay: f64,
+    pub max_grad_norm: f64,
+    pub schedule: String,
+    pub warmup_steps: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct EmaConfig {
+    pub decay: f64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct TrainConfig {
+    pub out: PathBuf,
+    pub steps: u64,
+    pub micro_batch: u64,
+    pub grad_accum: u64,
+    pub seed: u64,
+    pub threads: usize,
+    pub checkpoint_every: u64,
+    pub keep_last: usize,
+    pub keep_every: Option<u64>,
+    pub on_spike: String,
+    pub overwrite: bool,
+}
+
+impl TrainConfig {
+    /// Pairs of one optimizer step.
+    pub fn pairs_per_step(&self) -> u64 {
+        self.micro_batch * self.grad_accum
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct SampleConfig {
+    pub every: u64,
+    #[serde(default)]
+    pub prompts: Vec<String>,
+    pub seeds: Vec<i64>,
+    pub steps: usize,
+    pub guidance_scale: f64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct LogConfig {
+    pub tensorboard: bool,
+    pub every: u64,
+}

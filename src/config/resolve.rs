@@ -1,0 +1,223 @@
+//! From a checked document and the facts of model, data and machine to the configuration that is run.
+
+use super::document::Document;
+use super::{Config, ConfigError, Result};
+use std::path::Path;
+use toml::{Table, Value};
+
+/// What the configuration's "auto" values follow from.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// The UNet's sample_size times the VAE's factor, in pixels.
+    pub native_resolution: i64,
+    /// Pixels per latent.
+    pub vae_factor: i64,
+    /// "epsilon" or "v_prediction", as the model says.
+    pub prediction_type: String,
+    pub guidance_scale: f64,
+    /// Training pairs left after row checks and split.
+    pub pairs: u64,
+    /// Prompts for the sample grid when none are given.
+    pub sample_prompts: Vec<String>,
+    pub cuda: bool,
+    pub cores: usize,
+    pub cache_dir: String,
+}
+
+/// Fills in every "auto" and checks what needs more than one key. The result is what `resolved.toml` holds.
+pub fn resolve(document: &Document, facts: &Facts) -> Result<(Table, Config)> {
+    let mut table = document.table.clone();
+    let refuse = |text: String| ConfigError(format!("{}: {text}", document.file));
+    resolve_machine(&mut table, facts);
+    resolve_data(&mut table, facts).map_err(refuse)?;
+    resolve_lora(&mut table);
+    resolve_steps(&mut table, facts).map_err(refuse)?;
+    resolve_sample(&mut table, facts).map_err(refuse)?;
+    let train = section(&mut table, "train");
+    if !train.contains_key("out") {
+        let stem = Path::new(&document.file).file_stem().map_or("run".into(), |s| s.to_string_lossy().into_owned());
+        train.insert("out".into(), Value::String(format!("runs/{stem}")));
+    }
+    let needs = crate::objectives::needs_of(&table);
+    if !needs.reference {
+        table.remove("reference");
+    }
+    let config = typed(&table).map_err(refuse)?;
+    Ok((table, config))
+}
+
+/// Reads a `resolved.toml` back.
+pub fn reload(path: &Path) -> Result<(Table, Config)> {
+    let text = std::fs::read_to_string(path).map_err(|e| ConfigError(format!("{}: cannot read it: {e}", path.display())))?;
+    let table = text.parse::<Table>().map_err(|e| ConfigError(format!("{}: not TOML: {e}", path.display())))?;
+    let config = typed(&table).map_err(|e| ConfigError(format!("{}: {e}", path.display())))?;
+    Ok((table, config))
+}
+
+fn typed(table: &Table) -> std::result::Result<Config, String> {
+    Value::Table(table.clone()).try_into().map_err(|e: toml::de::Error| e.to_string().trim_end().to_string())
+}
+
+fn section<'a>(table: &'a mut Table, name: &str) -> &'a mut Table {
+    let entry = table.entry(name.to_string()).or_insert_with(|| Value::Table(Table::new()));
+    if !entry.is_table() {
+        *entry = Value::Table(Table::new());
+    }
+    match entry {
+        Value::Table(t) => t,
+        _ => unreachable!("made a table just above"),
+    }
+}
+
+fn is_auto(table: &Table, key: &str) -> bool {
+    table.get(key).and_then(Value::as_str) == Some("auto")
+}
+
+fn resolve_machine(table: &mut Table, facts: &Facts) {
+    let model = section(table, "model");
+    if is_auto(model, "device") {
+        model.insert("device".into(), Value::String(if facts.cuda { "cuda:0" } else { "cpu" }.into()));
+    }
+    let on_cpu = model.get("device").and_then(Value::as_str) == Some("cpu");
+    if is_auto(model, "dtype") {
+        model.insert("dtype".into(), Value::String(if on_cpu { "float32" } else { "bfloat16" }.into()));
+    }
+    if is_auto(model, "prediction_type") {
+        model.insert("prediction_type".into(), Value::String(facts.prediction_type.clone()));
+    }
+    let train = section(table, "train");
+    if is_auto(train, "threads") {
+        train.insert("threads".into(), Value::Integer(facts.cores as i64));
+    }
+    let data = section(table, "data");
+    if is_auto(data, "workers") {
+        data.insert("workers".into(), Value::Integer(facts.cores as i64));
+    }
+}
+
+fn resolve_data(table: &mut Table, facts: &Facts) -> std::result::Result<(), String> {
+    let data = section(table, "data");
+    if is_auto(data, "format") {
+        data.insert("format".into(), Value::String("pairs".into()));
+    }
+    if is_auto(data, "resolution") {
+        data.insert("resolution".into(), Value::Integer(facts.native_resolution));
+    }
+    let resolution = data.get("resolution").and_then(Value::as_integer).unwrap_or(facts.native_resolution);
+    if resolution % facts.vae_factor != 0 {
+        let below = resolution / facts.vae_factor * facts.vae_factor;
+        return Err(format!(
+            "data.resolution = {resolution}: expected a multiple of {}, the factor of this model's VAE. Take {} or {}.",
+            facts.vae_factor,
+            below.max(facts.vae_factor),
+            below + facts.vae_factor
+        ));
+    }
+    data.entry("cache_dir").or_insert_with(|| Value::String(facts.cache_dir.clone()));
+    Ok(())
+}
+
+fn resolve_lora(table: &mut Table) {
+    let lora = section(table, "lora");
+    let rank = lora.get("rank").and_then(Value::as_integer).unwrap_or(0);
+    if rank == 0 {
+        table.remove("lora");
+    } else {
+        lora.entry("alpha").or_insert(Value::Float(rank as f64));
+    }
+}
+
+fn resolve_steps(table: &mut Table, facts: &Facts) -> std::result::Result<(), String> {
+    let train = section(table, "train");
+    let integer = |t: &Table, key: &str| t.get(key).and_then(Value::as_integer);
+    let micro_batch = integer(train, "micro_batch").unwrap_or(1);
+    let grad_accum = match (integer(train, "grad_accum"), integer(train, "pairs_per_step")) {
+        (Some(_), Some(_)) => return Err("train.grad_accum and train.pairs_per_step are both given: expected one of them.".into()),
+        (Some(g), None) => g,
+        (None, None) => 1,
+        (None, Some(p)) if p % micro_batch == 0 => p / micro_batch,
+        (None, Some(p)) => return Err(format!("train.pairs_per_step = {p}: expected a multiple of train.micro_batch = {micro_batch}.")),
+    };
+    train.remove("pairs_per_step");
+    train.insert("grad_accum".into(), Value::Integer(grad_accum));
+    let per_step = (micro_batch * grad_accum) as f64;
+    let steps = match (integer(train, "steps"), train.get("epochs").and_then(Value::as_float)) {
+        (Some(_), Some(_)) => return Err("train.steps and train.epochs are both given: expected one of them.".into()),
+        (Some(s), None) => s,
+        (None, Some(e)) => (e * facts.pairs as f64 / per_step).ceil().max(1.0) as i64,
+        (None, None) => return Err("train.steps is missing: optimizer steps. Add it (or epochs) under [train].".into()),
+    };
+    train.remove("epochs");
+    train.insert("steps".into(), Value::Integer(steps));
+    Ok(())
+}
+
+fn resolve_sample(table: &mut Table, facts: &Facts) -> std::result::Result<(), String> {
+    let sample = section(table, "sample");
+    sample.entry("guidance_scale").or_insert(Value::Float(facts.guidance_scale));
+    let prompts = match sample.get("prompts") {
+        None => facts.sample_prompts.clone(),
+        Some(Value::String(file)) => {
+            let text = std::fs::read_to_string(file)
+                .map_err(|e| format!("sample.prompts = \"{file}\": cannot read the file: {e}. Give a list, or a text file with one prompt a line."))?;
+            text.lines().map(str::trim).filter(|l| !l.is_empty()).map(String::from).collect()
+        }
+        Some(_) => return Ok(()),
+    };
+    sample.insert("prompts".into(), Value::Array(prompts.into_iter().map(Value::String).collect()));
+    Ok(())
+}
+
+/// How a key that differs between a run and the config given to `--resume` is met.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// Same bytes: taken as it is.
+    Harmless,
+    /// The result is equal up to rounding: taken, and said.
+    Rounding(String),
+    /// Refused; the text names the key and both values.
+    Refused(String),
+}
+
+/// Compares the run's resolved table with a new one. Paths of equal content (`same_content`) may move.
+pub fn changes(old: &Table, new: &Table, same_content: &dyn Fn(&str) -> bool) -> Vec<Change> {
+    let mut names: Vec<(String, String)> = Vec::new();
+    for table in [old, new] {
+        for (section, value) in table {
+            let keys = value.as_table().map(|t| t.keys().cloned().collect()).unwrap_or_else(Vec::new);
+            for key in keys {
+                if !names.iter().any(|(s, k)| s == section && *k == key) {
+                    names.push((section.clone(), key));
+                }
+            }
+        }
+    }
+    let value = |t: &Table, s: &str, k: &str| t.get(s).and_then(|v| v.get(k)).cloned();
+    let product = |t: &Table| {
+        let part = |k: &str| value(t, "train", k).and_then(|v| v.as_integer()).unwrap_or(1);
+        part("micro_batch") * part("grad_accum")
+    };
+    let constant = value(old, "optim", "schedule").and_then(|v| v.as_str().map(|s| s == "constant")).unwrap_or(false);
+    let mut out = Vec::new();
+    for (section, key) in names {
+        let (a, b) = (value(old, &section, &key), value(new, &section, &key));
+        if a == b {
+            continue;
+        }
+        let name = format!("{section}.{key}");
+        let show = |v: &Option<Value>| v.as_ref().map_or("absent".to_string(), Value::to_string);
+        let both = format!("{name}: the run has {}, the config says {}", show(&a), show(&b));
+        out.push(match name.as_str() {
+            "train.steps" if constant => Change::Harmless,
+            "train.checkpoint_every" | "train.keep_last" | "train.keep_every" | "train.out" | "train.overwrite" | "validate.every" => Change::Harmless,
+            _ if section == "sample" || section == "log" => Change::Harmless,
+            "model.path" | "model.unet" | "model.vae" | "data.path" | "validate.path" | "lora.init" if same_content(&name) => Change::Harmless,
+            "train.micro_batch" | "train.grad_accum" if product(old) == product(new) => Change::Rounding(both),
+            "train.threads" | "train.pair_split" | "train.gradient_checkpointing" | "reference.placement" | "data.workers" | "data.cache_dir" | "model.device" => {
+                Change::Rounding(both)
+            }
+            _ => Change::Refused(both),
+        });
+    }
+    out
+}

@@ -1,0 +1,122 @@
+//! Every table and key of a run's configuration but [method], whose keys the objectives declare.
+
+use super::schema::{Default::*, Key, Kind::*, Range, auto, key};
+
+const COUNT: super::schema::Kind = Int { min: 0, max: i64::MAX };
+const AT_LEAST_ONE: super::schema::Kind = Int { min: 1, max: i64::MAX };
+
+/// A table of the configuration.
+pub struct Table {
+    pub name: &'static str,
+    pub keys: &'static [Key],
+}
+
+/// Known tables that this version refuses as a whole.
+pub const NOT_BUILT: &[&str] = &["timesteps", "weights", "rollout", "reward", "safeguard"];
+
+pub const TABLES: &[Table] = &[
+    Table { name: "model", keys: MODEL },
+    Table { name: "data", keys: DATA },
+    Table { name: "validate", keys: VALIDATE },
+    Table { name: "reference", keys: REFERENCE },
+    Table { name: "lora", keys: LORA },
+    Table { name: "optim", keys: OPTIM },
+    Table { name: "ema", keys: EMA },
+    Table { name: "train", keys: TRAIN },
+    Table { name: "sample", keys: SAMPLE },
+    Table { name: "log", keys: LOG },
+];
+
+const MODEL: &[Key] = &[
+    key("path", Text, Required, "model folder in the diffusers layout"),
+    key("unet", Text, Absent, "start from the UNet of this folder"),
+    key("vae", Text, Absent, "take the VAE from this folder"),
+    key("clip_skip", COUNT, Toml("0"), "text encoder layers to skip, as diffusers counts them"),
+    auto("dtype", Choice(&["float32", "bfloat16", "float64"], &[]), Toml("\"auto\""), "CPU float32, CUDA bfloat16 compute; trained weights are float32 masters"),
+    auto("device", Text, Toml("\"auto\""), "cpu, cuda or cuda:N"),
+    auto("prediction_type", Choice(&["epsilon", "v_prediction"], &[]), Toml("\"auto\""), "the model's own, unless given"),
+];
+
+const DATA: &[Key] = &[
+    key("path", Text, Required, "pairs.jsonl, or a folder holding exactly one data file"),
+    auto("format", Choice(&["pairs"], &["lists", "labels", "pickapic", "hpdv2", "webdataset", "imagefolder"]), Toml("\"auto\""), "follows from the fields"),
+    auto("resolution", Int { min: 8, max: 8192 }, Toml("\"auto\""), "pixels; auto: sample_size x VAE factor"),
+    key("crop", Choice(&["center", "random"], &[]), Toml("\"center\""), "of the longer side"),
+    key("crops", Int { min: 2, max: 1024 }, Toml("4"), "how many offsets a random crop chooses from"),
+    key("flip", Real(Range::UNIT), Toml("0.5"), "probability of a horizontal flip, drawn for each image"),
+    key("ties", Choice(&["drop", "error"], &["keep"]), Toml("\"drop\""), "rows labelled as ties"),
+    key("labels", Choice(&["given"], &[]), Toml("\"given\""), "who ranked the pairs"),
+    key("draws_per_pair", COUNT, Toml("0"), "0: new draws every epoch; K: epoch e repeats those of e mod K"),
+    key("posterior", Choice(&["sample", "mean"], &[]), Toml("\"sample\""), "of the VAE"),
+    key("cache_dir", Text, Absent, "encoded images and prompts; default ~/.cache/diffpref"),
+    key("cache_dtype", Choice(&["float32", "float16"], &[]), Toml("\"float32\""), "of cached latents and embeddings"),
+    key("max_bad_fraction", Real(Range::UNIT), Toml("0.01"), "share of unreadable items above which the run stops"),
+    auto("workers", Int { min: 1, max: 256 }, Toml("\"auto\""), "threads that decode images"),
+];
+
+const VALIDATE: &[Key] = &[
+    key("fraction", Real(Range::FRACTION), Toml("0.05"), "share of the prompts held out"),
+    key("path", Text, Absent, "another data file instead of a share"),
+    key("every", COUNT, Toml("100"), "steps between validations; 0: off"),
+    key("draws", Int { min: 1, max: 1000 }, Toml("4"), "fixed (timestep, noise) draws for each pair"),
+    key("max_pairs", AT_LEAST_ONE, Toml("64"), "held-out pairs used"),
+];
+
+const REFERENCE: &[Key] = &[
+    key("kind", Choice(&["frozen"], &["updated"]), Toml("\"frozen\""), "the start model, for the whole run"),
+    auto("ledger", Choice(&["off"], &["on"]), Toml("\"auto\""), "stored reference errors"),
+    key("placement", Choice(&["device"], &["cpu"]), Toml("\"device\""), "where the reference lies"),
+];
+
+const LORA: &[Key] = &[
+    key("rank", COUNT, Toml("0"), "0: full fine-tune"),
+    key("alpha", Real(Range::POSITIVE), Absent, "scale = alpha / rank; default: the rank"),
+    key("targets", Texts, Toml("[\"to_q\", \"to_k\", \"to_v\", \"to_out.0\"]"), "module names, matched as suffixes"),
+    key("init", Text, Absent, "a LoRA to go on from; the reference is the model with it"),
+];
+
+const OPTIM: &[Key] = &[
+    key("name", Choice(&["adamw"], &["adafactor", "adamw8bit"]), Toml("\"adamw\""), "torch.optim.AdamW"),
+    key("lr", Real(Range::POSITIVE), Required, "learning rate, as the optimizer sees it"),
+    key("lr_scale", Choice(&["none", "global_batch"], &[]), Toml("\"none\""), "global_batch: lr x pairs per step"),
+    key("betas", RealPair(Range::FRACTION), Toml("[0.9, 0.999]"), "decay of the moments"),
+    key("eps", Real(Range::POSITIVE), Toml("1e-8"), "added to the denominator"),
+    key("weight_decay", Real(Range::NOT_NEGATIVE), Toml("0.01"), "decoupled"),
+    key("max_grad_norm", Real(Range::POSITIVE), Toml("1.0"), "global gradient norm is clipped to this"),
+    key("schedule", Choice(&["constant", "cosine", "linear"], &[]), Toml("\"constant\""), "after warm-up"),
+    key("warmup_steps", COUNT, Toml("0"), "linear warm-up"),
+];
+
+const EMA: &[Key] = &[key("decay", Real(Range::FRACTION), Toml("0.0"), "0: none; ema <- decay ema + (1 - decay) weights")];
+
+const TRAIN: &[Key] = &[
+    key("out", Text, Absent, "run folder; default runs/<config file name>"),
+    key("steps", AT_LEAST_ONE, Absent, "optimizer steps (or epochs)"),
+    key("epochs", Real(Range::POSITIVE), Absent, "passes over the training pairs (or steps)"),
+    key("micro_batch", AT_LEAST_ONE, Toml("1"), "pairs that go through the network together"),
+    key("grad_accum", AT_LEAST_ONE, Absent, "micro-batches a step; default 1"),
+    key("pairs_per_step", AT_LEAST_ONE, Absent, "instead of grad_accum: a multiple of micro_batch"),
+    key("seed", Int { min: 0, max: i64::MAX }, Toml("0"), "of every random stream"),
+    auto("threads", Int { min: 1, max: 1024 }, Toml("\"auto\""), "of libtorch"),
+    key("checkpoint_every", AT_LEAST_ONE, Toml("200"), "steps"),
+    key("keep_last", AT_LEAST_ONE, Toml("2"), "whole checkpoints kept"),
+    key("keep_every", AT_LEAST_ONE, Absent, "checkpoints at multiples of this stay"),
+    key("gradient_checkpointing", Choice(&["none"], &["attention", "blocks", "all"]), Toml("\"none\""), "recompute instead of storing"),
+    auto("pair_split", Choice(&["off"], &["on"]), Toml("\"auto\""), "winner and loser one after the other"),
+    key("on_spike", Choice(&["warn", "skip", "stop"], &[]), Toml("\"warn\""), "when the gradient norm leaves its recent range"),
+    key("overwrite", Bool, Toml("false"), "delete what the run folder holds"),
+];
+
+const SAMPLE: &[Key] = &[
+    key("every", COUNT, Toml("200"), "steps between sample grids; 0: off"),
+    key("prompts", TextsOrFile, Absent, "default: the first 4 validation prompts"),
+    key("seeds", Ints { min: 0, max: i64::MAX }, Toml("[0, 1]"), "one picture for each prompt and seed"),
+    key("steps", Int { min: 1, max: 1000 }, Toml("25"), "of the sampler"),
+    key("guidance_scale", Real(Range::NOT_NEGATIVE), Absent, "default: 7.5"),
+    key("scheduler", Choice(&["ddim"], &["pndm", "dpmpp_2m", "euler", "euler_a"]), Toml("\"ddim\""), "sampler"),
+];
+
+const LOG: &[Key] = &[
+    key("tensorboard", Bool, Toml("true"), "write event files"),
+    key("every", AT_LEAST_ONE, Toml("1"), "steps between TensorBoard points and plain progress lines"),
+];

@@ -1,0 +1,75 @@
+//! SHA-256 of files, remembered by path, size and mtime so that large weights are read once.
+
+use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Lower-case hex of a SHA-256 digest.
+pub fn hex(digest: &[u8]) -> String {
+    digest.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// SHA-256 of bytes, as hex.
+pub fn of_bytes(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+/// SHA-256 of a file, as hex, read in blocks.
+pub fn of_file(path: &Path) -> Result<String> {
+    let mut file = std::fs::File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let mut digest = Sha256::new();
+    let mut block = vec![0u8; 1 << 20];
+    loop {
+        let n = file.read(&mut block).with_context(|| format!("cannot read {}", path.display()))?;
+        if n == 0 {
+            return Ok(hex(&digest.finalize()));
+        }
+        digest.update(&block[..n]);
+    }
+}
+
+/// Remembers hashes of files in `<cache>/hashes.json`, keyed by path, size and mtime.
+pub struct HashMemory {
+    file: PathBuf,
+    known: BTreeMap<String, String>,
+    changed: bool,
+}
+
+impl HashMemory {
+    /// Opens the memory in `cache_dir`; a missing or unreadable one starts empty.
+    pub fn open(cache_dir: &Path) -> Self {
+        let file = cache_dir.join("hashes.json");
+        let known = std::fs::read(&file).ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
+        Self { file, known, changed: false }
+    }
+
+    /// SHA-256 of `path`, computed only when the file changed since it was last asked for.
+    pub fn of_file(&mut self, path: &Path) -> Result<String> {
+        let full = path.canonicalize().with_context(|| format!("cannot find {}", path.display()))?;
+        let meta = std::fs::metadata(&full)?;
+        let key = format!("{}|{}|{}.{}", full.display(), meta.len(), meta.mtime(), meta.mtime_nsec());
+        if let Some(hash) = self.known.get(&key) {
+            return Ok(hash.clone());
+        }
+        let hash = of_file(&full)?;
+        self.known.insert(key, hash.clone());
+        self.changed = true;
+        Ok(hash)
+    }
+
+    /// Writes the memory back; losing it costs only time, so failures are not errors.
+    pub fn save(&self) {
+        if !self.changed {
+            return;
+        }
+        if let Some(dir) = self.file.parent() {
+            let _ = std::fs::create_dir_all(dir);
+        }
+        if let Ok(text) = serde_json::to_vec_pretty(&self.known) {
+            let _ = crate::data::files::write_atomically(&self.file, &text);
+        }
+    }
+}

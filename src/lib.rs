@@ -1,0 +1,12 @@
+//! diffpref aligns Stable Diffusion models with preferences. `ARCHITECTURE.md` is the map.
+
+pub mod config;
+pub mod data;
+pub mod eval;
+pub mod generate;
+pub mod hashes;
+pub mod objectives;
+pub mod progress;
+pub mod report;
+pub mod scorers;
+pub mod train;

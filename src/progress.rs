@@ -1,0 +1,76 @@
+//! Where progress goes, and how a long call learns that it should stop.
+//!
+//! Library code reports to a [`Progress`] and asks a [`Stop`]; terminals, pipes and signals are the CLI's.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+/// A sink for progress. Implementations: a terminal bar, plain lines, JSON lines, nothing.
+pub trait Progress {
+    /// A phase ("encode", "train", "sample", "validate") begins; `total` units, of which `done` are done already.
+    fn begin(&self, phase: &str, done: u64, total: u64);
+    /// `done` units of the current phase are done; `note` is what to show beside the bar.
+    fn advance(&self, done: u64, note: &str);
+    /// The phase is over. `begin` may nest: the outer phase's bar comes back.
+    fn end(&self);
+    /// One line for the user: a warning, a forecast, a decision taken.
+    fn line(&self, text: &str);
+    /// One finished metrics line (a JSON object), for `--json`.
+    fn metrics(&self, _json: &str) {}
+}
+
+/// Reports nothing.
+pub struct Silent;
+
+impl Progress for Silent {
+    fn begin(&self, _: &str, _: u64, _: u64) {}
+    fn advance(&self, _: u64, _: &str) {}
+    fn end(&self) {}
+    fn line(&self, _: &str) {}
+}
+
+/// The signals that ask a run to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    Interrupt,
+    Terminate,
+}
+
+impl Signal {
+    /// The exit code that tells a caller which signal ended the program.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Signal::Interrupt => 130,
+            Signal::Terminate => 143,
+        }
+    }
+}
+
+/// A call was stopped by a signal at a point from which it can go on later.
+#[derive(Debug, thiserror::Error)]
+#[error("stopped by {}", match .0 { Signal::Interrupt => "Ctrl-C", Signal::Terminate => "SIGTERM" })]
+pub struct Stopped(pub Signal);
+
+/// A flag shared between the signal handler and the work.
+#[derive(Debug, Clone, Default)]
+pub struct Stop(Arc<AtomicI32>);
+
+impl Stop {
+    pub fn request(&self, signal: Signal) {
+        self.0.store(i32::from(signal.exit_code()), Ordering::SeqCst);
+    }
+
+    /// The signal that asked to stop, if one did.
+    pub fn requested(&self) -> Option<Signal> {
+        match self.0.load(Ordering::SeqCst) {
+            130 => Some(Signal::Interrupt),
+            143 => Some(Signal::Terminate),
+            _ => None,
+        }
+    }
+
+    /// `Err(Stopped)` once a signal has asked to stop: to be called between units of work.
+    pub fn check(&self) -> Result<(), Stopped> {
+        self.requested().map_or(Ok(()), |s| Err(Stopped(s)))
+    }
+}
