@@ -73,6 +73,7 @@ void dp_fused_adamw(at::Tensor **params, at::Tensor **grads, at::Tensor **exp_av
         at::NoGradGuard no_grad;
         auto p = tensors(params, n), g = tensors(grads, n), m = tensors(exp_avgs, n), v = tensors(exp_avg_sqs, n),
              s = tensors(steps, n);
+        at::_foreach_add_(s, 1);  // the kernel reads the number of the step in hand
         at::_fused_adamw_(p, g, m, v, {}, s, lr, beta1, beta2, weight_decay, eps, /*amsgrad=*/false, /*maximize=*/false);
         return 0;
     });

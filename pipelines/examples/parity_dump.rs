@@ -1,0 +1,38 @@
+//! Writes what a network makes of given inputs, for a comparison with another implementation:
+//!
+//! ```text
+//! parity_dump (unet | vae | clip) COMPONENT_FOLDER INPUTS.safetensors OUT.safetensors [LORA [REWRITTEN_FOLDER]]
+//! ```
+//!
+//! INPUTS holds `input.*` and, where gradients are wanted, `target.*` for every output; OUT gets `output.*` and
+//! `gradient.*` of the summed mean squared errors. With a LoRA the gradients are the LoRA's, and REWRITTEN_FOLDER gets
+//! the LoRA as this program writes it: `peft.safetensors` and `kohya.safetensors`.
+
+#[path = "../tests/support/compute.rs"]
+mod compute;
+
+use pipelines::families::Family;
+use pipelines::lora::LoraWeights;
+use pipelines::models::UNet2DConditionModel;
+use pipelines::weights::{LoadOptions, TensorFile, write_safetensors};
+use std::path::Path;
+
+fn main() -> pipelines::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [kind, dir, inputs, out, rest @ ..] = arguments.as_slice() else {
+        eprintln!("usage: parity_dump KIND COMPONENT_FOLDER INPUTS OUT [LORA [REWRITTEN_FOLDER]]");
+        std::process::exit(2);
+    };
+    let lora = rest.first().map(Path::new);
+    let made = compute::compute(kind, Path::new(dir), &TensorFile::open(Path::new(inputs))?, lora);
+    let outputs = made.outputs.into_iter().map(|(name, value)| (format!("output.{name}"), value));
+    let gradients = made.gradients.into_iter().map(|(name, value)| (format!("gradient.{name}"), value));
+    write_safetensors(Path::new(out), &outputs.chain(gradients).collect::<Vec<_>>(), &[])?;
+    if let (Some(lora), Some(folder)) = (lora, rest.get(1).map(Path::new)) {
+        let unet = UNet2DConditionModel::load(Path::new(dir), &LoadOptions::cpu())?;
+        let lora = LoraWeights::read(lora, &unet)?;
+        lora.write_peft(&folder.join("peft.safetensors"))?;
+        lora.write_kohya(&folder.join("kohya.safetensors"), Family::Sd1.lora_header())?;
+    }
+    Ok(())
+}

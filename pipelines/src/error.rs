@@ -1,0 +1,120 @@
+//! What can go wrong with files of a model: every message says what, where, expected and found, and what to do.
+
+use std::path::{Path, PathBuf};
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// The most entries of one kind that a message lists; the rest is counted.
+const LISTED: usize = 12;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The operating system refused an operation on a file or folder.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io { action: &'static str, path: PathBuf, source: std::io::Error },
+
+    /// A JSON file that does not parse, or not into what it should hold.
+    #[error("{} is not valid JSON for its purpose: {source}; restore the file from where the model came", path.display())]
+    Json { path: PathBuf, source: serde_json::Error },
+
+    /// A file or folder that should be there and is not.
+    #[error("{} has no {what}: {hint}", folder.display())]
+    Missing { folder: PathBuf, what: String, hint: String },
+
+    /// A file is there, but its content cannot be used.
+    #[error("{}: {problem}; {hint}", path.display())]
+    Unusable { path: PathBuf, problem: String, hint: String },
+
+    /// A key of a config.json has a value that is missing, mistyped or not implemented.
+    #[error("{}: `{key}` is {found}, expected {expected}", path.display())]
+    Config { path: PathBuf, key: String, expected: String, found: String },
+
+    /// Tensors of a component do not fit its configuration.
+    #[error("{0}")]
+    Tensors(TensorProblems),
+
+    /// A tensor handed to a network has a shape that the network cannot take.
+    #[error("{what} has the shape {found}, expected {expected}")]
+    Shape { what: &'static str, expected: String, found: String },
+
+    /// A call that the caller can correct: the text says how.
+    #[error("{0}")]
+    Invalid(String),
+
+    /// libtorch refused an operation; the text is its first line.
+    #[error("libtorch: {0}")]
+    Torch(String),
+}
+
+/// Everything in which the files of a component differ from what its config.json asks for.
+#[derive(Debug, Default, Clone)]
+pub struct TensorProblems {
+    /// The file or folder that was read.
+    pub path: PathBuf,
+    pub missing: Vec<String>,
+    pub extra: Vec<String>,
+    /// name, shape by config.json, shape in the file
+    pub misshapen: Vec<(String, Vec<i64>, Vec<i64>)>,
+    /// Names of tensors whose type holds no real numbers, with that type.
+    pub untyped: Vec<(String, String)>,
+}
+
+impl TensorProblems {
+    pub fn is_empty(&self) -> bool {
+        self.missing.is_empty() && self.extra.is_empty() && self.misshapen.is_empty() && self.untyped.is_empty()
+    }
+}
+
+impl std::fmt::Display for TensorProblems {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: the tensors do not fit config.json", self.path.display())?;
+        let misshapen = self.misshapen.iter().map(|(n, want, got)| format!("{n}: expected {want:?}, found {got:?}"));
+        let untyped = self.untyped.iter().map(|(n, kind)| format!("{n}: {kind} instead of floating point"));
+        list(f, "missing", &self.missing)?;
+        list(f, "extra", &self.extra)?;
+        list(f, "misshapen", &misshapen.collect::<Vec<_>>())?;
+        list(f, "of another type", &untyped.collect::<Vec<_>>())?;
+        write!(f, "\nUse the config.json that belongs to these weights, or download both again")
+    }
+}
+
+fn list(f: &mut std::fmt::Formatter<'_>, title: &str, lines: &[String]) -> std::fmt::Result {
+    if lines.is_empty() {
+        return Ok(());
+    }
+    write!(f, "\n  {title} ({}):", lines.len())?;
+    for line in lines.iter().take(LISTED) {
+        write!(f, "\n    {line}")?;
+    }
+    if lines.len() > LISTED {
+        write!(f, "\n    and {} more", lines.len() - LISTED)?;
+    }
+    Ok(())
+}
+
+impl Error {
+    pub fn io(action: &'static str, path: &Path, source: std::io::Error) -> Self {
+        Self::Io { action, path: path.to_path_buf(), source }
+    }
+
+    pub fn unusable(path: &Path, problem: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Unusable { path: path.to_path_buf(), problem: problem.into(), hint: hint.into() }
+    }
+
+    pub fn missing(folder: &Path, what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Missing { folder: folder.to_path_buf(), what: what.into(), hint: hint.into() }
+    }
+
+    pub fn config(path: &Path, key: &str, expected: impl Into<String>, found: impl Into<String>) -> Self {
+        Self::Config { path: path.to_path_buf(), key: key.into(), expected: expected.into(), found: found.into() }
+    }
+}
+
+impl From<tch::TchError> for Error {
+    fn from(error: tch::TchError) -> Self {
+        let text = error.to_string();
+        // libtorch appends its C++ stack: 24 lines that help nobody who holds a broken file.
+        let text = text.split("\nException raised from").next().unwrap_or(&text);
+        Self::Torch(text.trim().to_string())
+    }
+}

@@ -1,0 +1,47 @@
+//! A UNet together with its noise process.
+
+use crate::error::Result;
+use crate::models::{AdapterSet, Conditioning, UNet2DConditionModel};
+use crate::schedulers::{NoiseSchedule, PredictionType};
+use tch::{Kind, Tensor};
+
+/// What trainer, sampler and inversion ask of a model.
+#[derive(Debug)]
+pub struct Denoiser {
+    pub unet: UNet2DConditionModel,
+    pub schedule: NoiseSchedule,
+}
+
+impl Denoiser {
+    /// What the network predicts, in its own parameterisation: `latents: [B, C, h, w]`, `timesteps: [B]` int64.
+    pub fn predict(
+        &self,
+        latents: &Tensor,
+        timesteps: &Tensor,
+        conditioning: &Conditioning,
+        adapters: Option<AdapterSet>,
+    ) -> Result<Tensor> {
+        self.unet.forward(latents, timesteps, conditioning, adapters)
+    }
+
+    /// `sqrt(abar_t) latents + sqrt(1 - abar_t) noise`.
+    pub fn add_noise(&self, latents: &Tensor, noise: &Tensor, timesteps: &Tensor) -> Tensor {
+        self.schedule.add_noise(latents, noise, timesteps)
+    }
+
+    /// What `predict` should give: the noise, or the velocity (arXiv 2202.00512).
+    pub fn target(&self, latents: &Tensor, noise: &Tensor, timesteps: &Tensor) -> Tensor {
+        match self.schedule.prediction_type() {
+            PredictionType::Epsilon => noise.shallow_clone(),
+            PredictionType::VPrediction => self.schedule.velocity(latents, noise, timesteps),
+        }
+    }
+
+    /// `[B]` float32: squared error of `predict` x this = squared error of the noise. `|eps - eps'|^2 = abar_t |v - v'|^2`.
+    pub fn epsilon_factor(&self, timesteps: &Tensor) -> Tensor {
+        match self.schedule.prediction_type() {
+            PredictionType::Epsilon => Tensor::ones(timesteps.size(), (Kind::Float, timesteps.device())),
+            PredictionType::VPrediction => self.schedule.alphas_cumprod_at(timesteps),
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! CLIP's text encoder (arXiv 2103.00020): transformers' `CLIPTextModel` and `CLIPTextModelWithProjection`.
+
+use crate::error::{Error, Result};
+use crate::models::layers::{LayerNorm, Linear, attend};
+use crate::models::{ConfigFile, save_component, shallow};
+use crate::weights::{LoadOptions, Loader, ParameterShapes, WeightStore};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::path::Path;
+use tch::{Kind, Tensor};
+
+const STEM: &str = "model";
+/// Everything but the projection lies below this name.
+const PREFIX: &str = "text_model";
+/// The end token that transformers wrote into every configuration before 4.31, whatever the tokenizer's was.
+const LEGACY_END: i64 = 2;
+
+/// The activation between the two layers of the MLP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// `x * sigmoid(1.702 x)`, as OpenAI trained CLIP
+    QuickGelu,
+    /// `x * Phi(x)`, as OpenCLIP did
+    Gelu,
+}
+
+/// The shape of a text encoder. A value of config.json that is not implemented is refused when it is read.
+#[derive(Debug, Clone)]
+pub struct ClipTextConfig {
+    pub vocab_size: i64,
+    pub hidden_size: i64,
+    pub intermediate_size: i64,
+    pub layers: i64,
+    pub heads: i64,
+    /// Tokens in a prompt, start and end included: 77 in Stable Diffusion.
+    pub max_length: i64,
+    pub activation: Activation,
+    pub eps: f64,
+    pub eos_token_id: i64,
+    /// The width of the projected pooled output; only `CLIPTextModelWithProjection` has it.
+    pub projection: Option<i64>,
+    file: ConfigFile,
+}
+
+impl ClipTextConfig {
+    /// Reads `config.json` of a text encoder folder.
+    pub fn read(dir: &Path) -> Result<Self> {
+        let file = ConfigFile::read(dir)?;
+        file.only("model_type", &json!("clip_text_model"))?;
+        let projects = file.get("architectures") == Some(&json!(["CLIPTextModelWithProjection"]));
+        let width = file.size("hidden_size", Some(512))?;
+        let config = Self {
+            vocab_size: file.size("vocab_size", Some(49408))?,
+            hidden_size: width,
+            intermediate_size: file.size("intermediate_size", Some(2048))?,
+            layers: file.size("num_hidden_layers", Some(12))?,
+            heads: file.size("num_attention_heads", Some(8))?,
+            max_length: file.size("max_position_embeddings", Some(77))?,
+            activation: match file.text("hidden_act", "quick_gelu")?.as_str() {
+                "quick_gelu" => Activation::QuickGelu,
+                "gelu" => Activation::Gelu,
+                _ => return Err(file.conflict("hidden_act", "quick_gelu or gelu: nothing else is implemented")),
+            },
+            eps: file.number("layer_norm_eps", 1e-5)?,
+            // transformers' own default since 4.31
+            eos_token_id: file.integer("eos_token_id", 49407)?,
+            projection: if projects { Some(file.size("projection_dim", Some(512))?) } else { None },
+            file,
+        };
+        if width % config.heads != 0 {
+            return Err(config.file.conflict("num_attention_heads", format!("a divisor of hidden_size, {width}")));
+        }
+        Ok(config)
+    }
+
+    /// The config.json that was read.
+    pub fn file(&self) -> &ConfigFile {
+        &self.file
+    }
+}
+
+/// What the encoder makes of a batch of prompts.
+#[derive(Debug)]
+pub struct ClipOutput {
+    /// `[B, L, D]`, after the final norm
+    pub last_hidden_state: Tensor,
+    /// The embeddings and the output of every block: `layers + 1` of `[B, L, D]`, none of them normed
+    pub hidden_states: Vec<Tensor>,
+    /// `[B, D]` at the end token after the final norm; `[B, P]` projected where there is a projection
+    pub pooled: Tensor,
+}
+
+/// The encoder, its weights as leaves.
+#[derive(Debug)]
+pub struct ClipTextModel {
+    config: ClipTextConfig,
+    token_embedding: Tensor,
+    position_embedding: Tensor,
+    blocks: Vec<Block>,
+    final_layer_norm: LayerNorm,
+    text_projection: Option<Linear>,
+    parameters: BTreeMap<String, Tensor>,
+}
+
+impl ClipTextModel {
+    /// Reads a component folder: config.json and safetensors.
+    pub fn load(dir: &Path, options: &LoadOptions) -> Result<Self> {
+        let config = ClipTextConfig::read(dir)?;
+        Self::from_store(config, WeightStore::open_component(dir, STEM)?, options)
+    }
+
+    /// Builds the encoder from a configuration and a store of tensors, named with or without `text_model.`.
+    pub fn from_store(config: ClipTextConfig, mut store: WeightStore, options: &LoadOptions) -> Result<Self> {
+        store.rename(with_prefix);
+        let loader = Loader::new(store, options);
+        let mut clip = Self::build(config, &loader);
+        clip.parameters = loader.finish()?;
+        Ok(clip)
+    }
+
+    /// The names and shapes of all parameters of a configuration, sorted by name.
+    pub fn parameter_shapes(config: &ClipTextConfig) -> ParameterShapes {
+        let loader = Loader::describing();
+        Self::build(config.clone(), &loader);
+        loader.shapes()
+    }
+
+    fn build(config: ClipTextConfig, from: &Loader) -> Self {
+        let width = config.hidden_size;
+        let text = from.sub(PREFIX);
+        let block = |i: i64| Block::load(&text.sub(&format!("encoder.layers.{i}")), &config);
+        let embeddings = text.sub("embeddings");
+        Self {
+            token_embedding: embeddings.tensor("token_embedding.weight", &[config.vocab_size, width]),
+            position_embedding: embeddings.tensor("position_embedding.weight", &[config.max_length, width]),
+            blocks: (0..config.layers).map(block).collect(),
+            final_layer_norm: LayerNorm::load(&text.sub("final_layer_norm"), width, config.eps),
+            text_projection: config.projection.map(|p| Linear::load(&from.sub("text_projection"), width, p, false)),
+            parameters: BTreeMap::new(),
+            config,
+        }
+    }
+
+    pub fn config(&self) -> &ClipTextConfig {
+        &self.config
+    }
+
+    /// `ids: [B, L]` int64, padded, in the vocabulary; L is at most `max_length`. No attention mask: padding is seen,
+    /// as in Stable Diffusion.
+    pub fn forward(&self, ids: &Tensor) -> Result<ClipOutput> {
+        self.check(ids)?;
+        let length = ids.size()[1];
+        let positions = self.position_embedding.narrow(0, 0, length); // [L, D]
+        let mut x = Tensor::embedding(&self.token_embedding, ids, -1, false, false) + positions;
+        let mut hidden_states = vec![x.shallow_clone()];
+        for block in &self.blocks {
+            x = block.forward(&x, &self.config);
+            hidden_states.push(x.shallow_clone());
+        }
+        let last_hidden_state = self.final_layer_norm.forward(&x);
+        let pooled = self.pool(&last_hidden_state, ids);
+        Ok(ClipOutput { last_hidden_state, hidden_states, pooled })
+    }
+
+    /// The final norm over a hidden state, as diffusers applies it after `clip_skip`.
+    pub fn final_norm(&self, hidden_state: &Tensor) -> Tensor {
+        self.final_layer_norm.forward(hidden_state)
+    }
+
+    /// The state at the end token of every prompt.
+    fn pool(&self, states: &Tensor, ids: &Tensor) -> Tensor {
+        let ends = match self.config.eos_token_id {
+            // The end token is the last of CLIP's vocabulary: the largest id is it.
+            LEGACY_END => ids.argmax(-1, false),
+            eos => ids.eq(eos).to_kind(Kind::Int).argmax(-1, false), // [B]
+        };
+        let size = states.size();
+        let index = ends.view([-1, 1, 1]).expand([size[0], 1, size[2]], false);
+        let pooled = states.gather(1, &index, false).squeeze_dim(1); // [B, D]
+        match &self.text_projection {
+            Some(projection) => projection.forward(&pooled, None),
+            None => pooled,
+        }
+    }
+
+    fn check(&self, ids: &Tensor) -> Result<()> {
+        let most = self.config.max_length;
+        if !matches!(ids.size()[..], [b, l] if b > 0 && l > 0 && l <= most) {
+            let found = format!("{:?}", ids.size());
+            return Err(Error::Shape { what: "a batch of token ids", expected: format!("[B, L], L <= {most}"), found });
+        }
+        let (low, high) = (ids.min().int64_value(&[]), ids.max().int64_value(&[]));
+        if low < 0 || high >= self.config.vocab_size {
+            return Err(Error::Invalid(format!(
+                "the token id {} is outside the text encoder's vocabulary of {}: tokenizer and text encoder do not \
+                 belong together",
+                if low < 0 { low } else { high },
+                self.config.vocab_size
+            )));
+        }
+        Ok(())
+    }
+
+    /// Shallow clones of all parameters, sorted by name.
+    pub fn named_parameters(&self) -> Vec<(String, Tensor)> {
+        shallow(&self.parameters)
+    }
+
+    /// Writes config.json and the weights in `kind`, with the `text_model.` that every published file has.
+    pub fn save(&self, dir: &Path, kind: Kind) -> Result<()> {
+        save_component(dir, STEM, &self.config.file, kind, self.named_parameters())
+    }
+}
+
+/// transformers from 5.6 on saves the encoder without its prefix; older files hold position_ids, which is no weight.
+fn with_prefix(name: &str) -> Option<String> {
+    if name.ends_with("embeddings.position_ids") {
+        return None;
+    }
+    let bare = ["embeddings.", "encoder.", "final_layer_norm."].iter().any(|start| name.starts_with(start));
+    Some(if bare { format!("{PREFIX}.{name}") } else { name.to_string() })
+}
+
+#[derive(Debug)]
+struct Block {
+    layer_norm1: LayerNorm,
+    q_proj: Linear,
+    k_proj: Linear,
+    v_proj: Linear,
+    out_proj: Linear,
+    layer_norm2: LayerNorm,
+    fc1: Linear,
+    fc2: Linear,
+}
+
+impl Block {
+    fn load(from: &Loader, config: &ClipTextConfig) -> Self {
+        let (width, wide) = (config.hidden_size, config.intermediate_size);
+        let project = |name: &str| Linear::load(&from.sub("self_attn").sub(name), width, width, true);
+        Self {
+            layer_norm1: LayerNorm::load(&from.sub("layer_norm1"), width, config.eps),
+            q_proj: project("q_proj"),
+            k_proj: project("k_proj"),
+            v_proj: project("v_proj"),
+            out_proj: project("out_proj"),
+            layer_norm2: LayerNorm::load(&from.sub("layer_norm2"), width, config.eps),
+            fc1: Linear::load(&from.sub("mlp.fc1"), width, wide, true),
+            fc2: Linear::load(&from.sub("mlp.fc2"), wide, width, true),
+        }
+    }
+
+    /// `[B, L, D] -> [B, L, D]`, every token seeing those before it.
+    fn forward(&self, x: &Tensor, config: &ClipTextConfig) -> Tensor {
+        let normed = self.layer_norm1.forward(x);
+        let project = |linear: &Linear| linear.forward(&normed, None);
+        let h = attend(&project(&self.q_proj), &project(&self.k_proj), &project(&self.v_proj), config.heads, true);
+        let x = x + self.out_proj.forward(&h, None);
+        let h = self.fc1.forward(&self.layer_norm2.forward(&x), None);
+        let h = match config.activation {
+            Activation::QuickGelu => &h * (&h * 1.702).sigmoid(),
+            Activation::Gelu => h.gelu("none"),
+        };
+        x + self.fc2.forward(&h, None)
+    }
+}

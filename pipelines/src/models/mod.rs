@@ -1,0 +1,39 @@
+//! Networks. Parameter names equal the keys of diffusers' and transformers' files.
+
+pub mod clip;
+pub mod config;
+pub mod layers;
+mod resnet;
+pub mod unet;
+pub mod vae;
+
+pub use clip::{ClipOutput, ClipTextConfig, ClipTextModel};
+pub use config::ConfigFile;
+pub use layers::{Adapter, AdapterSet, Linear};
+pub use unet::{Conditioning, UNet2DConditionModel, UNetConfig};
+pub use vae::{AutoencoderKl, Moments, VaeConfig};
+
+use crate::error::Result;
+use crate::weights::write_safetensors;
+use std::collections::BTreeMap;
+use std::path::Path;
+use tch::{Kind, Tensor};
+
+/// Writes a component folder: its config.json and `<stem>.safetensors` in the given kind.
+pub(crate) fn save_component(
+    dir: &Path,
+    stem: &str,
+    config: &ConfigFile,
+    kind: Kind,
+    tensors: Vec<(String, Tensor)>,
+) -> Result<()> {
+    config.write(dir)?;
+    let tensors = tensors.into_iter().map(|(name, tensor)| Ok((name, tensor.detach().f_to_kind(kind)?)));
+    let tensors = tensors.collect::<Result<Vec<_>>>()?;
+    write_safetensors(&dir.join(format!("{stem}.safetensors")), &tensors, &[("format", "pt")])
+}
+
+/// Shallow clones of a network's parameters, sorted by name.
+pub(crate) fn shallow(parameters: &BTreeMap<String, Tensor>) -> Vec<(String, Tensor)> {
+    parameters.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
+}

@@ -1,0 +1,99 @@
+//! The residual block of UNet and VAE, and the two ways to change the size of a feature map.
+
+use crate::models::layers::{Conv2d, GroupNorm, Linear};
+use crate::weights::Loader;
+use tch::Tensor;
+
+/// What the residual blocks of one network have in common.
+#[derive(Debug, Clone, Copy)]
+pub struct ResnetShape {
+    pub groups: i64,
+    pub eps: f64,
+    /// The width of the time embedding; None in a VAE.
+    pub time_width: Option<i64>,
+}
+
+/// norm, silu, conv, + time, norm, silu, conv, + input.
+#[derive(Debug)]
+pub struct Resnet {
+    norm1: GroupNorm,
+    conv1: Conv2d,
+    time_emb_proj: Option<Linear>,
+    norm2: GroupNorm,
+    conv2: Conv2d,
+    conv_shortcut: Option<Conv2d>,
+}
+
+impl Resnet {
+    pub fn load(from: &Loader, shape: ResnetShape, input: i64, output: i64) -> Self {
+        let time = |width| Linear::load(&from.sub("time_emb_proj"), width, output, true);
+        Self {
+            norm1: GroupNorm::load(&from.sub("norm1"), shape.groups, input, shape.eps),
+            conv1: Conv2d::load(&from.sub("conv1"), input, output, 1),
+            time_emb_proj: shape.time_width.map(time),
+            norm2: GroupNorm::load(&from.sub("norm2"), shape.groups, output, shape.eps),
+            conv2: Conv2d::load(&from.sub("conv2"), output, output, 1),
+            conv_shortcut: (input != output).then(|| Conv2d::load_pointwise(&from.sub("conv_shortcut"), input, output)),
+        }
+    }
+
+    /// `x: [B, in, H, W] -> [B, out, H, W]`; `time: [B, time_width]` is the embedding after its silu.
+    pub fn forward(&self, x: &Tensor, time: Option<&Tensor>) -> Tensor {
+        let mut h = self.conv1.forward(&self.norm1.forward(x).silu());
+        if let (Some(project), Some(time)) = (&self.time_emb_proj, time) {
+            h += project.forward(time, None).unsqueeze(-1).unsqueeze(-1); // [B, out, 1, 1]
+        }
+        let h = self.conv2.forward(&self.norm2.forward(&h).silu());
+        match &self.conv_shortcut {
+            Some(shortcut) => shortcut.forward(x) + h,
+            None => x + h,
+        }
+    }
+
+    pub fn linears_mut(&mut self, visit: &mut dyn FnMut(&mut Linear)) {
+        if let Some(project) = &mut self.time_emb_proj {
+            visit(project);
+        }
+    }
+}
+
+/// A 3x3 convolution of stride 2. `samplers.0.conv` in the file.
+#[derive(Debug)]
+pub struct Downsample {
+    conv: Conv2d,
+    pad_after: bool,
+}
+
+impl Downsample {
+    /// Padded by 1 on every side, as in the UNet.
+    pub fn load(from: &Loader, channels: i64) -> Self {
+        Self { conv: Conv2d::load(&from.sub("downsamplers.0.conv"), channels, channels, 2), pad_after: false }
+    }
+
+    /// Padded by 1 to the right and below only, as in the VAE's encoder.
+    pub fn load_padding_after(from: &Loader, channels: i64) -> Self {
+        let conv = Conv2d::with_kernel(&from.sub("downsamplers.0.conv"), channels, channels, 3, 2, 0);
+        Self { conv, pad_after: true }
+    }
+
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        if self.pad_after { self.conv.forward(&x.constant_pad_nd([0, 1, 0, 1])) } else { self.conv.forward(x) }
+    }
+}
+
+/// Nearest neighbours to a size, then a 3x3 convolution.
+#[derive(Debug)]
+pub struct Upsample {
+    conv: Conv2d,
+}
+
+impl Upsample {
+    pub fn load(from: &Loader, channels: i64) -> Self {
+        Self { conv: Conv2d::load(&from.sub("upsamplers.0.conv"), channels, channels, 1) }
+    }
+
+    /// `[B, C, h, w] -> [B, C, H, W]`.
+    pub fn forward(&self, x: &Tensor, height: i64, width: i64) -> Tensor {
+        self.conv.forward(&x.upsample_nearest2d([height, width], None, None))
+    }
+}

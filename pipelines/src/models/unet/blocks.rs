@@ -1,0 +1,182 @@
+//! The levels of the UNet: down, mid, up.
+
+use crate::models::layers::{AdapterSet, Linear};
+use crate::models::resnet::{Downsample, Resnet, ResnetShape, Upsample};
+use crate::models::unet::UNetConfig;
+use crate::models::unet::transformer::{Transformer, TransformerShape};
+use crate::weights::Loader;
+use tch::Tensor;
+
+/// What every block gets beside its feature map.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// `[B, time_width]`, after its silu
+    pub time: &'a Tensor,
+    /// `[B, L, D]`
+    pub prompt_embeds: &'a Tensor,
+    pub adapters: Option<AdapterSet>,
+}
+
+impl UNetConfig {
+    fn resnet(&self) -> ResnetShape {
+        ResnetShape { groups: self.norm_num_groups, eps: self.norm_eps, time_width: Some(self.time_width()) }
+    }
+
+    /// The transformers of a level, counted from outside.
+    fn transformer(&self, level: usize) -> TransformerShape {
+        TransformerShape {
+            channels: self.block_out_channels[level],
+            heads: self.heads[level],
+            depth: self.transformer_layers[level],
+            cross_attention_dim: self.cross_attention_dim,
+            groups: self.norm_num_groups,
+            linear_projection: self.use_linear_projection,
+        }
+    }
+}
+
+/// A residual block and, in levels that have them, the transformer behind it.
+#[derive(Debug)]
+struct Layer {
+    resnet: Resnet,
+    attention: Option<Transformer>,
+}
+
+impl Layer {
+    fn forward(&self, x: &Tensor, context: Context<'_>) -> Tensor {
+        let x = self.resnet.forward(x, Some(context.time));
+        match &self.attention {
+            Some(attention) => attention.forward(&x, context.prompt_embeds, context.adapters),
+            None => x,
+        }
+    }
+
+    fn linears_mut(&mut self, visit: &mut dyn FnMut(&mut Linear)) {
+        self.resnet.linears_mut(visit);
+        if let Some(attention) = &mut self.attention {
+            attention.linears_mut(visit);
+        }
+    }
+}
+
+/// `down_blocks.i`.
+#[derive(Debug)]
+pub struct DownBlock {
+    layers: Vec<Layer>,
+    downsample: Option<Downsample>,
+}
+
+impl DownBlock {
+    pub fn load(from: &Loader, config: &UNetConfig, level: usize) -> Self {
+        let from = from.sub(&format!("down_blocks.{level}"));
+        let output = config.block_out_channels[level];
+        let input = config.block_out_channels[level.saturating_sub(1)];
+        let layer = |j: i64| Layer {
+            resnet: Resnet::load(
+                &from.sub(&format!("resnets.{j}")),
+                config.resnet(),
+                if j == 0 { input } else { output },
+                output,
+            ),
+            attention: config.down_attention[level]
+                .then(|| Transformer::load(&from.sub(&format!("attentions.{j}")), config.transformer(level))),
+        };
+        let last = level + 1 == config.block_out_channels.len();
+        Self {
+            layers: (0..config.layers_per_block[level]).map(layer).collect(),
+            downsample: (!last).then(|| Downsample::load(&from, output)),
+        }
+    }
+
+    /// Pushes every intermediate feature map for the way up.
+    pub fn forward(&self, x: Tensor, context: Context<'_>, skips: &mut Vec<Tensor>) -> Tensor {
+        let mut x = x;
+        for layer in &self.layers {
+            x = layer.forward(&x, context);
+            skips.push(x.shallow_clone());
+        }
+        if let Some(downsample) = &self.downsample {
+            x = downsample.forward(&x);
+            skips.push(x.shallow_clone());
+        }
+        x
+    }
+
+    pub fn linears_mut(&mut self, visit: &mut dyn FnMut(&mut Linear)) {
+        self.layers.iter_mut().for_each(|layer| layer.linears_mut(visit));
+    }
+}
+
+/// `mid_block`: resnet, transformer, resnet.
+#[derive(Debug)]
+pub struct MidBlock {
+    first: Layer,
+    second: Resnet,
+}
+
+impl MidBlock {
+    pub fn load(from: &Loader, config: &UNetConfig) -> Self {
+        let from = from.sub("mid_block");
+        let level = config.block_out_channels.len() - 1;
+        let channels = config.block_out_channels[level];
+        let resnet = |j: i64| Resnet::load(&from.sub(&format!("resnets.{j}")), config.resnet(), channels, channels);
+        let attention = Transformer::load(&from.sub("attentions.0"), config.transformer(level));
+        Self { first: Layer { resnet: resnet(0), attention: Some(attention) }, second: resnet(1) }
+    }
+
+    pub fn forward(&self, x: &Tensor, context: Context<'_>) -> Tensor {
+        self.second.forward(&self.first.forward(x, context), Some(context.time))
+    }
+
+    pub fn linears_mut(&mut self, visit: &mut dyn FnMut(&mut Linear)) {
+        self.first.linears_mut(visit);
+        self.second.linears_mut(visit);
+    }
+}
+
+/// `up_blocks.i`, innermost first.
+#[derive(Debug)]
+pub struct UpBlock {
+    layers: Vec<Layer>,
+    upsample: Option<Upsample>,
+}
+
+impl UpBlock {
+    pub fn load(from: &Loader, config: &UNetConfig, index: usize) -> Self {
+        let from = from.sub(&format!("up_blocks.{index}"));
+        let channels = &config.block_out_channels;
+        let level = channels.len() - 1 - index;
+        let output = channels[level];
+        let before = if index == 0 { output } else { channels[level + 1] };
+        let count = config.layers_per_block[level] + 1;
+        let layer = |j: i64| {
+            // The skips come back in the order last in, first out: the last of a level is what came into it.
+            let skip = if j + 1 == count { channels[level.saturating_sub(1)] } else { output };
+            let input = if j == 0 { before } else { output } + skip;
+            Layer {
+                resnet: Resnet::load(&from.sub(&format!("resnets.{j}")), config.resnet(), input, output),
+                attention: config.up_attention[index]
+                    .then(|| Transformer::load(&from.sub(&format!("attentions.{j}")), config.transformer(level))),
+            }
+        };
+        Self { layers: (0..count).map(layer).collect(), upsample: (level > 0).then(|| Upsample::load(&from, output)) }
+    }
+
+    /// Pops one feature map per layer; grows to the size of the one that the next level takes.
+    pub fn forward(&self, x: Tensor, context: Context<'_>, skips: &mut Vec<Tensor>) -> Tensor {
+        let mut x = x;
+        for layer in &self.layers {
+            if let Some(skip) = skips.pop() {
+                x = layer.forward(&Tensor::cat(&[x, skip], 1), context);
+            }
+        }
+        match (&self.upsample, skips.last().map(Tensor::size).as_deref()) {
+            (Some(upsample), Some([_, _, height, width])) => upsample.forward(&x, *height, *width),
+            _ => x,
+        }
+    }
+
+    pub fn linears_mut(&mut self, visit: &mut dyn FnMut(&mut Linear)) {
+        self.layers.iter_mut().for_each(|layer| layer.linears_mut(visit));
+    }
+}

@@ -1,0 +1,220 @@
+//! The denoising network of Stable Diffusion 1.5, 2.1 and XL: diffusers' `UNet2DConditionModel`.
+
+mod blocks;
+mod config;
+mod embedding;
+mod transformer;
+
+pub use config::{TextTime, UNetConfig};
+
+use crate::error::{Error, Result};
+use crate::models::layers::{Conv2d, GroupNorm, Linear};
+use crate::models::{AdapterSet, save_component, shallow};
+use crate::weights::{LoadOptions, Loader, ParameterShapes, WeightStore};
+use blocks::{Context, DownBlock, MidBlock, UpBlock};
+use embedding::Embedding;
+use std::collections::BTreeMap;
+use std::path::Path;
+use tch::{Kind, Tensor};
+
+const STEM: &str = "diffusion_pytorch_model";
+
+/// What the network knows of the prompt.
+#[derive(Debug)]
+pub struct Conditioning {
+    /// `[B, L, D]`
+    pub prompt_embeds: Tensor,
+    /// `[B, P]`, SDXL only
+    pub pooled_prompt_embeds: Option<Tensor>,
+    /// `[B, 6]`: original height and width, crop top and left, target height and width; SDXL only
+    pub time_ids: Option<Tensor>,
+}
+
+impl Conditioning {
+    /// The conditioning of a model whose only input is the prompt: `[B, L, D]`.
+    pub fn of_prompt(prompt_embeds: Tensor) -> Self {
+        Self { prompt_embeds, pooled_prompt_embeds: None, time_ids: None }
+    }
+
+    /// The same values; writes to the one show in the other.
+    pub fn shallow_clone(&self) -> Self {
+        self.map(Tensor::shallow_clone)
+    }
+
+    /// Applies one function to every tensor.
+    pub fn map(&self, f: impl Fn(&Tensor) -> Tensor) -> Self {
+        Self {
+            prompt_embeds: f(&self.prompt_embeds),
+            pooled_prompt_embeds: self.pooled_prompt_embeds.as_ref().map(&f),
+            time_ids: self.time_ids.as_ref().map(&f),
+        }
+    }
+}
+
+/// The network, its weights as leaves: a trainer sets `requires_grad` on them and changes them in place.
+#[derive(Debug)]
+pub struct UNet2DConditionModel {
+    config: UNetConfig,
+    embedding: Embedding,
+    conv_in: Conv2d,
+    down: Vec<DownBlock>,
+    mid: MidBlock,
+    up: Vec<UpBlock>,
+    conv_norm_out: GroupNorm,
+    conv_out: Conv2d,
+    parameters: BTreeMap<String, Tensor>,
+    linear_shapes: BTreeMap<String, Vec<i64>>,
+    adapter_sets: usize,
+}
+
+impl UNet2DConditionModel {
+    /// Reads a component folder: config.json and safetensors.
+    pub fn load(dir: &Path, options: &LoadOptions) -> Result<Self> {
+        let config = UNetConfig::read(dir)?;
+        let store = WeightStore::open_component(dir, STEM)?;
+        Self::from_store(config, store, options)
+    }
+
+    /// Builds the network from a configuration and a store of tensors with diffusers' names.
+    pub fn from_store(config: UNetConfig, store: WeightStore, options: &LoadOptions) -> Result<Self> {
+        let loader = Loader::new(store, options);
+        let mut unet = Self::build(config, &loader);
+        unet.parameters = loader.finish()?;
+        let mut shapes = BTreeMap::new();
+        unet.linears_mut(&mut |linear| drop(shapes.insert(linear.path().to_string(), linear.weight().size())));
+        unet.linear_shapes = shapes;
+        Ok(unet)
+    }
+
+    /// The names and shapes of all parameters of a configuration, sorted by name.
+    pub fn parameter_shapes(config: &UNetConfig) -> ParameterShapes {
+        let loader = Loader::describing();
+        Self::build(config.clone(), &loader);
+        loader.shapes()
+    }
+
+    fn build(config: UNetConfig, from: &Loader) -> Self {
+        let levels = config.block_out_channels.len();
+        let outer = config.block_out_channels[0];
+        Self {
+            embedding: Embedding::load(from, &config),
+            conv_in: Conv2d::load(&from.sub("conv_in"), config.in_channels, outer, 1),
+            down: (0..levels).map(|level| DownBlock::load(from, &config, level)).collect(),
+            mid: MidBlock::load(from, &config),
+            up: (0..levels).map(|index| UpBlock::load(from, &config, index)).collect(),
+            conv_norm_out: GroupNorm::load(&from.sub("conv_norm_out"), config.norm_num_groups, outer, config.norm_eps),
+            conv_out: Conv2d::load(&from.sub("conv_out"), outer, config.out_channels, 1),
+            parameters: BTreeMap::new(),
+            linear_shapes: BTreeMap::new(),
+            adapter_sets: 0,
+            config,
+        }
+    }
+
+    pub fn config(&self) -> &UNetConfig {
+        &self.config
+    }
+
+    /// Predicts noise (or velocity): `latents: [B, C, h, w]`, `timesteps: [B]`, result `[B, C, h, w]` in the kind of the
+    /// latents. A shape that does not fit the configuration is an error.
+    pub fn forward(
+        &self,
+        latents: &Tensor,
+        timesteps: &Tensor,
+        conditioning: &Conditioning,
+        adapters: Option<AdapterSet>,
+    ) -> Result<Tensor> {
+        self.check(latents, timesteps, conditioning)?;
+        let kind = latents.kind();
+        // Every resnet takes the silu of the same embedding: once is enough.
+        let time = self.embedding.forward(timesteps, conditioning, kind).silu();
+        let prompt_embeds = conditioning.prompt_embeds.to_kind(kind);
+        let context = Context { time: &time, prompt_embeds: &prompt_embeds, adapters };
+        let mut x = self.conv_in.forward(latents);
+        let mut skips = vec![x.shallow_clone()];
+        for block in &self.down {
+            x = block.forward(x, context, &mut skips);
+        }
+        x = self.mid.forward(&x, context);
+        for block in &self.up {
+            x = block.forward(x, context, &mut skips);
+        }
+        Ok(self.conv_out.forward(&self.conv_norm_out.forward(&x).silu()))
+    }
+
+    fn check(&self, latents: &Tensor, timesteps: &Tensor, conditioning: &Conditioning) -> Result<()> {
+        let batch = latents.size().first().copied().unwrap_or_default();
+        let channels = self.config.in_channels;
+        let refuse = |what, expected: String, found: &Tensor| {
+            Err(Error::Shape { what, expected, found: format!("{:?}", found.size()) })
+        };
+        if !matches!(latents.size()[..], [b, c, h, w] if b > 0 && c == channels && h > 0 && w > 0) {
+            return refuse("a batch of latents", format!("[B, {channels}, h, w]"), latents);
+        }
+        if timesteps.size() != [batch] {
+            return refuse("a batch of timesteps", format!("[{batch}]"), timesteps);
+        }
+        let embeds = &conditioning.prompt_embeds;
+        let width = self.config.cross_attention_dim;
+        if !matches!(embeds.size()[..], [b, l, d] if b == batch && l > 0 && d == width) {
+            return refuse("a batch of prompt embeddings", format!("[{batch}, L, {width}]"), embeds);
+        }
+        let Some(added) = self.config.text_time else { return Ok(()) };
+        let (Some(pooled), Some(ids)) = (&conditioning.pooled_prompt_embeds, &conditioning.time_ids) else {
+            let problem = "this UNet takes pooled_prompt_embeds and time_ids beside the prompt (SDXL): give both";
+            return Err(Error::Invalid(problem.into()));
+        };
+        let (pooled_size, ids_size) = (pooled.size(), ids.size());
+        match (&pooled_size[..], &ids_size[..]) {
+            ([b, p], [c, n]) if *b == batch && *c == batch && p + n * added.time_width == added.input_width => Ok(()),
+            _ => {
+                let width = format!("P + {} * n = {}", added.time_width, added.input_width);
+                let expected = format!("[{batch}, P] and time_ids of [{batch}, n] with {width}");
+                let found = format!("{pooled_size:?} and time_ids of {ids_size:?}");
+                Err(Error::Shape { what: "pooled_prompt_embeds", expected, found })
+            }
+        }
+    }
+
+    /// Shallow clones of all parameters, sorted by name: the names of the file.
+    pub fn named_parameters(&self) -> Vec<(String, Tensor)> {
+        shallow(&self.parameters)
+    }
+
+    /// Visits every linear layer, among them the 1x1 convolutions of the transformers.
+    pub fn linears_mut(&mut self, visit: &mut dyn FnMut(&mut Linear)) {
+        self.embedding.linears_mut(visit);
+        self.down.iter_mut().for_each(|block| block.linears_mut(visit));
+        self.mid.linears_mut(visit);
+        self.up.iter_mut().for_each(|block| block.linears_mut(visit));
+    }
+
+    /// Where the weights are.
+    pub fn device(&self) -> tch::Device {
+        self.parameters.values().next().map_or(tch::Device::Cpu, Tensor::device)
+    }
+
+    /// The module path of every linear layer with the shape of its weight: `[out, in]`, or `[out, in, 1, 1]` where the
+    /// file has a 1x1 convolution.
+    pub fn linear_shapes(&self) -> &BTreeMap<String, Vec<i64>> {
+        &self.linear_shapes
+    }
+
+    /// A set that no adapter belongs to yet.
+    pub(crate) fn new_adapter_set(&mut self) -> AdapterSet {
+        self.adapter_sets += 1;
+        AdapterSet(self.adapter_sets - 1)
+    }
+
+    /// Writes config.json and the weights in `kind`; `values` replaces the network's own (an EMA, for example).
+    pub fn save(&self, dir: &Path, kind: Kind, values: Option<&[(String, Tensor)]>) -> Result<()> {
+        let mut tensors: BTreeMap<String, Tensor> = self.named_parameters().into_iter().collect();
+        for (name, value) in values.unwrap_or_default() {
+            match tensors.get_mut(name) {
+                Some(place) if place.size() == value.size() => *place = value.shallow_clone(),
+                _ => return Err(Error::Invalid(format!("{name} {:?} is no parameter of this UNet", value.size()))),
+            }
+        }
+        save_component(dir, STEM, &self.config.file, kind, tensors.into_iter().collect())
+    }
+}

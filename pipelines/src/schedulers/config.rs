@@ -1,0 +1,173 @@
+//! scheduler_config.json, read as diffusers reads it.
+
+use crate::{Error, Result};
+use serde::Deserialize;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// What the network predicts (methods.md 0.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PredictionType {
+    /// the noise
+    Epsilon,
+    /// v = sqrt(abar) noise - sqrt(1 - abar) x_0
+    VPrediction,
+}
+
+/// How n sampling steps are laid over the training timesteps (methods.md 18; table 2 of arXiv 2305.08891).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimestepSpacing {
+    Leading,
+    Linspace,
+    Trailing,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BetaSchedule {
+    /// beta interpolated
+    Linear,
+    /// sqrt(beta) interpolated: every Stable Diffusion
+    ScaledLinear,
+}
+
+/// A scheduler_config.json.
+///
+/// Fields whose default depends on the class that is built from the file are `None` where the file has no such key:
+/// diffusers' `from_config` passes on only what the file states.
+#[derive(Debug, Clone)]
+pub struct SchedulerConfig {
+    /// `_class_name`: the model's own sampler.
+    pub class_name: String,
+    /// T, the number of training timesteps.
+    pub num_train_timesteps: i64,
+    pub beta_start: f64,
+    pub beta_end: f64,
+    pub beta_schedule: BetaSchedule,
+    /// Replaces the three fields above.
+    pub trained_betas: Option<Vec<f64>>,
+    pub prediction_type: PredictionType,
+    pub rescale_betas_zero_snr: bool,
+    pub timestep_spacing: Option<TimestepSpacing>,
+    pub steps_offset: Option<i64>,
+    pub set_alpha_to_one: Option<bool>,
+    pub clip_sample: Option<bool>,
+    pub clip_sample_range: f64,
+    /// Dynamic thresholding: refused by the samplers, irrelevant to training.
+    pub thresholding: bool,
+    /// The file, for messages.
+    pub path: PathBuf,
+}
+
+#[derive(Deserialize)]
+struct File {
+    #[serde(rename = "_class_name")]
+    class_name: Option<String>,
+    num_train_timesteps: Option<i64>,
+    beta_start: Option<f64>,
+    beta_end: Option<f64>,
+    beta_schedule: Option<String>,
+    trained_betas: Option<Vec<f64>>,
+    prediction_type: Option<String>,
+    rescale_betas_zero_snr: Option<bool>,
+    timestep_spacing: Option<String>,
+    steps_offset: Option<i64>,
+    set_alpha_to_one: Option<bool>,
+    clip_sample: Option<bool>,
+    clip_sample_range: Option<f64>,
+    thresholding: Option<bool>,
+}
+
+impl SchedulerConfig {
+    /// Reads `dir`/scheduler_config.json. A value that is not implemented is an error that names it.
+    ///
+    /// As diffusers' pipelines do when they are put together, a stated steps_offset becomes 1 and a stated
+    /// clip_sample false.
+    pub fn read(dir: &Path) -> Result<Self> {
+        let path = dir.join("scheduler_config.json");
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Error::missing(dir, "scheduler_config.json", "it states the noise schedule of the model"));
+            }
+            Err(e) => return Err(Error::io("read", &path, e)),
+        };
+        let json = |source| Error::Json { path: path.clone(), source };
+        let value: Value = serde_json::from_str(&text).map_err(json)?;
+        let file: File = serde_json::from_value(value).map_err(json)?;
+        Self::checked(file, &path)
+    }
+
+    fn checked(file: File, path: &Path) -> Result<Self> {
+        let Some(class_name) = file.class_name else {
+            return Err(Error::config(path, "_class_name", "a scheduler class of diffusers", "missing"));
+        };
+        let config = Self {
+            class_name,
+            num_train_timesteps: file.num_train_timesteps.unwrap_or(1000),
+            beta_start: file.beta_start.unwrap_or(0.0001),
+            beta_end: file.beta_end.unwrap_or(0.02),
+            beta_schedule: beta_schedule(path, file.beta_schedule.as_deref())?,
+            trained_betas: file.trained_betas,
+            prediction_type: prediction_type(path, file.prediction_type.as_deref())?,
+            rescale_betas_zero_snr: file.rescale_betas_zero_snr.unwrap_or(false),
+            timestep_spacing: file.timestep_spacing.map(|s| timestep_spacing(path, &s)).transpose()?,
+            steps_offset: file.steps_offset.map(|_| 1),
+            set_alpha_to_one: file.set_alpha_to_one,
+            clip_sample: file.clip_sample.map(|_| false),
+            clip_sample_range: file.clip_sample_range.unwrap_or(1.0),
+            thresholding: file.thresholding.unwrap_or(false),
+            path: path.to_path_buf(),
+        };
+        config.check_range()?;
+        Ok(config)
+    }
+
+    fn check_range(&self) -> Result<()> {
+        let steps = self.num_train_timesteps;
+        if !(2..=1_000_000).contains(&steps) {
+            return Err(Error::config(&self.path, "num_train_timesteps", "2 to 1000000", steps.to_string()));
+        }
+        if let Some(betas) = &self.trained_betas {
+            if betas.len() as i64 != steps || !betas.iter().all(|b| (0.0..1.0).contains(b)) {
+                let expected = format!("{steps} numbers (num_train_timesteps) in [0, 1)");
+                let found = format!("{} numbers{}", betas.len(), if betas.len() as i64 == steps { ", some outside" } else { "" });
+                return Err(Error::config(&self.path, "trained_betas", expected, found));
+            }
+        }
+        for (key, beta) in [("beta_start", self.beta_start), ("beta_end", self.beta_end)] {
+            if !(beta > 0.0 && beta < 1.0) {
+                return Err(Error::config(&self.path, key, "a number between 0 and 1", beta.to_string()));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn beta_schedule(path: &Path, found: Option<&str>) -> Result<BetaSchedule> {
+    match found {
+        None | Some("linear") => Ok(BetaSchedule::Linear),
+        Some("scaled_linear") => Ok(BetaSchedule::ScaledLinear),
+        Some(other) => Err(not_implemented(path, "beta_schedule", "\"linear\" or \"scaled_linear\"", other)),
+    }
+}
+
+fn prediction_type(path: &Path, found: Option<&str>) -> Result<PredictionType> {
+    match found {
+        None | Some("epsilon") => Ok(PredictionType::Epsilon),
+        Some("v_prediction") => Ok(PredictionType::VPrediction),
+        Some(other) => Err(not_implemented(path, "prediction_type", "\"epsilon\" or \"v_prediction\"", other)),
+    }
+}
+
+fn timestep_spacing(path: &Path, found: &str) -> Result<TimestepSpacing> {
+    match found {
+        "leading" => Ok(TimestepSpacing::Leading),
+        "linspace" => Ok(TimestepSpacing::Linspace),
+        "trailing" => Ok(TimestepSpacing::Trailing),
+        other => Err(not_implemented(path, "timestep_spacing", "\"leading\", \"linspace\" or \"trailing\"", other)),
+    }
+}
+
+fn not_implemented(path: &Path, key: &str, expected: &str, found: &str) -> Error {
+    Error::config(path, key, expected, format!("{found:?}, which is not implemented"))
+}

@@ -1,0 +1,213 @@
+//! Noise schedules and DDIM against diffusers 0.42 (golden/make_schedulers.py) and docs/methods.md 21.1 to 21.3.
+
+use pipelines::schedulers::{Ddim, NoiseSchedule, PredictionType, SchedulerConfig};
+use serde_json::{Value, json};
+use std::path::Path;
+use tch::{Kind, Tensor};
+
+fn read(config: &Value) -> pipelines::Result<SchedulerConfig> {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("scheduler_config.json"), config.to_string()).unwrap();
+    SchedulerConfig::read(dir.path())
+}
+
+fn with(changes: Value) -> SchedulerConfig {
+    let mut config = json!({
+        "_class_name": "DDIMScheduler", "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
+        "set_alpha_to_one": false, "clip_sample": false, "steps_offset": 1
+    });
+    config.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+    read(&config).unwrap()
+}
+
+fn golden(file: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(file)
+}
+
+fn golden_ddim() -> Value {
+    serde_json::from_str(&std::fs::read_to_string(golden("ddim.json")).unwrap()).unwrap()
+}
+
+/// float32: 1e-5 relative, and half a unit of the last printed digit.
+fn assert_close(found: f64, printed: f64, digits: i32) {
+    let tolerance = 1e-5 * printed.abs() + 0.5 * 10f64.powi(-digits);
+    assert!((found - printed).abs() <= tolerance, "found {found}, expected {printed}");
+}
+
+fn scalar(x: f64) -> Tensor {
+    Tensor::from_slice(&[x]).to_kind(Kind::Float).view([1, 1, 1, 1])
+}
+
+fn value(x: &Tensor) -> f64 {
+    x.view(-1).double_value(&[0])
+}
+
+#[test]
+fn alphas_cumprod_has_the_bits_of_diffusers() {
+    let expected = Tensor::read_safetensors(golden("schedules.safetensors")).unwrap();
+    let configs = golden_ddim()["schedules"].clone();
+    assert_eq!(expected.len(), 5);
+    for (name, expected) in expected {
+        let schedule = NoiseSchedule::new(&read(&configs[&name]).unwrap());
+        let found = schedule.alphas_cumprod();
+        assert_eq!(found.size(), expected.size());
+        assert_eq!(schedule.num_train_timesteps(), expected.size()[0]);
+        let difference = (found - &expected).abs().max().double_value(&[]);
+        assert!(difference < 1e-6, "{name}: {difference}");
+        // Without AVX2 libtorch interpolates in another order.
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("avx2") {
+            assert!(found.equal(&expected), "{name}: differs by {difference}");
+        }
+    }
+}
+
+#[test]
+fn the_schedule_table_of_the_methods_reference_holds() {
+    let schedule = NoiseSchedule::new(&with(json!({})));
+    let abar = |t: i64| schedule.alphas_cumprod().double_value(&[t]);
+    let table = [
+        (0, 0.99915000, 0.029167), (1, 0.99829603, 0.041314), (101, 0.89298054, 0.346187), (201, 0.75214340, 0.574050),
+        (401, 0.42288152, 1.168216), (500, 0.27633268, 1.618279), (501, 0.27499907, 1.623692), (801, 0.03654652, 5.134431),
+        (901, 0.01400490, 8.390685), (999, 0.00466010, 14.614641),
+    ];
+    for (t, expected, sigma) in table {
+        assert_close(abar(t), expected, 8);
+        let snr = schedule.snr(&Tensor::from_slice(&[t])).double_value(&[0]);
+        // sigma^2 = 1 / SNR; 1 - abar near t = 0 has few digits left in float32
+        assert!((snr.powf(-0.5) / sigma - 1.0).abs() < 5e-5, "t {t}: {}", snr.powf(-0.5));
+    }
+    let rescaled = NoiseSchedule::new(&with(json!({"rescale_betas_zero_snr": true})));
+    let table = [(0, 0.99915000), (1, 0.99823345), (250, 0.65245702), (500, 0.24101878), (750, 0.03279912), (998, 0.00000020)];
+    for (t, expected) in table {
+        assert_close(rescaled.alphas_cumprod().double_value(&[t]), expected, 8);
+    }
+    assert_eq!(rescaled.alphas_cumprod().double_value(&[999]), 0.0);
+}
+
+#[test]
+fn noise_velocity_and_recovery_agree_with_the_fixture() {
+    let schedule = NoiseSchedule::new(&with(json!({})));
+    let t = Tensor::from_slice(&[500i64]);
+    let (x0, noise) = (scalar(0.8), scalar(-0.5));
+    assert_close(value(&schedule.add_noise(&x0, &noise, &t)), -0.004804, 6);
+    assert_close(value(&schedule.velocity(&x0, &noise, &t)), -0.943386, 6);
+    let double = schedule.add_noise(&x0.to_kind(Kind::Double), &noise.to_kind(Kind::Double), &t);
+    assert_eq!(double.kind(), Kind::Double);
+    let two = Tensor::from_slice(&[500i64, 999]);
+    let noisy = schedule.add_noise(&x0.expand([2, 4, 3, 3], false), &noise.expand([2, 4, 3, 3], false), &two);
+    assert_eq!(noisy.size(), [2, 4, 3, 3]);
+    assert_close(noisy.double_value(&[0, 3, 2, 2]), -0.004804, 6);
+}
+
+#[test]
+fn ddim_timesteps_follow_each_spacing() {
+    let timesteps = |changes, n| Ddim::new(&with(changes), n).unwrap().timesteps().to_vec();
+    assert_eq!(timesteps(json!({}), 10), [901, 801, 701, 601, 501, 401, 301, 201, 101, 1]);
+    assert_eq!(timesteps(json!({}), 30)[..3], [958, 925, 892]);
+    let linspace = json!({"timestep_spacing": "linspace"});
+    assert_eq!(timesteps(linspace, 10), [999, 888, 777, 666, 555, 444, 333, 222, 111, 0]);
+    let trailing = json!({"timestep_spacing": "trailing"});
+    assert_eq!(timesteps(trailing.clone(), 10), [999, 899, 799, 699, 599, 499, 399, 299, 199, 99]);
+    for n in 1..=1000 {
+        let steps = timesteps(trailing.clone(), n);
+        assert!(steps.len() as i64 == n && steps.iter().all(|t| (0..1000).contains(t)), "{n}");
+    }
+}
+
+#[test]
+fn ddim_steps_agree_with_the_fixtures() {
+    let ddim = Ddim::new(&with(json!({})), 10).unwrap();
+    let step = |t, x: f64, e: f64| value(&ddim.step(&scalar(e), t, &scalar(x), 0.0, None));
+    assert_close(step(501, 0.9, 0.3), 1.027199, 6);
+    assert_close(step(1, 0.9, 0.3), 0.896742, 6);
+    assert_close(step(501, 0.9, 2.45), 0.390384, 6);
+    assert_close(step(501, 0.9, 2.9), 0.257097, 6);
+    let noisy = |x, e, z| value(&ddim.step(&scalar(e), 501, &scalar(x), 1.0, Some(&scalar(z))));
+    assert_close(noisy(0.9, 0.3, 0.7), 1.332593, 6);
+    assert_close(noisy(-0.4, 0.1, -1.1), -1.127325, 6);
+    assert_close(noisy(0.9, 0.3, 0.0), 0.963267, 6);
+    assert_close(f64::from(ddim.variance(501)).sqrt(), 0.527609, 6);
+    assert!((f64::from(ddim.variance(1)).sqrt() - 0.020648).abs() < 1e-5);
+    let v = Ddim::new(&with(json!({"prediction_type": "v_prediction"})), 10).unwrap();
+    let guided = pipelines::sampling::guided(&scalar(0.2), &scalar(0.5), 7.5);
+    assert_close(value(&guided), 2.45, 6);
+    // x_p of exact predictions is the point on the way from x_0 = .8 to noise -.5
+    let (x0, noise) = (scalar(0.8), scalar(-0.5));
+    let schedule = NoiseSchedule::new(&with(json!({})));
+    let at = |t: i64| schedule.add_noise(&x0, &noise, &Tensor::from_slice(&[t]));
+    let velocity = schedule.velocity(&x0, &noise, &Tensor::from_slice(&[501i64]));
+    assert_close(value(&v.step(&velocity, 501, &at(501), 0.0, None)), value(&at(401)), 6);
+}
+
+#[test]
+fn whole_ddim_chains_equal_diffusers() {
+    let golden = golden_ddim();
+    let chains = golden["chains"].as_array().unwrap();
+    assert!(chains.len() >= 15);
+    for chain in chains {
+        let (steps, eta) = (chain["steps"].as_i64().unwrap(), chain["eta"].as_f64().unwrap());
+        let ddim = Ddim::new(&read(&chain["config"]).unwrap(), steps).unwrap();
+        let timesteps: Vec<i64> = serde_json::from_value(chain["timesteps"].clone()).unwrap();
+        assert_eq!(ddim.timesteps(), timesteps, "{}", chain["config"]);
+        let index = Tensor::arange(12, (Kind::Float, tch::Device::Cpu));
+        let mut x = index.sin().view([1, 3, 2, 2]);
+        for (s, &t) in ddim.timesteps().iter().enumerate() {
+            let network = &x * 0.3 + 0.001 * t as f64 - 0.2;
+            let noise = (&index + s as f64).cos().view([1, 3, 2, 2]);
+            x = ddim.step(&network, t, &x, eta, Some(&noise));
+        }
+        let expected: Vec<f64> = serde_json::from_value(chain["x"].clone()).unwrap();
+        let expected = Tensor::from_slice(&expected).view([1, 3, 2, 2]);
+        let scale = expected.abs().max().double_value(&[]).max(1.0);
+        let difference = (&x.to_kind(Kind::Double) - expected).abs().max().double_value(&[]);
+        assert!(difference / scale < 1e-5, "{}, {steps} steps: {difference}", chain["config"]);
+    }
+}
+
+#[test]
+fn keys_a_file_lacks_take_the_defaults_of_the_class_that_is_built() {
+    let pndm = json!({"_class_name": "PNDMScheduler", "beta_schedule": "scaled_linear", "skip_prk_steps": true});
+    let foreign = Ddim::new(&read(&pndm).unwrap(), 10).unwrap();
+    assert_eq!(foreign.timesteps()[9], 0, "steps_offset 0 is DDIM's default");
+    assert!(foreign.clips_latents());
+    let own = Ddim::new(&read(&json!({"_class_name": "DDIMScheduler"})).unwrap(), 10).unwrap();
+    assert_eq!(own.timesteps()[9], 1, "the pipeline forces steps_offset 1 on its own scheduler");
+    assert!(!own.clips_latents());
+    let stated = json!({"_class_name": "PNDMScheduler", "steps_offset": 0, "clip_sample": true});
+    let stated = Ddim::new(&read(&stated).unwrap(), 10).unwrap();
+    assert_eq!((stated.timesteps()[9], stated.clips_latents()), (1, false));
+    assert_eq!(read(&pndm).unwrap().prediction_type, PredictionType::Epsilon);
+}
+
+#[test]
+fn what_is_not_implemented_is_refused_by_name() {
+    let refused = |key: &str, value: Value| {
+        let error = read(&json!({"_class_name": "DDIMScheduler", key: value})).unwrap_err().to_string();
+        assert!(error.contains(&format!("scheduler_config.json: `{key}` is")), "{error}");
+        error
+    };
+    assert!(refused("beta_schedule", json!("sigmoid")).contains("\"sigmoid\", which is not implemented"));
+    refused("prediction_type", json!("sample"));
+    refused("timestep_spacing", json!("karras"));
+    refused("num_train_timesteps", json!(0));
+    refused("beta_end", json!(1.5));
+    refused("trained_betas", json!([0.1, 0.2]));
+    assert!(read(&json!({})).unwrap_err().to_string().contains("`_class_name` is missing"));
+    let thresholding = read(&json!({"_class_name": "DDIMScheduler", "thresholding": true})).unwrap();
+    assert!(Ddim::new(&thresholding, 10).unwrap_err().to_string().contains("`thresholding` is true"));
+    let sd = with(json!({}));
+    for steps in [0, 1000, 1001] {
+        assert!(Ddim::new(&sd, steps).is_err(), "{steps}");
+    }
+}
+
+#[test]
+fn a_missing_or_broken_file_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = SchedulerConfig::read(dir.path()).unwrap_err().to_string();
+    assert!(missing.contains("has no scheduler_config.json"), "{missing}");
+    std::fs::write(dir.path().join("scheduler_config.json"), "{\"beta_start\": \"x\"}").unwrap();
+    let broken = SchedulerConfig::read(dir.path()).unwrap_err().to_string();
+    assert!(broken.contains("scheduler_config.json is not valid JSON"), "{broken}");
+}

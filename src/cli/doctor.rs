@@ -1,0 +1,73 @@
+//! `diffpref doctor`
+
+use super::Cuda;
+use anyhow::Result;
+use serde_json::{Map, Value, json};
+use tch::{Device, Kind, Tensor};
+
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  diffpref doctor --json")]
+pub struct Args {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &Args, cuda: &Cuda) -> Result<()> {
+    let mut facts = Map::new();
+    facts.insert("diffpref".into(), json!(env!("CARGO_PKG_VERSION")));
+    facts.insert("libtorch".into(), json!("2.11.0"));
+    facts.insert("libtorch_cpu".into(), json!(mapped_library("libtorch_cpu.so")));
+    let cuda = match cuda {
+        Ok(true) => json!("loaded"),
+        Ok(false) => json!("not there: CPU set-up (TORCH=cuda make setup gets it)"),
+        Err(text) => json!(format!("does not load: {text}")),
+    };
+    facts.insert("libtorch_cuda".into(), cuda);
+    facts.insert("cuda_devices".into(), json!(tch::Cuda::device_count()));
+    facts.insert("cores".into(), json!(std::thread::available_parallelism().map_or(1, |n| n.get())));
+    facts.insert("threads".into(), json!(tch::get_num_threads()));
+    facts.insert("avx2".into(), json!(avx2()));
+    facts.insert("draws".into(), json!(if avx2() { "as on other machines with AVX2" } else { "float32 randn differs by up to 2e-6 from machines with AVX2" }));
+    facts.insert("precision".into(), json!(precisions()));
+    let cache = diffpref::data::cache::default_cache_dir();
+    facts.insert("cache_dir".into(), json!(cache.display().to_string()));
+    facts.insert("cache_free_gib".into(), json!(diffpref::data::cache::free_bytes(&cache).map(|b| (b as f64 / f64::from(1 << 30) * 10.0).round() / 10.0).ok()));
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&facts)?);
+    } else {
+        for (name, value) in &facts {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_string);
+            println!("{name:16} {text}");
+        }
+    }
+    Ok(())
+}
+
+/// Where the running process has a library mapped from.
+fn mapped_library(name: &str) -> Option<String> {
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    maps.lines().find_map(|l| l.split_whitespace().nth(5).filter(|p| p.ends_with(name)).map(str::to_string))
+}
+
+fn avx2() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::is_x86_feature_detected!("avx2");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+/// A small product in each precision, on each device: works, or what libtorch says.
+fn precisions() -> Value {
+    let mut out = Map::new();
+    let mut devices = vec![Device::Cpu];
+    devices.extend((0..tch::Cuda::device_count().max(0) as usize).map(Device::Cuda));
+    for device in devices {
+        for (name, kind) in [("float32", Kind::Float), ("bfloat16", Kind::BFloat16), ("float64", Kind::Double)] {
+            let tried = Tensor::f_ones([8, 8], (kind, device)).and_then(|t| t.f_matmul(&t));
+            let answer = tried.map_or_else(|e| e.to_string().lines().next().unwrap_or("fails").to_string(), |_| "works".into());
+            out.insert(format!("{device:?} {name}").to_lowercase(), json!(answer));
+        }
+    }
+    Value::Object(out)
+}

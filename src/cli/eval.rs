@@ -1,0 +1,152 @@
+//! `diffpref eval`
+
+use super::terminal;
+use anyhow::Result;
+use diffpref::config::{Config, ConfigError};
+use diffpref::data::cache::default_cache_dir;
+use diffpref::eval::figures::{Evaluation, Interval, Measure};
+use diffpref::eval::{NamedModel, Request, evaluate, models_of_run};
+use diffpref::progress::Stop;
+use diffpref::report;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use tch::{Device, Kind};
+
+const EXAMPLE: &str = "Examples:
+  diffpref eval --run runs/quickstart --prompts assets/emoji/names.jsonl --judge assets/judge --drawings assets/emoji/drawings
+  diffpref eval --model base=models/sd15 --model tuned=models/sd15+style.safetensors --prompts names.jsonl --judge judge --out compared";
+
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLE)]
+pub struct Args {
+    /// A finished run: the model it started from against the one it ended with; its report gets the figures
+    #[arg(long, value_name = "RUN", required_unless_present = "model", conflicts_with = "model")]
+    run: Option<PathBuf>,
+    /// A model, with LoRAs behind it; repeat it, the first is compared with the others
+    #[arg(long, value_name = "NAME=PATH[+LORA[:SCALE]]")]
+    model: Vec<NamedModel>,
+    /// The names to paint: .jsonl rows with prompt, slug, held_out; or .txt, .csv, .tsv with prompts
+    #[arg(long, value_name = "FILE")]
+    prompts: PathBuf,
+    /// A trained judge: a folder with config.json and model.safetensors
+    #[arg(long, value_name = "DIR")]
+    judge: Option<PathBuf>,
+    /// Drawings for the judges without training: flat/SLUG.png and shaded/SLUG.png
+    #[arg(long, value_name = "DIR")]
+    drawings: Option<PathBuf>,
+    /// Pictures of each held-out name, for the flat share
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    seeds: u64,
+    /// Pictures of each name, for content accuracy
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    content_seeds: u64,
+    /// DDIM steps
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    steps: usize,
+    /// Classifier-free guidance; 1 switches it off [default: sample.guidance_scale of the run, else 7.5]
+    #[arg(long, value_name = "SCALE")]
+    guidance_scale: Option<f64>,
+    /// Pictures painted at once
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    batch: usize,
+    /// auto, cpu, cuda or cuda:N
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// Where pictures and figures go [default: RUN/eval]
+    #[arg(long, value_name = "DIR", required_unless_present = "run")]
+    out: Option<PathBuf>,
+    /// Print the figures as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &Args, stop: &Stop) -> Result<()> {
+    let progress = terminal::sink(false);
+    let (models, config) = match &args.run {
+        Some(dir) => models_of_run(dir).map(|(models, config)| (models, Some(config)))?,
+        None => (args.model.clone(), None),
+    };
+    let request = request(args, models, config)?;
+    let evaluation = evaluate(&request, progress.as_ref(), stop)?;
+    let page = match &args.run {
+        Some(dir) => {
+            report::render(dir, Some(&evaluation))?;
+            dir.join("report.html")
+        }
+        None => {
+            report::render_evaluation(&request.out, &evaluation)?;
+            request.out.join("report.html")
+        }
+    };
+    match args.json {
+        true => println!("{}", Value::Object(evaluation.figures())),
+        false => print(&evaluation, &page),
+    }
+    Ok(())
+}
+
+fn request(args: &Args, models: Vec<NamedModel>, config: Option<Config>) -> Result<Request> {
+    let device = device(&args.device)?;
+    let kind = if device == Device::Cpu { Kind::Float } else { Kind::BFloat16 };
+    // clap asks for --out where there is no --run.
+    let out = args.out.clone().or_else(|| args.run.as_ref().map(|dir| dir.join("eval"))).unwrap_or_default();
+    if let Some(config) = &config {
+        tch::set_num_threads(config.train.threads as i32);
+    }
+    Ok(Request {
+        models,
+        prompts: args.prompts.clone(),
+        judge: args.judge.clone(),
+        drawings: args.drawings.clone(),
+        seeds: args.seeds,
+        content_seeds: args.content_seeds,
+        steps: args.steps,
+        guidance_scale: args.guidance_scale.or(config.as_ref().map(|c| c.sample.guidance_scale)).unwrap_or(7.5),
+        resolution: config.as_ref().map(|c| c.data.resolution),
+        device,
+        kind,
+        batch: args.batch.max(1),
+        cache_dir: config.map_or_else(default_cache_dir, |c| c.data.cache_dir),
+        out,
+    })
+}
+
+fn device(name: &str) -> Result<Device, ConfigError> {
+    let count = tch::Cuda::device_count().max(0) as usize;
+    let index = match name {
+        "auto" if count > 0 => Some(0),
+        "auto" | "cpu" => return Ok(Device::Cpu),
+        "cuda" => Some(0),
+        other => other.strip_prefix("cuda:").and_then(|index| index.parse().ok()),
+    };
+    match index {
+        Some(index) if index < count => Ok(Device::Cuda(index)),
+        Some(_) => Err(ConfigError(format!("--device {name}: there are {count} CUDA devices here; `diffpref doctor` says why"))),
+        None => Err(ConfigError(format!("--device {name}: expected auto, cpu, cuda or cuda:N"))),
+    }
+}
+
+fn print(evaluation: &Evaluation, page: &Path) {
+    println!("{} names, {} of them held out of training; 95 % intervals over names, differences paired", evaluation.names, evaluation.held_out_names);
+    for judged in &evaluation.judges {
+        println!("\n{}", judged.about);
+        print_measure("flat share, held-out names", &judged.flat_share, evaluation);
+        print_measure("content accuracy, all names", &judged.content_accuracy, evaluation);
+        let known = judged.accuracy.iter().map(|(what, share)| format!("{} {:.1} %", what.replace('_', " "), share * 100.0));
+        let known: Vec<String> = known.collect();
+        if !known.is_empty() {
+            println!("  right on known pictures: {}", known.join(", "));
+        }
+    }
+    println!("\n{}", page.display());
+}
+
+fn print_measure(title: &str, measure: &Measure, evaluation: &Evaluation) {
+    println!("  {title}");
+    let interval = |i: &Interval| format!("{:6.1} %  [{:5.1}, {:5.1}]", i.mean * 100.0, i.lo * 100.0, i.hi * 100.0);
+    for (index, (model, value)) in evaluation.models.iter().zip(&measure.models).enumerate() {
+        let difference = index.checked_sub(1).and_then(|i| measure.differences.get(i));
+        let difference = difference.map(|d| format!("   {:+.1} points [{:+.1}, {:+.1}]", d.mean * 100.0, d.lo * 100.0, d.hi * 100.0));
+        println!("    {:<16} {}{}", model.name, interval(value), difference.unwrap_or_default());
+    }
+}

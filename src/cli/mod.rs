@@ -1,0 +1,114 @@
+//! One thin file a command, and what they share: signals, threads, the progress sink, exit codes.
+
+mod doctor;
+mod eval;
+mod generate;
+mod terminal;
+mod train;
+
+use clap::{Parser, Subcommand};
+use diffpref::config::ConfigError;
+use diffpref::progress::{Signal, Stop, Stopped};
+use std::panic::AssertUnwindSafe;
+use std::process::ExitCode;
+
+/// Whether libtorch_cuda was loaded; an error says which library is missing.
+pub type Cuda = std::result::Result<bool, String>;
+
+#[derive(Parser)]
+#[command(name = "diffpref", version, about = "Aligns Stable Diffusion models with preferences", arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train a model on preference pairs
+    Train(train::Args),
+    /// Make pictures from prompts
+    Generate(generate::Args),
+    /// Compare models on the same prompts and seeds
+    Eval(eval::Args),
+    /// Say what works here: libtorch, devices, precision, disk
+    Doctor(doctor::Args),
+}
+
+/// Parses the arguments, runs the command, and turns its result into an exit code: 0 ok, 1 failed, 2 wrong arguments or
+/// configuration, 130 and 143 stopped by a signal.
+pub fn run(cuda: Cuda) -> ExitCode {
+    let cli = Cli::parse();
+    if let Err(text) = &cuda {
+        eprintln!("warning: libtorch_cuda.so is there and does not load, going on without CUDA: {text}");
+    }
+    let stop = watch_signals();
+    std::panic::set_hook(Box::new(|_| {}));
+    let ended = std::panic::catch_unwind(AssertUnwindSafe(|| dispatch(cli.command, &cuda, &stop)));
+    match ended {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => {
+            eprintln!("error: {}", one_line_each(&error));
+            exit_code(&error)
+        }
+        Err(panic) => {
+            eprintln!("error: {}", panic_text(panic.as_ref()));
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn dispatch(command: Command, cuda: &Cuda, stop: &Stop) -> anyhow::Result<()> {
+    match command {
+        Command::Train(args) => train::run(&args, stop),
+        Command::Generate(args) => generate::run(&args, stop),
+        Command::Eval(args) => eval::run(&args, stop),
+        Command::Doctor(args) => doctor::run(&args, cuda),
+    }
+}
+
+fn exit_code(error: &anyhow::Error) -> ExitCode {
+    if let Some(Stopped(signal)) = error.downcast_ref::<Stopped>() {
+        return ExitCode::from(signal.exit_code());
+    }
+    let wrong_input = error.chain().any(|e| e.is::<ConfigError>());
+    ExitCode::from(if wrong_input { 2 } else { 1 })
+}
+
+/// The error with its causes, without libtorch's C++ stack.
+fn one_line_each(error: &anyhow::Error) -> String {
+    let parts: Vec<String> = error.chain().map(|e| without_backtrace(&e.to_string())).collect();
+    parts.join(": ")
+}
+
+fn without_backtrace(text: &str) -> String {
+    text.split("\nException raised from").next().unwrap_or(text).trim_end().to_string()
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    let text = without_backtrace(&text.unwrap_or("unknown").replace("\\n", "\n"));
+    if text.contains("out of memory") {
+        return format!("the device ran out of memory: {text}. Lower train.micro_batch or data.resolution.");
+    }
+    format!("internal error, please report it: {text}")
+}
+
+/// The first signal asks the work to stop, the second ends the process at once.
+fn watch_signals() -> Stop {
+    let stop = Stop::default();
+    let flag = stop.clone();
+    let Ok(mut signals) = signal_hook::iterator::Signals::new([signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM]) else {
+        return stop;
+    };
+    std::thread::spawn(move || {
+        for raw in signals.forever() {
+            let signal = if raw == signal_hook::consts::SIGINT { Signal::Interrupt } else { Signal::Terminate };
+            if flag.requested().is_some() {
+                std::process::exit(i32::from(signal.exit_code()));
+            }
+            eprintln!("stopping after the work in hand; once more to leave at once");
+            flag.request(signal);
+        }
+    });
+    stop
+}

@@ -1,0 +1,140 @@
+//! Progress for people: bars on a terminal, plain lines in a pipe, metric lines for programs.
+
+use diffpref::progress::Progress;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::cell::RefCell;
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+/// The sink that fits where stderr goes.
+pub fn sink(json: bool) -> Box<dyn Progress> {
+    if std::io::stderr().is_terminal() { Box::new(Bars { json, stack: RefCell::default() }) } else { Box::new(Lines { json, stack: RefCell::default() }) }
+}
+
+/// indicatif bars, one for each phase in hand.
+struct Bars {
+    json: bool,
+    stack: RefCell<Vec<ProgressBar>>,
+}
+
+impl Progress for Bars {
+    fn begin(&self, phase: &str, done: u64, total: u64) {
+        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+        let template = if std::env::var_os("NO_COLOR").is_some() {
+            "{prefix:9} {bar:30} {pos}/{len}  {msg}  {elapsed} passed, {eta} left"
+        } else {
+            "{prefix:9.bold} {bar:30.cyan/blue} {pos}/{len}  {msg}  {elapsed} passed, {eta} left"
+        };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        bar.set_prefix(phase.to_string());
+        bar.set_position(done);
+        // Time left follows from the speed of this process, right after a resume too.
+        bar.reset_eta();
+        self.stack.borrow_mut().push(bar);
+    }
+
+    fn advance(&self, done: u64, note: &str) {
+        if let Some(bar) = self.stack.borrow().last() {
+            bar.set_message(note.to_string());
+            bar.set_position(done);
+        }
+    }
+
+    fn end(&self) {
+        if let Some(bar) = self.stack.borrow_mut().pop() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn line(&self, text: &str) {
+        match self.stack.borrow().last() {
+            Some(bar) => bar.println(text),
+            None => eprintln!("{text}"),
+        }
+    }
+
+    fn metrics(&self, json: &str) {
+        print_metrics(self.json, json);
+    }
+}
+
+/// Plain lines, at most one every ten seconds and phase.
+struct Lines {
+    json: bool,
+    stack: RefCell<Vec<Phase>>,
+}
+
+struct Phase {
+    name: String,
+    first: u64,
+    done: u64,
+    total: u64,
+    note: String,
+    began: Instant,
+    said: Option<Instant>,
+}
+
+const PAUSE: Duration = Duration::from_secs(10);
+
+impl Phase {
+    fn text(&self) -> String {
+        let seconds = self.began.elapsed().as_secs_f64();
+        let done = self.done - self.first.min(self.done);
+        let left = if done == 0 { String::new() } else {
+            let left = seconds / done as f64 * self.total.saturating_sub(self.done) as f64;
+            format!("  {left:.0} s left")
+        };
+        format!("{} {}/{}  {}{left}", self.name, self.done, self.total, self.note)
+    }
+}
+
+impl Progress for Lines {
+    fn begin(&self, phase: &str, done: u64, total: u64) {
+        self.stack.borrow_mut().push(Phase {
+            name: phase.into(),
+            first: done,
+            done,
+            total,
+            note: String::new(),
+            began: Instant::now(),
+            said: None,
+        });
+    }
+
+    fn advance(&self, done: u64, note: &str) {
+        if let Some(phase) = self.stack.borrow_mut().last_mut() {
+            phase.done = done;
+            phase.note = note.into();
+            if phase.said.is_none_or(|at| at.elapsed() >= PAUSE) {
+                phase.said = Some(Instant::now());
+                eprintln!("{}", phase.text());
+            }
+        }
+    }
+
+    fn end(&self) {
+        if let Some(phase) = self.stack.borrow_mut().pop()
+            && phase.done > phase.first
+        {
+            eprintln!("{} {}/{}  {}  done in {:.1} s", phase.name, phase.done, phase.total, phase.note, phase.began.elapsed().as_secs_f64());
+        }
+    }
+
+    fn line(&self, text: &str) {
+        eprintln!("{text}");
+    }
+
+    fn metrics(&self, json: &str) {
+        print_metrics(self.json, json);
+    }
+}
+
+fn print_metrics(wanted: bool, json: &str) {
+    if wanted {
+        let mut out = std::io::stdout().lock();
+        // A reader that went away is no reason to stop training.
+        let _ = writeln!(out, "{json}");
+    }
+}

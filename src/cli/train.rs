@@ -1,0 +1,57 @@
+//! `diffpref train`
+
+use super::terminal;
+use anyhow::Result;
+use diffpref::config;
+use diffpref::progress::Stop;
+use diffpref::train::{self, Outcome, Resume};
+use std::path::PathBuf;
+
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  diffpref train configs/quickstart.toml --set optim.lr=2e-4 --set train.out=runs/try")]
+pub struct Args {
+    /// The run's configuration
+    config: PathBuf,
+    /// Override a key: TABLE.KEY=VALUE (repeatable)
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// Go on from the newest checkpoint; `--resume=auto` starts when there is nothing to resume
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "yes", value_parser = ["yes", "auto"])]
+    resume: Option<String>,
+    /// Check everything, print the plan, write nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Stream the metric lines as JSON to stdout
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &Args, stop: &Stop) -> Result<()> {
+    let progress = terminal::sink(args.json);
+    let document = config::load(&args.config, &args.sets)?;
+    for note in &document.notes {
+        progress.line(note);
+    }
+    let opened = train::open(&document)?;
+    tch::set_num_threads(opened.config.train.threads as i32);
+    if args.dry_run {
+        let plan = train::plan::dry_run(&opened)?;
+        match args.json {
+            true => println!("{}", serde_json::to_string_pretty(&plan)?),
+            false => print!("{}", plan.text()),
+        }
+        return Ok(());
+    }
+    let resume = match args.resume.as_deref() {
+        Some("auto") => Resume::Auto,
+        Some(_) => Resume::Yes,
+        None => Resume::No,
+    };
+    match train::run(opened, resume, progress.as_ref(), stop)? {
+        Outcome::Finished { out, step } => {
+            progress.line(&format!("finished at step {step}: {}/final, {}/report.html", out.display(), out.display()));
+        }
+        Outcome::AlreadyFinished { out, step } => progress.line(&format!("{}: already at step {step}", out.display())),
+    }
+    Ok(())
+}

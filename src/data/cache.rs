@@ -1,0 +1,311 @@
+//! Latents of images, encoded once and kept: mean and std of the VAE's posterior for every view that a run reads.
+//!
+//! Records are keyed by the VAE's weights, the bytes of the image file and the transform, so runs and fine-tunes with
+//! the same VAE share them, wherever the image lies. Images are encoded one at a time: an interrupted encode goes on
+//! to the same bytes.
+
+use super::decode::{self, Unreadable};
+use super::disk::check_space;
+use super::records::{Record, Records};
+use super::transforms::{Crop, Transformed, View, apply};
+use crate::hashes::{HashMemory, of_bytes};
+use crate::progress::{Progress, Stop};
+use anyhow::{Context, Result, bail, ensure};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+use tch::{Kind, Tensor};
+
+pub use super::disk::free_bytes;
+
+/// In which kind the cache keeps latents and embeddings; they are always given out in float32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CacheDtype {
+    #[default]
+    Float32,
+    Float16,
+}
+
+impl CacheDtype {
+    pub(super) fn kind(self) -> Kind {
+        match self {
+            CacheDtype::Float32 => Kind::Float,
+            CacheDtype::Float16 => Kind::Half,
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            CacheDtype::Float32 => "float32",
+            CacheDtype::Float16 => "float16",
+        }
+    }
+}
+
+/// `$XDG_CACHE_HOME/diffpref`, or `~/.cache/diffpref`.
+pub fn default_cache_dir() -> PathBuf {
+    // The XDG rules have relative paths ignored.
+    let xdg = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
+    let home = || std::env::var_os("HOME").map_or_else(|| PathBuf::from("."), PathBuf::from);
+    xdg.unwrap_or_else(|| home().join(".cache")).join("diffpref")
+}
+
+/// What the latents of a run depend on, and where they are kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LatentOptions {
+    pub cache_dir: PathBuf,
+    /// SHA-256 of the VAE's weights.
+    pub vae_sha256: String,
+    /// R: views are R x R pixels.
+    pub resolution: u32,
+    /// C, h, w of the latents of an R x R image.
+    pub latent_shape: [i64; 3],
+    pub dtype: CacheDtype,
+}
+
+/// The posterior of the VAE for one view.
+#[derive(Debug)]
+pub struct Moments {
+    /// `[C, h, w]` float32, unscaled
+    pub mean: Tensor,
+    /// `[C, h, w]` float32
+    pub std: Tensor,
+    /// Height and width of the file (upright), top and left of the crop, R, R.
+    pub time_ids: [i64; 6],
+}
+
+/// Encodes `[1, 3, R, R]` pixels in [-1, 1] to mean and std of the posterior, `[1, C, h, w]` each.
+pub type EncodeImage<'a> = dyn FnMut(&Tensor) -> Result<(Tensor, Tensor)> + 'a;
+
+/// The latents of a run's views.
+pub struct LatentCache {
+    options: LatentOptions,
+    records: Records,
+    hashes: HashMemory,
+    /// Views that were asked for -> keys of their records.
+    keys: HashMap<View, String>,
+    image_sha256: BTreeMap<PathBuf, String>,
+    unreadable: BTreeMap<PathBuf, String>,
+}
+
+impl LatentCache {
+    pub fn open(options: LatentOptions) -> Result<Self> {
+        let folder = options.cache_dir.join("latents").join(short(&options.vae_sha256));
+        Ok(Self {
+            records: Records::open(&folder)?,
+            hashes: HashMemory::open(&options.cache_dir),
+            options,
+            keys: HashMap::new(),
+            image_sha256: BTreeMap::new(),
+            unreadable: BTreeMap::new(),
+        })
+    }
+
+    /// Makes sure that every view has a record, or its image a reason why not ([`unreadable`](Self::unreadable)).
+    ///
+    /// # Errors
+    /// `Stopped` when a signal asked to stop (what was encoded is kept), a full disk, errors of `encode`.
+    pub fn ensure(
+        &mut self,
+        views: &[View],
+        encode: &mut EncodeImage,
+        progress: &dyn Progress,
+        stop: &Stop,
+    ) -> Result<()> {
+        let missing = self.missing(views, stop);
+        for line in self.records.damage.drain(..) {
+            progress.line(&line);
+        }
+        let missing = missing?;
+        let result = self.encode_all(&missing, encode, progress, stop);
+        if result.is_err() {
+            self.keys.clear(); // some of them have no record yet: a later call looks again
+        }
+        self.records.flush()?;
+        self.hashes.save();
+        result
+    }
+
+    /// The views without a record, the same content only once.
+    fn missing(&mut self, views: &[View], stop: &Stop) -> Result<Vec<(View, String)>> {
+        let mut missing = Vec::new();
+        let mut seen = HashSet::new();
+        for view in views {
+            stop.check()?;
+            if self.keys.contains_key(view) || self.unreadable.contains_key(&view.image) {
+                continue;
+            }
+            let Some(sha256) = self.hash(&view.image) else { continue };
+            let key = self.key(&sha256, view);
+            self.keys.insert(view.clone(), key.clone());
+            if seen.insert(key.clone()) && !self.records.holds(&key) {
+                missing.push((view.clone(), key));
+            }
+        }
+        Ok(missing)
+    }
+
+    /// SHA-256 of an image's file; one that cannot be read is noted as unreadable.
+    fn hash(&mut self, image: &Path) -> Option<String> {
+        if let Some(known) = self.image_sha256.get(image) {
+            return Some(known.clone());
+        }
+        let hash = if image.exists() {
+            self.hashes.of_file(image).map_err(|e| Unreadable::Io(e.root_cause().to_string()))
+        } else {
+            Err(Unreadable::Missing)
+        };
+        match hash {
+            Ok(hash) => {
+                self.image_sha256.insert(image.to_path_buf(), hash.clone());
+                Some(hash)
+            }
+            Err(reason) => {
+                self.unreadable.insert(image.to_path_buf(), reason.to_string());
+                None
+            }
+        }
+    }
+
+    fn key(&self, image_sha256: &str, view: &View) -> String {
+        let crop = match view.crop {
+            Crop::Center => "center".to_string(),
+            Crop::At { index, count } => format!("{index} of {count}"),
+        };
+        let o = &self.options;
+        let (vae, r, dtype) = (&o.vae_sha256, o.resolution, o.dtype.name());
+        let text = format!("latents 1|{vae}|{image_sha256}|{r}|crop {crop}|flip {}|{dtype}", view.flip);
+        short(&of_bytes(text.as_bytes()))
+    }
+
+    fn encode_all(
+        &mut self,
+        missing: &[(View, String)],
+        encode: &mut EncodeImage,
+        progress: &dyn Progress,
+        stop: &Stop,
+    ) -> Result<()> {
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let bytes = missing.len() as u64 * self.record_bytes();
+        check_space(&self.options.cache_dir, bytes)?;
+        let _no_grad = tch::no_grad_guard();
+        progress.begin("encode", 0, missing.len() as u64);
+        let mut result = Ok(());
+        for (done, (view, key)) in missing.iter().enumerate() {
+            let started = Instant::now();
+            result = stop.check().map_err(Into::into).and_then(|()| self.encode_one(view, key, encode));
+            if result.is_err() {
+                break;
+            }
+            announce("images", done, missing.len(), bytes, &self.options.cache_dir, started, progress);
+            progress.advance(done as u64 + 1, "");
+        }
+        progress.end();
+        result
+    }
+
+    fn encode_one(&mut self, view: &View, key: &str, encode: &mut EncodeImage) -> Result<()> {
+        let transformed = decode::read(&view.image)
+            .and_then(|bytes| decode::decode(&bytes))
+            .and_then(|image| apply(&image, self.options.resolution, view));
+        let Transformed { pixels, time_ids } = match transformed {
+            Ok(transformed) => transformed,
+            Err(reason) => {
+                self.note_unreadable(&view.image, &reason);
+                return Ok(());
+            }
+        };
+        // [3, R, R] -> [1, 3, R, R]
+        let (mean, std) = encode(&pixels.unsqueeze(0)).with_context(|| format!("encoding {}", view.image.display()))?;
+        let mut record = Record::from([("time_ids".to_string(), Tensor::from_slice(&time_ids))]);
+        for (name, value) in [("mean", mean), ("std", std)] {
+            record.insert(name.into(), self.checked(name, value).with_context(|| view.image.display().to_string())?);
+        }
+        self.records.put(key.to_string(), record)
+    }
+
+    /// Notes an image and all others of the same content, which were not tried themselves.
+    fn note_unreadable(&mut self, image: &Path, reason: &Unreadable) {
+        let sha256 = self.image_sha256.get(image);
+        let same = self.image_sha256.iter().filter(|(_, s)| Some(*s) == sha256).map(|(path, _)| path.clone());
+        self.unreadable.extend(same.map(|path| (path, reason.to_string())));
+    }
+
+    /// `[1, C, h, w]` -> `[C, h, w]` in the cache's kind, finite.
+    fn checked(&self, name: &str, value: Tensor) -> Result<Tensor> {
+        let shape = self.options.latent_shape;
+        let numel: i64 = shape.iter().product();
+        ensure!(
+            value.numel() as i64 == numel,
+            "the VAE's {name} has the shape {:?}, expected {shape:?}; \
+             the resolution must be a multiple of the VAE's factor",
+            value.size()
+        );
+        let value = value.detach().to_device(tch::Device::Cpu).view(shape).to_kind(self.options.dtype.kind());
+        if value.isfinite().all().int64_value(&[]) == 0 {
+            bail!(
+                "the VAE's {name} is not finite in {}; use another VAE or cache_dtype float32",
+                self.options.dtype.name()
+            );
+        }
+        Ok(value.contiguous())
+    }
+
+    fn record_bytes(&self) -> u64 {
+        let values: i64 = self.options.latent_shape.iter().product();
+        2 * values.unsigned_abs() * self.options.dtype.kind().elt_size_in_bytes() as u64 + 6 * 8
+    }
+
+    /// The posterior of a view; None when its image cannot be used.
+    ///
+    /// # Errors
+    /// A view that was never ensured, a record damaged since.
+    pub fn moments(&self, view: &View) -> Result<Option<Moments>> {
+        if self.unreadable.contains_key(&view.image) {
+            return Ok(None);
+        }
+        let unplanned = || format!("{} was not encoded (flip {}, {:?})", view.image.display(), view.flip, view.crop);
+        let key = self.keys.get(view).with_context(unplanned)?;
+        let mut record = self.records.get(key)?.with_context(unplanned)?;
+        let mut take = |name: &str| record.remove(name).with_context(|| format!("cache record {key} has no {name}"));
+        let time_ids = Vec::<i64>::try_from(take("time_ids")?)?;
+        let time_ids = time_ids.try_into().ok().with_context(|| format!("cache record {key} has odd time_ids"))?;
+        let (mean, std) = (take("mean")?.to_kind(Kind::Float), take("std")?.to_kind(Kind::Float));
+        Ok(Some(Moments { mean, std, time_ids }))
+    }
+
+    /// Images that cannot be used, with the reason.
+    pub fn unreadable(&self) -> &BTreeMap<PathBuf, String> {
+        &self.unreadable
+    }
+
+    /// SHA-256 of every image that was read so far, by path.
+    pub fn image_hashes(&self) -> &BTreeMap<PathBuf, String> {
+        &self.image_sha256
+    }
+}
+
+/// Says what an encode will take, once the second item tells its time: the first may have loaded the encoder.
+pub(super) fn announce(
+    what: &str,
+    done: usize,
+    n: usize,
+    bytes: u64,
+    dir: &Path,
+    started: Instant,
+    progress: &dyn Progress,
+) {
+    if done != 1.min(n - 1) {
+        return;
+    }
+    let seconds = started.elapsed().as_secs_f64() * n as f64;
+    let mib = bytes as f64 / f64::from(1 << 20);
+    progress.line(&format!("encoding {n} {what} once: {mib:.1} MiB in {}, about {seconds:.0} s", dir.display()));
+}
+
+/// The first half of a SHA-256: enough to tell records apart, half as long in headers.
+pub(super) fn short(sha256: &str) -> String {
+    sha256.chars().take(32).collect()
+}

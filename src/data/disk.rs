@@ -1,0 +1,59 @@
+//! How much a disk can still hold.
+
+use anyhow::{Result, bail};
+use std::ffi::CString;
+use std::io::{Error, ErrorKind};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Bytes that this user can still write in `dir`, which need not exist yet: then its nearest existing parent counts.
+pub fn free_bytes(dir: &Path) -> std::io::Result<u64> {
+    let existing = dir.ancestors().find(|d| d.exists()).unwrap_or(Path::new("."));
+    let path = CString::new(existing.as_os_str().as_bytes()).map_err(|_| Error::from(ErrorKind::InvalidInput))?;
+    // SAFETY: an all-zero statvfs is a valid value of this plain struct; the path is NUL-terminated.
+    let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
+    if unsafe { libc::statvfs(path.as_ptr(), &mut stat) } != 0 {
+        return Err(Error::last_os_error());
+    }
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// Refuses work whose result, `needed` bytes, the disk of the cache folder cannot hold.
+pub(super) fn check_space(dir: &Path, needed: u64) -> Result<()> {
+    match free_bytes(dir) {
+        Ok(free) => fits(dir, needed, free),
+        // A file system that does not tell is tried.
+        Err(_) => Ok(()),
+    }
+}
+
+fn fits(dir: &Path, needed: u64, free: u64) -> Result<()> {
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    if needed > free {
+        bail!(
+            "the cache needs {:.1} MiB in {}, where {:.1} MiB are free; free space there, set \
+             data.cache_dir to another disk, or data.cache_dtype to \"float16\"",
+            mib(needed),
+            dir.display(),
+            mib(free)
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_refused_with_both_sizes_and_a_way_out() {
+        let error = fits(Path::new("/cache"), 3 << 20, 1 << 20).unwrap_err().to_string();
+        assert!(error.starts_with("the cache needs 3.0 MiB in /cache, where 1.0 MiB are free; free space"), "{error}");
+        assert!(fits(Path::new("/cache"), 1, 1).is_ok());
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_yet_has_the_space_of_its_parent() {
+        assert!(free_bytes(Path::new("/not/there/yet")).unwrap() > 0);
+    }
+}

@@ -1,0 +1,164 @@
+//! Named random streams: every draw of a run can be made again from its seed, its stream and its ids.
+//!
+//! A draw belongs to `key(seed, stream, ids)`, and that key seeds a generator of its own. So no draw depends on how
+//! many were made before it, on the number of workers, or on the size of a micro-batch, and Python makes the same:
+//!
+//! ```python
+//! text = ":".join(["diffpref", str(seed), stream, *map(str, ids)])
+//! key = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") & (2**63 - 1)
+//! generator = torch.Generator("cpu").manual_seed(key)
+//! ```
+//!
+//! `tests/golden/data_draws.py` makes the values that the tests compare with.
+
+use anyhow::{Context, Result};
+use diffpref_native::Generator;
+use sha2::{Digest, Sha256};
+use std::fmt::Display;
+use tch::Tensor;
+
+/// The seed of the streams that do not depend on the run: the validation split and the validation noise.
+const FIXED_SEED: u64 = 0;
+
+/// The 63-bit key of a draw: the first 8 bytes (little endian, top bit cleared) of the SHA-256 of
+/// `diffpref:SEED:STREAM:ID:ID..`.
+pub fn key(seed: u64, stream: &str, ids: &[&dyn Display]) -> u64 {
+    let mut text = format!("diffpref:{seed}:{stream}");
+    for id in ids {
+        text.push(':');
+        text.push_str(&id.to_string());
+    }
+    let digest = Sha256::digest(text.as_bytes());
+    let mut first = [0u8; 8];
+    first.copy_from_slice(&digest[..8]);
+    u64::from_le_bytes(first) & (u64::MAX >> 1)
+}
+
+/// True when `prompt` belongs to the validation set. The choice depends on the prompt alone, so that a prompt is held
+/// out in every run, whatever its seed and whatever other rows there are.
+pub fn held_out(prompt: &str, fraction: f64) -> bool {
+    // fraction x 2^63 is exact in float64, and an integer is below a real exactly when it is below its ceiling.
+    let threshold = (fraction.clamp(0.0, 1.0) * 2f64.powi(63)).ceil() as u64;
+    key(FIXED_SEED, "split", &[&prompt]) < threshold
+}
+
+/// Which of the two images of a pair a draw is for: the `k` among its ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Side {
+    Winner,
+    Loser,
+}
+
+impl Side {
+    /// 0 for the winner, 1 for the loser.
+    pub fn index(self) -> u8 {
+        match self {
+            Side::Winner => 0,
+            Side::Loser => 1,
+        }
+    }
+}
+
+/// The random streams of one run. `d` is the number of the draw of an item, see [`Draws::draw_of_epoch`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Draws {
+    /// `[train] seed`
+    pub seed: u64,
+    /// `[data] draws_per_pair`: 0 makes new draws every epoch, K repeats those of epoch e mod K in epoch e.
+    pub draws_per_pair: u64,
+    /// T, the number of timesteps of the noise schedule.
+    pub total_timesteps: i64,
+}
+
+impl Draws {
+    fn generator(&self, stream: &str, ids: &[&dyn Display]) -> Generator {
+        Generator::cpu(key(self.seed, stream, ids))
+    }
+
+    /// The `d` among the ids of an item's draws: the epoch, or the epoch modulo `draws_per_pair`.
+    pub fn draw_of_epoch(&self, epoch: u64) -> u64 {
+        if self.draws_per_pair == 0 { epoch } else { epoch % self.draws_per_pair }
+    }
+
+    /// Stream `order`, id `epoch`: the order of `n` items in an epoch, `torch.randperm(n)`.
+    pub fn order(&self, epoch: u64, n: usize) -> Result<Vec<i64>> {
+        let n = i64::try_from(n).context("more items than an order can number")?;
+        Ok(self.generator("order", &[&epoch]).randperm(n)?)
+    }
+
+    /// Stream `timestep`, ids `d, id`: uniform over all timesteps, `torch.randint(0, T, (1,))`.
+    pub fn timestep(&self, d: u64, id: &str) -> Result<i64> {
+        Ok(self.generator("timestep", &[&d, &id]).randint(self.total_timesteps)?)
+    }
+
+    /// Stream `noise`, ids `d, id`: `torch.randn(shape)`, shared by winner and loser.
+    pub fn noise(&self, d: u64, id: &str, shape: &[i64]) -> Tensor {
+        self.generator("noise", &[&d, &id]).randn(shape)
+    }
+
+    /// Stream `vae`, ids `d, k, id`: `torch.randn(shape)`, the z of a posterior sample mean + std z.
+    pub fn vae(&self, d: u64, side: Side, id: &str, shape: &[i64]) -> Tensor {
+        self.generator("vae", &[&d, &side.index(), &id]).randn(shape)
+    }
+
+    /// Stream `flip`, ids `d, k, id`: `torch.rand(1) < probability`, compared in float32 as torch compares.
+    pub fn flip(&self, d: u64, side: Side, id: &str, probability: f64) -> bool {
+        below(self.generator("flip", &[&d, &side.index(), &id]), probability)
+    }
+
+    /// Stream `crop`, ids `d, k, id`: which of `crops` crops, `torch.randint(0, crops, (1,))`.
+    pub fn crop(&self, d: u64, side: Side, id: &str, crops: i64) -> Result<i64> {
+        Ok(self.generator("crop", &[&d, &side.index(), &id]).randint(crops)?)
+    }
+
+    /// Stream `dropout`, ids `d, id`: `torch.rand(1) < probability` gives the whole item the empty prompt.
+    pub fn dropout(&self, d: u64, id: &str, probability: f64) -> bool {
+        below(self.generator("dropout", &[&d, &id]), probability)
+    }
+
+    /// Stream `lora`, id `name`: `torch.randn(rank, inputs) / rank` `[rank, inputs]`, the "gaussian" start of lora_A.
+    /// `name` is the module's name as in the file, with `unet.` and without `.lora_A.weight`.
+    pub fn lora(&self, name: &str, rank: i64, inputs: i64) -> Tensor {
+        self.generator("lora", &[&name]).randn(&[rank, inputs]) / rank as f64
+    }
+
+    /// Stream `val_noise` with seed 0, ids `j, id`: the noise of validation draw `j`, the same in every run.
+    pub fn val_noise(&self, j: u64, id: &str, shape: &[i64]) -> Tensor {
+        Generator::cpu(key(FIXED_SEED, "val_noise", &[&j, &id])).randn(shape)
+    }
+
+    /// The timestep of validation draw `j` of `draws`: the middle of the j-th of `draws` equal parts of `[0, T)`.
+    pub fn val_timestep(&self, j: u64, draws: u64) -> i64 {
+        ((j as f64 + 0.5) * self.total_timesteps as f64 / draws as f64).floor() as i64
+    }
+}
+
+/// torch compares a float32 tensor with a Python number in float32: 0.1 means the nearest float32 there.
+fn below(mut generator: Generator, probability: f64) -> bool {
+    (generator.rand() as f32) < probability as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_prompts_are_held_out_at_fraction_one_and_none_at_zero() {
+        assert!((0..50).all(|i| held_out(&format!("prompt {i}"), 1.0)));
+        assert!((0..50).all(|i| !held_out(&format!("prompt {i}"), 0.0)));
+    }
+
+    #[test]
+    fn draws_per_pair_repeats_the_draws_of_earlier_epochs() {
+        let draws = Draws { seed: 0, draws_per_pair: 3, total_timesteps: 1000 };
+        assert_eq!([0, 1, 2, 3, 4].map(|e| draws.draw_of_epoch(e)), [0, 1, 2, 0, 1]);
+        assert_eq!(Draws { draws_per_pair: 0, ..draws }.draw_of_epoch(7), 7);
+    }
+
+    #[test]
+    fn validation_timesteps_lie_in_the_middle_of_equal_parts() {
+        let draws = Draws { seed: 9, draws_per_pair: 0, total_timesteps: 1000 };
+        assert_eq!([0, 1, 2, 3].map(|j| draws.val_timestep(j, 4)), [125, 375, 625, 875]);
+        assert_eq!([0, 1, 2].map(|j| draws.val_timestep(j, 3)), [166, 500, 833]);
+    }
+}

@@ -1,0 +1,105 @@
+//! data-report.json: what was read, what was dropped, and why.
+
+use super::files::write_atomically;
+use super::pairs::{Pair, PairSet};
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// How many bad images an error lists; the report has all of them.
+const LISTED: usize = 5;
+
+/// An image that could not be used, and what it cost.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BadImage {
+    pub image: PathBuf,
+    pub reason: String,
+    /// Ids of the items that are left out because of it.
+    pub items: Vec<String>,
+}
+
+/// The content of data-report.json.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DataReport {
+    pub index: PathBuf,
+    pub index_sha256: String,
+    pub rows: usize,
+    /// Items left after row checks and split: `n`.
+    pub train: usize,
+    pub validation: usize,
+    pub dropped_ties: Vec<String>,
+    pub ignored_fields: Vec<String>,
+    /// Items whose images the planned steps and the validation read.
+    pub items_read: usize,
+    /// Those of them that are left out because an image cannot be read.
+    pub items_bad: usize,
+    pub bad_images: Vec<BadImage>,
+}
+
+impl DataReport {
+    /// The report before any image was read.
+    pub fn new(set: &PairSet) -> Self {
+        Self {
+            index: set.index.clone(),
+            index_sha256: set.index_sha256.clone(),
+            rows: set.rows,
+            train: set.train.len(),
+            validation: set.validation.len(),
+            dropped_ties: set.dropped_ties.clone(),
+            ignored_fields: set.ignored_fields.iter().cloned().collect(),
+            items_read: 0,
+            items_bad: 0,
+            bad_images: Vec::new(),
+        }
+    }
+
+    /// Adds what was found while images were read: `items` are the pairs that were read and whether their losers
+    /// were, `unreadable` gives a reason for each bad image.
+    pub fn add_images(&mut self, items: &[(&Pair, bool)], unreadable: &BTreeMap<PathBuf, String>) {
+        self.items_read = items.len();
+        let mut bad: BTreeMap<&PathBuf, Vec<String>> = BTreeMap::new();
+        self.items_bad = 0;
+        for (pair, loser) in items {
+            let images = std::iter::once(&pair.winner).chain(loser.then_some(&pair.loser));
+            let images: Vec<&PathBuf> = images.filter(|i| unreadable.contains_key(*i)).collect();
+            self.items_bad += usize::from(!images.is_empty());
+            for image in images {
+                bad.entry(image).or_default().push(pair.id.clone());
+            }
+        }
+        let reason = |image: &PathBuf| unreadable.get(image).cloned().unwrap_or_default();
+        self.bad_images = bad
+            .into_iter()
+            .map(|(image, items)| BadImage { image: image.clone(), reason: reason(image), items })
+            .collect();
+    }
+
+    /// Refuses to go on when more than `max_bad_fraction` of the items that were read cannot be used.
+    pub fn check(&self, max_bad_fraction: f64) -> Result<()> {
+        if self.items_bad == 0 || self.items_bad as f64 <= max_bad_fraction * self.items_read as f64 {
+            return Ok(());
+        }
+        let mut lines: Vec<String> =
+            self.bad_images.iter().take(LISTED).map(|b| format!("\n  {}: {}", b.image.display(), b.reason)).collect();
+        if self.bad_images.len() > LISTED {
+            lines.push(format!("\n  and {} more, all in data-report.json", self.bad_images.len() - LISTED));
+        }
+        bail!(
+            "{}: {} of {} items have an image that cannot be used, above \
+             data.max_bad_fraction = {max_bad_fraction}:{}\n\
+             restore these images, remove their rows, or raise data.max_bad_fraction",
+            self.index.display(),
+            self.items_bad,
+            self.items_read,
+            lines.concat()
+        );
+    }
+
+    /// Writes the report to `file`, the run's data-report.json.
+    pub fn write(&self, file: &Path) -> Result<()> {
+        let mut text = serde_json::to_vec_pretty(self).context("data-report.json")?;
+        text.push(b'\n');
+        write_atomically(file, &text)
+    }
+}

@@ -1,0 +1,87 @@
+//! Which models are compared.
+
+use crate::config::{Config, ConfigError, reload};
+use crate::generate::{LoraFile, ModelRequest};
+use anyhow::Result;
+use std::path::{Path, PathBuf};
+use tch::{Device, Kind};
+
+/// A model under a name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NamedModel {
+    pub name: String,
+    /// A folder in the diffusers layout.
+    pub path: PathBuf,
+    /// Replaces the folder's UNet.
+    pub unet: Option<PathBuf>,
+    pub loras: Vec<LoraFile>,
+}
+
+impl std::str::FromStr for NamedModel {
+    type Err = String;
+
+    /// `NAME=PATH[+LORA[:scale]]...`
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = || format!("{text:?}: expected NAME=PATH or NAME=PATH+LORA, for example tuned=models/sd15+style.safetensors:0.8");
+        let (name, rest) = text.split_once('=').ok_or_else(expected)?;
+        let mut parts = rest.split('+');
+        let path = PathBuf::from(parts.next().unwrap_or_default());
+        if name.is_empty() || path.as_os_str().is_empty() {
+            return Err(expected());
+        }
+        let loras = parts.map(str::parse).collect::<Result<Vec<LoraFile>, String>>()?;
+        Ok(Self { name: name.into(), path, unet: None, loras })
+    }
+}
+
+impl NamedModel {
+    /// For people: what it is loaded from.
+    pub fn source(&self) -> String {
+        let unet = self.unet.iter().map(|dir| format!(" with the UNet {}", dir.display()));
+        let loras = self.loras.iter().map(|lora| format!(" + {}:{}", lora.path.display(), lora.scale));
+        std::iter::once(self.path.display().to_string()).chain(unet).chain(loras).collect()
+    }
+
+    pub(super) fn request(&self, device: Device, kind: Kind) -> ModelRequest {
+        ModelRequest { path: self.path.clone(), unet: self.unet.clone(), loras: self.loras.clone(), device, kind }
+    }
+}
+
+/// The model that a run started from ("before") and the one it ended with ("after"), and the run's configuration.
+///
+/// # Errors
+/// When the folder holds no finished run.
+pub fn models_of_run(run_dir: &Path) -> Result<(Vec<NamedModel>, Config)> {
+    let resolved = run_dir.join("resolved.toml");
+    if !resolved.is_file() {
+        let text = format!("--run {}: there is no resolved.toml in it; give the folder of a run, for example runs/quickstart", run_dir.display());
+        return Err(ConfigError(text).into());
+    }
+    let (_, config) = reload(&resolved)?;
+    refuse_unsupported(&config, &resolved)?;
+    let last = run_dir.join("final");
+    let lora = last.join("pytorch_lora_weights.safetensors");
+    let (path, unet) = (config.model.path.clone(), config.model.unet.clone());
+    let worn = |path: &PathBuf| LoraFile { path: path.clone(), scale: 1.0 };
+    let init = config.lora.as_ref().and_then(|lora| lora.init.as_ref()).map(worn);
+    let before = NamedModel { name: "before".into(), path: path.clone(), unet: unet.clone(), loras: init.into_iter().collect() };
+    let after = if lora.is_file() {
+        NamedModel { name: "after".into(), path, unet, loras: vec![worn(&lora)] }
+    } else if last.join("model_index.json").is_file() {
+        NamedModel { name: "after".into(), path: last, unet: None, loras: Vec::new() }
+    } else {
+        let text = format!("{} has no final/ yet: finish the run with `diffpref train CONFIG --resume`", run_dir.display());
+        return Err(anyhow::anyhow!(text));
+    };
+    Ok((vec![before, after], config))
+}
+
+/// What pictures of both models would silently lack.
+fn refuse_unsupported(config: &Config, resolved: &Path) -> Result<(), ConfigError> {
+    let key = match (&config.model.vae, config.model.clip_skip) {
+        (Some(_), _) => "model.vae",
+        (None, 0) => return Ok(()),
+        (None, _) => "model.clip_skip",
+    };
+    Err(ConfigError(format!("{}: eval does not know {key} yet; compare with diffpref generate", resolved.display())))
+}

@@ -1,0 +1,126 @@
+//! The folder that pictures go to: PNG files and images.jsonl, one line a picture.
+
+use super::record::{first_difference, parameters};
+use crate::data::files::{sync_dir, write_atomically};
+use anyhow::{Context, Result, bail};
+use image::RgbImage;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+const INDEX: &str = "images.jsonl";
+const PICTURES: [&str; 6] = ["png", "jpg", "jpeg", "webp", "gif", "bmp"];
+
+/// An output folder while it is being filled.
+pub struct OutFolder {
+    dir: PathBuf,
+    index: File,
+    records: BTreeMap<String, Value>,
+}
+
+/// Makes the folder, and refuses one with pictures unless they are to be resumed. Cheap: to be called before weights load.
+pub fn prepare(dir: &Path, resume: bool) -> Result<()> {
+    std::fs::create_dir_all(dir).with_context(|| format!("cannot make the output folder {}", dir.display()))?;
+    if resume {
+        return Ok(());
+    }
+    let entries = std::fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?;
+    for entry in entries {
+        let name = entry.with_context(|| format!("cannot read {}", dir.display()))?.file_name();
+        let ending = Path::new(&name).extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+        if name == INDEX || PICTURES.contains(&ending.as_str()) {
+            bail!(
+                "{} holds pictures already ({}); give another --out, or --resume to keep those that are equal and make the rest",
+                dir.display(),
+                name.to_string_lossy()
+            );
+        }
+    }
+    Ok(())
+}
+
+impl OutFolder {
+    /// Takes stock of a prepared folder: `planned` are the records to come. A picture that is there with a record that
+    /// differs is refused by name and key, and nothing is touched.
+    pub fn open(dir: &Path, planned: &[Value]) -> Result<Self> {
+        let mut records = read_index(&dir.join(INDEX))?;
+        records.retain(|file, _| dir.join(file).is_file());
+        for asked in planned {
+            let file = asked["file"].as_str().unwrap_or_default();
+            let path = dir.join(file);
+            if !path.is_file() {
+                continue;
+            }
+            // A run that was killed between picture and line left the record in the picture alone.
+            let there = match records.get(file) {
+                Some(record) => record.clone(),
+                None => embedded(&path)?,
+            };
+            if let Some((key, there, asked)) = first_difference(&there, asked) {
+                bail!(
+                    "{} was made with another {key}: {there} there, {asked} asked for; \
+                     give another --out, or the options of that run",
+                    path.display()
+                );
+            }
+            records.insert(file.to_string(), there);
+        }
+        let text: String = records.values().map(|record| format!("{record}\n")).collect();
+        write_atomically(&dir.join(INDEX), text.as_bytes())?;
+        let index = OpenOptions::new().append(true).open(dir.join(INDEX));
+        let index = index.with_context(|| format!("cannot open {}", dir.join(INDEX).display()))?;
+        Ok(Self { dir: dir.to_path_buf(), index, records })
+    }
+
+    /// Whether the picture is there with an equal record.
+    pub fn has(&self, record: &Value) -> bool {
+        self.records.contains_key(record["file"].as_str().unwrap_or_default())
+    }
+
+    /// Writes a picture, whole or not at all, then its line.
+    pub fn add(&mut self, record: &Value, image: &RgbImage) -> Result<()> {
+        let file = record["file"].as_str().unwrap_or_default();
+        let path = self.dir.join(file);
+        super::png::write(&path, image, &[("parameters", &parameters(record)), ("diffpref", &record.to_string())])?;
+        let line = format!("{record}\n");
+        let written = self.index.write_all(line.as_bytes());
+        written.with_context(|| format!("cannot write {}", self.dir.join(INDEX).display()))?;
+        self.records.insert(file.to_string(), record.clone());
+        Ok(())
+    }
+
+    /// Puts the lines in the order of the files and syncs them.
+    pub fn close(self) -> Result<()> {
+        let text: String = self.records.values().map(|record| format!("{record}\n")).collect();
+        write_atomically(&self.dir.join(INDEX), text.as_bytes())?;
+        sync_dir(&self.dir)
+    }
+}
+
+/// Lines by file name. A last line without an end was torn by a crash and counts as absent.
+fn read_index(path: &Path) -> Result<BTreeMap<String, Value>> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(e) => return Err(e).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let mut records = BTreeMap::new();
+    for (row, line) in text.split_inclusive('\n').enumerate().filter(|(_, line)| line.ends_with('\n')) {
+        let record: Value = serde_json::from_str(line)
+            .with_context(|| format!("{} row {}: not a JSON object; remove the line", path.display(), row + 1))?;
+        if let Some(file) = record["file"].as_str() {
+            records.insert(file.to_string(), record.clone());
+        }
+    }
+    Ok(records)
+}
+
+fn embedded(path: &Path) -> Result<Value> {
+    let text = super::png::read_text(path, "diffpref");
+    match text.and_then(|text| serde_json::from_str(&text).ok()) {
+        Some(record) => Ok(record),
+        None => bail!("{} is in the way: it was not made by this program; give another --out or move it", path.display()),
+    }
+}

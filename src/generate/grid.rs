@@ -1,0 +1,43 @@
+//! Pictures side by side.
+
+use image::{Rgb, RgbImage, imageops};
+
+/// Pixels between pictures.
+const GAP: u32 = 2;
+/// A PNG wider or higher than this opens nowhere.
+const LARGEST_SIDE: u32 = 32_768;
+
+/// The layout of a grid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grid {
+    pub columns: u32,
+    pub rows: u32,
+}
+
+impl Grid {
+    /// One row a prompt, one column a seed; one picture a prompt: nearly square. None where it would be too large.
+    pub fn of(prompts: usize, images: usize, width: u32, height: u32) -> Option<Self> {
+        let (prompts, images) = (u32::try_from(prompts).ok()?, u32::try_from(images).ok()?);
+        let (columns, rows) = match images {
+            1 => {
+                let columns = f64::from(prompts).sqrt().ceil() as u32;
+                (columns, prompts.div_ceil(columns.max(1)))
+            }
+            _ => (images, prompts),
+        };
+        let fits = |count: u32, side: u32| count.checked_mul(side + GAP).is_some_and(|pixels| pixels <= LARGEST_SIDE);
+        (fits(columns, width) && fits(rows, height)).then_some(Self { columns, rows })
+    }
+}
+
+/// `pictures` row by row over white; all have the size of the first.
+pub fn grid(layout: Grid, pictures: &[RgbImage]) -> RgbImage {
+    let (width, height) = pictures.first().map_or((1, 1), RgbImage::dimensions);
+    let side = |count: u32, pixels: u32| count * (pixels + GAP) - GAP.min(count * (pixels + GAP));
+    let mut sheet = RgbImage::from_pixel(side(layout.columns, width), side(layout.rows, height), Rgb([255; 3]));
+    for (place, picture) in pictures.iter().enumerate() {
+        let (column, row) = (place as u32 % layout.columns, place as u32 / layout.columns);
+        imageops::replace(&mut sheet, picture, i64::from(column * (width + GAP)), i64::from(row * (height + GAP)));
+    }
+    sheet
+}

@@ -1,0 +1,165 @@
+//! A model as `--model`, `--unet` and `--lora` name it: loaded, its files hashed.
+
+use crate::config::ConfigError;
+use crate::generate::{Painter, PromptMemory};
+use crate::hashes::HashMemory;
+use anyhow::{Context, Result};
+use pipelines::families::{Denoiser, ModelFolder};
+use pipelines::lora::{LoraModule, LoraWeights};
+use pipelines::models::{AdapterSet, AutoencoderKl, UNet2DConditionModel};
+use pipelines::weights::{LoadOptions, component_files};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use tch::{Device, Kind, Tensor};
+
+/// Which model, and where it computes.
+#[derive(Debug, Clone)]
+pub struct ModelRequest {
+    /// A folder in the diffusers layout.
+    pub path: PathBuf,
+    /// Replaces the folder's UNet.
+    pub unet: Option<PathBuf>,
+    /// All are worn at once.
+    pub loras: Vec<LoraFile>,
+    pub device: Device,
+    pub kind: Kind,
+}
+
+/// A LoRA file and the factor on what it adds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoraFile {
+    pub path: PathBuf,
+    pub scale: f64,
+}
+
+impl std::str::FromStr for LoraFile {
+    type Err = String;
+
+    /// `FILE[:scale]`. What follows the last colon is the scale if it is a number, else part of the name.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (path, scale) = match text.rsplit_once(':') {
+            Some((path, scale)) if scale.parse::<f64>().is_ok() => (path, scale.parse().unwrap_or(1.0)),
+            _ => (text, 1.0),
+        };
+        match path.is_empty() || !f64::is_finite(scale) {
+            true => Err(format!("{text:?}: expected FILE or FILE:scale, for example style.safetensors:0.8")),
+            false => Ok(Self { path: PathBuf::from(path), scale }),
+        }
+    }
+}
+
+impl ModelRequest {
+    /// Opens the folder: everything wrong with it but its weights shows here.
+    ///
+    /// # Errors
+    /// [`ConfigError`] where the path is no folder: single files and hub ids are not built yet.
+    pub fn folder(&self) -> Result<ModelFolder> {
+        if self.path.is_file() {
+            let problem = "single files are not built yet; give a folder in the diffusers layout";
+            return Err(ConfigError(format!("--model {}: {problem}", self.path.display())).into());
+        }
+        if !self.path.exists() && looks_like_hub_id(&self.path) {
+            let problem = "there is no such folder, and hub ids are not built yet; download the model and give its folder";
+            return Err(ConfigError(format!("--model {}: {problem}", self.path.display())).into());
+        }
+        Ok(ModelFolder::open(&self.path)?)
+    }
+
+    /// `{"unet/diffusion_pytorch_model.safetensors": sha256, ..}` of every weight file that is used but the LoRAs.
+    pub fn weight_hashes(&self, folder: &ModelFolder, hashes: &mut HashMemory) -> Result<Map<String, Value>> {
+        let mut files: Vec<(&str, PathBuf)> = folder.weight_files();
+        if let Some(dir) = &self.unet {
+            files.retain(|(component, _)| *component != "unet");
+            files.extend(component_files(dir, "diffusion_pytorch_model")?.into_iter().map(|file| ("unet", file)));
+        }
+        let mut found = BTreeMap::new();
+        for (component, file) in files {
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            found.insert(format!("{component}/{name}"), json!(hashes.of_file(&file)?));
+        }
+        Ok(found.into_iter().collect())
+    }
+
+    /// `[{"file": .., "scale": .., "sha256": ..}, ..]` of the LoRAs.
+    pub fn lora_hashes(&self, hashes: &mut HashMemory) -> Result<Vec<Value>> {
+        let record = |lora: &LoraFile| {
+            let sha256 = hashes.of_file(&lora.path)?;
+            Ok(json!({"file": lora.path.display().to_string(), "scale": lora.scale, "sha256": sha256}))
+        };
+        self.loras.iter().map(record).collect()
+    }
+}
+
+/// `org/name`, and nothing that says path.
+fn looks_like_hub_id(path: &Path) -> bool {
+    let text = path.to_string_lossy();
+    let parts: Vec<&str> = text.split('/').collect();
+    parts.len() == 2 && parts.iter().all(|part| !part.is_empty() && !part.starts_with('.'))
+}
+
+/// A model in memory, ready to paint.
+pub struct Model {
+    pub folder: ModelFolder,
+    pub denoiser: Denoiser,
+    pub vae: AutoencoderKl,
+    pub prompts: PromptMemory,
+    /// The LoRAs of the request.
+    pub adapters: Option<AdapterSet>,
+    options: LoadOptions,
+}
+
+impl Model {
+    /// Loads all weights of a request.
+    pub fn load(request: &ModelRequest) -> Result<Self> {
+        Self::load_from(request.folder()?, request)
+    }
+
+    /// The same where the folder is open already.
+    pub fn load_from(folder: ModelFolder, request: &ModelRequest) -> Result<Self> {
+        let options = LoadOptions { device: request.device, kind: request.kind };
+        let mut denoiser = folder.load_denoiser(request.unet.as_deref(), &options)?;
+        let adapters = attach(&request.loras, &mut denoiser.unet)?;
+        let vae = folder.load_vae(None, &options)?;
+        let prompts = PromptMemory::new(folder.load_text(&options)?, 0);
+        Ok(Self { folder, denoiser, vae, prompts, adapters, options })
+    }
+
+    /// A painter over this model's parts.
+    pub fn painter(&self) -> Painter<'_> {
+        Painter {
+            denoiser: &self.denoiser,
+            vae: &self.vae,
+            scheduler: self.folder.scheduler(),
+            conditioning: Box::new(|prompt| self.prompts.conditioning(prompt)),
+            device: self.options.device,
+            kind: self.options.kind,
+        }
+    }
+}
+
+/// Attaches several LoRAs as one set: a forward pass takes one, so their ranks are laid side by side.
+fn attach(loras: &[LoraFile], unet: &mut UNet2DConditionModel) -> Result<Option<AdapterSet>> {
+    if loras.is_empty() {
+        return Ok(None);
+    }
+    let mut by_module: BTreeMap<String, Vec<LoraModule>> = BTreeMap::new();
+    for lora in loras {
+        let weights = LoraWeights::read(&lora.path, unet)
+            .with_context(|| format!("cannot use the LoRA {}", lora.path.display()))?;
+        for (path, module) in weights.modules {
+            let scale = module.scale * lora.scale;
+            by_module.entry(path).or_default().push(LoraModule { scale, ..module });
+        }
+    }
+    let joined = by_module.into_iter().map(|(path, modules)| (path, side_by_side(modules)));
+    let joined = LoraWeights { modules: joined.collect() };
+    Ok(Some(joined.attach(unet)?))
+}
+
+/// sum_i s_i B_i A_i as one B A: A's rows below one another, the columns of s_i B_i beside one another.
+fn side_by_side(modules: Vec<LoraModule>) -> LoraModule {
+    let a: Vec<Tensor> = modules.iter().map(|m| m.a.shallow_clone()).collect();
+    let b: Vec<Tensor> = modules.iter().map(|m| &m.b * m.scale).collect();
+    LoraModule { a: Tensor::cat(&a, 0), b: Tensor::cat(&b, 1), scale: 1.0 }
+}

@@ -1,0 +1,227 @@
+//! Model parts in, pictures out.
+
+use crate::config::ConfigError;
+use crate::progress::{Progress, Stop};
+use anyhow::{Context, Result};
+use diffpref_native::Generator;
+use image::RgbImage;
+use pipelines::families::{Denoiser, TextEncoder};
+use pipelines::models::{AdapterSet, AutoencoderKl, Conditioning};
+use pipelines::sampling::{Guidance, Settings, Side, sample, to_bytes};
+use pipelines::schedulers::{Ddim, SchedulerConfig};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use tch::{Device, Kind, Tensor};
+
+/// Paints pictures with borrowed model parts.
+///
+/// ```ignore
+/// let memory = PromptMemory::new(text, 0);
+/// let painter = Painter { denoiser: &denoiser, vae: &vae, scheduler: folder.scheduler(),
+///                         conditioning: Box::new(|prompt| memory.conditioning(prompt)), device, kind };
+/// let pictures = [Picture { prompt: "cat", seed: 0 }, Picture { prompt: "cat", seed: 1 }];
+/// painter.paint(&pictures, &Look::default(), adapters, &Silent, &Stop::default(), &mut |index, image| save(index, image))?;
+/// ```
+pub struct Painter<'a> {
+    pub denoiser: &'a Denoiser,
+    pub vae: &'a AutoencoderKl,
+    /// The model's scheduler_config.json: DDIM is built from it as diffusers' `from_config` would.
+    pub scheduler: &'a SchedulerConfig,
+    /// `[1, L, D]` of a prompt: from a [`PromptMemory`], or from a cache where the text encoder is not resident.
+    pub conditioning: Box<dyn Fn(&str) -> Result<Conditioning> + 'a>,
+    /// Where the networks are, and the kind they compute in.
+    pub device: Device,
+    pub kind: Kind,
+}
+
+/// What to paint: a prompt, and the seed of `torch.Generator("cpu")` from which the picture's noise comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Picture<'a> {
+    pub prompt: &'a str,
+    pub seed: u64,
+}
+
+/// How to paint, the same for all pictures of a call.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Look {
+    /// In pixels; a multiple of the VAE's factor.
+    pub width: i64,
+    pub height: i64,
+    /// DDIM steps.
+    pub steps: i64,
+    /// 1 switches guidance off.
+    pub guidance_scale: f64,
+    /// DDIM's eta in [0, 1].
+    pub eta: f64,
+    /// None: the encoding of "".
+    pub negative_prompt: Option<String>,
+    /// Pictures a forward pass; changes nothing but speed, memory and rounding.
+    pub batch: usize,
+}
+
+impl Default for Look {
+    fn default() -> Self {
+        Self { width: 512, height: 512, steps: 50, guidance_scale: 7.5, eta: 0.0, negative_prompt: None, batch: 1 }
+    }
+}
+
+impl Painter<'_> {
+    /// Paints `pictures` in order and hands over each with its index as soon as its batch is decoded.
+    ///
+    /// Noise of a picture: N(0, I) `[1, 4, h, w]` from `torch.Generator("cpu").manual_seed(seed)`; with eta > 0 every step
+    /// draws on from the same generator. So on the CPU in float32 a picture is the one diffusers makes, whatever the batch.
+    ///
+    /// Progress advances by pictures within the caller's phase. A signal stops between batches, with
+    /// [`crate::progress::Stopped`] as the error.
+    ///
+    /// # Errors
+    /// A size the VAE cannot divide, steps the schedule does not have, a failing `finished`.
+    pub fn paint(
+        &self,
+        pictures: &[Picture],
+        look: &Look,
+        adapters: Option<AdapterSet>,
+        progress: &dyn Progress,
+        stop: &Stop,
+        finished: &mut dyn FnMut(usize, RgbImage) -> Result<()>,
+    ) -> Result<()> {
+        check_size(look.width, look.height, self.vae.factor())?;
+        check_steps(self.scheduler, look.steps)?;
+        let sampler = Ddim::new(self.scheduler, look.steps)?;
+        let _frozen = tch::no_grad_guard();
+        for (chunk, batch) in pictures.chunks(look.batch.max(1)).enumerate() {
+            stop.check()?;
+            let first = chunk * look.batch.max(1);
+            let images = self.paint_batch(batch, look, &sampler, adapters, &mut |step| {
+                progress.advance(first as u64, &format!("step {}/{}", step + 1, look.steps));
+            })?;
+            for (offset, image) in images.into_iter().enumerate() {
+                finished(first + offset, image)?;
+                progress.advance((first + offset + 1) as u64, "");
+            }
+        }
+        Ok(())
+    }
+
+    fn paint_batch(
+        &self,
+        batch: &[Picture],
+        look: &Look,
+        sampler: &Ddim,
+        adapters: Option<AdapterSet>,
+        on_step: &mut dyn FnMut(usize),
+    ) -> Result<Vec<RgbImage>> {
+        let prompts = batch.iter().map(|picture| self.of_prompt(picture.prompt)).collect::<Result<Vec<_>>>()?;
+        let conditioning = rows(&prompts);
+        let positive = Side { denoiser: self.denoiser, adapters, conditioning: &conditioning };
+        // One network serves both sides, so the negative side wears the same adapters.
+        let unguided = look.guidance_scale == 1.0;
+        let negative = match unguided {
+            true => None,
+            false => Some(self.of_prompt(look.negative_prompt.as_deref().unwrap_or(""))?),
+        };
+        let negative = negative.map(|n| n.map(|t| t.repeat([&[batch.len() as i64][..], &vec![1; t.dim() - 1]].concat())));
+        let negative = negative.as_ref().map(|conditioning| Side { conditioning, ..positive });
+
+        let factor = self.vae.factor();
+        let shape = [1, self.denoiser.unet.config().in_channels, look.height / factor, look.width / factor];
+        let mut generators: Vec<Generator> = batch.iter().map(|picture| Generator::cpu(picture.seed)).collect();
+        let mut draw = || {
+            let rows: Vec<Tensor> = generators.iter_mut().map(|generator| generator.randn(&shape)).collect();
+            Tensor::cat(&rows, 0).to_device(self.device).to_kind(self.kind)
+        };
+        let settings = Settings { guidance: Guidance { scale: look.guidance_scale }, eta: look.eta };
+        let start = draw();
+        let latents = sample(&positive, negative.as_ref(), sampler, &settings, start, &mut draw, &mut |step| {
+            on_step(step);
+            true
+        })?;
+        let latents = latents.context("the sampler stopped though nothing asked it to")?;
+        let bytes = to_bytes(&self.vae.decode(&latents)?)?;
+        (0..batch.len() as i64).map(|i| picture_of(&bytes.select(0, i))).collect()
+    }
+
+    fn of_prompt(&self, prompt: &str) -> Result<Conditioning> {
+        let conditioning = (self.conditioning)(prompt)?;
+        Ok(conditioning.map(|t| t.to_device(self.device).to_kind(self.kind)))
+    }
+}
+
+/// Refuses a size that leaves latents of no whole size.
+pub fn check_size(width: i64, height: i64, factor: i64) -> Result<(), ConfigError> {
+    for (option, pixels) in [("--width", width), ("--height", height)] {
+        if pixels < factor || pixels % factor != 0 {
+            let below = (pixels / factor).max(1) * factor;
+            return Err(ConfigError(format!(
+                "{option} {pixels}: expected a multiple of {factor}, the VAE's factor; try {below} or {}",
+                below + factor
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a number of steps that the schedule does not have.
+pub fn check_steps(scheduler: &SchedulerConfig, steps: i64) -> Result<(), ConfigError> {
+    if scheduler.thresholding {
+        return Ok(()); // the sampler's own error names the key
+    }
+    Ddim::new(scheduler, steps).map(drop).map_err(|e| ConfigError(format!("--steps {steps}: {e}")))
+}
+
+/// Conditionings of one row each, below one another.
+fn rows(conditionings: &[Conditioning]) -> Conditioning {
+    let cat = |part: &dyn Fn(&Conditioning) -> Option<Tensor>| {
+        let parts: Option<Vec<Tensor>> = conditionings.iter().map(part).collect();
+        parts.map(|parts| Tensor::cat(&parts, 0))
+    };
+    Conditioning {
+        prompt_embeds: cat(&|c| Some(c.prompt_embeds.shallow_clone())).unwrap_or_default(),
+        pooled_prompt_embeds: cat(&|c| c.pooled_prompt_embeds.as_ref().map(Tensor::shallow_clone)),
+        time_ids: cat(&|c| c.time_ids.as_ref().map(Tensor::shallow_clone)),
+    }
+}
+
+/// `[H, W, 3]` bytes as a picture.
+fn picture_of(bytes: &Tensor) -> Result<RgbImage> {
+    let (height, width, _) = bytes.size3()?;
+    let pixels = Vec::<u8>::try_from(bytes.contiguous().view(-1))?;
+    RgbImage::from_raw(width as u32, height as u32, pixels).context("a decoded picture has no three channels")
+}
+
+/// A text encoder that remembers: prompts repeat over seeds, the negative prompt over everything.
+pub struct PromptMemory {
+    text: TextEncoder,
+    clip_skip: usize,
+    known: RefCell<HashMap<String, Conditioning>>,
+}
+
+/// Prompts kept: 77 x 768 floats are 0.23 MiB.
+const REMEMBERED: usize = 256;
+
+impl PromptMemory {
+    /// `clip_skip` as `TextEncoder::encode_prompts` takes it.
+    pub fn new(text: TextEncoder, clip_skip: usize) -> Self {
+        Self { text, clip_skip, known: RefCell::default() }
+    }
+
+    /// The text encoder itself.
+    pub fn text(&self) -> &TextEncoder {
+        &self.text
+    }
+
+    /// `[1, L, D]` of a prompt, encoded once.
+    pub fn conditioning(&self, prompt: &str) -> Result<Conditioning> {
+        if let Some(known) = self.known.borrow().get(prompt) {
+            return Ok(known.shallow_clone());
+        }
+        let _frozen = tch::no_grad_guard();
+        let conditioning = self.text.encode_prompts(&[prompt], self.clip_skip)?;
+        let mut known = self.known.borrow_mut();
+        if known.len() >= REMEMBERED {
+            known.clear();
+        }
+        known.insert(prompt.to_string(), conditioning.shallow_clone());
+        Ok(conditioning)
+    }
+}

@@ -1,0 +1,45 @@
+//! PNG files with text chunks.
+
+use crate::data::files::write_atomically;
+use anyhow::{Context, Result};
+use image::RgbImage;
+use std::io::BufReader;
+use std::path::Path;
+
+/// Writes a picture with text chunks (keyword, text) before its pixels; the file appears whole or not at all.
+///
+/// tEXt where the text fits Latin-1, as other programs read it best, else iTXt in UTF-8.
+pub fn write(path: &Path, image: &RgbImage, texts: &[(&str, &str)]) -> Result<()> {
+    let bytes = encode(image, texts).with_context(|| format!("cannot make the picture {}", path.display()))?;
+    write_atomically(path, &bytes)
+}
+
+fn encode(image: &RgbImage, texts: &[(&str, &str)]) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, image.width(), image.height());
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    for (keyword, text) in texts {
+        let latin1 = text.chars().all(|c| u32::from(c) < 256);
+        match latin1 {
+            true => encoder.add_text_chunk((*keyword).to_string(), (*text).to_string())?,
+            false => encoder.add_itxt_chunk((*keyword).to_string(), (*text).to_string())?,
+        }
+    }
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(image.as_raw())?;
+    writer.finish()?;
+    Ok(bytes)
+}
+
+/// The text under `keyword`, if the file is a PNG that has it before its pixels.
+pub fn read_text(path: &Path, keyword: &str) -> Option<String> {
+    let decoder = png::Decoder::new(BufReader::new(std::fs::File::open(path).ok()?));
+    let reader = decoder.read_info().ok()?;
+    let info = reader.info();
+    let plain = info.uncompressed_latin1_text.iter().find(|chunk| chunk.keyword == keyword);
+    if let Some(chunk) = plain {
+        return Some(chunk.text.clone());
+    }
+    info.utf8_text.iter().find(|chunk| chunk.keyword == keyword)?.get_text().ok()
+}

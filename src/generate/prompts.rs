@@ -1,0 +1,80 @@
+//! Files of prompts: txt, csv, tsv, jsonl.
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use std::path::Path;
+
+/// Columns that hold prompts, in the order they are looked for.
+const COLUMNS: [&str; 4] = ["prompt", "caption", "text", "Prompt"];
+
+/// Reads the prompts of a file by its ending. txt: one a line, blank lines are passed over; csv, tsv: a header and a
+/// column; jsonl: an object a line and a key. Without `column` the first of prompt, caption, text, Prompt counts.
+///
+/// # Errors
+/// They name the file and the row, counted from 1 with the header.
+pub fn read(path: &Path, column: Option<&str>) -> Result<Vec<String>> {
+    let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+    let read = match ending.as_str() {
+        "txt" => lines,
+        "csv" => |text: &str, column: Option<&str>| table(text, b',', column),
+        "tsv" => |text: &str, column: Option<&str>| table(text, b'\t', column),
+        "jsonl" => objects,
+        "parquet" => bail!("{}: parquet is not built yet; use txt, csv, tsv or jsonl", path.display()),
+        _ => bail!("{}: cannot tell what it holds; expected a name ending in .txt, .csv, .tsv or .jsonl", path.display()),
+    };
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read the prompts {}", path.display()))?;
+    let text = match std::str::from_utf8(&bytes) {
+        Ok(text) => text.trim_start_matches('\u{feff}'),
+        Err(e) => {
+            let row = bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
+            bail!("{} row {row}: this is not UTF-8; save the file in UTF-8", path.display());
+        }
+    };
+    let prompts = read(text, column).map_err(|problem| anyhow::anyhow!("{} {problem}", path.display()))?;
+    if prompts.is_empty() {
+        bail!("{} holds no prompt", path.display());
+    }
+    Ok(prompts)
+}
+
+fn lines(text: &str, _: Option<&str>) -> Result<Vec<String>, String> {
+    Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(String::from).collect())
+}
+
+fn table(text: &str, delimiter: u8, column: Option<&str>) -> Result<Vec<String>, String> {
+    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(text.as_bytes());
+    let headers = reader.headers().map_err(|e| format!("row 1: {e}"))?.clone();
+    let names: Vec<&str> = headers.iter().collect();
+    let wanted = column.as_ref().map_or(&COLUMNS[..], std::slice::from_ref);
+    let Some(place) = wanted.iter().find_map(|name| names.iter().position(|n| n == name)) else {
+        return Err(format!("row 1: no column {}; there are: {}", wanted.join(", "), names.join(", ")));
+    };
+    let mut prompts = Vec::new();
+    for record in reader.records() {
+        let record = record.map_err(|e| match e.position() {
+            Some(position) => format!("row {}: {e}", position.line()),
+            None => e.to_string(),
+        })?;
+        prompts.push(record.get(place).unwrap_or_default().to_string());
+    }
+    Ok(prompts)
+}
+
+fn objects(text: &str, column: Option<&str>) -> Result<Vec<String>, String> {
+    let wanted = column.as_ref().map_or(&COLUMNS[..], std::slice::from_ref);
+    let mut prompts = Vec::new();
+    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let row = index + 1;
+        let value: Value = serde_json::from_str(line).map_err(|e| format!("row {row}: not a JSON object: {e}"))?;
+        let Value::Object(object) = value else { return Err(format!("row {row}: expected a JSON object, found {line}")) };
+        match wanted.iter().find_map(|name| object.get(*name)) {
+            Some(Value::String(prompt)) => prompts.push(prompt.clone()),
+            Some(other) => return Err(format!("row {row}: the prompt is {other}, expected a text")),
+            None => {
+                let keys: Vec<&str> = object.keys().map(String::as_str).collect();
+                return Err(format!("row {row}: no key {}; there are: {}", wanted.join(", "), keys.join(", ")));
+            }
+        }
+    }
+    Ok(prompts)
+}

@@ -1,0 +1,119 @@
+//! What is known of a picture: its line in images.jsonl, and the settings that other programs read.
+
+use serde_json::{Value, json};
+
+/// Keys that do not change a picture, or only as far as other keys say: a resumed run may differ in them.
+const FREE: [&str; 4] = ["model", "unet", "batch", "program"];
+
+/// The program and its version, as pictures name it.
+pub const PROGRAM: &str = concat!("diffpref ", env!("CARGO_PKG_VERSION"));
+
+/// The first key in which two records differ and must not: what it is in `there`, and what is `asked`.
+pub fn first_difference(there: &Value, asked: &Value) -> Option<(String, Value, Value)> {
+    let (Value::Object(old), Value::Object(new)) = (comparable(there), comparable(asked)) else {
+        return Some(("record".to_string(), there.clone(), asked.clone()));
+    };
+    let keys = new.keys().chain(old.keys().filter(|key| !new.contains_key(*key)));
+    let value = |map: &serde_json::Map<String, Value>, key: &str| map.get(key).cloned().unwrap_or(Value::Null);
+    keys.map(|key| (key.clone(), value(&old, key), value(&new, key))).find(|(_, old, new)| old != new)
+}
+
+/// The record without what may differ: free keys, and where a LoRA lies (its hash says what it is).
+fn comparable(record: &Value) -> Value {
+    let mut record = record.clone();
+    if let Some(object) = record.as_object_mut() {
+        FREE.iter().for_each(|key| drop(object.shift_remove(*key)));
+        let loras = object.get_mut("loras").and_then(Value::as_array_mut);
+        for lora in loras.into_iter().flatten().filter_map(Value::as_object_mut) {
+            lora.shift_remove("file");
+        }
+    }
+    record
+}
+
+/// The `parameters` text of A1111 and its kin: prompt, negative prompt, one line of settings.
+pub fn parameters(record: &Value) -> String {
+    let text = |key: &str| record[key].as_str().unwrap_or_default();
+    let mut lines = vec![text("prompt").to_string()];
+    if !text("negative_prompt").is_empty() {
+        lines.push(format!("Negative prompt: {}", text("negative_prompt")));
+    }
+    let weights = record["weights"].as_object();
+    let unet = weights.and_then(|w| w.iter().find(|(name, _)| name.starts_with("unet/") && name.ends_with(".safetensors")));
+    let hash = unet.and_then(|(_, hash)| hash.as_str()).unwrap_or_default();
+    let model = std::path::Path::new(text("model")).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut settings = vec![
+        ("Steps", record["steps"].to_string()),
+        ("Sampler", text("scheduler").to_uppercase()),
+        ("CFG scale", record["guidance_scale"].to_string()),
+        ("Seed", record["seed"].to_string()),
+        ("Size", format!("{}x{}", record["width"], record["height"])),
+        ("Model hash", hash.chars().take(10).collect()),
+        ("Model", model),
+    ];
+    if record["eta"] != json!(0.0) {
+        settings.push(("Eta", record["eta"].to_string()));
+    }
+    if let Some(loras) = record["loras"].as_array().filter(|loras| !loras.is_empty()) {
+        settings.push(("Lora hashes", loras.iter().map(lora_hash).collect::<Vec<_>>().join(", ")));
+    }
+    settings.push(("Version", PROGRAM.to_string()));
+    let settings: Vec<String> = settings.into_iter().map(|(key, value)| format!("{key}: {}", quoted(&value))).collect();
+    lines.push(settings.join(", "));
+    lines.join("\n")
+}
+
+fn lora_hash(lora: &Value) -> String {
+    let name = std::path::Path::new(lora["file"].as_str().unwrap_or_default()).file_stem().unwrap_or_default();
+    let hash: String = lora["sha256"].as_str().unwrap_or_default().chars().take(10).collect();
+    format!("{}: {hash}", name.to_string_lossy())
+}
+
+/// A1111 reads a value with comma, colon or newline only as JSON text.
+fn quoted(value: &str) -> String {
+    match value.contains([',', ':', '\n']) {
+        true => Value::String(value.to_string()).to_string(),
+        false => value.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> Value {
+        json!({"file": "000000-00.png", "prompt": "a cat", "negative_prompt": "blur", "seed": 7, "model": "models/tiny", "loras": [],
+               "guidance_scale": 7.5, "scheduler": "ddim", "eta": 0.0, "steps": 50, "width": 64, "height": 32,
+               "weights": {"text_encoder/model.safetensors": "ff", "unet/diffusion_pytorch_model.safetensors": "0123456789abcdef"}})
+    }
+
+    #[test]
+    fn parameters_are_written_as_other_programs_read_them() {
+        let expected = format!(
+            "a cat\nNegative prompt: blur\nSteps: 50, Sampler: DDIM, CFG scale: 7.5, Seed: 7, Size: 64x32, \
+             Model hash: 0123456789, Model: tiny, Version: {PROGRAM}"
+        );
+        assert_eq!(parameters(&record()), expected);
+        let mut other = record();
+        other["negative_prompt"] = Value::Null;
+        other["model"] = json!("a, b");
+        other["loras"] = json!([{"file": "x/style.safetensors", "scale": 0.5, "sha256": "aabbccddeeff"}]);
+        let text = parameters(&other);
+        assert!(!text.contains("Negative prompt"), "{text}");
+        assert!(text.contains("Model: \"a, b\", Lora hashes: \"style: aabbccddee\", Version"), "{text}");
+    }
+
+    #[test]
+    fn records_differ_in_what_changes_a_picture_only() {
+        let mut moved = record();
+        moved["model"] = json!("elsewhere/tiny");
+        moved["batch"] = json!(4);
+        assert_eq!(first_difference(&record(), &moved), None);
+        moved["steps"] = json!(20);
+        moved["seed"] = json!(8);
+        assert_eq!(first_difference(&record(), &moved), Some(("seed".to_string(), json!(7), json!(8))));
+        let mut fewer = record();
+        fewer.as_object_mut().unwrap().shift_remove("eta");
+        assert_eq!(first_difference(&fewer, &record()), Some(("eta".to_string(), Value::Null, json!(0.0))));
+    }
+}

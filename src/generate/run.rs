@@ -1,0 +1,232 @@
+//! `diffpref generate` as a library call.
+
+use super::folder::{self, OutFolder};
+use super::record::PROGRAM;
+use super::{Grid, Look, Model, ModelRequest, Picture, check_size, check_steps, grid, resolve_scheduler};
+use crate::config::ConfigError;
+use crate::hashes::HashMemory;
+use crate::progress::{Progress, Stop};
+use anyhow::{Context, Result};
+use image::RgbImage;
+use pipelines::families::ModelFolder;
+use pipelines::schedulers::Ddim;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use tch::{Device, Kind};
+
+/// Everything `diffpref generate` can be asked.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub model: ModelRequest,
+    pub prompts: Vec<String>,
+    /// None: the encoding of "".
+    pub negative_prompt: Option<String>,
+    pub guidance_scale: f64,
+    /// `auto` or one of [`super::SCHEDULERS`].
+    pub scheduler: String,
+    pub eta: f64,
+    pub steps: i64,
+    /// Picture i of every prompt has the seed `seed + i`.
+    pub seed: u64,
+    pub num_images: u64,
+    /// None: the size the UNet was trained on.
+    pub width: Option<i64>,
+    pub height: Option<i64>,
+    pub batch: usize,
+    /// Whether grid.png is made too.
+    pub grid: bool,
+    pub resume: bool,
+    pub out: PathBuf,
+    /// Where hashes of large files are remembered.
+    pub cache_dir: PathBuf,
+}
+
+/// What a call of [`run`] did.
+#[derive(Debug)]
+pub struct Outcome {
+    pub painted: usize,
+    /// Pictures that were there already, equal.
+    pub skipped: usize,
+    /// The records of all pictures asked for, in order.
+    pub records: Vec<Value>,
+    pub grid: Option<PathBuf>,
+}
+
+/// Makes the pictures of a request.
+///
+/// # Errors
+/// [`ConfigError`] for what the options say (exit code 2), [`crate::progress::Stopped`] after a signal: the pictures made
+/// so far are whole and `resume` goes on from them.
+pub fn run(request: &Request, progress: &dyn Progress, stop: &Stop) -> Result<Outcome> {
+    let model_folder = request.model.folder()?;
+    let look = look(request, &model_folder)?;
+    let layout = layout(request, &look)?;
+    folder::prepare(&request.out, request.resume)?;
+    let planned = plan(request, &model_folder, &look)?;
+    let mut out = OutFolder::open(&request.out, &planned)?;
+    let missing: Vec<&Value> = planned.iter().filter(|record| !out.has(record)).collect();
+    let skipped = planned.len() - missing.len();
+    if skipped > 0 {
+        progress.line(&format!("{skipped} of {} pictures are there already", planned.len()));
+    }
+    if !missing.is_empty() {
+        paint(request, model_folder, &look, &missing, &mut out, progress, stop)?;
+    }
+    out.close()?;
+    let grid = layout.map(|layout| write_grid(&request.out, layout, &planned)).transpose()?;
+    Ok(Outcome { painted: planned.len() - skipped, skipped, records: planned, grid })
+}
+
+fn look(request: &Request, folder: &ModelFolder) -> Result<Look, ConfigError> {
+    resolve_scheduler(&request.scheduler, folder.scheduler())?;
+    let side = folder.unet().sample_size * folder.vae().factor();
+    let (width, height) = (request.width.unwrap_or(side), request.height.unwrap_or(side));
+    check_size(width, height, folder.vae().factor())?;
+    check_steps(folder.scheduler(), request.steps)?;
+    if !(0.0..=1.0).contains(&request.eta) {
+        return Err(ConfigError(format!("--eta {}: expected 0 (deterministic) to 1 (the noise of DDPM)", request.eta)));
+    }
+    if !(request.guidance_scale.is_finite() && request.guidance_scale >= 0.0) {
+        return Err(ConfigError(format!("--guidance-scale {}: expected a number from 0 up", request.guidance_scale)));
+    }
+    if request.prompts.is_empty() || request.num_images == 0 {
+        return Err(ConfigError("there is nothing to paint: give at least one prompt and --num-images 1".to_string()));
+    }
+    let last = request.seed.checked_add(request.num_images - 1).filter(|last| *last <= i64::MAX as u64);
+    if last.is_none() {
+        return Err(ConfigError(format!("--seed {}: with --num-images it passes 2^63 - 1", request.seed)));
+    }
+    Ok(Look {
+        width,
+        height,
+        steps: request.steps,
+        guidance_scale: request.guidance_scale,
+        eta: request.eta,
+        negative_prompt: request.negative_prompt.clone(),
+        batch: request.batch.max(1),
+    })
+}
+
+fn layout(request: &Request, look: &Look) -> Result<Option<Grid>, ConfigError> {
+    if !request.grid {
+        return Ok(None);
+    }
+    let images = usize::try_from(request.num_images).unwrap_or(usize::MAX);
+    match Grid::of(request.prompts.len(), images, look.width as u32, look.height as u32) {
+        Some(layout) => Ok(Some(layout)),
+        None => Err(ConfigError(format!(
+            "--grid: {} prompts x {images} pictures make a picture that nothing opens; leave it out",
+            request.prompts.len()
+        ))),
+    }
+}
+
+/// The records of all pictures, in order.
+fn plan(request: &Request, folder: &ModelFolder, look: &Look) -> Result<Vec<Value>> {
+    let mut hashes = HashMemory::open(&request.cache_dir);
+    let weights = request.model.weight_hashes(folder, &mut hashes)?;
+    let loras = request.model.lora_hashes(&mut hashes)?;
+    hashes.save();
+    let scheduler = resolve_scheduler(&request.scheduler, folder.scheduler())?;
+    let mut records = Vec::new();
+    for (index, prompt) in request.prompts.iter().enumerate() {
+        for image in 0..request.num_images {
+            records.push(json!({
+                "file": format!("{index:06}-{image:02}.png"),
+                "prompt": prompt,
+                "negative_prompt": look.negative_prompt,
+                "seed": request.seed + image,
+                "model": request.model.path.display().to_string(),
+                "unet": request.model.unet.as_ref().map(|path| path.display().to_string()),
+                "loras": loras,
+                "guidance_scale": look.guidance_scale,
+                "scheduler": scheduler,
+                "eta": look.eta,
+                "steps": look.steps,
+                "width": look.width,
+                "height": look.height,
+                "dtype": kind_name(request.model.kind),
+                "device": device_name(request.model.device),
+                "batch": look.batch,
+                "weights": weights,
+                "program": PROGRAM,
+            }));
+        }
+    }
+    Ok(records)
+}
+
+fn paint(
+    request: &Request,
+    folder: ModelFolder,
+    look: &Look,
+    records: &[&Value],
+    out: &mut OutFolder,
+    progress: &dyn Progress,
+    stop: &Stop,
+) -> Result<()> {
+    if Ddim::new(folder.scheduler(), look.steps)?.clips_latents() {
+        progress.line(&format!(
+            "note: {} does not say clip_sample, so DDIM clips the latents as in diffusers; add \"clip_sample\": false if \
+             the pictures look flat",
+            folder.scheduler().path.display()
+        ));
+    }
+    let model = Model::load_from(folder, &request.model)?;
+    say_what_is_cut(&model, request, progress)?;
+    let pictures: Vec<Picture> = records
+        .iter()
+        .map(|record| Picture {
+            prompt: record["prompt"].as_str().unwrap_or_default(),
+            seed: record["seed"].as_u64().unwrap_or_default(),
+        })
+        .collect();
+    progress.begin("sample", 0, pictures.len() as u64);
+    let mut save = |index: usize, image: RgbImage| out.add(records[index], &image);
+    let result = model.painter().paint(&pictures, look, model.adapters, progress, stop, &mut save);
+    progress.end();
+    result
+}
+
+fn say_what_is_cut(model: &Model, request: &Request, progress: &dyn Progress) -> Result<()> {
+    let tokenizer = &model.prompts.text().tokenizer;
+    let mut cut = 0;
+    for prompt in request.prompts.iter().chain(&request.negative_prompt) {
+        cut += usize::from(tokenizer.tokens_cut(prompt)? > 0);
+    }
+    if cut > 0 {
+        let room = tokenizer.length() - 2;
+        progress.line(&format!("note: {cut} prompts are longer than the {room} tokens of the text encoder and are cut"));
+    }
+    Ok(())
+}
+
+fn write_grid(out: &Path, layout: Grid, records: &[Value]) -> Result<PathBuf> {
+    let read = |record: &Value| {
+        let path = out.join(record["file"].as_str().unwrap_or_default());
+        let image = image::open(&path).with_context(|| format!("cannot read {} for the grid", path.display()))?;
+        Ok(image.to_rgb8())
+    };
+    let pictures = records.iter().map(read).collect::<Result<Vec<RgbImage>>>()?;
+    let path = out.join("grid.png");
+    super::png::write(&path, &grid(layout, &pictures), &[])?;
+    Ok(path)
+}
+
+/// The names that `--dtype` takes.
+pub fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Double => "float64",
+        Kind::BFloat16 => "bfloat16",
+        Kind::Half => "float16",
+        _ => "float32",
+    }
+}
+
+fn device_name(device: Device) -> String {
+    match device {
+        Device::Cpu => "cpu".to_string(),
+        Device::Cuda(index) => format!("cuda:{index}"),
+        other => format!("{other:?}").to_lowercase(),
+    }
+}

@@ -1,0 +1,129 @@
+//! The lines of `metrics.jsonl` as curves.
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Map, Value};
+use std::path::Path;
+
+/// A value over optimizer steps, in the order of the steps.
+pub type Series = Vec<(f64, f64)>;
+
+/// All metrics of a run, one row a step.
+#[derive(Debug, Default, Clone)]
+pub struct Metrics {
+    rows: Vec<Map<String, Value>>,
+}
+
+impl Metrics {
+    /// Reads `metrics.jsonl`. A missing file is a run without steps; an unfinished last line is left out, because the
+    /// run may be writing it.
+    ///
+    /// # Errors
+    /// When a finished line is not a JSON object with a `step`.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(e) => return Err(e).with_context(|| format!("cannot read {}", path.display())),
+        };
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        let mut rows = Vec::new();
+        for (index, line) in whole.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+            match serde_json::from_str::<Value>(line) {
+                Ok(Value::Object(row)) if row.get("step").is_some_and(Value::is_number) => rows.push(row),
+                Ok(_) => bail!(
+                    "{}, line {}: expected an object with `step`, found {line:.60}; resume the run, which cuts the \
+                     file at its checkpoint, or remove the line",
+                    path.display(),
+                    index + 1
+                ),
+                Err(e) => bail!(
+                    "{}, line {}: not JSON ({e}); resume the run, which cuts the file at its checkpoint, or remove the line",
+                    path.display(),
+                    index + 1
+                ),
+            }
+        }
+        Ok(Self { rows })
+    }
+
+    /// Metrics from rows that are in memory already.
+    pub fn from_rows(rows: Vec<Map<String, Value>>) -> Self {
+        Self { rows }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The newest step, 0 before the first one.
+    pub fn last_step(&self) -> u64 {
+        self.rows.last().and_then(|row| row.get("step")).and_then(Value::as_u64).unwrap_or(0)
+    }
+
+    /// The newest row.
+    pub fn last(&self) -> Option<&Map<String, Value>> {
+        self.rows.last()
+    }
+
+    /// The finite values of a key over steps; rows without it (or with null or NaN) are left out.
+    pub fn series(&self, key: &str) -> Series {
+        let number = |row: &Map<String, Value>, key: &str| row.get(key).and_then(Value::as_f64);
+        let points = self.rows.iter().filter_map(|row| Some((number(row, "step")?, number(row, key)?)));
+        points.filter(|(_, value)| value.is_finite()).collect()
+    }
+
+    /// Means of the elements of a list-valued key over the newest `share` of the rows that have it; `None` where an
+    /// element had no value in any of them.
+    pub fn recent_means(&self, key: &str, share: f64) -> Vec<Option<f64>> {
+        let lists: Vec<&Vec<Value>> = self.rows.iter().filter_map(|row| row.get(key)?.as_array()).collect();
+        let recent = newest(&lists, share);
+        let width = recent.iter().map(|list| list.len()).max().unwrap_or(0);
+        let column = |i: usize| -> Vec<f64> {
+            let values = recent.iter().filter_map(|list| list.get(i)?.as_f64());
+            values.filter(|value| value.is_finite()).collect()
+        };
+        (0..width).map(|i| mean(column(i))).collect()
+    }
+
+    /// The newest value of every number in the rows (validation keys are in few of them).
+    pub fn newest_values(&self) -> Map<String, Value> {
+        let mut newest = Map::new();
+        for (key, value) in self.rows.iter().flatten().filter(|(_, value)| value.is_number()) {
+            newest.insert(key.clone(), value.clone());
+        }
+        newest
+    }
+}
+
+/// The newest `share` of `items`, at least one where there is one.
+pub fn newest<T>(items: &[T], share: f64) -> &[T] {
+    let wanted = (items.len() as f64 * share).ceil() as usize;
+    &items[items.len() - wanted.clamp(usize::from(!items.is_empty()), items.len())..]
+}
+
+/// The mean of the values; `None` where there are none.
+pub fn mean(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+    let (sum, count) = values.into_iter().fold((0.0, 0usize), |(sum, count), value| (sum + value, count + 1));
+    (count > 0).then(|| sum / count as f64)
+}
+
+/// At most `limit` points: means of equal groups of neighbours, so that long runs stay small on the page.
+pub fn thinned(series: &[(f64, f64)], limit: usize) -> Series {
+    let group = series.len().div_ceil(limit.max(1)).max(1);
+    let middle = |points: &[(f64, f64)]| {
+        let n = points.len() as f64;
+        (points.iter().map(|p| p.0).sum::<f64>() / n, points.iter().map(|p| p.1).sum::<f64>() / n)
+    };
+    series.chunks(group).map(middle).collect()
+}
+
+/// The running mean over a window of a twentieth of the points (from 5 to 100), centred.
+pub fn smoothed(series: &[(f64, f64)]) -> Series {
+    let half = (series.len() / 40).clamp(2, 50);
+    let window = |i: usize| {
+        // Symmetric at the ends too, so that the smoothed curve does not lag there.
+        let reach = half.min(i).min(series.len() - 1 - i);
+        &series[i - reach..=i + reach]
+    };
+    (0..series.len()).filter_map(|i| Some((series[i].0, mean(window(i).iter().map(|p| p.1))?))).collect()
+}

@@ -1,0 +1,67 @@
+//! The report of a run: a verdict, plots, pictures and figures in one file that loads nothing, and TensorBoard events.
+
+pub mod metrics;
+mod page;
+pub mod pictures;
+pub mod plots;
+pub mod tensorboard;
+pub mod verdict;
+
+pub use tensorboard::EventWriter;
+pub use verdict::{State, Verdict};
+
+use crate::data::files::write_atomically;
+use crate::eval::figures::Evaluation;
+use anyhow::{Context, Result};
+use metrics::Metrics;
+use serde_json::{Map, Value, json};
+use std::path::Path;
+
+/// Writes `report.html` and `report.json` into the folder of a run, which may still be going on. With an evaluation
+/// its figures are part of both.
+///
+/// # Errors
+/// When a file of the run is damaged, or the folder cannot be written to.
+pub fn render(run_dir: &Path, evaluation: Option<&Evaluation>) -> Result<Verdict> {
+    let metrics = Metrics::read(&run_dir.join("metrics.jsonl"))?;
+    let verdict = verdict::judge(&metrics);
+    let steps = planned_steps(run_dir);
+    let html = page::html(run_dir, &metrics, Some(verdict.clone()), steps, evaluation)
+        .with_context(|| format!("cannot write the report of {}", run_dir.display()))?;
+    write(run_dir, &html, &figures(&metrics, &verdict, steps, evaluation))?;
+    Ok(verdict)
+}
+
+/// Writes `report.html` and `report.json` of an evaluation of models that belong to no run.
+///
+/// # Errors
+/// When a picture is missing, or the folder cannot be written to.
+pub fn render_evaluation(out: &Path, evaluation: &Evaluation) -> Result<()> {
+    let html = page::html(out, &Metrics::default(), None, None, Some(evaluation))
+        .with_context(|| format!("cannot write the report of {}", out.display()))?;
+    write(out, &html, &evaluation.figures())
+}
+
+fn write(dir: &Path, html: &str, figures: &Map<String, Value>) -> Result<()> {
+    let mut json = serde_json::to_vec_pretty(figures)?;
+    json.push(b'\n');
+    write_atomically(&dir.join("report.json"), &json)?;
+    write_atomically(&dir.join("report.html"), html.as_bytes())
+}
+
+fn figures(metrics: &Metrics, verdict: &Verdict, steps: Option<u64>, evaluation: Option<&Evaluation>) -> Map<String, Value> {
+    let mut figures = Map::new();
+    figures.insert("verdict".into(), json!(verdict));
+    figures.insert("step".into(), json!(metrics.last_step()));
+    figures.insert("steps".into(), json!(steps));
+    figures.insert("metrics".into(), Value::Object(metrics.newest_values()));
+    figures.extend(evaluation.map(Evaluation::figures).unwrap_or_default());
+    figures
+}
+
+/// `train.steps` of the run; `None` where `resolved.toml` is not there yet.
+fn planned_steps(run_dir: &Path) -> Option<u64> {
+    let text = std::fs::read_to_string(run_dir.join("resolved.toml")).ok()?;
+    let table: toml::Table = text.parse().ok()?;
+    table.get("train")?.get("steps")?.as_integer()?.try_into().ok()
+}

@@ -1,0 +1,305 @@
+//! What the page shows, gathered and laid into its template.
+
+use super::metrics::Metrics;
+use super::pictures::{PictureRow, SampleGrid, inline, sample_grid};
+use super::plots::{Curve, Frame, bars, colours, curves};
+use super::verdict::{Verdict, rules};
+use crate::eval::figures::{Evaluation, Interval, Judged, Measure};
+use anyhow::{Context, Result};
+use minijinja::{Environment, UndefinedBehavior};
+use serde::Serialize;
+use std::path::Path;
+
+/// Everything that the template names.
+#[derive(Serialize)]
+struct Page {
+    title: String,
+    step: u64,
+    steps: Option<u64>,
+    /// None: the page of an evaluation without a run.
+    verdict: Option<Verdict>,
+    rules: Vec<(&'static str, String)>,
+    first_plot: Option<Plot>,
+    plots: Vec<Plot>,
+    samples: Option<SampleGrid>,
+    evaluation: Option<Section>,
+    newest: Vec<(String, String)>,
+    settings: Option<String>,
+    environment: Option<String>,
+    files: Vec<FileLine>,
+}
+
+#[derive(Serialize)]
+struct Plot {
+    title: &'static str,
+    caption: &'static str,
+    svg: String,
+    /// (name, colour)
+    legend: Vec<(&'static str, String)>,
+}
+
+/// The evaluation: figures of every judge and a gallery.
+#[derive(Serialize)]
+struct Section {
+    before: String,
+    after: String,
+    names: usize,
+    held_out_names: usize,
+    seeds: u64,
+    content_seeds: u64,
+    steps: usize,
+    guidance_scale: f64,
+    judges: Vec<JudgeBox>,
+    gallery: Vec<PictureRow>,
+}
+
+#[derive(Serialize)]
+struct JudgeBox {
+    about: String,
+    /// (what, per cent)
+    accuracy: Vec<(String, String)>,
+    measures: Vec<MeasureBox>,
+}
+
+#[derive(Serialize)]
+struct MeasureBox {
+    title: &'static str,
+    rows: Vec<Bar>,
+    /// "+25.0 points [+18.0, +31.5]" against the first model, a model.
+    differences: Vec<String>,
+    words: &'static str,
+}
+
+/// A mean and its interval as places on a line from 0 to 100.
+#[derive(Serialize)]
+struct Bar {
+    model: String,
+    text: String,
+    mean: f64,
+    lo: f64,
+    width: f64,
+}
+
+#[derive(Serialize)]
+struct FileLine {
+    name: String,
+    size: String,
+    about: &'static str,
+}
+
+/// The page of a run as HTML; without a verdict that of an evaluation alone.
+///
+/// # Errors
+/// When a file of the run is damaged or a plot cannot be drawn.
+pub fn html(run_dir: &Path, metrics: &Metrics, verdict: Option<Verdict>, steps: Option<u64>, evaluation: Option<&Evaluation>) -> Result<String> {
+    let title = run_dir.canonicalize().ok().and_then(|p| Some(p.file_name()?.to_string_lossy().into_owned()));
+    let page = Page {
+        title: title.unwrap_or_else(|| "run".into()),
+        step: metrics.last_step(),
+        steps,
+        verdict,
+        rules: rules(),
+        first_plot: first_plot(metrics)?,
+        plots: plots(metrics)?,
+        samples: sample_grid(run_dir)?,
+        evaluation: evaluation.map(section).transpose()?,
+        newest: newest_values(metrics),
+        settings: std::fs::read_to_string(run_dir.join("resolved.toml")).ok(),
+        environment: std::fs::read_to_string(run_dir.join("environment.json")).ok(),
+        files: files(run_dir),
+    };
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.add_template("report.html", include_str!("report.html")).context("the template of the report")?;
+    let page = value(serde_json::to_value(page)?);
+    environment.get_template("report.html").and_then(|t| t.render(page)).context("cannot fill the template of the report")
+}
+
+/// JSON as values of the template.
+fn value(json: serde_json::Value) -> minijinja::Value {
+    use serde_json::Value as Json;
+    match json {
+        Json::Null => minijinja::Value::from(()),
+        Json::Bool(flag) => flag.into(),
+        Json::Number(number) => match number.as_u64() {
+            Some(whole) => whole.into(),
+            None => number.as_f64().unwrap_or(f64::NAN).into(),
+        },
+        Json::String(text) => text.into(),
+        Json::Array(items) => items.into_iter().map(value).collect::<Vec<_>>().into(),
+        Json::Object(map) => minijinja::Value::from_pairs(map.into_iter().map(|(key, item)| (key, value(item)))),
+    }
+}
+
+fn first_plot(metrics: &Metrics) -> Result<Option<Plot>> {
+    let frame = Frame { width: 760, height: 280, reference: Some(0.0) };
+    let margin = Curve::marked("val_margin", metrics.series("val_margin"))
+        .with_band(metrics.series("val_margin_lo"), metrics.series("val_margin_hi"));
+    let caption = "How much more the model improved on winners than on losers, on pairs it never trains on, against the model \
+                   it started from; the band is the 95 % interval over prompts. Above zero with its whole band: it learns.";
+    plot("Held-out margin", caption, vec![margin], &frame)
+}
+
+fn plots(metrics: &Metrics) -> Result<Vec<Plot>> {
+    let frame = |reference| Frame { width: 430, height: 240, reference };
+    let noisy = |key: &'static str| Curve::noisy(key, metrics.series(key));
+    let marked = |key: &'static str| Curve::marked(key, metrics.series(key));
+    let tenths = metrics.recent_means("margin_by_t", 0.25);
+    let by_t = bars(&tenths, &frame(Some(0.0)))?.map(|svg| Plot {
+        title: "Margin by noise level",
+        caption: "Mean margin of the newest quarter of the steps, by tenth of the timesteps: 0 hardly noisy, 9 nearly pure noise.",
+        svg,
+        legend: Vec::new(),
+    });
+    let plots = [
+        plot(
+            "Accuracy",
+            "Share of pairs that the model orders as the preference does; 0.5 is a coin toss. Training pairs are seen at one \
+             noise draw a step, held-out ones at several, so the held-out curve is smoother.",
+            vec![noisy("implicit_acc"), marked("val_implicit_acc")],
+            &frame(Some(0.5)),
+        )?,
+        plot("Loss", "What is differentiated. It moves little even in runs that learn.", vec![noisy("loss"), marked("val_loss")], &frame(None))?,
+        plot(
+            "Gaps, held out",
+            "Error of the model minus error of the starting model, on winners and losers. Both growing is the known way to noisy pictures.",
+            vec![marked("val_gap_w"), marked("val_gap_l")],
+            &frame(Some(0.0)),
+        )?,
+        plot("Gaps, training pairs", "The same on the pairs of each step.", vec![noisy("gap_w"), noisy("gap_l")], &frame(Some(0.0)))?,
+        by_t,
+        plot(
+            "What the pairs still teach",
+            "gradient_factor: 0.5 at the start, near 0 when the training pairs teach nothing any more.",
+            vec![noisy("gradient_factor")],
+            &frame(Some(0.5)),
+        )?,
+        plot("Gradient norm", "Before clipping.", vec![noisy("grad_norm")], &frame(None))?,
+        plot("Learning rate", "", vec![noisy("lr")], &frame(None))?,
+        plot("beta", "Strength of the tie to the reference.", vec![noisy("beta")], &frame(None))?,
+    ];
+    Ok(plots.into_iter().flatten().collect())
+}
+
+fn plot(title: &'static str, caption: &'static str, list: Vec<Curve>, frame: &Frame) -> Result<Option<Plot>> {
+    // Colours go to the curves that have points, in their order: the legend counts the same ones.
+    let names: Vec<&'static str> = list.iter().filter(|c| !c.points.is_empty()).map(|c| c.name).collect();
+    let svg = curves(&list, frame)?;
+    Ok(svg.map(|svg| Plot { title, caption, svg, legend: names.into_iter().zip(colours()).collect() }))
+}
+
+fn section(evaluation: &Evaluation) -> Result<Section> {
+    let name = |index: usize| evaluation.models.get(index).map(|m| m.name.clone()).unwrap_or_default();
+    let names: Vec<String> = evaluation.models.iter().map(|m| m.name.clone()).collect();
+    let row = |row: &crate::eval::figures::GalleryRow| -> Result<PictureRow> {
+        let side = |index: usize| -> Result<Vec<Option<String>>> {
+            let files = row.files.get(index).map(Vec::as_slice).unwrap_or_default();
+            files.iter().map(|file| inline(&evaluation.folder.join(file)).map(Some)).collect()
+        };
+        Ok(PictureRow { prompt: row.prompt.clone(), before: side(0)?, after: side(1)? })
+    };
+    Ok(Section {
+        before: name(0),
+        after: name(1),
+        names: evaluation.names,
+        held_out_names: evaluation.held_out_names,
+        seeds: evaluation.settings.seeds,
+        content_seeds: evaluation.settings.content_seeds,
+        steps: evaluation.settings.steps,
+        guidance_scale: evaluation.settings.guidance_scale,
+        judges: evaluation.judges.iter().map(|judged| judge_box(judged, &names)).collect(),
+        gallery: evaluation.gallery.iter().map(row).collect::<Result<_>>()?,
+    })
+}
+
+fn judge_box(judged: &Judged, names: &[String]) -> JudgeBox {
+    let accuracy = judged.accuracy.iter().map(|(what, share)| (what.replace('_', " "), per_cent(*share)));
+    JudgeBox {
+        about: judged.about.clone(),
+        accuracy: accuracy.collect(),
+        measures: vec![
+            measure_box("Flat share, held-out names", &judged.flat_share, names),
+            measure_box("Content accuracy, all names", &judged.content_accuracy, names),
+        ],
+    }
+}
+
+fn measure_box(title: &'static str, measure: &Measure, names: &[String]) -> MeasureBox {
+    let bar = |(interval, name): (&Interval, &String)| Bar {
+        model: name.clone(),
+        text: format!("{} [{}, {}]", per_cent(interval.mean), per_cent(interval.lo), per_cent(interval.hi)),
+        mean: interval.mean * 100.0,
+        lo: interval.lo * 100.0,
+        width: (interval.hi - interval.lo) * 100.0,
+    };
+    let words = match measure.differences.first() {
+        Some(d) if !d.excludes_zero() => "no more than chance",
+        Some(d) if d.mean > 0.0 => "higher, by more than chance",
+        Some(_) => "lower, by more than chance",
+        None => "",
+    };
+    MeasureBox {
+        title,
+        rows: measure.models.iter().zip(names).map(bar).collect(),
+        differences: measure.differences.iter().map(points).collect(),
+        words,
+    }
+}
+
+fn per_cent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
+/// A difference of shares in points, with its interval.
+fn points(d: &Interval) -> String {
+    format!("{:+.1} points [{:+.1}, {:+.1}]", d.mean * 100.0, d.lo * 100.0, d.hi * 100.0)
+}
+
+fn newest_values(metrics: &Metrics) -> Vec<(String, String)> {
+    let show = |value: &serde_json::Value| match (value.as_u64(), value.as_f64()) {
+        (Some(whole), _) => whole.to_string(),
+        (None, Some(real)) if (1e-2..1e5).contains(&real.abs()) || real == 0.0 => format!("{real:.4}"),
+        (None, Some(real)) => format!("{real:.3e}"),
+        (None, None) => value.to_string(),
+    };
+    metrics.newest_values().iter().map(|(key, value)| (key.clone(), show(value))).collect()
+}
+
+fn files(run_dir: &Path) -> Vec<FileLine> {
+    let entries = std::fs::read_dir(run_dir).into_iter().flatten().flatten();
+    let line = |entry: std::fs::DirEntry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let meta = entry.metadata().ok()?;
+        let (name, size) = if meta.is_dir() { (format!("{name}/"), String::new()) } else { (name, size(meta.len())) };
+        let about = about(&name);
+        (!name.starts_with('.') && !about.is_empty()).then_some(FileLine { name, size, about })
+    };
+    let mut files: Vec<FileLine> = entries.filter_map(line).collect();
+    files.sort_by(|a, b| a.name.cmp(&b.name));
+    files
+}
+
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..1_000 => format!("{bytes} bytes"),
+        1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        _ => format!("{:.1} MB", bytes as f64 / 1e6),
+    }
+}
+
+fn about(name: &str) -> &'static str {
+    match name {
+        "resolved.toml" => "the configuration with every default written out: reproduces the run",
+        "environment.json" => "versions and hashes of program, model and data",
+        "metrics.jsonl" => "every metric of every step",
+        "data-report.json" => "what was dropped from the data, and why",
+        "samples/" => "pictures made while training",
+        "final/" => "the result, to load elsewhere",
+        "best/" => "the weights with the highest held-out margin",
+        "eval/" => "the pictures of the evaluation and its figures",
+        "report.json" => "the figures of this page for programs",
+        _ if name.starts_with("checkpoint-") => "resume from here",
+        _ if name.starts_with("events.out.tfevents") => "the same curves for TensorBoard",
+        _ => "",
+    }
+}

@@ -1,0 +1,113 @@
+//! Pictures inside the page, and the sample grid of a run.
+
+use anyhow::{Context, Result};
+use image::ImageFormat;
+use image::imageops::FilterType;
+use serde::{Deserialize, Serialize};
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+
+/// Larger pictures are made smaller for the page, in pixels: the files themselves lie beside it.
+const LARGEST_SIDE: u32 = 256;
+
+/// A picture as a `data:` address, so that the page loads nothing.
+///
+/// # Errors
+/// When the file is missing or not a PNG.
+pub fn inline(path: &Path) -> Result<String> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read the picture {}", path.display()))?;
+    let image = image::load_from_memory_with_format(&bytes, ImageFormat::Png)
+        .with_context(|| format!("{} is not a PNG picture; make it again", path.display()))?;
+    if image.width().max(image.height()) <= LARGEST_SIDE {
+        return Ok(png_address(&bytes));
+    }
+    let mut small = Cursor::new(Vec::new());
+    let resized = image.resize(LARGEST_SIDE, LARGEST_SIDE, FilterType::Triangle);
+    resized.write_to(&mut small, ImageFormat::Png).with_context(|| format!("cannot make {} smaller", path.display()))?;
+    Ok(png_address(small.get_ref()))
+}
+
+fn png_address(png: &[u8]) -> String {
+    format!("data:image/png;base64,{}", base64(png))
+}
+
+/// Base64 with padding (RFC 4648, section 4).
+pub fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let bits = chunk.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        for place in 0..4 {
+            let digit = DIGITS[(bits >> (18 - 6 * place)) as usize & 63];
+            text.push(if place <= chunk.len() { char::from(digit) } else { '=' });
+        }
+    }
+    text
+}
+
+/// What `samples/prompts.json` holds: the columns and rows of the grid.
+#[derive(Debug, Deserialize)]
+struct Plan {
+    prompts: Vec<String>,
+    seeds: Vec<i64>,
+}
+
+/// The same prompts and seeds before training and at the newest step.
+#[derive(Debug, Serialize)]
+pub struct SampleGrid {
+    /// The step of the pictures on the right; `None` while there are none but those before training.
+    pub step: Option<u64>,
+    pub seeds: Vec<i64>,
+    pub rows: Vec<PictureRow>,
+}
+
+/// Pictures of one prompt, as `data:` addresses; an absent picture is `None`.
+#[derive(Debug, Serialize)]
+pub struct PictureRow {
+    pub prompt: String,
+    pub before: Vec<Option<String>>,
+    pub after: Vec<Option<String>>,
+}
+
+/// The sample grid of a run; `None` where it made no samples.
+///
+/// # Errors
+/// When `samples/prompts.json` is damaged or a picture is no picture.
+pub fn sample_grid(run_dir: &Path) -> Result<Option<SampleGrid>> {
+    let samples = run_dir.join("samples");
+    let steps = sample_steps(&samples);
+    let plan = samples.join("prompts.json");
+    let (Some(first), true) = (steps.first(), plan.is_file()) else { return Ok(None) };
+    let text = std::fs::read(&plan).with_context(|| format!("cannot read {}", plan.display()))?;
+    let plan: Plan = serde_json::from_slice(&text)
+        .with_context(|| format!("{}: expected {{\"prompts\": [..], \"seeds\": [..]}}", plan.display()))?;
+    // While a grid is being written its last pictures are not there yet: the step before it is whole.
+    let whole = |step: &&(u64, PathBuf)| picture(&step.1, plan.prompts.len().wrapping_sub(1), plan.seeds.last()).is_some();
+    let last = steps.iter().rev().find(whole).filter(|step| step.0 > first.0);
+    let row = |(index, prompt): (usize, &String)| -> Result<PictureRow> {
+        let of = |step: Option<&(u64, PathBuf)>| -> Result<Vec<Option<String>>> {
+            let Some((_, dir)) = step else { return Ok(Vec::new()) };
+            plan.seeds.iter().map(|seed| picture(dir, index, Some(seed)).map(|path| inline(&path)).transpose()).collect()
+        };
+        Ok(PictureRow { prompt: prompt.clone(), before: of(Some(first))?, after: of(last)? })
+    };
+    let rows = plan.prompts.iter().enumerate().map(row).collect::<Result<_>>()?;
+    Ok(Some(SampleGrid { step: last.map(|step| step.0), seeds: plan.seeds, rows }))
+}
+
+fn picture(dir: &Path, prompt: usize, seed: Option<&i64>) -> Option<PathBuf> {
+    let path = dir.join(format!("{prompt:02}-{}.png", seed?));
+    path.is_file().then_some(path)
+}
+
+/// The folders `step-NNNNNN`, in the order of their steps.
+fn sample_steps(samples: &Path) -> Vec<(u64, PathBuf)> {
+    let entries = std::fs::read_dir(samples).into_iter().flatten().flatten();
+    let step = |path: PathBuf| {
+        let number = path.file_name()?.to_str()?.strip_prefix("step-")?.parse().ok()?;
+        Some((number, path))
+    };
+    let mut steps: Vec<_> = entries.filter_map(|entry| step(entry.path())).collect();
+    steps.sort();
+    steps
+}

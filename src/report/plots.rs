@@ -1,0 +1,203 @@
+//! Curves as SVG that lies in the page: no scripts, no fonts, no files beside it.
+
+use super::metrics::{Series, smoothed, thinned};
+use anyhow::{Result, anyhow};
+use plotters::coord::Shift;
+use plotters::coord::types::RangedCoordf64;
+use plotters::prelude::*;
+
+/// Drawn in this colour what should take the colour of the page's text; nothing else is.
+const INK: RGBColor = RGBColor(1, 2, 3);
+const INK_TEXT: &str = "#010203";
+/// Points a curve has at most on the page.
+const MOST_POINTS: usize = 400;
+
+const BLUE: RGBColor = RGBColor(0x2f, 0x80, 0xd0);
+const ORANGE: RGBColor = RGBColor(0xdd, 0x7a, 0x24);
+const GREEN: RGBColor = RGBColor(0x1f, 0x9d, 0x6b);
+const PALETTE: [RGBColor; 3] = [BLUE, ORANGE, GREEN];
+
+/// A named curve.
+pub struct Curve {
+    pub name: &'static str,
+    pub points: Series,
+    /// Lower and upper ends of an interval at the same steps.
+    pub band: Option<(Series, Series)>,
+    /// Noisy: drawn faintly, with its running mean on top.
+    pub noisy: bool,
+}
+
+impl Curve {
+    /// A curve of few, exact points: each is marked.
+    pub fn marked(name: &'static str, points: Series) -> Self {
+        Self { name, points, band: None, noisy: false }
+    }
+
+    /// A curve with a value a step.
+    pub fn noisy(name: &'static str, points: Series) -> Self {
+        Self { name, points, band: None, noisy: true }
+    }
+
+    pub fn with_band(mut self, lo: Series, hi: Series) -> Self {
+        if lo.len() == hi.len() && !lo.is_empty() {
+            self.band = Some((lo, hi));
+        }
+        self
+    }
+}
+
+/// The size of a drawing in its own units, and the line that the y axis is read against.
+pub struct Frame {
+    pub width: u32,
+    pub height: u32,
+    pub reference: Option<f64>,
+}
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+
+/// Curves over optimizer steps as one `<svg>` element; `None` where no curve has a point.
+pub fn curves(curves: &[Curve], frame: &Frame) -> Result<Option<String>> {
+    let curves: Vec<&Curve> = curves.iter().filter(|curve| !curve.points.is_empty()).collect();
+    if curves.is_empty() {
+        return Ok(None);
+    }
+    draw(frame, |area| {
+        let mut chart = axes(area, &curves, frame)?;
+        for (curve, colour) in curves.iter().zip(PALETTE) {
+            draw_curve(&mut chart, curve, colour)?;
+        }
+        Ok(())
+    })
+    .map(Some)
+}
+
+/// Ten (or so) values side by side, for example margins by tenth of the noise scale; absent ones leave a gap.
+pub fn bars(values: &[Option<f64>], frame: &Frame) -> Result<Option<String>> {
+    let known: Vec<f64> = values.iter().flatten().copied().filter(|v| v.is_finite()).collect();
+    if known.is_empty() {
+        return Ok(None);
+    }
+    let (low, high) = limits(known.into_iter(), Some(0.0));
+    draw(frame, |area| {
+        let mut chart = ChartBuilder::on(area)
+            .margin(8)
+            .x_label_area_size(28)
+            .y_label_area_size(58)
+            .build_cartesian_2d(0.0..values.len() as f64, low..high)
+            .map_err(failed)?;
+        mesh(&mut chart, values.len() + 1, high - low)?;
+        let bar = |(i, value): (usize, &Option<f64>)| {
+            let corners = [(i as f64 + 0.12, 0.0), (i as f64 + 0.88, (*value)?)];
+            Some(Rectangle::new(corners, BLUE.mix(0.8).filled()))
+        };
+        chart.draw_series(values.iter().enumerate().filter_map(bar)).map_err(failed)?;
+        Ok(())
+    })
+    .map(Some)
+}
+
+/// The colours of the curves in their order, for a legend in HTML.
+pub fn colours() -> Vec<String> {
+    PALETTE.iter().map(|c| format!("#{:02x}{:02x}{:02x}", c.0, c.1, c.2)).collect()
+}
+
+fn draw(frame: &Frame, paint: impl FnOnce(&Area) -> Result<()>) -> Result<String> {
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, (frame.width, frame.height)).into_drawing_area();
+        paint(&area)?;
+        area.present().map_err(failed)?;
+    }
+    // The page's text colour differs between light and dark.
+    Ok(svg.replace(INK_TEXT, "currentColor"))
+}
+
+fn axes<'a, 'b>(area: &'a Area<'b>, curves: &[&Curve], frame: &Frame) -> Result<Chart<'a, 'b>> {
+    let steps = || curves.iter().flat_map(|c| c.points.iter().map(|p| p.0));
+    let (first, last) = (steps().fold(f64::INFINITY, f64::min), steps().fold(f64::NEG_INFINITY, f64::max));
+    let bands = curves.iter().filter_map(|c| c.band.as_ref()).flat_map(|(lo, hi)| lo.iter().chain(hi));
+    let drawn = curves.iter().flat_map(|c| visible(c)).chain(bands.map(|p| p.1).collect::<Vec<_>>());
+    let (low, high) = limits(drawn, frame.reference);
+    let mut chart = ChartBuilder::on(area)
+        .margin(8)
+        .x_label_area_size(28)
+        .y_label_area_size(58)
+        .build_cartesian_2d(first.min(last - 1.0)..last, low..high)
+        .map_err(failed)?;
+    mesh(&mut chart, 7, high - low)?;
+    if let Some(level) = frame.reference {
+        let line = [(first.min(last - 1.0), level), (last, level)];
+        chart.draw_series(LineSeries::new(line, INK.mix(0.45).stroke_width(1))).map_err(failed)?;
+    }
+    Ok(chart)
+}
+
+/// The values that decide the axis: of a noisy curve the middle 98 %, so that one wild step does not flatten the rest.
+fn visible(curve: &Curve) -> Vec<f64> {
+    let mut values: Vec<f64> = thinned(&curve.points, MOST_POINTS).iter().map(|p| p.1).collect();
+    if curve.noisy && values.len() > 50 {
+        values.sort_by(f64::total_cmp);
+        let cut = values.len() / 100 + 1;
+        values = values[cut..values.len() - cut].to_vec();
+    }
+    values
+}
+
+fn draw_curve(chart: &mut Chart, curve: &Curve, colour: RGBColor) -> Result<()> {
+    if let Some((lo, hi)) = &curve.band {
+        let outline: Series = lo.iter().chain(hi.iter().rev()).copied().collect();
+        chart.draw_series(std::iter::once(Polygon::new(outline, colour.mix(0.18)))).map_err(failed)?;
+    }
+    let points = thinned(&curve.points, MOST_POINTS);
+    if curve.noisy {
+        chart.draw_series(LineSeries::new(points.clone(), colour.mix(0.25).stroke_width(1))).map_err(failed)?;
+        chart.draw_series(LineSeries::new(smoothed(&points), colour.stroke_width(2))).map_err(failed)?;
+        return Ok(());
+    }
+    chart.draw_series(LineSeries::new(points.clone(), colour.stroke_width(2))).map_err(failed)?;
+    let marks = points.iter().map(|p| Circle::new(*p, 3, colour.filled()));
+    chart.draw_series(marks).map_err(failed)?;
+    Ok(())
+}
+
+fn mesh(chart: &mut Chart, x_labels: usize, span: f64) -> Result<()> {
+    let style = ("sans-serif", 13).into_font().color(&INK.mix(0.75));
+    chart
+        .configure_mesh()
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(INK.mix(0.12))
+        .axis_style(INK.mix(0.4))
+        .label_style(style)
+        .x_labels(x_labels)
+        .y_labels(6)
+        .x_label_formatter(&|x| format!("{x:.0}"))
+        .y_label_formatter(&move |y| tick(*y, span))
+        .draw()
+        .map_err(failed)
+}
+
+/// An axis label with just the digits that its axis needs.
+fn tick(value: f64, span: f64) -> String {
+    if value.abs() < span * 1e-9 {
+        return "0".into();
+    }
+    if (1e-3..1e5).contains(&span) {
+        let digits = (2.0 - span.log10()).ceil().clamp(0.0, 5.0) as usize;
+        return format!("{value:.digits$}");
+    }
+    format!("{value:.1e}")
+}
+
+/// The range of the values with some air, holding `level` too.
+fn limits(values: impl Iterator<Item = f64>, level: Option<f64>) -> (f64, f64) {
+    let (low, high) = values.chain(level).fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
+    let span = high - low;
+    // A constant curve still needs a range.
+    let air = if span > 0.0 { span * 0.06 } else { high.abs().max(1e-6) * 0.5 };
+    (low - air, high + air)
+}
+
+fn failed<E: std::fmt::Debug>(error: E) -> anyhow::Error {
+    anyhow!("cannot draw a plot of the report: {error:?}")
+}

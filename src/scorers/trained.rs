@@ -1,0 +1,142 @@
+//! A small convolutional network with two heads, style and content, read from a folder.
+
+use super::{BATCH, Judge, Opinion, numbers, pixels};
+use crate::hashes;
+use anyhow::{Context, Result, bail};
+use image::RgbImage;
+use pipelines::models::Linear;
+use pipelines::models::layers::{Conv2d, GroupNorm};
+use pipelines::weights::{LoadOptions, Loader, WeightStore};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::Path;
+use tch::{Kind, Tensor};
+
+/// `config.json` of a judge's folder.
+#[derive(Debug, Deserialize)]
+struct Config {
+    /// Pixels along a side.
+    resolution: u32,
+    /// Width of each convolution.
+    channels: Vec<i64>,
+    groups: i64,
+    norm_eps: f64,
+    styles: Vec<String>,
+    names: Vec<String>,
+    /// What its makers measured, by kind of picture.
+    #[serde(default)]
+    accuracy: BTreeMap<String, f64>,
+}
+
+/// Convolutions of stride 1, 2, 2, .., each with group norm and SiLU; their means and maxima go into two linear heads.
+pub struct TrainedJudge {
+    config: Config,
+    flat: i64,
+    convs: Vec<(Conv2d, GroupNorm)>,
+    style: Linear,
+    content: Linear,
+    hash: String,
+}
+
+impl TrainedJudge {
+    /// Reads `config.json` and `model.safetensors` of a folder.
+    ///
+    /// # Errors
+    /// When a file is missing or does not fit the other.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let file = dir.join("config.json");
+        let text = std::fs::read(&file)
+            .with_context(|| format!("cannot read {}; a judge is a folder with config.json and model.safetensors", file.display()))?;
+        let config: Config =
+            serde_json::from_slice(&text).with_context(|| format!("{} does not describe a judge", file.display()))?;
+        let Some(flat) = config.styles.iter().position(|style| style == "flat") else {
+            bail!("{}: expected \"flat\" among `styles`, found {:?}; use a judge of flat and other drawings", file.display(), config.styles);
+        };
+        let widths_fit = config.groups > 0 && config.channels.iter().all(|width| *width > 0 && width % config.groups == 0);
+        if config.channels.is_empty() || config.resolution == 0 || config.names.is_empty() || !widths_fit {
+            bail!(
+                "{}: expected names, a resolution, and channels that `groups` divides; found {} names, {} px, channels {:?}, groups {}",
+                file.display(),
+                config.names.len(),
+                config.resolution,
+                config.channels,
+                config.groups
+            );
+        }
+        let weights = dir.join("model.safetensors");
+        let loader = Loader::new(WeightStore::from_file(&weights)?, &LoadOptions::cpu());
+        let judge = Self {
+            flat: flat as i64,
+            convs: convolutions(&config, &loader),
+            style: head(&config, &loader.sub("style"), config.styles.len()),
+            content: head(&config, &loader.sub("content"), config.names.len()),
+            hash: hashes::of_bytes(format!("{} {}", hashes::of_bytes(&text), hashes::of_file(&weights)?).as_bytes()),
+            config,
+        };
+        loader.finish()?;
+        Ok(judge)
+    }
+
+    /// Style logits `[B, styles]` and content logits `[B, names]` of `images` `[B, 3, resolution, resolution]` in [-1, 1].
+    pub fn logits(&self, images: &Tensor) -> (Tensor, Tensor) {
+        let _frozen = tch::no_grad_guard();
+        let mut hidden = images.shallow_clone();
+        for (conv, norm) in &self.convs {
+            hidden = norm.forward(&conv.forward(&hidden)).silu();
+        }
+        let means = hidden.mean_dim([2, 3].as_slice(), false, Kind::Float);
+        let features = Tensor::cat(&[means, hidden.amax([2, 3].as_slice(), false)], 1); // [B, 2C]
+        (self.style.forward(&features, None), self.content.forward(&features, None))
+    }
+}
+
+fn convolutions(config: &Config, loader: &Loader) -> Vec<(Conv2d, GroupNorm)> {
+    let mut before = 3;
+    let layer = |(index, &width): (usize, &i64)| {
+        let stride = if index == 0 { 1 } else { 2 };
+        let conv = Conv2d::load(&loader.sub(&format!("convs.{index}")), before, width, stride);
+        let norm = GroupNorm::load(&loader.sub(&format!("norms.{index}")), config.groups, width, config.norm_eps);
+        before = width;
+        (conv, norm)
+    };
+    config.channels.iter().enumerate().map(layer).collect()
+}
+
+fn head(config: &Config, loader: &Loader, outputs: usize) -> Linear {
+    let width = config.channels.last().copied().unwrap_or_default();
+    Linear::load(loader, 2 * width, outputs as i64, true)
+}
+
+impl Judge for TrainedJudge {
+    fn key(&self) -> &'static str {
+        "trained"
+    }
+
+    fn about(&self) -> String {
+        "Trained judge: a small network that saw the drawings, also blurred, recoloured and decoded by the VAE".into()
+    }
+
+    fn hash(&self) -> String {
+        self.hash.clone()
+    }
+
+    fn names(&self) -> &[String] {
+        &self.config.names
+    }
+
+    fn accuracy(&self) -> Result<BTreeMap<String, f64>> {
+        Ok(self.config.accuracy.clone())
+    }
+
+    fn judge(&self, pictures: &[RgbImage]) -> Result<Vec<Opinion>> {
+        let mut opinions = Vec::with_capacity(pictures.len());
+        for batch in pictures.chunks(BATCH) {
+            let (style, content) = self.logits(&pixels(batch, self.config.resolution)?);
+            let flat: Vec<f64> = numbers(&style.softmax(1, Kind::Double).select(1, self.flat))?;
+            let best: Vec<i64> = numbers(&content.argmax(1, false))?;
+            let name = |index: &i64| self.config.names.get(*index as usize).cloned().unwrap_or_default();
+            opinions.extend(flat.iter().zip(&best).map(|(flat, index)| Opinion { flat: *flat, name: name(index) }));
+        }
+        Ok(opinions)
+    }
+}

@@ -1,0 +1,199 @@
+//! Checkpoints: folders that appear by rename only when they are whole and synced, with a checksum of every file.
+
+use super::guards::{Beta, SpikeGuard};
+use super::optimizer::copy_into;
+use super::policy::Policy;
+use super::step::Learner;
+use super::validation::StartErrors;
+use crate::data::files::sync_dir;
+use crate::hashes;
+use anyhow::{Context, Result, bail};
+use pipelines::weights::{WeightStore, write_safetensors};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use tch::{Kind, Tensor};
+
+pub const LORA_FILE: &str = "pytorch_lora_weights.safetensors";
+const OPTIMIZER: &str = "optimizer.safetensors";
+const EMA: &str = "ema.safetensors";
+const STATE: &str = "state.json";
+
+/// What a checkpoint holds beside tensors.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct State {
+    /// The last finished step.
+    pub step: u64,
+    pub beta: Beta,
+    pub guard: SpikeGuard,
+    /// Ids of items whose images could not be read.
+    pub unreadable: Vec<String>,
+    /// Errors of the start model on the validation pairs, once they are known.
+    pub start_errors: Option<StartErrors>,
+    /// Step and val_margin of `best/`.
+    pub best: Option<(u64, f64)>,
+    /// SHA-256 of every other file.
+    pub files: BTreeMap<String, String>,
+}
+
+/// `checkpoint-000200`
+pub fn name(step: u64) -> String {
+    format!("checkpoint-{step:06}")
+}
+
+/// Writes the trained weights as a user would load them: `unet/`, or the LoRA file. `values` replaces the weights (EMA).
+pub fn write_weights(policy: &Policy, dir: &Path, values: Option<&[(String, Tensor)]>, suffix: &str) -> Result<()> {
+    match &policy.lora {
+        None => policy.denoiser.unet.save(&dir.join(format!("unet{suffix}")), master_kind(policy), values)?,
+        Some(lora) => with_values(lora, values).write_peft(&dir.join(LORA_FILE.replace(".safetensors", &format!("{suffix}.safetensors"))))?,
+    }
+    Ok(())
+}
+
+fn master_kind(policy: &Policy) -> Kind {
+    policy.trainable.first().map_or(Kind::Float, |(_, t)| t.kind())
+}
+
+/// A copy of `lora` that holds `values` where they are given.
+pub fn with_values(lora: &pipelines::lora::LoraWeights, values: Option<&[(String, Tensor)]>) -> pipelines::lora::LoraWeights {
+    let mut out = lora.copy();
+    let values: HashMap<&str, &Tensor> = values.unwrap_or(&[]).iter().map(|(n, t)| (n.as_str(), t)).collect();
+    for (path, module) in &mut out.modules {
+        if let Some(a) = values.get(format!("unet.{path}.lora_A.weight").as_str()) {
+            module.a = a.copy();
+        }
+        if let Some(b) = values.get(format!("unet.{path}.lora_B.weight").as_str()) {
+            module.b = b.copy();
+        }
+    }
+    out
+}
+
+/// Writes `checkpoint-STEP` into the run folder.
+pub fn save(run: &Path, learner: &Learner, mut state: State) -> Result<()> {
+    let target = run.join(name(state.step));
+    let parts = tempfile::Builder::new().prefix(".checkpoint-").tempdir_in(run).with_context(|| {
+        format!("cannot write a checkpoint into {}: the last whole one stays usable", run.display())
+    })?;
+    let write = || -> Result<()> {
+        write_weights(&learner.policy, parts.path(), None, "")?;
+        write_safetensors(&parts.path().join(OPTIMIZER), &learner.optimizer.state(), &[("format", "pt")])?;
+        if let Some(ema) = &learner.ema {
+            write_safetensors(&parts.path().join(EMA), &ema.weights, &[("format", "pt")])?;
+        }
+        Ok(())
+    };
+    write().with_context(|| format!("cannot write {}: the last whole checkpoint stays usable", target.display()))?;
+    state.files = file_hashes(parts.path())?;
+    let text = serde_json::to_vec_pretty(&state).context("the state of a checkpoint must be finite numbers")?;
+    crate::data::files::write_atomically(&parts.path().join(STATE), &text)?;
+    publish(parts, &target)
+}
+
+/// Renames a finished temporary folder into place, replacing what is there.
+pub fn publish(parts: tempfile::TempDir, target: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(parts.path(), std::fs::Permissions::from_mode(0o755))?;
+    sync_dir(parts.path())?;
+    if target.exists() {
+        std::fs::remove_dir_all(target).with_context(|| format!("cannot replace {}", target.display()))?;
+    }
+    let from = parts.keep();
+    std::fs::rename(&from, target).with_context(|| format!("cannot rename {} to {}", from.display(), target.display()))?;
+    sync_dir(target.parent().unwrap_or(Path::new(".")))
+}
+
+fn file_hashes(dir: &Path) -> Result<BTreeMap<String, String>> {
+    let mut out = BTreeMap::new();
+    let mut open = vec![dir.to_path_buf()];
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(&folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                open.push(path);
+            } else if let Ok(relative) = path.strip_prefix(dir) {
+                out.insert(relative.display().to_string(), hashes::of_file(&path)?);
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// Every checkpoint of a run that still has its state, oldest first.
+pub fn list(run: &Path) -> Vec<(u64, PathBuf)> {
+    let mut found: Vec<(u64, PathBuf)> = std::fs::read_dir(run)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|e| Some((e.file_name().to_str()?.strip_prefix("checkpoint-")?.parse().ok()?, e.path())))
+        .filter(|(_, path): &(u64, PathBuf)| path.join(STATE).exists())
+        .collect();
+    found.sort();
+    found
+}
+
+/// The newest whole checkpoint, and why newer ones were passed over.
+pub fn newest(run: &Path) -> (Option<(PathBuf, State)>, Vec<String>) {
+    let mut passed = Vec::new();
+    for (_, path) in list(run).into_iter().rev() {
+        match check(&path) {
+            Ok(state) => return (Some((path, state)), passed),
+            Err(e) => passed.push(format!("passing over {}: {e:#}", path.display())),
+        }
+    }
+    (None, passed)
+}
+
+fn check(path: &Path) -> Result<State> {
+    let text = std::fs::read(path.join(STATE))?;
+    let state: State = serde_json::from_slice(&text).context("state.json is damaged")?;
+    for (file, expected) in &state.files {
+        let found = hashes::of_file(&path.join(file))?;
+        if found != *expected {
+            bail!("{file} is damaged: sha256 {found}, expected {expected}");
+        }
+    }
+    Ok(state)
+}
+
+/// Takes weights, optimizer, EMA and statistics from a checkpoint.
+pub fn load(path: &Path, state: &State, learner: &mut Learner) -> Result<()> {
+    let weights = match &learner.policy.lora {
+        None => read_all(WeightStore::open_component(&path.join("unet"), "diffusion_pytorch_model")?)?,
+        Some(_) => read_all(WeightStore::from_file(&path.join(LORA_FILE))?)?,
+    };
+    for (name, tensor) in &learner.policy.trainable {
+        copy_into(&mut tensor.shallow_clone(), &weights, name)?;
+    }
+    learner.optimizer.load(&read_all(WeightStore::from_file(&path.join(OPTIMIZER))?)?)?;
+    if let Some(ema) = &mut learner.ema {
+        ema.load(&read_all(WeightStore::from_file(&path.join(EMA))?)?)?;
+    }
+    learner.beta = state.beta.clone();
+    learner.guard = state.guard.clone();
+    Ok(())
+}
+
+fn read_all(store: WeightStore) -> Result<HashMap<String, Tensor>> {
+    let names: Vec<String> = store.names().map(str::to_string).collect();
+    names.into_iter().map(|n| Ok((n.clone(), store.tensor(&n)?))).collect()
+}
+
+/// Keeps the newest `keep_last` and those at multiples of `keep_every`; of older LoRA checkpoints the weights stay.
+pub fn rotate(run: &Path, keep_last: usize, keep_every: Option<u64>) -> Result<()> {
+    let all = list(run);
+    let old = all.len().saturating_sub(keep_last);
+    for (step, path) in &all[..old] {
+        if keep_every.is_some_and(|k| step % k == 0) {
+            continue;
+        }
+        if path.join(LORA_FILE).exists() {
+            for file in [STATE, OPTIMIZER, EMA] {
+                let _ = std::fs::remove_file(path.join(file));
+            }
+        } else {
+            std::fs::remove_dir_all(path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+    }
+    Ok(())
+}

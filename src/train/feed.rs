@@ -1,0 +1,236 @@
+//! What the run reads: encoded once before training, then drawn micro-batch by micro-batch.
+
+use super::policy::Machine;
+use super::validation::ValidationPair;
+use crate::config::Config;
+use crate::data::batches::{BatchOptions, Batches, CropRule, PairBatch, Plan, Posterior};
+use crate::data::cache::{CacheDtype, LatentCache, LatentOptions};
+use crate::data::draws::Draws;
+use crate::data::pairs::{Pair, PairSet};
+use crate::data::report::DataReport;
+use crate::data::text_cache::{TextCache, TextOptions};
+use crate::hashes::{HashMemory, of_bytes};
+use crate::objectives::Needs;
+use crate::progress::{Progress, Stop};
+use anyhow::{Context, Result};
+use pipelines::families::ModelFolder;
+use pipelines::models::Conditioning;
+use pipelines::weights::LoadOptions;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+use tch::Kind;
+use toml::Value;
+
+/// Batches of a run, the caches behind them, and what could not be read.
+pub struct Feed {
+    batches: Batches,
+    latents: LatentCache,
+    texts: TextCache,
+    validation: Vec<Pair>,
+    validation_draws: u64,
+    micro_batch: u64,
+    grad_accum: u64,
+    total_timesteps: i64,
+    left_out: RefCell<BTreeSet<String>>,
+    waited: Cell<f64>,
+}
+
+impl Feed {
+    /// Plans what steps `step + 1 ..` and the validation read, encodes what the cache lacks, and writes
+    /// data-report.json.
+    #[allow(clippy::too_many_arguments)]
+    pub fn open(
+        config: &Config,
+        folder: &ModelFolder,
+        pairs: PairSet,
+        machine: Machine,
+        needs: Needs,
+        run: &Path,
+        step: u64,
+        progress: &dyn Progress,
+        stop: &Stop,
+    ) -> Result<Self> {
+        let mut report = DataReport::new(&pairs);
+        let total_timesteps = folder.scheduler().num_train_timesteps;
+        let draws = Draws { seed: config.train.seed, draws_per_pair: config.data.draws_per_pair as u64, total_timesteps };
+        let mut validation = pairs.validation;
+        validation.truncate(config.validate.max_pairs);
+        if config.validate.every == 0 {
+            validation.clear();
+        }
+        let options = batch_options(config, folder, needs);
+        let batches = Batches::new(pairs.train, draws, options)?;
+        let per_step = config.train.pairs_per_step();
+        let mut plan = batches.plan(step * per_step..config.train.steps * per_step)?;
+        batches.plan_validation(&mut plan, &validation);
+        plan.prompt("");
+        for prompt in config.sample.prompts.iter().filter(|_| config.sample.every > 0) {
+            plan.prompt(prompt);
+        }
+        let (latents, texts) = encode(config, folder, machine, &options, &plan, progress, stop)?;
+        let trained = plan.train.iter().map(|i| (&batches.pairs()[*i], needs.loser));
+        let items: Vec<(&Pair, bool)> = trained.chain(validation.iter().map(|p| (p, true))).collect();
+        report.add_images(&items, latents.unreadable());
+        report.write(&run.join("data-report.json"))?;
+        report.check(config.data.max_bad_fraction)?;
+        Ok(Self {
+            batches,
+            latents,
+            texts,
+            validation,
+            validation_draws: config.validate.draws as u64,
+            micro_batch: config.train.micro_batch,
+            grad_accum: config.train.grad_accum,
+            total_timesteps,
+            left_out: RefCell::default(),
+            waited: Cell::new(0.0),
+        })
+    }
+
+    /// Training pairs of an epoch.
+    pub fn train_len(&self) -> usize {
+        self.batches.len()
+    }
+
+    pub fn validation_len(&self) -> usize {
+        self.validation.len()
+    }
+
+    pub fn total_timesteps(&self) -> i64 {
+        self.total_timesteps
+    }
+
+    /// The micro-batches of step `s` (from 1); `None` where no pair of one could be read.
+    pub fn micro_batches(&self, s: u64) -> impl Iterator<Item = Result<Option<PairBatch>>> + '_ {
+        let first = (s - 1) * self.grad_accum * self.micro_batch;
+        self.waited.set(0.0);
+        (0..self.grad_accum).map(move |i| {
+            let began = Instant::now();
+            let start = first + i * self.micro_batch;
+            let drawn = self.batches.batch(start..start + self.micro_batch, &self.latents, &self.texts)?;
+            self.left_out.borrow_mut().extend(drawn.left_out);
+            self.waited.set(self.waited.get() + began.elapsed().as_secs_f64());
+            Ok(drawn.batch)
+        })
+    }
+
+    /// Seconds that the micro-batches of the last step took to draw.
+    pub fn waited(&self) -> f64 {
+        self.waited.get()
+    }
+
+    /// Ids of pairs that were left out so far.
+    pub fn unreadable(&self) -> Vec<String> {
+        self.left_out.borrow().iter().cloned().collect()
+    }
+
+    /// The validation pairs that can be read, in data order, each with all its draws.
+    pub fn validation(&self) -> impl Iterator<Item = Result<ValidationPair>> + '_ {
+        self.validation.iter().filter_map(|pair| {
+            let batch = self.batches.validation_batch(pair, self.validation_draws, &self.latents, &self.texts);
+            let whole = |batch| ValidationPair { prompt: pair.prompt.clone(), batch };
+            batch.map(|b| b.map(whole)).transpose()
+        })
+    }
+
+    /// `[1, L, D]` of a prompt that was planned: one of the samples', or "".
+    pub fn conditioning(&self, prompt: &str) -> Result<Conditioning> {
+        self.texts.conditioning(&[prompt])
+    }
+}
+
+fn batch_options(config: &Config, folder: &ModelFolder, needs: Needs) -> BatchOptions {
+    let data = &config.data;
+    let side = data.resolution / folder.vae().factor();
+    BatchOptions {
+        posterior: if data.posterior == "mean" { Posterior::Mean } else { Posterior::Sample },
+        crop: if data.crop == "random" { CropRule::Random { crops: data.crops } } else { CropRule::Center },
+        flip: data.flip,
+        prompt_dropout: config.method.get("prompt_dropout").and_then(Value::as_float).unwrap_or(0.0),
+        scaling_factor: folder.vae().scaling_factor,
+        shift_factor: 0.0,
+        resolution: data.resolution as u32,
+        latent_shape: [folder.vae().latent_channels, side, side],
+        time_ids: None,
+        losers: needs.loser,
+    }
+}
+
+/// Fills both caches. An encoder is loaded when the first record is missing and dropped at the end: none is resident
+/// while training. Encoders run in float32, whatever the run computes in, so that runs share records.
+fn encode(
+    config: &Config,
+    folder: &ModelFolder,
+    machine: Machine,
+    options: &BatchOptions,
+    plan: &Plan,
+    progress: &dyn Progress,
+    stop: &Stop,
+) -> Result<(LatentCache, TextCache)> {
+    let encoders = LoadOptions { device: machine.device, kind: Kind::Float };
+    let cache_dir = config.data.cache_dir.clone();
+    let dtype = if config.data.cache_dtype == "float16" { CacheDtype::Float16 } else { CacheDtype::Float32 };
+    let hashes = component_hashes(config, folder)?;
+    let mut latents = LatentCache::open(LatentOptions {
+        cache_dir: cache_dir.clone(),
+        vae_sha256: hashes.vae,
+        resolution: options.resolution,
+        latent_shape: options.latent_shape,
+        dtype,
+    })?;
+    let mut vae = None;
+    let mut encode_image = |pixels: &tch::Tensor| {
+        if vae.is_none() {
+            vae = Some(folder.load_vae(config.model.vae.as_deref(), &encoders)?);
+        }
+        let vae = vae.as_ref().context("the VAE was loaded just above")?;
+        let moments = vae.encode(&pixels.to_device(machine.device))?;
+        Ok((moments.mean, moments.std))
+    };
+    latents.ensure(&plan.views, &mut encode_image, progress, stop)?;
+    drop(vae);
+    let clip_skip = config.model.clip_skip;
+    let mut texts = TextCache::open(TextOptions { cache_dir, encoder_sha256: hashes.text, clip_skip, dtype })?;
+    let mut text = None;
+    let mut encode_prompt = |prompt: &str| {
+        if text.is_none() {
+            text = Some(folder.load_text(&encoders)?);
+        }
+        let text = text.as_ref().context("the text encoder was loaded just above")?;
+        Ok(text.encode_prompts(&[prompt], clip_skip as usize)?)
+    };
+    texts.ensure(&plan.prompts, &mut encode_prompt, progress, stop)?;
+    Ok((latents, texts))
+}
+
+struct ComponentHashes {
+    vae: String,
+    text: String,
+}
+
+/// Hashes of what latents and embeddings depend on: weights, their config.json, and the tokenizer.
+fn component_hashes(config: &Config, folder: &ModelFolder) -> Result<ComponentHashes> {
+    let mut memory = HashMemory::open(&config.data.cache_dir);
+    let mut of_files = |files: &[PathBuf]| -> Result<String> {
+        let hashes: Result<Vec<String>> = files.iter().map(|f| memory.of_file(f)).collect();
+        Ok(of_bytes(hashes?.join("\n").as_bytes()))
+    };
+    let weights = |component: &str| {
+        folder.weight_files().into_iter().filter(|(c, _)| *c == component).map(|(_, f)| f).collect::<Vec<_>>()
+    };
+    let mut vae = match &config.model.vae {
+        Some(dir) => pipelines::weights::component_files(dir, "diffusion_pytorch_model")?,
+        None => weights("vae"),
+    };
+    vae.push(config.model.vae.clone().unwrap_or_else(|| folder.path().join("vae")).join("config.json"));
+    let mut text = weights("text_encoder");
+    text.push(folder.path().join("text_encoder/config.json"));
+    let mut tokenizer: Vec<PathBuf> = std::fs::read_dir(folder.path().join("tokenizer"))?.flatten().map(|e| e.path()).filter(|p| p.is_file()).collect();
+    tokenizer.sort();
+    text.extend(tokenizer);
+    let hashes = ComponentHashes { vae: of_files(&vae)?, text: of_files(&text)? };
+    memory.save();
+    Ok(hashes)
+}

@@ -1,0 +1,86 @@
+//! What a finished run leaves for its user: `final/`, `best/`, the model card.
+
+use super::checkpoint::{LORA_FILE, publish, with_values, write_weights};
+use super::step::Learner;
+use crate::config::Config;
+use crate::data::files::write_atomically;
+use anyhow::{Context, Result};
+use pipelines::families::ModelFolder;
+use std::path::Path;
+
+pub const KOHYA_FILE: &str = "kohya_lora_weights.safetensors";
+
+/// Writes `best/`: the weights with the highest val_margin so far.
+pub fn write_best(run: &Path, learner: &Learner) -> Result<()> {
+    let parts = temporary(run)?;
+    write_weights(&learner.policy, parts.path(), learner.ema.as_ref().map(|e| e.weights.as_slice()), "")?;
+    publish(parts, &run.join("best"))
+}
+
+/// Writes `final/`: a folder that diffusers loads as it is, or the LoRA in both namings; the model card beside it.
+pub fn write_final(run: &Path, config: &Config, folder: &ModelFolder, learner: &Learner) -> Result<()> {
+    let parts = temporary(run)?;
+    let dir = parts.path();
+    let ema = learner.ema.as_ref().map(|e| e.weights.as_slice());
+    write_weights(&learner.policy, dir, ema, "")?;
+    if ema.is_some() {
+        write_weights(&learner.policy, dir, None, "_raw")?;
+    }
+    match &learner.policy.lora {
+        Some(lora) => {
+            with_values(lora, ema).write_kohya(&dir.join(KOHYA_FILE), folder.family().lora_header())?;
+            if ema.is_some() {
+                lora.copy().write_kohya(&dir.join(KOHYA_FILE.replace(".safetensors", "_raw.safetensors")), folder.family().lora_header())?;
+            }
+        }
+        None => {
+            folder.copy_without_unet(dir)?;
+            if let Some(vae) = &config.model.vae {
+                replace_folder(vae, &dir.join("vae"))?;
+            }
+        }
+    }
+    write_atomically(&dir.join("README.md"), model_card(config, learner.policy.lora.is_some()).as_bytes())?;
+    publish(parts, &run.join("final"))
+}
+
+fn temporary(run: &Path) -> Result<tempfile::TempDir> {
+    let parts = tempfile::Builder::new().prefix(".checkpoint-").tempdir_in(run);
+    parts.with_context(|| format!("cannot write into {}", run.display()))
+}
+
+fn replace_folder(from: &Path, to: &Path) -> Result<()> {
+    std::fs::remove_dir_all(to)?;
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
+        let path = entry?.path();
+        if let (true, Some(name)) = (path.is_file(), path.file_name()) {
+            std::fs::copy(&path, to.join(name)).with_context(|| format!("cannot copy {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+fn model_card(config: &Config, lora: bool) -> String {
+    let method = config.method.get("name").and_then(toml::Value::as_str).unwrap_or("dpo");
+    let base = config.model.path.display();
+    let tags = if lora { "\n- lora" } else { "" };
+    let load = if lora {
+        format!("pipe = StableDiffusionPipeline.from_pretrained(\"{base}\")\npipe.load_lora_weights(\"final\", weight_name=\"{LORA_FILE}\")")
+    } else {
+        "pipe = StableDiffusionPipeline.from_pretrained(\"final\")".to_string()
+    };
+    let kohya = if lora { format!("\n`{KOHYA_FILE}` holds the same for ComfyUI and A1111.\n") } else { String::new() };
+    format!(
+        "---\nbase_model: \"{base}\"\nlibrary_name: diffusers\ntags:\n- text-to-image\n- stable-diffusion\n- diffusers\n- {method}{tags}\ninference: true\n---\n\n\
+         # Aligned with preferences\n\n\
+         Trained by diffpref {} with `{method}`: {} steps of {} pairs at learning rate {:e}, {} px.\n\n\
+         ```python\nfrom diffusers import StableDiffusionPipeline\n{load}\n```\n{kohya}\n\
+         `resolved.toml` beside this folder reproduces the run.\n",
+        env!("CARGO_PKG_VERSION"),
+        config.train.steps,
+        config.train.pairs_per_step(),
+        config.optim.lr,
+        config.data.resolution,
+    )
+}

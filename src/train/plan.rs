@@ -1,0 +1,137 @@
+//! `--dry-run`: what a run would do, after checking everything that can be checked without training.
+
+use super::forecast;
+use super::policy::{self, Machine, Noised, Policy, Reference};
+use super::session::Opened;
+use crate::objectives;
+use anyhow::{Context, Result};
+use pipelines::families::ModelFolder;
+use pipelines::models::Conditioning;
+use serde::Serialize;
+use std::time::Instant;
+use tch::{Device, Kind, Tensor};
+
+/// What a run would do.
+#[derive(Debug, Serialize)]
+pub struct Plan {
+    pub method: String,
+    pub model: String,
+    pub family: &'static str,
+    pub out: String,
+    pub device: String,
+    pub dtype: String,
+    pub resolution: i64,
+    pub train_pairs: usize,
+    pub validation_pairs: usize,
+    pub missing_images: usize,
+    pub steps: u64,
+    pub pairs_per_step: u64,
+    pub epochs: f64,
+    pub parameters: u64,
+    pub trained_parameters: u64,
+    pub weights_mib: f64,
+    pub reference_mib: f64,
+    pub optimizer_mib: f64,
+    /// One prediction of a micro-batch, without gradients.
+    pub seconds_per_forward: f64,
+}
+
+const MIB: f64 = (1 << 20) as f64;
+
+/// Loads the networks, sends one micro-batch of zeros through them, counts. Writes nothing.
+pub fn dry_run(opened: &Opened) -> Result<Plan> {
+    let config = &opened.config;
+    let machine = Machine::of(config)?;
+    let needs = objectives::needs_of(&opened.table);
+    let (policy, reference) = policy::load(config, &opened.folder, machine, needs.reference)?;
+    let seconds = try_forward(opened, machine, &policy).context("a trial batch does not pass the network")?;
+    let _ = opened.folder.load_vae(config.model.vae.as_deref(), &machine.frozen())?;
+    let bytes = |t: &Tensor| t.numel() as f64 * t.kind().elt_size_in_bytes() as f64;
+    let total = |list: &[(String, Tensor)]| list.iter().map(|(_, t)| bytes(t)).sum::<f64>() / MIB;
+    let all = policy.denoiser.unet.named_parameters();
+    let trained = total(&policy.trainable);
+    let n = opened.pairs.train.len();
+    let images = opened.pairs.train.iter().chain(&opened.pairs.validation).flat_map(|p| [&p.winner, &p.loser]);
+    Ok(Plan {
+        method: objectives::entry_of(&opened.table).name.into(),
+        model: config.model.path.display().to_string(),
+        family: opened.folder.family().name(),
+        out: config.train.out.display().to_string(),
+        device: config.model.device.clone(),
+        dtype: config.model.dtype.clone(),
+        resolution: config.data.resolution,
+        train_pairs: n,
+        validation_pairs: opened.pairs.validation.len(),
+        missing_images: images.filter(|p| !p.exists()).count(),
+        steps: config.train.steps,
+        pairs_per_step: config.train.pairs_per_step(),
+        epochs: (config.train.steps * config.train.pairs_per_step()) as f64 / n as f64,
+        parameters: all.iter().map(|(_, t)| t.numel() as u64).sum(),
+        trained_parameters: policy.trainable.iter().map(|(_, t)| t.numel() as u64).sum(),
+        weights_mib: total(&all),
+        reference_mib: match &reference {
+            Reference::Copy(denoiser) => total(&denoiser.unet.named_parameters()),
+            _ => 0.0,
+        },
+        optimizer_mib: trained * if config.ema.decay > 0.0 { 4.0 } else { 3.0 },
+        seconds_per_forward: seconds,
+    })
+}
+
+fn try_forward(opened: &Opened, machine: Machine, policy: &Policy) -> Result<f64> {
+    let _frozen = tch::no_grad_guard();
+    let config = &opened.config;
+    let rows = 2 * config.train.micro_batch as i64;
+    let side = config.data.resolution / opened.folder.vae().factor();
+    let latents = Tensor::zeros([rows, opened.folder.unet().in_channels, side, side], (Kind::Float, Device::Cpu));
+    let timesteps = Tensor::zeros([rows], (Kind::Int64, Device::Cpu));
+    let conditioning = empty_prompt(&opened.folder, machine, config.model.clip_skip, rows)?;
+    let batch = Noised::new(&policy.denoiser, machine, &latents, &latents, &timesteps, &conditioning);
+    let began = Instant::now();
+    batch.errors(&policy.denoiser, policy.adapters)?.double_value(&[0]);
+    Ok(began.elapsed().as_secs_f64())
+}
+
+fn empty_prompt(folder: &ModelFolder, machine: Machine, clip_skip: i64, rows: i64) -> Result<Conditioning> {
+    let text = folder.load_text(&machine.frozen())?;
+    let one = text.encode_prompts(&[""], clip_skip as usize)?;
+    Ok(one.map(|t| {
+        let mut shape = t.size();
+        shape[0] = rows;
+        t.expand(&shape, false)
+    }))
+}
+
+impl Plan {
+    /// The plan for people.
+    pub fn text(&self) -> String {
+        let lines = [
+            ("method", self.method.clone()),
+            ("model", format!("{} ({})", self.model, self.family)),
+            ("run folder", self.out.clone()),
+            ("machine", format!("{}, {}", self.device, self.dtype)),
+            (
+                "data",
+                format!(
+                    "{} training pairs, {} held out, {} images missing, {} px",
+                    self.train_pairs, self.validation_pairs, self.missing_images, self.resolution
+                ),
+            ),
+            ("steps", format!("{} of {} pairs = {:.2} epochs", self.steps, self.pairs_per_step, self.epochs)),
+            ("parameters", format!("{} trained of {}", self.trained_parameters, self.parameters)),
+            (
+                "memory",
+                format!(
+                    "weights {:.1} MiB, reference {:.1} MiB, optimizer, gradients and EMA {:.1} MiB, and activations",
+                    self.weights_mib, self.reference_mib, self.optimizer_mib
+                ),
+            ),
+            ("forward", format!("{} a micro-batch without gradients", seconds(self.seconds_per_forward))),
+        ];
+        lines.iter().map(|(name, value)| format!("{name:11} {value}\n")).collect()
+    }
+}
+
+fn seconds(s: f64) -> String {
+    if s < 10.0 { format!("{s:.3} s") } else { forecast::duration(s) }
+}

@@ -1,0 +1,225 @@
+//! The network that is trained, the network it is compared with, and their errors.
+
+use crate::config::Config;
+use crate::data::draws::Draws;
+use anyhow::{Context, Result, bail};
+use pipelines::families::{Denoiser, ModelFolder};
+use pipelines::lora::LoraWeights;
+use pipelines::models::{AdapterSet, Conditioning};
+use pipelines::weights::LoadOptions;
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
+
+/// Where and in what numbers the run computes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Machine {
+    pub device: Device,
+    /// Of the networks' arithmetic.
+    pub compute: Kind,
+    /// Of trained weights, errors and the objective: float32, or float64 where everything is.
+    pub master: Kind,
+}
+
+impl Machine {
+    /// Reads `model.device` and `model.dtype` of a resolved configuration.
+    pub fn of(config: &Config) -> Result<Self> {
+        let device = device(&config.model.device)?;
+        let (compute, master) = match config.model.dtype.as_str() {
+            "float64" => (Kind::Double, Kind::Double),
+            "bfloat16" => (Kind::BFloat16, Kind::Float),
+            _ => (Kind::Float, Kind::Float),
+        };
+        Ok(Self { device, compute, master })
+    }
+
+    /// How frozen weights are held.
+    pub fn frozen(&self) -> LoadOptions {
+        LoadOptions { device: self.device, kind: self.compute }
+    }
+
+    fn trained(&self) -> LoadOptions {
+        LoadOptions { device: self.device, kind: self.master }
+    }
+}
+
+/// `cpu`, `cuda` or `cuda:N`.
+pub fn device(text: &str) -> Result<Device> {
+    let index = match text {
+        "cpu" => return Ok(Device::Cpu),
+        "cuda" => Some(0),
+        other => other.strip_prefix("cuda:").and_then(|n| n.parse::<usize>().ok()),
+    };
+    match index {
+        None => bail!("model.device = \"{text}\": expected \"auto\", \"cpu\", \"cuda\" or \"cuda:N\""),
+        Some(_) if !tch::Cuda::is_available() => {
+            bail!("model.device = \"{text}\": no CUDA device was found. `diffpref doctor` says what is there; take \"cpu\".")
+        }
+        Some(i) if (i as i64) < tch::Cuda::device_count() => Ok(Device::Cuda(i)),
+        Some(_) => bail!("model.device = \"{text}\": expected one of the {} devices found", tch::Cuda::device_count()),
+    }
+}
+
+/// The network that is trained: a full UNet, or a frozen one with LoRA adapters.
+pub struct Policy {
+    pub denoiser: Denoiser,
+    /// The adapters that forward takes; `None` in a full fine-tune.
+    pub adapters: Option<AdapterSet>,
+    pub lora: Option<LoraWeights>,
+    /// Trained tensors by their names in the file, sorted: leaves that the optimizer changes in place.
+    pub trainable: Vec<(String, Tensor)>,
+}
+
+/// What the policy is compared with: the start model, whatever the objective.
+pub enum Reference {
+    /// The policy's own network with other adapters (`None`: without).
+    SameNetwork(Option<AdapterSet>),
+    /// A frozen copy.
+    Copy(Box<Denoiser>),
+    /// Not needed after the start: full fine-tune with a reference-free objective.
+    Absent,
+}
+
+/// Loads policy and reference as the configuration asks. `needs_reference`: whether training compares with one.
+pub fn load(config: &Config, folder: &ModelFolder, machine: Machine, needs_reference: bool) -> Result<(Policy, Reference)> {
+    match &config.lora {
+        Some(lora) => load_lora(config, lora, folder, machine),
+        None => load_full(config, folder, machine, needs_reference),
+    }
+}
+
+fn load_full(config: &Config, folder: &ModelFolder, machine: Machine, needs_reference: bool) -> Result<(Policy, Reference)> {
+    let unet_dir = config.model.unet.as_deref();
+    let denoiser = load_denoiser(config, folder, unet_dir, &machine.trained())?;
+    let trainable = denoiser.unet.named_parameters();
+    require_grad(&trainable);
+    let reference = match needs_reference {
+        true => Reference::Copy(Box::new(load_denoiser(config, folder, unet_dir, &machine.frozen())?)),
+        false => Reference::Absent,
+    };
+    Ok((Policy { denoiser, adapters: None, lora: None, trainable }, reference))
+}
+
+fn load_lora(config: &Config, lora: &crate::config::LoraConfig, folder: &ModelFolder, machine: Machine) -> Result<(Policy, Reference)> {
+    let mut denoiser = load_denoiser(config, folder, config.model.unet.as_deref(), &machine.frozen())?;
+    let mut weights = match &lora.init {
+        Some(path) => LoraWeights::read(path, &denoiser.unet)?,
+        None => {
+            let draws = Draws { seed: config.train.seed, draws_per_pair: 0, total_timesteps: 1 };
+            let draw = |name: &str, shape: &[i64]| {
+                let inputs: i64 = shape[1..].iter().product();
+                draws.lora(name, shape[0], inputs).reshape(shape)
+            };
+            LoraWeights::init(&denoiser.unet, lora.rank, lora.alpha, &lora.targets, &draw)?
+        }
+    };
+    if let Some(path) = &lora.init {
+        check_init(path, &weights, lora.rank)?;
+    }
+    for module in weights.modules.values_mut() {
+        module.a = module.a.to_device(machine.device).to_kind(machine.master);
+        module.b = module.b.to_device(machine.device).to_kind(machine.master);
+    }
+    // With `init` the start values are the reference: a second set that nobody trains, on the same base weights.
+    let start = match &lora.init {
+        Some(_) => Some(weights.copy().attach(&mut denoiser.unet)?),
+        None => None,
+    };
+    let adapters = Some(weights.attach(&mut denoiser.unet)?);
+    let trainable = weights.trainable();
+    require_grad(&trainable);
+    Ok((Policy { denoiser, adapters, lora: Some(weights), trainable }, Reference::SameNetwork(start)))
+}
+
+fn check_init(path: &Path, weights: &LoraWeights, rank: i64) -> Result<()> {
+    match weights.modules.iter().find(|(_, m)| m.rank() != rank) {
+        Some((name, m)) => bail!(
+            "lora.init = \"{}\": {name} has rank {}, lora.rank is {rank}: expected the same. Set lora.rank = {}.",
+            path.display(),
+            m.rank(),
+            m.rank()
+        ),
+        None => Ok(()),
+    }
+}
+
+fn load_denoiser(config: &Config, folder: &ModelFolder, unet_dir: Option<&Path>, options: &LoadOptions) -> Result<Denoiser> {
+    let denoiser = folder.load_denoiser(unet_dir, options)?;
+    let own = prediction_name(&denoiser);
+    if config.model.prediction_type != own {
+        bail!(
+            "model.prediction_type = \"{}\": the model says {own}. Another one than the model's own is not built yet; remove the key.",
+            config.model.prediction_type
+        );
+    }
+    Ok(denoiser)
+}
+
+/// The configuration's word for what a network predicts.
+pub fn prediction_name(denoiser: &Denoiser) -> &'static str {
+    match denoiser.schedule.prediction_type() {
+        pipelines::schedulers::PredictionType::Epsilon => "epsilon",
+        pipelines::schedulers::PredictionType::VPrediction => "v_prediction",
+    }
+}
+
+fn require_grad(tensors: &[(String, Tensor)]) {
+    for (_, tensor) in tensors {
+        let _ = tensor.set_requires_grad(true);
+    }
+}
+
+/// Noisy latents with what should be predicted from them.
+pub struct Noised {
+    /// `[R, C, h, w]`, compute kind
+    pub latents: Tensor,
+    /// `[R, C, h, w]`, master kind
+    pub target: Tensor,
+    /// `[R]` int64
+    pub timesteps: Tensor,
+    pub conditioning: Conditioning,
+}
+
+impl Noised {
+    /// Noises `latents` `[R, C, h, w]` (float32, any device) on the run's device.
+    pub fn new(denoiser: &Denoiser, machine: Machine, latents: &Tensor, noise: &Tensor, timesteps: &Tensor, conditioning: &Conditioning) -> Self {
+        let place = |t: &Tensor| t.to_device(machine.device).to_kind(machine.master);
+        let (clean, noise) = (place(latents), place(noise));
+        let timesteps = timesteps.to_device(machine.device);
+        let target = denoiser.target(&clean, &noise, &timesteps);
+        let noisy = denoiser.add_noise(&clean, &noise, &timesteps).to_kind(machine.compute);
+        let conditioning = conditioning.map(|t| t.to_device(machine.device).to_kind(machine.compute));
+        Self { latents: noisy, target: target.to_kind(machine.master), timesteps, conditioning }
+    }
+
+    /// Rows `start .. start + rows`.
+    pub fn narrow(&self, start: i64, rows: i64) -> Self {
+        let cut = |t: &Tensor| t.narrow(0, start, rows);
+        Self {
+            latents: cut(&self.latents),
+            target: cut(&self.target),
+            timesteps: cut(&self.timesteps),
+            conditioning: self.conditioning.map(cut),
+        }
+    }
+
+    /// Mean over C, H, W of the squared error of the network's prediction, `[R]`, master kind.
+    pub fn errors(&self, denoiser: &Denoiser, adapters: Option<AdapterSet>) -> Result<Tensor> {
+        let noise_pred = denoiser
+            .predict(&self.latents, &self.timesteps, &self.conditioning, adapters)
+            .context("the network refused a batch")?;
+        let difference = noise_pred.to_kind(self.target.kind()) - &self.target;
+        Ok(difference.square().mean_dim([1i64, 2, 3].as_slice(), false, None::<Kind>))
+    }
+}
+
+impl Reference {
+    /// Errors of the reference, `[R]`, without tracking gradients; `None` when there is no reference any more.
+    pub fn errors(&self, policy: &Policy, batch: &Noised) -> Result<Option<Tensor>> {
+        let _frozen = tch::no_grad_guard();
+        match self {
+            Reference::SameNetwork(adapters) => batch.errors(&policy.denoiser, *adapters).map(Some),
+            Reference::Copy(denoiser) => batch.errors(denoiser, None).map(Some),
+            Reference::Absent => Ok(None),
+        }
+    }
+}

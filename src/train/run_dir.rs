@@ -1,0 +1,177 @@
+//! The folder of a run: who may write in it, what it holds, where a resumed run goes on.
+
+use super::checkpoint::{self, State};
+use crate::config::{self, Change, ConfigError};
+use crate::data::files::write_atomically;
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use toml::Table;
+
+pub const RESOLVED: &str = "resolved.toml";
+pub const METRICS: &str = "metrics.jsonl";
+pub const ENVIRONMENT: &str = "environment.json";
+const LOCK: &str = "run.lock";
+
+/// How `--resume` was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Resume {
+    #[default]
+    No,
+    Yes,
+    /// Resume, or start when there is nothing to resume.
+    Auto,
+}
+
+/// A run folder that this process holds the lock of.
+#[derive(Debug)]
+pub struct RunDir {
+    pub path: PathBuf,
+    _lock: std::fs::File,
+}
+
+/// Where a run begins.
+pub enum Start {
+    Fresh,
+    /// From a checkpoint.
+    At(PathBuf, Box<State>),
+}
+
+impl RunDir {
+    /// Makes the folder when it is missing and takes its lock.
+    pub fn lock(path: &Path) -> Result<Self> {
+        std::fs::create_dir_all(path).with_context(|| format!("cannot make the run folder {}", path.display()))?;
+        let file = path.join(LOCK);
+        let mut lock = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&file)
+            .with_context(|| format!("cannot open {}", file.display()))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(std::fs::TryLockError::WouldBlock) => {
+                let mut pid = String::new();
+                let _ = lock.read_to_string(&mut pid);
+                bail!(
+                    "{}: another process (pid {}) is writing this run. Wait for it, or set another train.out.",
+                    path.display(),
+                    pid.trim()
+                );
+            }
+            Err(std::fs::TryLockError::Error(e)) => return Err(e).with_context(|| format!("cannot lock {}", file.display())),
+        }
+        lock.set_len(0)?;
+        lock.rewind()?;
+        writeln!(lock, "{}", std::process::id())?;
+        Ok(Self { path: path.to_path_buf(), _lock: lock })
+    }
+
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Decides where to begin, refuses what would damage the run that is there, and says what it passed over.
+    pub fn start(&self, resume: Resume, overwrite: bool, table: &Table, same_content: &dyn Fn(&str) -> bool, say: &mut dyn FnMut(String)) -> Result<Start> {
+        // A run that was stopped while encoding has no step yet: it can be resumed, and nothing is lost by starting anew.
+        let begun = self.join(RESOLVED).exists();
+        let holds_steps = holds_steps(&self.path);
+        match (begun || holds_steps, resume) {
+            (false, Resume::Yes) => bail!(
+                "{}: nothing to resume: the folder holds no run. Start it without --resume, or use --resume=auto.",
+                self.path.display()
+            ),
+            (false, _) => Ok(Start::Fresh),
+            (true, Resume::No) if overwrite => {
+                self.clear()?;
+                Ok(Start::Fresh)
+            }
+            (true, Resume::No) if !holds_steps => Ok(Start::Fresh),
+            (true, Resume::No) => bail!(
+                "{}: the folder holds another run. Go on with it by --resume, set another train.out, or set train.overwrite = true to delete it.",
+                self.path.display()
+            ),
+            (true, _) => self.resume(table, same_content, say),
+        }
+    }
+
+    fn resume(&self, table: &Table, same_content: &dyn Fn(&str) -> bool, say: &mut dyn FnMut(String)) -> Result<Start> {
+        let (old, _) = config::reload(&self.join(RESOLVED))?;
+        let mut refused = Vec::new();
+        for change in config::changes(&old, table, same_content) {
+            match change {
+                Change::Harmless => {}
+                Change::Rounding(text) => say(format!("{text}: the result is equal up to rounding")),
+                Change::Refused(text) => refused.push(text),
+            }
+        }
+        if !refused.is_empty() {
+            bail!(ConfigError(format!(
+                "{}: cannot resume with another configuration: {}. Give the run's own values, or start another run.",
+                self.path.display(),
+                refused.join("; ")
+            )));
+        }
+        let (newest, passed) = checkpoint::newest(&self.path);
+        passed.into_iter().for_each(&mut *say);
+        match newest {
+            Some((path, state)) => {
+                self.cut_metrics(state.step)?;
+                Ok(Start::At(path, Box::new(state)))
+            }
+            None => {
+                say("no whole checkpoint yet: starting at step 1 again".into());
+                self.cut_metrics(0)?;
+                Ok(Start::Fresh)
+            }
+        }
+    }
+
+    /// Rewrites metrics.jsonl up to `step`, so that it never has a step twice.
+    fn cut_metrics(&self, step: u64) -> Result<()> {
+        let file = self.join(METRICS);
+        let Ok(text) = std::fs::read_to_string(&file) else { return Ok(()) };
+        let of_line = |l: &&str| serde_json::from_str::<Value>(l).ok().and_then(|v| v.get("step")?.as_u64()).is_some_and(|s| s <= step);
+        let kept: String = text.lines().filter(of_line).map(|l| format!("{l}\n")).collect();
+        write_atomically(&file, kept.as_bytes())
+    }
+
+    /// Deletes what a run writes; other files in the folder stay.
+    fn clear(&self) -> Result<()> {
+        let ours = |name: &str| {
+            ["checkpoint-", "events.out.tfevents.", ".checkpoint-"].iter().any(|p| name.starts_with(p))
+                || [RESOLVED, METRICS, ENVIRONMENT, "data-report.json", "samples", "best", "final", "eval", "report.html", "report.json"].contains(&name)
+        };
+        for entry in std::fs::read_dir(&self.path)? {
+            let entry = entry?;
+            if ours(&entry.file_name().to_string_lossy()) {
+                let path = entry.path();
+                let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+                removed.with_context(|| format!("cannot remove {}", path.display()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a folder holds steps of a run.
+fn holds_steps(path: &Path) -> bool {
+    std::fs::metadata(path.join(METRICS)).is_ok_and(|m| m.len() > 0) || !checkpoint::list(path).is_empty()
+}
+
+/// Appends lines to metrics.jsonl; each is whole before the next step starts.
+pub struct MetricsFile(std::fs::File);
+
+impl MetricsFile {
+    pub fn open(run: &RunDir) -> Result<Self> {
+        let path = run.join(METRICS);
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(&path);
+        Ok(Self(file.with_context(|| format!("cannot open {}", path.display()))?))
+    }
+
+    pub fn line(&mut self, json: &str) -> Result<()> {
+        self.0.write_all(format!("{json}\n").as_bytes()).context("cannot write metrics.jsonl: the last whole checkpoint stays usable")
+    }
+}

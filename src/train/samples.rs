@@ -1,0 +1,78 @@
+//! Pictures of fixed prompts and seeds while training: `samples/step-000200/PROMPT-SEED.png`.
+
+use super::optimizer::Swapped;
+use super::step::Learner;
+use crate::config::Config;
+use crate::data::files::write_atomically;
+use crate::generate::{Grid, Look, Painter, Picture, grid};
+use crate::progress::{Progress, Stop};
+use anyhow::{Context, Result};
+use image::RgbImage;
+use pipelines::families::ModelFolder;
+use pipelines::models::Conditioning;
+use serde_json::json;
+use std::path::Path;
+
+/// Paints the grid of `step` with the run's weights (EMA where there is one) and returns the grid as PNG bytes.
+#[allow(clippy::too_many_arguments)]
+pub fn paint(
+    run: &Path,
+    step: u64,
+    config: &Config,
+    folder: &ModelFolder,
+    learner: &Learner,
+    conditioning: &dyn Fn(&str) -> Result<Conditioning>,
+    progress: &dyn Progress,
+    stop: &Stop,
+) -> Result<Vec<u8>> {
+    let sample = &config.sample;
+    let dir = run.join("samples").join(format!("step-{step:06}"));
+    std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    let names = json!({"prompts": sample.prompts, "seeds": sample.seeds});
+    write_atomically(&run.join("samples").join("prompts.json"), serde_json::to_string_pretty(&names)?.as_bytes())?;
+    let mut pictures = Vec::new();
+    let mut files = Vec::new();
+    for (i, prompt) in sample.prompts.iter().enumerate() {
+        for seed in &sample.seeds {
+            pictures.push(Picture { prompt, seed: *seed as u64 });
+            files.push(dir.join(format!("{i:02}-{seed}.png")));
+        }
+    }
+    let look = Look {
+        width: config.data.resolution,
+        height: config.data.resolution,
+        steps: sample.steps as i64,
+        guidance_scale: sample.guidance_scale,
+        batch: 4,
+        ..Look::default()
+    };
+    // The decoder is loaded for the grid and dropped with it: it is not resident while training.
+    let vae = folder.load_vae(config.model.vae.as_deref(), &learner.machine.frozen())?;
+    let painter = Painter {
+        denoiser: &learner.policy.denoiser,
+        vae: &vae,
+        scheduler: folder.scheduler(),
+        conditioning: Box::new(conditioning),
+        device: learner.machine.device,
+        kind: learner.machine.compute,
+    };
+    let _ema = learner.ema.as_ref().map(|e| Swapped::new(&learner.policy.trainable, &e.weights));
+    progress.begin("sample", 0, pictures.len() as u64);
+    let mut images: Vec<RgbImage> = Vec::new();
+    let painted = painter.paint(&pictures, &look, learner.policy.adapters, progress, stop, &mut |i, image| {
+        write_atomically(&files[i], &png_bytes(&image)?)?;
+        images.push(image);
+        Ok(())
+    });
+    progress.end();
+    painted?;
+    let layout = Grid { columns: sample.seeds.len().max(1) as u32, rows: sample.prompts.len() as u32 };
+    png_bytes(&grid(layout, &images))
+}
+
+/// A picture as PNG.
+pub fn png_bytes(image: &RgbImage) -> Result<Vec<u8>> {
+    let mut out = std::io::Cursor::new(Vec::new());
+    image.write_to(&mut out, image::ImageFormat::Png).context("cannot encode a PNG")?;
+    Ok(out.into_inner())
+}

@@ -1,0 +1,164 @@
+//! The report of a run, rendered from files like those that a run leaves.
+
+use diffpref::eval::figures::{Evaluated, Evaluation, GalleryRow, Judged, Settings};
+use diffpref::eval::intervals::paired_bootstrap;
+use diffpref::report::pictures::base64;
+use diffpref::report::{State, render};
+use serde_json::{Value, json};
+use std::path::Path;
+
+fn png(path: &Path, shade: u8) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    image::RgbImage::from_pixel(64, 64, image::Rgb([shade, 255 - shade, 128])).save(path).unwrap();
+}
+
+/// A run folder in the middle of its 400 steps.
+fn run_folder(dir: &Path) {
+    std::fs::write(dir.join("resolved.toml"), "[train]\nsteps = 400\nout = \"<b>\"\n").unwrap();
+    std::fs::write(dir.join("environment.json"), "{\"torch\": \"2.11\"}\n").unwrap();
+    let mut lines = String::new();
+    for step in 1..=300 {
+        let (p, noise) = (f64::from(step) / 300.0, (f64::from(step) * 0.618_033_988_75).fract() - 0.5);
+        let mut row = json!({
+            "step": step, "lr": 1e-4, "loss": 0.69 - 0.1 * p + 0.1 * noise, "implicit_acc": 0.5 + 0.3 * p + 0.3 * noise,
+            "margin": 1e-3 * p + 3e-3 * noise, "gap_w": -1e-3 * p + 2e-3 * noise, "gap_l": 2e-3 * p + 2e-3 * noise,
+            "ref_mse_w": 0.05, "gradient_factor": 0.5 - 0.1 * p, "grad_norm": 1.0 + noise, "beta": 5000.0,
+            "margin_by_t": [null, 1e-3, 2e-3, 3e-3, 2e-3, 1e-3, 5e-4, 1e-4, 0.0, -1e-4],
+        });
+        if step % 20 == 0 {
+            row["val_margin"] = json!(1e-3 * p);
+            row["val_margin_lo"] = json!(1e-3 * p - 3e-4);
+            row["val_margin_hi"] = json!(1e-3 * p + 3e-4);
+            row["val_implicit_acc"] = json!(0.5 + 0.35 * p);
+            row["val_loss"] = json!(0.69 - 0.1 * p);
+            row["val_gap_w"] = json!(-4e-4 * p);
+            row["val_gap_l"] = json!(6e-4 * p);
+        }
+        lines.push_str(&format!("{row}\n"));
+    }
+    lines.push_str("{\"step\": 301, \"lo");
+    std::fs::write(dir.join("metrics.jsonl"), lines).unwrap();
+    let samples = dir.join("samples");
+    for (step, shade) in [(0, 10), (100, 100), (200, 240)] {
+        for (prompt, seed) in [(0, 0), (0, 7), (1, 0), (1, 7)] {
+            png(&samples.join(format!("step-{step:06}/{prompt:02}-{seed}.png")), shade);
+        }
+    }
+    // The grid of step 300 is being written.
+    png(&samples.join("step-000300/00-0.png"), 77);
+    let plan = json!({"prompts": ["a <fox>", "crab & friends"], "seeds": [0, 7]});
+    std::fs::write(samples.join("prompts.json"), plan.to_string()).unwrap();
+}
+
+fn evaluation(folder: &Path) -> Evaluation {
+    for name in ["a", "b"] {
+        for seed in 0..3 {
+            png(&folder.join(format!("pictures/{name}/0000-{seed}.png")), if name == "a" { 30 } else { 200 });
+        }
+    }
+    let values = |shift: f64| (0..40).map(|i| (f64::from(i * 7 % 10) / 20.0 + shift).min(1.0)).collect::<Vec<_>>();
+    let judged = |judge: &str, about: &str| Judged {
+        judge: judge.into(),
+        about: about.into(),
+        accuracy: [("style_on_held_out_names".to_string(), 0.985)].into(),
+        flat_share: paired_bootstrap(&[values(0.2), values(0.45)]).unwrap(),
+        content_accuracy: paired_bootstrap(&[values(0.4), values(0.39)]).unwrap(),
+    };
+    let model = |name: &str, folder: &str| Evaluated {
+        name: name.into(),
+        source: "model".into(),
+        key: "00".into(),
+        pictures: format!("pictures/{folder}").into(),
+    };
+    let files = |name: &str| (0..3).map(|seed| format!("pictures/{name}/0000-{seed}.png").into()).collect::<Vec<_>>();
+    Evaluation {
+        models: vec![model("before", "a"), model("after", "b")],
+        judges: vec![judged("trained", "A small network."), judged("nearest_pixels", "The nearest drawing.")],
+        settings: Settings {
+            seeds: 8,
+            content_seeds: 3,
+            scheduler: "ddim".into(),
+            steps: 10,
+            guidance_scale: 7.5,
+            width: 64,
+            height: 64,
+            device: "cpu".into(),
+            dtype: "float32".into(),
+        },
+        names: 160,
+        held_out_names: 32,
+        gallery: vec![GalleryRow { prompt: "fox".into(), held_out: true, seeds: vec![0, 1, 2], files: vec![files("a"), files("b")] }],
+        folder: folder.to_path_buf(),
+    }
+}
+
+#[test]
+fn the_page_opens_with_the_verdict_and_loads_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    run_folder(dir.path());
+    let verdict = render(dir.path(), Some(&evaluation(&dir.path().join("eval")))).unwrap();
+    assert_eq!(verdict.state, State::Learning);
+    let html = std::fs::read_to_string(dir.path().join("report.html")).unwrap();
+    let place = |text: &str| html.find(text).unwrap_or_else(|| panic!("{text:?} is not on the page"));
+    assert!(place("The model is learning the preference.") < place("Held-out margin"));
+    assert!(place("Held-out margin") < place("Flat share, held-out names"));
+    assert!(place("after 200 steps") < place("Gradient norm"));
+    assert!(html.contains("step 300 of 400, not finished"));
+    for forbidden in ["<script", "<link", "src=\"http", "href=", "url(", "@import"] {
+        assert!(!html.contains(forbidden), "the page has {forbidden}");
+    }
+    assert!(html.contains("a &lt;fox&gt;") && html.contains("crab &amp; friends") && !html.contains("<b>\""));
+    if let Some(keep) = std::env::var_os("REPORT_TEST_KEEP") {
+        std::fs::write(keep, html).unwrap();
+    }
+}
+
+#[test]
+fn report_json_has_the_figures_under_their_promised_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    run_folder(dir.path());
+    render(dir.path(), Some(&evaluation(&dir.path().join("eval")))).unwrap();
+    let report: Value = serde_json::from_slice(&std::fs::read(dir.path().join("report.json")).unwrap()).unwrap();
+    assert_eq!(report["verdict"]["state"], "learning");
+    assert_eq!((&report["step"], &report["steps"]), (&json!(300), &json!(400)));
+    for measures in [&report, &report["judges"]["nearest_pixels"]] {
+        for measure in ["flat_share", "content_accuracy"] {
+            for side in ["before", "after", "difference"] {
+                for end in ["mean", "lo", "hi"] {
+                    assert!(measures[measure][side][end].is_f64(), "{measure}.{side}.{end}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_run_that_has_only_begun_has_a_report() {
+    let dir = tempfile::tempdir().unwrap();
+    let verdict = render(dir.path(), None).unwrap();
+    assert_eq!(verdict.state, State::Unmeasured);
+    assert!(std::fs::read_to_string(dir.path().join("report.html")).unwrap().contains("no step yet"));
+}
+
+#[test]
+fn a_damaged_line_of_the_metrics_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("metrics.jsonl"), "{\"step\": 1}\n{\"step\": \n{\"step\": 3}\n").unwrap();
+    let error = format!("{:#}", render(dir.path(), None).unwrap_err());
+    assert!(error.contains("metrics.jsonl, line 2"), "{error}");
+}
+
+#[test]
+fn a_sample_that_is_no_picture_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    run_folder(dir.path());
+    std::fs::write(dir.path().join("samples/step-000200/01-0.png"), b"no picture").unwrap();
+    let error = format!("{:#}", render(dir.path(), None).unwrap_err());
+    assert!(error.contains("01-0.png"), "{error}");
+}
+
+#[test]
+fn base64_pads_as_the_standard_says() {
+    let texts: Vec<String> = ["", "f", "fo", "foo", "foob"].iter().map(|t| base64(t.as_bytes())).collect();
+    assert_eq!(texts, ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg=="]);
+}

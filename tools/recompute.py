@@ -1,0 +1,95 @@
+#!/usr/bin/env python3
+"""Recomputes the first steps of a run with diffusers and transformers and compares them with its metrics.jsonl.
+
+    .python/python tools/recompute.py runs/NAME --steps 3
+
+Everything follows from RUN/resolved.toml, the model folder and the data: which pairs a step takes, every draw, latents,
+errors, loss, gradient, AdamW. Exit code 0 when every figure agrees within the tolerances of docs/determinism.md, 1 with
+the first that does not, 2 when the run cannot be read. Paths of the config are relative to the working directory.
+"""
+
+import argparse
+import json
+import sys
+import tomllib
+from pathlib import Path
+
+import torch
+
+from recompute.compare import differences
+from recompute.steps import Run
+
+BUILT = {"dpo", "sft"}
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="folder of a run: resolved.toml, metrics.jsonl")
+    parser.add_argument("--steps", type=int, default=3, help="how many steps from the first on (3)")
+    parser.add_argument("--threads", type=int, default=0, help="threads of torch (0: its own choice)")
+    parser.add_argument("--all", action="store_true", help="print every figure, not the worst of each step")
+    return parser.parse_args()
+
+
+def refuse(message):
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def check(config):
+    if (name := config["method"]["name"]) not in BUILT:
+        refuse(f"method {name!r} cannot be recomputed yet, only {', '.join(sorted(BUILT))}")
+    for path in (config["model"]["path"], config["data"]["path"]):
+        if not Path(path).exists():
+            refuse(f"{path} does not exist here; run this from the folder that the run was started in")
+
+
+def lines_of(path):
+    with path.open() as file:
+        return {line["step"]: line for line in map(json.loads, file)}
+
+
+def show(step, rows, every):
+    shown = rows if every else sorted(rows, key=lambda row: -row[4])[:4]
+    for name, logged, figure, agrees, used in shown:
+        if figure is not None:
+            mark = "" if agrees else "   DIFFERS"
+            print(f"{step:4}  {name:18} {logged!s:>24} {figure.value:>24.12g}  {used:8.2%}{mark}")
+
+
+def main():
+    options = arguments()
+    try:
+        config = tomllib.loads((options.run / "resolved.toml").read_text())
+        lines = lines_of(options.run / "metrics.jsonl")
+    except OSError as error:
+        refuse(error)
+    check(config)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    run = Run(config)
+    steps = min(options.steps, max(lines, default=0))
+    print(f"{options.run}: {config['method']['name']}, {len(run.train)} training pairs, {len(run.validation)} validated")
+    print(f"step  {'figure':18} {'metrics.jsonl':>24} {'recomputed':>24}  of tolerance")
+    compared = 0
+    for step in range(1, steps + 1):
+        figures = run.next_step()
+        if lines[step].get("skipped"):
+            refuse(f"step {step} was skipped: what follows cannot be recomputed from the start")
+        if figures is None:
+            continue
+        rows = list(differences(lines[step], figures))
+        show(step, rows, options.all)
+        compared += len(rows)
+        for name, logged, figure, agrees, _ in rows:
+            if not agrees:
+                expected = "absent" if figure is None else f"{figure.value!r} (-{figure.below:.3g}, +{figure.above:.3g})"
+                print(f"step {step}: {name} is {logged!r}, recomputed {expected}")
+                sys.exit(1)
+    if not compared:
+        refuse("the run has no step to compare")
+    print(f"{compared} figures of {steps} steps agree")
+
+
+if __name__ == "__main__":
+    main()

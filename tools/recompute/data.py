@@ -1,0 +1,74 @@
+"""Rows of pairs.jsonl, the held-out split, and how a picture becomes pixels."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from .draws import key
+
+
+@dataclass
+class Pair:
+    id: str
+    prompt: str
+    images: tuple  # winner, loser
+
+
+def read_pairs(path, ties):
+    path = Path(path)
+    index = next(path.glob("*.jsonl")) if path.is_dir() else path
+    pairs = []
+    for row, line in enumerate(x for x in index.read_text().splitlines() if x.strip()):
+        record = json.loads(line)
+        if record.get("label") == "tie" and ties == "drop":
+            continue
+        images = (index.parent / record["winner"], index.parent / record["loser"])
+        item = row if record.get("id") is None else record["id"]
+        pairs.append(Pair(str(item), record["prompt"], images))
+    return pairs
+
+
+def split(config):
+    """Training and validation pairs: a prompt is held out by its hash, whatever the seed of the run."""
+    pairs = read_pairs(config["data"]["path"], config["data"]["ties"])
+    validate = config["validate"]
+    if validate.get("path"):
+        return pairs, read_pairs(validate["path"], config["data"]["ties"])[: validate["max_pairs"]]
+    held = {p.prompt for p in pairs if key(0, "split", p.prompt) < validate["fraction"] * 2**63}
+    train = [p for p in pairs if p.prompt not in held]
+    return train, [p for p in pairs if p.prompt in held][: validate["max_pairs"]]
+
+
+def decode(path):
+    """A file as 8-bit RGB: EXIF turned, 16 bits rounded to 8, alpha laid over white before any resizing."""
+    image = Image.open(path)
+    image.load()
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.float64)
+        image = Image.fromarray(np.rint(values / 257).astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        rgba = np.asarray(image.convert("RGBA")).astype(np.float64)
+        alpha = rgba[..., 3:]
+        over = np.rint((rgba[..., :3] * alpha + 255 * (255 - alpha)) / 255)
+        return Image.fromarray(over.astype(np.uint8))
+    return image.convert("RGB")
+
+
+def transform(image, resolution, flip=False, crop=None, crops=4):
+    """[3, R, R] in [-1, 1]: shorter side to R, one square of it (`crop` None: the middle), flipped or not."""
+    width, height = image.size
+    short, long = min(width, height), max(width, height)
+    longer = resolution * long // short
+    size = (resolution, longer) if height > width else (longer, resolution)
+    if image.size != size:
+        image = image.resize(size, Image.BILINEAR)
+    offset = round((longer - resolution) / 2) if crop is None else round(crop * (longer - resolution) / (crops - 1))
+    left, top = (offset, 0) if size[0] > size[1] else (0, offset)
+    pixels = np.asarray(image.crop((left, top, left + resolution, top + resolution)))
+    pixels = np.ascontiguousarray(pixels[:, ::-1] if flip else pixels)
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 127.5 - 1

@@ -1,0 +1,155 @@
+"""The networks, by diffusers and transformers, and a LoRA of our own over them."""
+
+import json
+from pathlib import Path
+
+import diffusers
+import torch
+import transformers
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from safetensors import safe_open
+from torch import nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+diffusers.utils.logging.set_verbosity_error()
+transformers.utils.logging.disable_progress_bar()
+
+
+class LoraLayer(nn.Module):
+    """y = W x + scale B A x, W a linear layer or a 1x1 convolution. With A = B = None it is the plain layer."""
+
+    def __init__(self, base, a, b, scale):
+        super().__init__()
+        self.base, self.a, self.b, self.scale = base, a, b, scale
+
+    def forward(self, x):
+        y = self.base(x)
+        if self.a is None:
+            return y
+        apply = nn.functional.linear if self.a.dim() == 2 else nn.functional.conv2d
+        return y + self.scale * apply(apply(x, self.a), self.b)
+
+
+def read_lora(path):
+    """module -> (A, B, scale) of a file in PEFT naming; alpha stands in the header, else the scale is 1."""
+    modules = {}
+    with safe_open(path, "pt") as file:
+        header = json.loads((file.metadata() or {}).get("lora_adapter_metadata", "{}"))
+        for name in (n for n in file.keys() if n.endswith(".lora_A.weight")):
+            module = name.removesuffix(".lora_A.weight")
+            a, b = file.get_tensor(name), file.get_tensor(module + ".lora_B.weight")
+            scale = header.get("unet.lora_alpha", 8) / a.shape[0] if header else 1.0
+            modules[module.removeprefix("unet.")] = (a.float(), b.float(), scale)
+    return modules
+
+
+def takes_lora(module):
+    return isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1))
+
+
+class Lora:
+    """Adapters on every layer whose path ends in one of the targets, as PEFT chooses them (or those of `init`)."""
+
+    def __init__(self, unet, config, draws, dtype):
+        rank, alpha, targets = config["rank"], config.get("alpha", config["rank"]), config["targets"]
+        start = read_lora(config["init"]) if config.get("init") else None
+        self.layers, self.parameters, self.start = [], [], []
+        for path, module in list(unet.named_modules()):
+            chosen = path in start if start else any(path == t or path.endswith("." + t) for t in targets)
+            if not chosen or not takes_lora(module):
+                continue
+            outputs, inputs, *kernel = module.weight.shape
+            if start is None:
+                a = draws.lora("unet." + path, rank, inputs).view(rank, inputs, *kernel)
+                b, scale = torch.zeros(outputs, rank, *kernel), alpha / rank
+            else:
+                a, b, scale = start[path]
+            a, b = (nn.Parameter(x.to(dtype)) for x in (a, b))
+            layer = LoraLayer(module, a, b, scale)
+            parent, _, name = path.rpartition(".")
+            setattr(unet.get_submodule(parent), name, layer)
+            self.layers.append(layer)
+            self.parameters += [a, b]
+            self.start.append((a.detach().clone(), b.detach().clone()) if start else (None, None))
+        self.trained = [(layer.a, layer.b) for layer in self.layers]
+
+    def use(self, values):
+        for layer, (a, b) in zip(self.layers, values):
+            layer.a, layer.b = (a, b)
+
+
+class Networks:
+    """Policy, reference, VAE, text encoder and noise schedule of one run, on the CPU."""
+
+    def __init__(self, config, draws):
+        model, lora = config["model"], config.get("lora", {})
+        folder = Path(model["path"])
+        self.dtype = torch.float64 if model.get("dtype") == "float64" else torch.float32
+        unet_dir = model.get("unet") or folder / "unet"
+        self.policy = UNet2DConditionModel.from_pretrained(unet_dir, torch_dtype=torch.float32).to(self.dtype)
+        self.policy.requires_grad_(False)
+        self.lora = Lora(self.policy, lora, draws, self.dtype) if lora.get("rank") else None
+        if self.lora:
+            self.trained, self.reference_unet = self.lora.parameters, self.policy
+        else:
+            self.trained = [p.requires_grad_() for p in self.policy.parameters()]
+            self.reference_unet = UNet2DConditionModel.from_pretrained(unet_dir, torch_dtype=torch.float32)
+            self.reference_unet.to(self.dtype).requires_grad_(False)
+        self.vae = AutoencoderKL.from_pretrained(model.get("vae") or folder / "vae", torch_dtype=torch.float32)
+        self.text = CLIPTextModel.from_pretrained(folder / "text_encoder", torch_dtype=torch.float32)
+        self.tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+        self.clip_skip = model.get("clip_skip", 0)
+        self.schedule = DDPMScheduler.from_pretrained(folder / "scheduler")
+        given = model.get("prediction_type", "auto")
+        self.is_v = (self.schedule.config.prediction_type if given == "auto" else given) == "v_prediction"
+        self.timesteps = self.schedule.config.num_train_timesteps
+        for network in (self.policy, self.vae, self.text):
+            network.eval()
+
+    def resolution(self, config):
+        factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        given = config["data"]["resolution"]
+        return self.policy.config.sample_size * factor if given == "auto" else given
+
+    @torch.no_grad()
+    def moments(self, pixels):
+        """Mean and std of the posterior of one picture [3, R, R], each [C, h, w]."""
+        posterior = self.vae.encode(pixels[None]).latent_dist
+        return posterior.mean[0], posterior.std[0]
+
+    @torch.no_grad()
+    def prompt_embeds(self, prompt):
+        """[L, D]; clip_skip counts as in diffusers: 0 is the last layer."""
+        length = min(self.tokenizer.model_max_length, self.text.config.max_position_embeddings)
+        ids = self.tokenizer(prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
+        if not self.clip_skip:
+            return self.text(ids).last_hidden_state[0]
+        hidden = self.text(ids, output_hidden_states=True).hidden_states[-(self.clip_skip + 1)]
+        norm = getattr(self.text, "text_model", self.text).final_layer_norm
+        return norm(hidden)[0]
+
+    def errors(self, unet, latents, noise, timesteps, prompt_embeds):
+        """[B] mean squared errors in the model's own parameterisation, all inputs float32."""
+        latents, noise, prompt_embeds = (x.to(self.dtype) for x in (latents, noise, prompt_embeds))
+        noisy = self.schedule.add_noise(latents, noise, timesteps)
+        target = self.schedule.get_velocity(latents, noise, timesteps) if self.is_v else noise
+        prediction = unet(noisy, timesteps, encoder_hidden_states=prompt_embeds).sample
+        return (prediction - target).pow(2).mean((1, 2, 3))
+
+    def policy_errors(self, *inputs):
+        return self.errors(self.policy, *inputs)
+
+    @torch.no_grad()
+    def reference_errors(self, *inputs):
+        """The start model: the same network without its adapters (or with those it started from), or a frozen copy."""
+        if not self.lora:
+            return self.errors(self.reference_unet, *inputs)
+        self.lora.use(self.lora.start)
+        errors = self.errors(self.policy, *inputs)
+        self.lora.use(self.lora.trained)
+        return errors
+
+    def epsilon_factor(self, timesteps, space):
+        """[B]: what turns a native squared error into one in epsilon space (methods.md 0.2)."""
+        abar = self.schedule.alphas_cumprod[timesteps].to(self.dtype)
+        return abar if self.is_v and space == "epsilon" else torch.ones_like(abar)
