@@ -61,7 +61,10 @@ fn read(file: &str, text: &str) -> anyhow::Result<Vec<Name>> {
 
 #[test]
 fn names_come_from_json_lines_or_from_plain_prompts() {
-    let names = read("names.jsonl", "{\"prompt\": \"fox\", \"slug\": \"fox\", \"held_out\": true, \"emoji\": \"x\"}\n\n{\"prompt\": \"crab\"}\n");
+    let names = read(
+        "names.jsonl",
+        "{\"prompt\": \"fox\", \"slug\": \"fox\", \"held_out\": true, \"emoji\": \"x\"}\n\n{\"prompt\": \"crab\"}\n",
+    );
     let fox = Name { prompt: "fox".into(), slug: Some("fox".into()), held_out: true };
     assert_eq!(names.unwrap(), [fox, name("crab", false)]);
     assert_eq!(read("names.txt", "fox\ncrab\n").unwrap(), [name("fox", true), name("crab", true)]);

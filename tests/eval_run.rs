@@ -18,7 +18,8 @@ fn request(dir: &Path) -> Request {
     let with = |text: &str| rows.lines().find(|row| row.contains(text)).unwrap().to_string();
     let prompts = dir.join("names.jsonl");
     std::fs::write(&prompts, format!("{}\n{}\n", with("\"held_out\": true"), with("\"held_out\": false"))).unwrap();
-    let model = |name: &str| NamedModel { name: name.into(), path: root("assets/demo-model"), unet: None, loras: Vec::new() };
+    let model =
+        |name: &str| NamedModel { name: name.into(), path: root("assets/demo-model"), unet: None, loras: Vec::new() };
     Request {
         models: vec![model("before"), model("same")],
         prompts,
@@ -108,7 +109,8 @@ fn what_the_options_lack_is_said() {
     assert!(refusal(&|r| r.models.truncate(1)).contains("at least two, found 1"));
     assert!(refusal(&|r| r.models[1].name = "before".into()).contains("two models have this name"));
     assert!(refusal(&|r| (r.judge, r.drawings) = (None, None)).contains("there is no judge"));
-    let unknown = refusal(&|r| std::fs::write(&r.prompts, "{\"prompt\": \"dragon fruit pie\", \"slug\": \"x\"}\n").unwrap());
+    let unknown =
+        refusal(&|r| std::fs::write(&r.prompts, "{\"prompt\": \"dragon fruit pie\", \"slug\": \"x\"}\n").unwrap());
     assert!(unknown.contains("dragon fruit pie") || unknown.contains("x.png"), "{unknown}");
 }
 

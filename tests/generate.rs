@@ -14,16 +14,20 @@ fn golden() -> PathBuf {
 
 fn generate(arguments: &[&str]) -> Command {
     let mut command = Command::cargo_bin("diffpref").unwrap();
-    command.arg("generate").args(arguments).env("HOME", env!("CARGO_TARGET_TMPDIR"));
+    // One thread: the networks are so small that two spend their time waiting for each other.
+    command.arg("generate").args(arguments).env("HOME", env!("CARGO_TARGET_TMPDIR")).env("OMP_NUM_THREADS", "1");
     command
 }
 
-/// The tiny model, its prompt and 10 steps, into `out`.
+/// The tiny model and its prompt into `out`; 10 steps from seed 5 on the CPU unless `arguments` say otherwise.
 fn paint(out: &Path, arguments: &[&str]) -> Command {
-    let mut command = generate(&["--model"]);
-    command.arg(golden().join("model")).arg("--out").arg(out);
-    command.args(["--prompt", "a black cat in the forest", "--steps", "10", "--seed", "5", "--device", "cpu"]);
-    command.args(arguments);
+    let mut command = generate(&["--prompt", "a black cat in the forest", "--model"]);
+    command.arg(golden().join("model")).arg("--out").arg(out).args(arguments);
+    for default in [["--steps", "10"], ["--seed", "5"], ["--device", "cpu"]] {
+        if !arguments.contains(&default[0]) {
+            command.args(default);
+        }
+    }
     command
 }
 
@@ -121,9 +125,12 @@ fn a_unet_folder_replaces_the_models_own() {
 fn pictures_carry_their_parameters_and_images_jsonl_lists_them() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("pictures");
-    let call = paint(&out, &["--num-images", "2", "--negative-prompt", "blauer Fuchs 🦊", "--prompt", "red panda", "--grid", "--json"])
-        .assert()
-        .success();
+    let call = paint(
+        &out,
+        &["--num-images", "2", "--negative-prompt", "blauer Fuchs 🦊", "--prompt", "red panda", "--grid", "--json"],
+    )
+    .assert()
+    .success();
     let report: Value = serde_json::from_slice(&call.get_output().stdout).unwrap();
     assert_eq!((&report["painted"], &report["skipped"]), (&4.into(), &0.into()));
     let records = index(&out);
@@ -176,6 +183,58 @@ fn resume_keeps_equal_pictures_and_makes_the_rest() {
 }
 
 #[test]
+fn a_signal_stops_after_the_picture_in_hand_and_resume_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_diffpref"));
+    command.args([
+        "generate",
+        "--prompt",
+        "a cat",
+        "--steps",
+        "2",
+        "--device",
+        "cpu",
+        "--num-images",
+        "500",
+        "--model",
+    ]);
+    command.arg(golden().join("model")).arg("--out").arg(&out).env("HOME", dir.path()).env("OMP_NUM_THREADS", "1");
+    let mut child = command.stderr(std::process::Stdio::null()).stdout(std::process::Stdio::null()).spawn().unwrap();
+    let started = std::time::Instant::now();
+    while !out.join("000000-01.png").is_file() && started.elapsed().as_secs() < 120 {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    // SAFETY: the child is alive or a zombie that is waited for below; its id is not reused.
+    unsafe { libc::kill(child.id() as i32, libc::SIGINT) };
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let made = index(&out).len();
+    assert!((2..500).contains(&made), "{made}");
+    let pictures =
+        std::fs::read_dir(&out).unwrap().filter(|e| e.as_ref().unwrap().path().extension().unwrap() == "png");
+    assert_eq!(pictures.count(), made);
+    let more = (made + 1).to_string();
+    let resume = [
+        "generate",
+        "--resume",
+        "--prompt",
+        "a cat",
+        "--steps",
+        "2",
+        "--device",
+        "cpu",
+        "--num-images",
+        &more,
+        "--json",
+        "--model",
+    ];
+    let mut command = Command::cargo_bin("diffpref").unwrap();
+    command.args(resume).arg(golden().join("model")).arg("--out").arg(&out).env("HOME", dir.path());
+    let report: Value = serde_json::from_slice(&command.assert().success().get_output().stdout).unwrap();
+    assert_eq!((&report["painted"], &report["skipped"]), (&1.into(), &made.into()));
+}
+
+#[test]
 fn a_folder_with_pictures_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path();
@@ -183,7 +242,10 @@ fn a_folder_with_pictures_is_refused() {
     let plain = refused(&mut paint(out, &[]), 1, out);
     assert!(plain.contains("DIR holds pictures already"), "{plain}");
     let other = refused(&mut paint(out, &["--resume", "--guidance-scale", "3"]), 1, out);
-    assert!(other.contains("DIR/000000-00.png was made with another guidance_scale: 7.5 there, 3.0 asked for"), "{other}");
+    assert!(
+        other.contains("DIR/000000-00.png was made with another guidance_scale: 7.5 there, 3.0 asked for"),
+        "{other}"
+    );
     let foreign = dir.path().join("foreign");
     std::fs::create_dir(&foreign).unwrap();
     std::fs::copy(golden().join("plain-5.png"), foreign.join("000000-00.png")).unwrap();
@@ -199,7 +261,7 @@ fn wrong_arguments_exit_with_2_and_name_the_option() {
         (&["--width", "33"], "--width 33: expected a multiple of 2, the VAE's factor; try 32 or 34"),
         (&["--steps", "0"], "--steps 0: 0 sampling steps: expected 1 to 1000"),
         (&["--eta", "1.5"], "--eta 1.5: expected 0"),
-        (&["--guidance-scale", "-1"], "--guidance-scale"),
+        (&["--guidance-scale", "-1"], "--guidance-scale -1: expected a number from 0 up"),
         (&["--scheduler", "pndm"], "[possible values: auto, ddim]"),
         (&["--device", "tpu"], "--device tpu: expected auto, cpu, cuda or cuda:N"),
         (&["--lora", ":0.5"], "expected FILE or FILE:scale"),
@@ -230,7 +292,11 @@ fn a_model_of_another_form_is_refused() {
     assert!(hub.contains("hub ids are not built yet"), "{hub}");
     let copy = dir.path().join("model");
     copy_folder(&golden().join("model"), &copy);
-    std::fs::write(copy.join("scheduler/scheduler_config.json"), r#"{"_class_name": "PNDMScheduler", "clip_sample": false}"#).unwrap();
+    std::fs::write(
+        copy.join("scheduler/scheduler_config.json"),
+        r#"{"_class_name": "PNDMScheduler", "clip_sample": false}"#,
+    )
+    .unwrap();
     let own = refused(&mut with(&copy), 2, dir.path());
     assert!(own.contains("the model's own scheduler is PNDMScheduler"), "{own}");
     assert!(own.contains("Add --scheduler ddim"), "{own}");
@@ -263,10 +329,16 @@ fn prompts_files_are_read_by_their_ending_and_errors_name_the_row() {
     assert_eq!(file("a.jsonl", "{\"Prompt\": \"a cat\"}\n\n{\"prompt\": \"\"}\n").unwrap(), ["a cat", ""]);
     let named = diffpref::generate::read_prompts(&dir.path().join("a.csv"), Some("id")).unwrap();
     assert_eq!(named, ["1", "2"]);
-    let error = |name, text| file(name, text).unwrap_err().to_string().replace(&dir.path().display().to_string(), "DIR");
-    assert_eq!(error("b.csv", "id,name\n1,x\n"), "DIR/b.csv row 1: no column prompt, caption, text, Prompt; there are: id, name");
+    let error =
+        |name, text| file(name, text).unwrap_err().to_string().replace(&dir.path().display().to_string(), "DIR");
+    assert_eq!(
+        error("b.csv", "id,name\n1,x\n"),
+        "DIR/b.csv row 1: no column prompt, caption, text, Prompt; there are: id, name"
+    );
     assert!(error("c.csv", "prompt,id\na,1\nb\n").starts_with("DIR/c.csv row 3: "));
-    assert!(error("b.jsonl", "{\"prompt\": \"a\"}\n{\"prompt\":\n").starts_with("DIR/b.jsonl row 2: not a JSON object"));
+    assert!(
+        error("b.jsonl", "{\"prompt\": \"a\"}\n{\"prompt\":\n").starts_with("DIR/b.jsonl row 2: not a JSON object")
+    );
     assert_eq!(error("c.jsonl", "{\"prompt\": 3}"), "DIR/c.jsonl row 1: the prompt is 3, expected a text");
     assert!(error("b.parquet", "x").contains("parquet is not built yet"));
     assert!(error("b.txt", "\n").contains("holds no prompt"));
@@ -274,7 +346,12 @@ fn prompts_files_are_read_by_their_ending_and_errors_name_the_row() {
     let bytes = diffpref::generate::read_prompts(&dir.path().join("d.txt"), None).unwrap_err().to_string();
     assert!(bytes.contains("row 2: this is not UTF-8"), "{bytes}");
     let mut command = generate(&["--model"]);
-    command.arg(golden().join("model")).arg("--prompts").arg(dir.path().join("none.txt")).arg("--out").arg(dir.path().join("out"));
+    command
+        .arg(golden().join("model"))
+        .arg("--prompts")
+        .arg(dir.path().join("none.txt"))
+        .arg("--out")
+        .arg(dir.path().join("out"));
     assert!(refused(&mut command, 1, dir.path()).contains("cannot read the prompts DIR/none.txt"));
 }
 
@@ -288,8 +365,10 @@ fn an_output_that_cannot_be_written_is_named_and_nothing_half_written_stays() {
 
     let out = dir.path().join("full");
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_diffpref"));
-    command.args(["generate", "--prompt", "a cat", "--steps", "1", "--device", "cpu", "--model"]).arg(golden().join("model"));
-    command.arg("--out").arg(&out).env("HOME", dir.path());
+    command
+        .args(["generate", "--prompt", "a cat", "--steps", "1", "--device", "cpu", "--model"])
+        .arg(golden().join("model"));
+    command.arg("--out").arg(&out).env("HOME", dir.path()).env("OMP_NUM_THREADS", "1");
     // SAFETY: only async-signal-safe calls between fork and exec.
     unsafe {
         command.pre_exec(|| {

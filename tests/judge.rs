@@ -64,7 +64,9 @@ fn drawings(dir: &Path) -> Drawings {
     for (style, light) in [("flat", 0), ("shaded", 60)] {
         std::fs::create_dir_all(dir.join(style)).unwrap();
         for (slug, colour) in [("fox", [180, 90, light]), ("crab", [90, light, 180])] {
-            RgbImage::from_fn(8, 8, |x, _| Rgb([colour[0], colour[1], colour[2]].map(|c: u8| c + x as u8))).save(dir.join(style).join(format!("{slug}.png"))).unwrap();
+            RgbImage::from_fn(8, 8, |x, _| Rgb([colour[0], colour[1], colour[2]].map(|c: u8| c + x as u8)))
+                .save(dir.join(style).join(format!("{slug}.png")))
+                .unwrap();
         }
     }
     Drawings::read(dir, &["fox", "crab"].map(|slug| (format!("a {slug}"), slug.to_string()))).unwrap()
@@ -87,7 +89,12 @@ fn the_nearest_drawing_gives_style_and_name() {
 fn a_missing_drawing_and_one_of_another_size_are_named() {
     let dir = tempfile::tempdir().unwrap();
     drawings(dir.path());
-    let refusal = |slug: &str| format!("{:#}", Drawings::read(dir.path(), &[("a fox".into(), "fox".into()), ("other".into(), slug.into())]).err().unwrap());
+    let refusal = |slug: &str| {
+        format!(
+            "{:#}",
+            Drawings::read(dir.path(), &[("a fox".into(), "fox".into()), ("other".into(), slug.into())]).err().unwrap()
+        )
+    };
     assert!(refusal("owl").contains("flat/owl.png"));
     RgbImage::new(8, 9).save(dir.path().join("flat/owl.png")).unwrap();
     assert!(refusal("owl").contains("8 x 9 pixels, expected 8 x 8"));

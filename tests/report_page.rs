@@ -87,7 +87,12 @@ fn evaluation(folder: &Path) -> Evaluation {
         },
         names: 160,
         held_out_names: 32,
-        gallery: vec![GalleryRow { prompt: "fox".into(), held_out: true, seeds: vec![0, 1, 2], files: vec![files("a"), files("b")] }],
+        gallery: vec![GalleryRow {
+            prompt: "fox".into(),
+            held_out: true,
+            seeds: vec![0, 1, 2],
+            files: vec![files("a"), files("b")],
+        }],
         folder: folder.to_path_buf(),
     }
 }

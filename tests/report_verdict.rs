@@ -1,8 +1,8 @@
 //! The verdict on curves whose state is known.
 
+use diffpref::report::State;
 use diffpref::report::metrics::Metrics;
 use diffpref::report::verdict::{Verdict, judge};
-use diffpref::report::State;
 use serde_json::{Map, Value, json};
 
 /// A run of 400 steps, validated every 20: `row(progress, noise)` gives a step's metrics, `validation(progress)` those
@@ -76,7 +76,8 @@ fn errors_that_grow_on_winners_and_losers_are_diverging_even_while_the_margin_gr
 
 #[test]
 fn without_validation_the_gaps_of_training_pairs_show_divergence() {
-    let growing = |p: f64, noise: f64| with(steady(p, noise), json!({"gap_w": 0.03 * p + 0.01 * noise, "gap_l": 0.05 * p}));
+    let growing =
+        |p: f64, noise: f64| with(steady(p, noise), json!({"gap_w": 0.03 * p + 0.01 * noise, "gap_l": 0.05 * p}));
     assert_eq!(run(growing, |_| json!({})).state, State::Diverging);
 }
 

@@ -16,8 +16,7 @@ use tokenizers::{AddedToken, SplitDelimiterBehavior};
 
 const BOS: &str = "<|startoftext|>";
 const EOS: &str = "<|endoftext|>";
-const WORDS: &str =
-    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
+const WORDS: &str = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
 /// The order in which transformers adds named special tokens.
 const NAMED: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 const RESTORE: &str = "restore the tokenizer folder from where the model came";
@@ -42,12 +41,13 @@ impl Tokenizer {
         let special = SpecialTokens::read(dir, &config, &words)?;
         let length = length_of(dir, &config, max_position_embeddings)?;
         // Asked of the vocabulary itself: the crate would give an unknown special token a new id, past the embedding.
-        let id = |name: &str| {
-            let content = special.content(name);
-            words.vocab.get(content).map(|id| i64::from(*id)).ok_or_else(|| {
-                Error::unusable(dir, format!("{name} `{content}` is not in the vocabulary"), RESTORE)
-            })
-        };
+        let id =
+            |name: &str| {
+                let content = special.content(name);
+                words.vocab.get(content).map(|id| i64::from(*id)).ok_or_else(|| {
+                    Error::unusable(dir, format!("{name} `{content}` is not in the vocabulary"), RESTORE)
+                })
+            };
         let (bos, eos, pad) = (id("bos_token")?, id("eos_token")?, id("pad_token")?);
         id("unk_token")?;
         Ok(Self { inner: build(dir, words, &special)?, length, bos, eos, pad })
@@ -78,7 +78,8 @@ impl Tokenizer {
 
     fn tokens(&self, prompt: &str) -> Result<Vec<u32>> {
         let encoding = self.inner.encode_fast(prompt, false);
-        let encoding = encoding.map_err(|e| Error::Invalid(format!("the prompt {prompt:?} cannot be tokenized: {e}")))?;
+        let encoding =
+            encoding.map_err(|e| Error::Invalid(format!("the prompt {prompt:?} cannot be tokenized: {e}")))?;
         Ok(encoding.get_ids().to_vec())
     }
 }

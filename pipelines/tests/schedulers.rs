@@ -67,9 +67,16 @@ fn the_schedule_table_of_the_methods_reference_holds() {
     let schedule = NoiseSchedule::new(&with(json!({})));
     let abar = |t: i64| schedule.alphas_cumprod().double_value(&[t]);
     let table = [
-        (0, 0.99915000, 0.029167), (1, 0.99829603, 0.041314), (101, 0.89298054, 0.346187), (201, 0.75214340, 0.574050),
-        (401, 0.42288152, 1.168216), (500, 0.27633268, 1.618279), (501, 0.27499907, 1.623692), (801, 0.03654652, 5.134431),
-        (901, 0.01400490, 8.390685), (999, 0.00466010, 14.614641),
+        (0, 0.99915000, 0.029167),
+        (1, 0.99829603, 0.041314),
+        (101, 0.89298054, 0.346187),
+        (201, 0.75214340, 0.574050),
+        (401, 0.42288152, 1.168216),
+        (500, 0.27633268, 1.618279),
+        (501, 0.27499907, 1.623692),
+        (801, 0.03654652, 5.134431),
+        (901, 0.01400490, 8.390685),
+        (999, 0.00466010, 14.614641),
     ];
     for (t, expected, sigma) in table {
         assert_close(abar(t), expected, 8);
@@ -78,7 +85,8 @@ fn the_schedule_table_of_the_methods_reference_holds() {
         assert!((snr.powf(-0.5) / sigma - 1.0).abs() < 5e-5, "t {t}: {}", snr.powf(-0.5));
     }
     let rescaled = NoiseSchedule::new(&with(json!({"rescale_betas_zero_snr": true})));
-    let table = [(0, 0.99915000), (1, 0.99823345), (250, 0.65245702), (500, 0.24101878), (750, 0.03279912), (998, 0.00000020)];
+    let table =
+        [(0, 0.99915000), (1, 0.99823345), (250, 0.65245702), (500, 0.24101878), (750, 0.03279912), (998, 0.00000020)];
     for (t, expected) in table {
         assert_close(rescaled.alphas_cumprod().double_value(&[t]), expected, 8);
     }

@@ -28,11 +28,25 @@ pub fn run(args: &Args, cuda: &Cuda) -> Result<()> {
     facts.insert("cores".into(), json!(std::thread::available_parallelism().map_or(1, |n| n.get())));
     facts.insert("threads".into(), json!(tch::get_num_threads()));
     facts.insert("avx2".into(), json!(avx2()));
-    facts.insert("draws".into(), json!(if avx2() { "as on other machines with AVX2" } else { "float32 randn differs by up to 2e-6 from machines with AVX2" }));
+    facts.insert(
+        "draws".into(),
+        json!(if avx2() {
+            "as on other machines with AVX2"
+        } else {
+            "float32 randn differs by up to 2e-6 from machines with AVX2"
+        }),
+    );
     facts.insert("precision".into(), json!(precisions()));
     let cache = diffpref::data::cache::default_cache_dir();
     facts.insert("cache_dir".into(), json!(cache.display().to_string()));
-    facts.insert("cache_free_gib".into(), json!(diffpref::data::cache::free_bytes(&cache).map(|b| (b as f64 / f64::from(1 << 30) * 10.0).round() / 10.0).ok()));
+    facts.insert(
+        "cache_free_gib".into(),
+        json!(
+            diffpref::data::cache::free_bytes(&cache)
+                .map(|b| (b as f64 / f64::from(1 << 30) * 10.0).round() / 10.0)
+                .ok()
+        ),
+    );
     if args.json {
         println!("{}", serde_json::to_string_pretty(&facts)?);
     } else {
@@ -65,7 +79,8 @@ fn precisions() -> Value {
     for device in devices {
         for (name, kind) in [("float32", Kind::Float), ("bfloat16", Kind::BFloat16), ("float64", Kind::Double)] {
             let tried = Tensor::f_ones([8, 8], (kind, device)).and_then(|t| t.f_matmul(&t));
-            let answer = tried.map_or_else(|e| e.to_string().lines().next().unwrap_or("fails").to_string(), |_| "works".into());
+            let answer =
+                tried.map_or_else(|e| e.to_string().lines().next().unwrap_or("fails").to_string(), |_| "works".into());
             out.insert(format!("{device:?} {name}").to_lowercase(), json!(answer));
         }
     }

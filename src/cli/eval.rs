@@ -121,18 +121,24 @@ fn device(name: &str) -> Result<Device, ConfigError> {
     };
     match index {
         Some(index) if index < count => Ok(Device::Cuda(index)),
-        Some(_) => Err(ConfigError(format!("--device {name}: there are {count} CUDA devices here; `diffpref doctor` says why"))),
+        Some(_) => Err(ConfigError(format!(
+            "--device {name}: there are {count} CUDA devices here; `diffpref doctor` says why"
+        ))),
         None => Err(ConfigError(format!("--device {name}: expected auto, cpu, cuda or cuda:N"))),
     }
 }
 
 fn print(evaluation: &Evaluation, page: &Path) {
-    println!("{} names, {} of them held out of training; 95 % intervals over names, differences paired", evaluation.names, evaluation.held_out_names);
+    println!(
+        "{} names, {} of them held out of training; 95 % intervals over names, differences paired",
+        evaluation.names, evaluation.held_out_names
+    );
     for judged in &evaluation.judges {
         println!("\n{}", judged.about);
         print_measure("flat share, held-out names", &judged.flat_share, evaluation);
         print_measure("content accuracy, all names", &judged.content_accuracy, evaluation);
-        let known = judged.accuracy.iter().map(|(what, share)| format!("{} {:.1} %", what.replace('_', " "), share * 100.0));
+        let known =
+            judged.accuracy.iter().map(|(what, share)| format!("{} {:.1} %", what.replace('_', " "), share * 100.0));
         let known: Vec<String> = known.collect();
         if !known.is_empty() {
             println!("  right on known pictures: {}", known.join(", "));
@@ -146,7 +152,8 @@ fn print_measure(title: &str, measure: &Measure, evaluation: &Evaluation) {
     let interval = |i: &Interval| format!("{:6.1} %  [{:5.1}, {:5.1}]", i.mean * 100.0, i.lo * 100.0, i.hi * 100.0);
     for (index, (model, value)) in evaluation.models.iter().zip(&measure.models).enumerate() {
         let difference = index.checked_sub(1).and_then(|i| measure.differences.get(i));
-        let difference = difference.map(|d| format!("   {:+.1} points [{:+.1}, {:+.1}]", d.mean * 100.0, d.lo * 100.0, d.hi * 100.0));
+        let difference = difference
+            .map(|d| format!("   {:+.1} points [{:+.1}, {:+.1}]", d.mean * 100.0, d.lo * 100.0, d.hi * 100.0));
         println!("    {:<16} {}{}", model.name, interval(value), difference.unwrap_or_default());
     }
 }

@@ -39,16 +39,16 @@ pub struct Args {
     #[arg(long, value_name = "FILE[:SCALE]")]
     lora: Vec<LoraFile>,
     /// Classifier-free guidance; 1 switches it off
-    #[arg(long, value_name = "SCALE", default_value_t = 7.5)]
+    #[arg(long, allow_negative_numbers = true, value_name = "SCALE", default_value_t = 7.5)]
     guidance_scale: f64,
     /// The sampler; auto is the model's own
     #[arg(long, value_name = "NAME", default_value = "auto", value_parser = ["auto", "ddim"])]
     scheduler: String,
     /// Noise added at every step, from 0 (none) to 1 (as in DDPM)
-    #[arg(long, value_name = "ETA", default_value_t = 0.0)]
+    #[arg(long, allow_negative_numbers = true, value_name = "ETA", default_value_t = 0.0)]
     eta: f64,
     /// Denoising steps
-    #[arg(long, value_name = "N", default_value_t = 50)]
+    #[arg(long, allow_negative_numbers = true, value_name = "N", default_value_t = 50)]
     steps: i64,
     /// Seed of the first picture of every prompt
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -57,10 +57,10 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 1)]
     num_images: u64,
     /// Pixels [default: the size the model was trained on]
-    #[arg(long, value_name = "PIXELS")]
+    #[arg(long, allow_negative_numbers = true, value_name = "PIXELS")]
     width: Option<i64>,
     /// Pixels [default: the size the model was trained on]
-    #[arg(long, value_name = "PIXELS")]
+    #[arg(long, allow_negative_numbers = true, value_name = "PIXELS")]
     height: Option<i64>,
     /// Pictures painted at once
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -135,7 +135,9 @@ fn device(name: &str) -> Result<Device, ConfigError> {
     };
     match wanted {
         Some(index) if index < count => Ok(Device::Cuda(index)),
-        Some(_) => Err(ConfigError(format!("--device {name}: there are {count} CUDA devices here; `diffpref doctor` says why"))),
+        Some(_) => Err(ConfigError(format!(
+            "--device {name}: there are {count} CUDA devices here; `diffpref doctor` says why"
+        ))),
         None => Err(ConfigError(format!("--device {name}: expected auto, cpu, cuda or cuda:N"))),
     }
 }

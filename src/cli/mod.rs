@@ -16,7 +16,12 @@ use std::process::ExitCode;
 pub type Cuda = std::result::Result<bool, String>;
 
 #[derive(Parser)]
-#[command(name = "diffpref", version, about = "Aligns Stable Diffusion models with preferences", arg_required_else_help = true)]
+#[command(
+    name = "diffpref",
+    version,
+    about = "Aligns Stable Diffusion models with preferences",
+    arg_required_else_help = true
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -97,7 +102,9 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 fn watch_signals() -> Stop {
     let stop = Stop::default();
     let flag = stop.clone();
-    let Ok(mut signals) = signal_hook::iterator::Signals::new([signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM]) else {
+    let Ok(mut signals) =
+        signal_hook::iterator::Signals::new([signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM])
+    else {
         return stop;
     };
     std::thread::spawn(move || {

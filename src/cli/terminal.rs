@@ -8,7 +8,11 @@ use std::time::{Duration, Instant};
 
 /// The sink that fits where stderr goes.
 pub fn sink(json: bool) -> Box<dyn Progress> {
-    if std::io::stderr().is_terminal() { Box::new(Bars { json, stack: RefCell::default() }) } else { Box::new(Lines { json, stack: RefCell::default() }) }
+    if std::io::stderr().is_terminal() {
+        Box::new(Bars { json, stack: RefCell::default() })
+    } else {
+        Box::new(Lines { json, stack: RefCell::default() })
+    }
 }
 
 /// indicatif bars, one for each phase in hand.
@@ -82,7 +86,9 @@ impl Phase {
     fn text(&self) -> String {
         let seconds = self.began.elapsed().as_secs_f64();
         let done = self.done - self.first.min(self.done);
-        let left = if done == 0 { String::new() } else {
+        let left = if done == 0 {
+            String::new()
+        } else {
             let left = seconds / done as f64 * self.total.saturating_sub(self.done) as f64;
             format!("  {left:.0} s left")
         };
@@ -118,7 +124,14 @@ impl Progress for Lines {
         if let Some(phase) = self.stack.borrow_mut().pop()
             && phase.done > phase.first
         {
-            eprintln!("{} {}/{}  {}  done in {:.1} s", phase.name, phase.done, phase.total, phase.note, phase.began.elapsed().as_secs_f64());
+            eprintln!(
+                "{} {}/{}  {}  done in {:.1} s",
+                phase.name,
+                phase.done,
+                phase.total,
+                phase.note,
+                phase.began.elapsed().as_secs_f64()
+            );
         }
     }
 

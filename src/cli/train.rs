@@ -8,7 +8,9 @@ use diffpref::train::{self, Outcome, Resume};
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  diffpref train configs/quickstart.toml --set optim.lr=2e-4 --set train.out=runs/try")]
+#[command(
+    after_help = "Example:\n  diffpref train configs/quickstart.toml --set optim.lr=2e-4 --set train.out=runs/try"
+)]
 pub struct Args {
     /// The run's configuration
     config: PathBuf,

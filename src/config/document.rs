@@ -22,7 +22,8 @@ pub fn load(path: &Path, sets: &[String]) -> Result<Document> {
     let file = path.display().to_string();
     let text = std::fs::read_to_string(path)
         .map_err(|e| ConfigError(format!("{file}: cannot read the config: {e}. Give the path of a TOML file.")))?;
-    let table = text.parse::<Table>().map_err(|e| ConfigError(format!("{file}: not TOML: {}", e.to_string().trim_end())))?;
+    let table =
+        text.parse::<Table>().map_err(|e| ConfigError(format!("{file}: not TOML: {}", e.to_string().trim_end())))?;
     from_table(&file, Some(&text), table, sets)
 }
 
@@ -77,7 +78,8 @@ impl Place<'_> {
 /// 1-based line of `[table] key` (or of the table when `key` is empty).
 fn line_of(text: &str, table: &str, key: &str) -> Option<usize> {
     let root = toml::de::DeTable::parse(text).ok()?;
-    let find = |t: &toml::de::DeTable, name: &str| t.iter().find(|(k, _)| k.get_ref() == name).map(|(k, _)| k.span().start);
+    let find =
+        |t: &toml::de::DeTable, name: &str| t.iter().find(|(k, _)| k.get_ref() == name).map(|(k, _)| k.span().start);
     let (name, value) = root.get_ref().iter().find(|(k, _)| k.get_ref() == table)?;
     let offset = if key.is_empty() { name.span().start } else { find(value.get_ref().as_table()?, key)? };
     Some(text[..offset].matches('\n').count() + 1)
@@ -92,7 +94,11 @@ fn refuse_unknown_tables(place: &Place, table: &Table) -> Result<()> {
         }
         if !known.contains(&name.as_str()) {
             let hint = nearest(name, &known);
-            return Err(ConfigError(format!("{}: unknown table [{name}]{hint}. Tables: {}.", place.of(name, ""), known.join(", "))));
+            return Err(ConfigError(format!(
+                "{}: unknown table [{name}]{hint}. Tables: {}.",
+                place.of(name, ""),
+                known.join(", ")
+            )));
         }
     }
     Ok(())
@@ -102,7 +108,9 @@ fn sub_table<'a>(place: &Place, table: &'a Table, name: &str) -> Result<Option<&
     match table.get(name) {
         None => Ok(None),
         Some(Value::Table(t)) => Ok(Some(t)),
-        Some(other) => Err(ConfigError(format!("{}: {name} = {other}: expected a table [{name}].", place.of(name, "")))),
+        Some(other) => {
+            Err(ConfigError(format!("{}: {name} = {other}: expected a table [{name}].", place.of(name, ""))))
+        }
     }
 }
 
@@ -111,12 +119,22 @@ fn objective_of(place: &Place, table: &Table) -> Result<&'static objectives::Ent
     let name = match name {
         None => "dpo",
         Some(Value::String(s)) => s,
-        Some(other) => return Err(ConfigError(format!("{}: method.name = {other}: expected a text.", place.of("method", "name")))),
+        Some(other) => {
+            return Err(ConfigError(format!("{}: method.name = {other}: expected a text.", place.of("method", "name"))));
+        }
     };
     objectives::find(name).ok_or_else(|| {
         let names: Vec<&str> = objectives::REGISTRY.iter().map(|e| e.name).collect();
-        let why = if objectives::KNOWN_NOT_BUILT.contains(&name) { " is not built yet".into() } else { format!(" is not a method{}", nearest(name, &names)) };
-        ConfigError(format!("{}: method.name = \"{name}\"{why}. Methods: {}.", place.of("method", "name"), names.join(", ")))
+        let why = if objectives::KNOWN_NOT_BUILT.contains(&name) {
+            " is not built yet".into()
+        } else {
+            format!(" is not a method{}", nearest(name, &names))
+        };
+        ConfigError(format!(
+            "{}: method.name = \"{name}\"{why}. Methods: {}.",
+            place.of("method", "name"),
+            names.join(", ")
+        ))
     })
 }
 
@@ -131,13 +149,20 @@ fn check_table(place: &Place, name: &str, keys: &[Key], given: Option<&Table>) -
             return Err(ConfigError(format!("{at}: {name}.{unknown} is not built yet. Remove the key.")));
         }
         let hint = nearest(unknown, &known);
-        return Err(ConfigError(format!("{at}: unknown key {name}.{unknown}{hint}. Keys of [{name}]: {}.", known.join(", "))));
+        return Err(ConfigError(format!(
+            "{at}: unknown key {name}.{unknown}{hint}. Keys of [{name}]: {}.",
+            known.join(", ")
+        )));
     }
     let mut out = Table::new();
     for key in keys {
         let value = match (given.get(key.name), key.default) {
             (Some(value), _) => Some(key.check(value).map_err(|expected| {
-                ConfigError(format!("{}: {name}.{} = {value}: expected {expected}.", place.of(name, key.name), key.name))
+                ConfigError(format!(
+                    "{}: {name}.{} = {value}: expected {expected}.",
+                    place.of(name, key.name),
+                    key.name
+                ))
             })?),
             (None, Default::Required) => {
                 return Err(ConfigError(format!(

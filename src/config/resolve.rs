@@ -48,7 +48,8 @@ pub fn resolve(document: &Document, facts: &Facts) -> Result<(Table, Config)> {
 
 /// Reads a `resolved.toml` back.
 pub fn reload(path: &Path) -> Result<(Table, Config)> {
-    let text = std::fs::read_to_string(path).map_err(|e| ConfigError(format!("{}: cannot read it: {e}", path.display())))?;
+    let text =
+        std::fs::read_to_string(path).map_err(|e| ConfigError(format!("{}: cannot read it: {e}", path.display())))?;
     let table = text.parse::<Table>().map_err(|e| ConfigError(format!("{}: not TOML: {e}", path.display())))?;
     let config = typed(&table).map_err(|e| ConfigError(format!("{}: {e}", path.display())))?;
     Ok((table, config))
@@ -132,11 +133,17 @@ fn resolve_steps(table: &mut Table, facts: &Facts) -> std::result::Result<(), St
     let integer = |t: &Table, key: &str| t.get(key).and_then(Value::as_integer);
     let micro_batch = integer(train, "micro_batch").unwrap_or(1);
     let grad_accum = match (integer(train, "grad_accum"), integer(train, "pairs_per_step")) {
-        (Some(_), Some(_)) => return Err("train.grad_accum and train.pairs_per_step are both given: expected one of them.".into()),
+        (Some(_), Some(_)) => {
+            return Err("train.grad_accum and train.pairs_per_step are both given: expected one of them.".into());
+        }
         (Some(g), None) => g,
         (None, None) => 1,
         (None, Some(p)) if p % micro_batch == 0 => p / micro_batch,
-        (None, Some(p)) => return Err(format!("train.pairs_per_step = {p}: expected a multiple of train.micro_batch = {micro_batch}.")),
+        (None, Some(p)) => {
+            return Err(format!(
+                "train.pairs_per_step = {p}: expected a multiple of train.micro_batch = {micro_batch}."
+            ));
+        }
     };
     train.remove("pairs_per_step");
     train.insert("grad_accum".into(), Value::Integer(grad_accum));
@@ -209,13 +216,26 @@ pub fn changes(old: &Table, new: &Table, same_content: &dyn Fn(&str) -> bool) ->
         let both = format!("{name}: the run has {}, the config says {}", show(&a), show(&b));
         out.push(match name.as_str() {
             "train.steps" if constant => Change::Harmless,
-            "train.checkpoint_every" | "train.keep_last" | "train.keep_every" | "train.out" | "train.overwrite" | "validate.every" => Change::Harmless,
+            "train.checkpoint_every"
+            | "train.keep_last"
+            | "train.keep_every"
+            | "train.out"
+            | "train.overwrite"
+            | "validate.every" => Change::Harmless,
             _ if section == "sample" || section == "log" => Change::Harmless,
-            "model.path" | "model.unet" | "model.vae" | "data.path" | "validate.path" | "lora.init" if same_content(&name) => Change::Harmless,
-            "train.micro_batch" | "train.grad_accum" if product(old) == product(new) => Change::Rounding(both),
-            "train.threads" | "train.pair_split" | "train.gradient_checkpointing" | "reference.placement" | "data.workers" | "data.cache_dir" | "model.device" => {
-                Change::Rounding(both)
+            "model.path" | "model.unet" | "model.vae" | "data.path" | "validate.path" | "lora.init"
+                if same_content(&name) =>
+            {
+                Change::Harmless
             }
+            "train.micro_batch" | "train.grad_accum" if product(old) == product(new) => Change::Rounding(both),
+            "train.threads"
+            | "train.pair_split"
+            | "train.gradient_checkpointing"
+            | "reference.placement"
+            | "data.workers"
+            | "data.cache_dir"
+            | "model.device" => Change::Rounding(both),
             _ => Change::Refused(both),
         });
     }

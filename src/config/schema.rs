@@ -7,7 +7,10 @@ use toml::Value;
 pub enum Kind {
     Bool,
     /// A whole number in `min..=max`.
-    Int { min: i64, max: i64 },
+    Int {
+        min: i64,
+        max: i64,
+    },
     /// A number in the interval; integers are accepted and become reals.
     Real(Range),
     /// Two numbers, each in the interval.
@@ -18,7 +21,10 @@ pub enum Kind {
     Texts,
     /// A list of texts, or one text (a file that holds them).
     TextsOrFile,
-    Ints { min: i64, max: i64 },
+    Ints {
+        min: i64,
+        max: i64,
+    },
 }
 
 /// An interval of the real numbers.
@@ -126,9 +132,13 @@ fn check_kind(kind: &Kind, value: &Value) -> Result<Value, String> {
         Kind::Choice(built, unbuilt) => check_choice(built, unbuilt, value),
         Kind::Texts => texts(value).ok_or_else(|| "a list of texts".into()),
         Kind::TextsOrFile if value.is_str() => Ok(value.clone()),
-        Kind::TextsOrFile => texts(value).ok_or_else(|| "a list of texts, or the path of a file with one a line".into()),
+        Kind::TextsOrFile => {
+            texts(value).ok_or_else(|| "a list of texts, or the path of a file with one a line".into())
+        }
         Kind::Ints { min, max } => {
-            let list = value.as_array().filter(|a| a.iter().all(|v| v.as_integer().is_some_and(|i| (*min..=*max).contains(&i))));
+            let list = value
+                .as_array()
+                .filter(|a| a.iter().all(|v| v.as_integer().is_some_and(|i| (*min..=*max).contains(&i))));
             list.map(|_| value.clone()).ok_or_else(|| format!("a list, each {}", int_words(*min, *max)))
         }
     }
@@ -153,5 +163,9 @@ fn texts(value: &Value) -> Option<Value> {
 }
 
 fn int_words(min: i64, max: i64) -> String {
-    if max == i64::MAX { format!("a whole number of at least {min}") } else { format!("a whole number in {min}..{max}") }
+    if max == i64::MAX {
+        format!("a whole number of at least {min}")
+    } else {
+        format!("a whole number in {min}..{max}")
+    }
 }

@@ -32,14 +32,29 @@ const MODEL: &[Key] = &[
     key("unet", Text, Absent, "start from the UNet of this folder"),
     key("vae", Text, Absent, "take the VAE from this folder"),
     key("clip_skip", COUNT, Toml("0"), "text encoder layers to skip, as diffusers counts them"),
-    auto("dtype", Choice(&["float32", "bfloat16", "float64"], &[]), Toml("\"auto\""), "CPU float32, CUDA bfloat16 compute; trained weights are float32 masters"),
+    auto(
+        "dtype",
+        Choice(&["float32", "bfloat16", "float64"], &[]),
+        Toml("\"auto\""),
+        "CPU float32, CUDA bfloat16 compute; trained weights are float32 masters",
+    ),
     auto("device", Text, Toml("\"auto\""), "cpu, cuda or cuda:N"),
-    auto("prediction_type", Choice(&["epsilon", "v_prediction"], &[]), Toml("\"auto\""), "the model's own, unless given"),
+    auto(
+        "prediction_type",
+        Choice(&["epsilon", "v_prediction"], &[]),
+        Toml("\"auto\""),
+        "the model's own, unless given",
+    ),
 ];
 
 const DATA: &[Key] = &[
     key("path", Text, Required, "pairs.jsonl, or a folder holding exactly one data file"),
-    auto("format", Choice(&["pairs"], &["lists", "labels", "pickapic", "hpdv2", "webdataset", "imagefolder"]), Toml("\"auto\""), "follows from the fields"),
+    auto(
+        "format",
+        Choice(&["pairs"], &["lists", "labels", "pickapic", "hpdv2", "webdataset", "imagefolder"]),
+        Toml("\"auto\""),
+        "follows from the fields",
+    ),
     auto("resolution", Int { min: 8, max: 8192 }, Toml("\"auto\""), "pixels; auto: sample_size x VAE factor"),
     key("crop", Choice(&["center", "random"], &[]), Toml("\"center\""), "of the longer side"),
     key("crops", Int { min: 2, max: 1024 }, Toml("4"), "how many offsets a random crop chooses from"),
@@ -87,7 +102,8 @@ const OPTIM: &[Key] = &[
     key("warmup_steps", COUNT, Toml("0"), "linear warm-up"),
 ];
 
-const EMA: &[Key] = &[key("decay", Real(Range::FRACTION), Toml("0.0"), "0: none; ema <- decay ema + (1 - decay) weights")];
+const EMA: &[Key] =
+    &[key("decay", Real(Range::FRACTION), Toml("0.0"), "0: none; ema <- decay ema + (1 - decay) weights")];
 
 const TRAIN: &[Key] = &[
     key("out", Text, Absent, "run folder; default runs/<config file name>"),
@@ -101,9 +117,19 @@ const TRAIN: &[Key] = &[
     key("checkpoint_every", AT_LEAST_ONE, Toml("200"), "steps"),
     key("keep_last", AT_LEAST_ONE, Toml("2"), "whole checkpoints kept"),
     key("keep_every", AT_LEAST_ONE, Absent, "checkpoints at multiples of this stay"),
-    key("gradient_checkpointing", Choice(&["none"], &["attention", "blocks", "all"]), Toml("\"none\""), "recompute instead of storing"),
+    key(
+        "gradient_checkpointing",
+        Choice(&["none"], &["attention", "blocks", "all"]),
+        Toml("\"none\""),
+        "recompute instead of storing",
+    ),
     auto("pair_split", Choice(&["off"], &["on"]), Toml("\"auto\""), "winner and loser one after the other"),
-    key("on_spike", Choice(&["warn", "skip", "stop"], &[]), Toml("\"warn\""), "when the gradient norm leaves its recent range"),
+    key(
+        "on_spike",
+        Choice(&["warn", "skip", "stop"], &[]),
+        Toml("\"warn\""),
+        "when the gradient norm leaves its recent range",
+    ),
     key("overwrite", Bool, Toml("false"), "delete what the run folder holds"),
 ];
 

@@ -117,9 +117,11 @@ impl Evaluation {
     /// When the file is missing or not an evaluation.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join("eval.json");
-        let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}; run `diffpref eval` first", path.display()))?;
-        let mut evaluation: Self = serde_json::from_slice(&bytes)
-            .with_context(|| format!("{} is not an evaluation of this version; run `diffpref eval` again", path.display()))?;
+        let bytes = std::fs::read(&path)
+            .with_context(|| format!("cannot read {}; run `diffpref eval` first", path.display()))?;
+        let mut evaluation: Self = serde_json::from_slice(&bytes).with_context(|| {
+            format!("{} is not an evaluation of this version; run `diffpref eval` again", path.display())
+        })?;
         evaluation.folder = folder.to_path_buf();
         Ok(evaluation)
     }

@@ -18,7 +18,8 @@ pub struct PerName {
 pub fn per_name(names: &[Name], places: &[Place], opinions: &[Opinion], seeds: u64, content_seeds: u64) -> PerName {
     let share = |index: usize, limit: u64, right: &dyn Fn(&Opinion) -> bool| {
         let of_name = places.iter().zip(opinions).filter(|(place, _)| place.name == index && place.seed < limit);
-        let (hits, count) = of_name.fold((0u32, 0u32), |(hits, count), (_, opinion)| (hits + u32::from(right(opinion)), count + 1));
+        let (hits, count) =
+            of_name.fold((0u32, 0u32), |(hits, count), (_, opinion)| (hits + u32::from(right(opinion)), count + 1));
         (count > 0).then(|| f64::from(hits) / f64::from(count))
     };
     let flat = |(index, name): (usize, &Name)| share(index, seeds, &|o| o.flat > 0.5).filter(|_| name.held_out);

@@ -22,7 +22,11 @@ impl std::str::FromStr for NamedModel {
 
     /// `NAME=PATH[+LORA[:scale]]...`
     fn from_str(text: &str) -> Result<Self, String> {
-        let expected = || format!("{text:?}: expected NAME=PATH or NAME=PATH+LORA, for example tuned=models/sd15+style.safetensors:0.8");
+        let expected = || {
+            format!(
+                "{text:?}: expected NAME=PATH or NAME=PATH+LORA, for example tuned=models/sd15+style.safetensors:0.8"
+            )
+        };
         let (name, rest) = text.split_once('=').ok_or_else(expected)?;
         let mut parts = rest.split('+');
         let path = PathBuf::from(parts.next().unwrap_or_default());
@@ -54,7 +58,10 @@ impl NamedModel {
 pub fn models_of_run(run_dir: &Path) -> Result<(Vec<NamedModel>, Config)> {
     let resolved = run_dir.join("resolved.toml");
     if !resolved.is_file() {
-        let text = format!("--run {}: there is no resolved.toml in it; give the folder of a run, for example runs/quickstart", run_dir.display());
+        let text = format!(
+            "--run {}: there is no resolved.toml in it; give the folder of a run, for example runs/quickstart",
+            run_dir.display()
+        );
         return Err(ConfigError(text).into());
     }
     let (_, config) = reload(&resolved)?;
@@ -64,13 +71,15 @@ pub fn models_of_run(run_dir: &Path) -> Result<(Vec<NamedModel>, Config)> {
     let (path, unet) = (config.model.path.clone(), config.model.unet.clone());
     let worn = |path: &PathBuf| LoraFile { path: path.clone(), scale: 1.0 };
     let init = config.lora.as_ref().and_then(|lora| lora.init.as_ref()).map(worn);
-    let before = NamedModel { name: "before".into(), path: path.clone(), unet: unet.clone(), loras: init.into_iter().collect() };
+    let before =
+        NamedModel { name: "before".into(), path: path.clone(), unet: unet.clone(), loras: init.into_iter().collect() };
     let after = if lora.is_file() {
         NamedModel { name: "after".into(), path, unet, loras: vec![worn(&lora)] }
     } else if last.join("model_index.json").is_file() {
         NamedModel { name: "after".into(), path: last, unet: None, loras: Vec::new() }
     } else {
-        let text = format!("{} has no final/ yet: finish the run with `diffpref train CONFIG --resume`", run_dir.display());
+        let text =
+            format!("{} has no final/ yet: finish the run with `diffpref train CONFIG --resume`", run_dir.display());
         return Err(anyhow::anyhow!(text));
     };
     Ok((vec![before, after], config))

@@ -26,7 +26,12 @@ pub fn read_names(path: &Path) -> Result<Vec<Name>> {
     let is_jsonl = path.extension().is_some_and(|ending| ending == "jsonl");
     let mut names = if is_jsonl { read_jsonl(path)? } else { plain(read_prompts(path, None)?) };
     if let Some((index, name)) = repeated(&names) {
-        bail!("{}: prompt {} ({:?}) stands there twice; remove one, every prompt counts once", path.display(), index + 1, name.prompt);
+        bail!(
+            "{}: prompt {} ({:?}) stands there twice; remove one, every prompt counts once",
+            path.display(),
+            index + 1,
+            name.prompt
+        );
     }
     if names.is_empty() {
         bail!("{} holds no prompt", path.display());
@@ -42,7 +47,11 @@ fn read_jsonl(path: &Path) -> Result<Vec<Name>> {
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let row = |(index, line): (usize, &str)| -> Result<Name> {
         serde_json::from_str(line).with_context(|| {
-            format!("{} row {}: expected {{\"prompt\": .., \"slug\": .., \"held_out\": true or false}}", path.display(), index + 1)
+            format!(
+                "{} row {}: expected {{\"prompt\": .., \"slug\": .., \"held_out\": true or false}}",
+                path.display(),
+                index + 1
+            )
         })
     };
     lines.map(row).collect()

@@ -34,7 +34,9 @@ impl Place {
 /// Every picture that one of the measures needs, once: held-out names have `seeds`, all names `content_seeds`.
 pub fn plan(names: &[Name], seeds: u64, content_seeds: u64) -> Vec<Place> {
     let count = |name: &Name| if name.held_out { seeds.max(content_seeds) } else { content_seeds };
-    let places = |(index, name): (usize, &Name)| (0..count(name)).map(move |seed| Place { name: index, seed }).collect::<Vec<_>>();
+    let places = |(index, name): (usize, &Name)| {
+        (0..count(name)).map(move |seed| Place { name: index, seed }).collect::<Vec<_>>()
+    };
     names.iter().enumerate().flat_map(places).collect()
 }
 
@@ -59,10 +61,20 @@ impl Album {
     ///
     /// # Errors
     /// When the model's files cannot be read.
-    pub fn of(model: &NamedModel, easel: &Easel, names: &[Name], pictures: &Path, memory: &mut HashMemory) -> Result<Self> {
+    pub fn of(
+        model: &NamedModel,
+        easel: &Easel,
+        names: &[Name],
+        pictures: &Path,
+        memory: &mut HashMemory,
+    ) -> Result<Self> {
         let request = model.request(easel.device, easel.kind);
         let weights = request.weight_hashes(&request.folder()?, memory)?;
-        let loras: Vec<_> = model.loras.iter().map(|lora| Ok(json!([memory.of_file(&lora.path)?, lora.scale]))).collect::<Result<_>>()?;
+        let loras: Vec<_> = model
+            .loras
+            .iter()
+            .map(|lora| Ok(json!([memory.of_file(&lora.path)?, lora.scale])))
+            .collect::<Result<_>>()?;
         let prompts: Vec<&str> = names.iter().map(|name| name.prompt.as_str()).collect();
         let scheduler = hashes::of_file(&model.path.join("scheduler/scheduler_config.json"))?;
         let s = easel.settings;
@@ -72,7 +84,8 @@ impl Album {
             "dtype": s.dtype, "program": env!("CARGO_PKG_VERSION"),
         });
         let key = hashes::of_bytes(made_of.to_string().as_bytes());
-        let name: String = model.name.chars().map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();
+        let name: String =
+            model.name.chars().map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();
         let dir = pictures.join(format!("{name}-{}", key.get(..12).unwrap_or(&key)));
         Ok(Self { dir, key })
     }
@@ -83,16 +96,25 @@ impl Album {
     /// [`crate::progress::Stopped`] after a signal: what is painted by then is kept.
     pub fn paint(&self, model: &NamedModel, easel: &Easel, names: &[Name], places: &[Place]) -> Result<usize> {
         std::fs::create_dir_all(&self.dir).with_context(|| format!("cannot make {}", self.dir.display()))?;
-        let missing: Vec<Place> = places.iter().copied().filter(|place| !self.dir.join(place.file()).is_file()).collect();
+        let missing: Vec<Place> =
+            places.iter().copied().filter(|place| !self.dir.join(place.file()).is_file()).collect();
         if !missing.is_empty() {
             let loaded = Model::load(&model.request(easel.device, easel.kind))?;
             let prompt = |place: &Place| names.get(place.name).map_or("", |name| name.prompt.as_str());
-            let pictures: Vec<Picture> = missing.iter().map(|place| Picture { prompt: prompt(place), seed: place.seed }).collect();
+            let pictures: Vec<Picture> =
+                missing.iter().map(|place| Picture { prompt: prompt(place), seed: place.seed }).collect();
             easel.progress.begin("sample", 0, pictures.len() as u64);
-            let painted = loaded.painter().paint(&pictures, &easel.look, loaded.adapters, easel.progress, easel.stop, &mut |index, image| {
-                let place = missing.get(index).context("the painter made a picture that nothing asked for")?;
-                write_png(&self.dir.join(place.file()), &image, &[])
-            });
+            let painted = loaded.painter().paint(
+                &pictures,
+                &easel.look,
+                loaded.adapters,
+                easel.progress,
+                easel.stop,
+                &mut |index, image| {
+                    let place = missing.get(index).context("the painter made a picture that nothing asked for")?;
+                    write_png(&self.dir.join(place.file()), &image, &[])
+                },
+            );
             easel.progress.end();
             painted?;
         }

@@ -63,7 +63,14 @@ pub fn evaluate(request: &Request, progress: &dyn Progress, stop: &Stop) -> Resu
     let judges = judges(request, &names)?;
     check_names(&names, &judges, &request.prompts)?;
     let places = plan(&names, request.seeds, request.content_seeds);
-    let easel = Easel { look: look(request, &settings), settings: &settings, device: request.device, kind: request.kind, progress, stop };
+    let easel = Easel {
+        look: look(request, &settings),
+        settings: &settings,
+        device: request.device,
+        kind: request.kind,
+        progress,
+        stop,
+    };
     let pictures = request.out.join("pictures");
     std::fs::create_dir_all(&pictures).with_context(|| format!("cannot make the folder {}", pictures.display()))?;
     let mut memory = HashMemory::open(&request.cache_dir);
@@ -95,14 +102,19 @@ pub fn evaluate(request: &Request, progress: &dyn Progress, stop: &Stop) -> Resu
 fn check(request: &Request) -> Result<(), ConfigError> {
     let refuse = |text: String| Err(ConfigError(text));
     if request.models.len() < 2 {
-        return refuse(format!("eval compares models: expected at least two, found {}; give --run or --model twice", request.models.len()));
+        return refuse(format!(
+            "eval compares models: expected at least two, found {}; give --run or --model twice",
+            request.models.len()
+        ));
     }
     let mut seen = std::collections::HashSet::new();
     if let Some(model) = request.models.iter().find(|model| !seen.insert(&model.name)) {
         return refuse(format!("--model {}: two models have this name; give each its own", model.name));
     }
     if request.judge.is_none() && request.drawings.is_none() {
-        return refuse("there is no judge: give --judge (a trained one), --drawings (nearest drawings), or both".into());
+        return refuse(
+            "there is no judge: give --judge (a trained one), --drawings (nearest drawings), or both".into(),
+        );
     }
     if request.seeds == 0 || request.content_seeds == 0 {
         return refuse("--seeds and --content-seeds: expected at least 1".into());
@@ -160,7 +172,10 @@ fn judges(request: &Request, names: &[Name]) -> Result<Vec<Box<dyn Judge>>> {
     let (Some(dir), Some(first)) = (&request.drawings, request.models.first()) else { return Ok(judges) };
     let slugs = names.iter().map(|name| Some((name.prompt.clone(), name.slug.clone()?)));
     let slugs = slugs.collect::<Option<Vec<_>>>().with_context(|| {
-        format!("{}: --drawings needs a `slug` in every row, the file name of its drawings without ending", request.prompts.display())
+        format!(
+            "{}: --drawings needs a `slug` in every row, the file name of its drawings without ending",
+            request.prompts.display()
+        )
     })?;
     judges.push(Box::new(Nearest::pixels(Drawings::read(dir, &slugs)?)?));
     // Both models' pictures are compared in one space, that of the first model.
@@ -192,7 +207,14 @@ fn check_names(names: &[Name], judges: &[Box<dyn Judge>], file: &Path) -> Result
     Ok(())
 }
 
-fn judged(judge: &dyn Judge, albums: &[Album], names: &[Name], places: &[Place], request: &Request, stop: &Stop) -> Result<Judged> {
+fn judged(
+    judge: &dyn Judge,
+    albums: &[Album],
+    names: &[Name],
+    places: &[Place],
+    request: &Request,
+    stop: &Stop,
+) -> Result<Judged> {
     let mut values: Vec<PerName> = Vec::new();
     for album in albums {
         let opinions = album.judge(judge, places, stop)?;

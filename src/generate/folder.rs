@@ -121,6 +121,8 @@ fn embedded(path: &Path) -> Result<Value> {
     let text = super::png::read_text(path, "diffpref");
     match text.and_then(|text| serde_json::from_str(&text).ok()) {
         Some(record) => Ok(record),
-        None => bail!("{} is in the way: it was not made by this program; give another --out or move it", path.display()),
+        None => {
+            bail!("{} is in the way: it was not made by this program; give another --out or move it", path.display())
+        }
     }
 }

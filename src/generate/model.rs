@@ -60,7 +60,8 @@ impl ModelRequest {
             return Err(ConfigError(format!("--model {}: {problem}", self.path.display())).into());
         }
         if !self.path.exists() && looks_like_hub_id(&self.path) {
-            let problem = "there is no such folder, and hub ids are not built yet; download the model and give its folder";
+            let problem =
+                "there is no such folder, and hub ids are not built yet; download the model and give its folder";
             return Err(ConfigError(format!("--model {}: {problem}", self.path.display())).into());
         }
         Ok(ModelFolder::open(&self.path)?)

@@ -120,7 +120,8 @@ impl Painter<'_> {
             true => None,
             false => Some(self.of_prompt(look.negative_prompt.as_deref().unwrap_or(""))?),
         };
-        let negative = negative.map(|n| n.map(|t| t.repeat([&[batch.len() as i64][..], &vec![1; t.dim() - 1]].concat())));
+        let negative =
+            negative.map(|n| n.map(|t| t.repeat([&[batch.len() as i64][..], &vec![1; t.dim() - 1]].concat())));
         let negative = negative.as_ref().map(|conditioning| Side { conditioning, ..positive });
 
         let factor = self.vae.factor();

@@ -20,7 +20,9 @@ pub fn read(path: &Path, column: Option<&str>) -> Result<Vec<String>> {
         "tsv" => |text: &str, column: Option<&str>| table(text, b'\t', column),
         "jsonl" => objects,
         "parquet" => bail!("{}: parquet is not built yet; use txt, csv, tsv or jsonl", path.display()),
-        _ => bail!("{}: cannot tell what it holds; expected a name ending in .txt, .csv, .tsv or .jsonl", path.display()),
+        _ => {
+            bail!("{}: cannot tell what it holds; expected a name ending in .txt, .csv, .tsv or .jsonl", path.display())
+        }
     };
     let bytes = std::fs::read(path).with_context(|| format!("cannot read the prompts {}", path.display()))?;
     let text = match std::str::from_utf8(&bytes) {
@@ -66,7 +68,9 @@ fn objects(text: &str, column: Option<&str>) -> Result<Vec<String>, String> {
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let row = index + 1;
         let value: Value = serde_json::from_str(line).map_err(|e| format!("row {row}: not a JSON object: {e}"))?;
-        let Value::Object(object) = value else { return Err(format!("row {row}: expected a JSON object, found {line}")) };
+        let Value::Object(object) = value else {
+            return Err(format!("row {row}: expected a JSON object, found {line}"));
+        };
         match wanted.iter().find_map(|name| object.get(*name)) {
             Some(Value::String(prompt)) => prompts.push(prompt.clone()),
             Some(other) => return Err(format!("row {row}: the prompt is {other}, expected a text")),

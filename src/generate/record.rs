@@ -39,7 +39,8 @@ pub fn parameters(record: &Value) -> String {
         lines.push(format!("Negative prompt: {}", text("negative_prompt")));
     }
     let weights = record["weights"].as_object();
-    let unet = weights.and_then(|w| w.iter().find(|(name, _)| name.starts_with("unet/") && name.ends_with(".safetensors")));
+    let unet =
+        weights.and_then(|w| w.iter().find(|(name, _)| name.starts_with("unet/") && name.ends_with(".safetensors")));
     let hash = unet.and_then(|(_, hash)| hash.as_str()).unwrap_or_default();
     let model = std::path::Path::new(text("model")).file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut settings = vec![

@@ -196,7 +196,8 @@ fn say_what_is_cut(model: &Model, request: &Request, progress: &dyn Progress) ->
     }
     if cut > 0 {
         let room = tokenizer.length() - 2;
-        progress.line(&format!("note: {cut} prompts are longer than the {room} tokens of the text encoder and are cut"));
+        progress
+            .line(&format!("note: {cut} prompts are longer than the {room} tokens of the text encoder and are cut"));
     }
     Ok(())
 }

@@ -73,15 +73,56 @@ pub const REGISTRY: &[Entry] = &[dpo::ENTRY, sft::ENTRY];
 
 /// Methods of docs/methods.md that this version refuses.
 pub const KNOWN_NOT_BUILT: &[&str] = &[
-    "inpo", "smpo", "npo", "self_npo", "rankdpo", "lipo_lambda", "plackett_luce", "mpo", "dspo_score", "dspo_sq", "dmpo",
-    "exo", "kto", "mapo", "d3po", "spo", "tailorpo", "ddpo", "dpok", "dense-reward", "ipo", "hinge", "mappo", "hypo", "nca",
-    "bco", "sppo_hard", "apo_zero", "apo_down", "cdpo", "rdpo", "odpo", "focalpo", "dpo_shift", "rpo", "todo", "wpo",
-    "discopop", "timestep-aware", "dense-timesteps", "balanced",
+    "inpo",
+    "smpo",
+    "npo",
+    "self_npo",
+    "rankdpo",
+    "lipo_lambda",
+    "plackett_luce",
+    "mpo",
+    "dspo_score",
+    "dspo_sq",
+    "dmpo",
+    "exo",
+    "kto",
+    "mapo",
+    "d3po",
+    "spo",
+    "tailorpo",
+    "ddpo",
+    "dpok",
+    "dense-reward",
+    "ipo",
+    "hinge",
+    "mappo",
+    "hypo",
+    "nca",
+    "bco",
+    "sppo_hard",
+    "apo_zero",
+    "apo_down",
+    "cdpo",
+    "rdpo",
+    "odpo",
+    "focalpo",
+    "dpo_shift",
+    "rpo",
+    "todo",
+    "wpo",
+    "discopop",
+    "timestep-aware",
+    "dense-timesteps",
+    "balanced",
 ];
 
 /// Keys that every offline method has.
-pub const PROMPT_DROPOUT: Key =
-    key("prompt_dropout", Kind::Real(Range::UNIT), Default::Toml("0.2"), "probability of the empty prompt, drawn for the whole pair");
+pub const PROMPT_DROPOUT: Key = key(
+    "prompt_dropout",
+    Kind::Real(Range::UNIT),
+    Default::Toml("0.2"),
+    "probability of the empty prompt, drawn for the whole pair",
+);
 pub const ERROR: Key = key(
     "error",
     Kind::Choice(&["epsilon", "native"], &[]),
@@ -120,7 +161,11 @@ pub struct Derivative {
 ///
 /// # Errors
 /// When libtorch refuses the backward pass.
-pub fn differentiate(objective: &dyn Objective, errors: &PairErrors, step: &StepContext) -> Result<Derivative, tch::TchError> {
+pub fn differentiate(
+    objective: &dyn Objective,
+    errors: &PairErrors,
+    step: &StepContext,
+) -> Result<Derivative, tch::TchError> {
     let leaf = |t: &Tensor| t.detach().set_requires_grad(true);
     let theta_w = leaf(&errors.theta_w);
     let theta_l = errors.theta_l.as_ref().map(leaf);

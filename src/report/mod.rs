@@ -49,7 +49,12 @@ fn write(dir: &Path, html: &str, figures: &Map<String, Value>) -> Result<()> {
     write_atomically(&dir.join("report.html"), html.as_bytes())
 }
 
-fn figures(metrics: &Metrics, verdict: &Verdict, steps: Option<u64>, evaluation: Option<&Evaluation>) -> Map<String, Value> {
+fn figures(
+    metrics: &Metrics,
+    verdict: &Verdict,
+    steps: Option<u64>,
+    evaluation: Option<&Evaluation>,
+) -> Map<String, Value> {
     let mut figures = Map::new();
     figures.insert("verdict".into(), json!(verdict));
     figures.insert("step".into(), json!(metrics.last_step()));

@@ -91,7 +91,13 @@ struct FileLine {
 ///
 /// # Errors
 /// When a file of the run is damaged or a plot cannot be drawn.
-pub fn html(run_dir: &Path, metrics: &Metrics, verdict: Option<Verdict>, steps: Option<u64>, evaluation: Option<&Evaluation>) -> Result<String> {
+pub fn html(
+    run_dir: &Path,
+    metrics: &Metrics,
+    verdict: Option<Verdict>,
+    steps: Option<u64>,
+    evaluation: Option<&Evaluation>,
+) -> Result<String> {
     let title = run_dir.canonicalize().ok().and_then(|p| Some(p.file_name()?.to_string_lossy().into_owned()));
     let page = Page {
         title: title.unwrap_or_else(|| "run".into()),
@@ -112,7 +118,10 @@ pub fn html(run_dir: &Path, metrics: &Metrics, verdict: Option<Verdict>, steps: 
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.add_template("report.html", include_str!("report.html")).context("the template of the report")?;
     let page = value(serde_json::to_value(page)?);
-    environment.get_template("report.html").and_then(|t| t.render(page)).context("cannot fill the template of the report")
+    environment
+        .get_template("report.html")
+        .and_then(|t| t.render(page))
+        .context("cannot fill the template of the report")
 }
 
 /// JSON as values of the template.
@@ -159,14 +168,24 @@ fn plots(metrics: &Metrics) -> Result<Vec<Plot>> {
             vec![noisy("implicit_acc"), marked("val_implicit_acc")],
             &frame(Some(0.5)),
         )?,
-        plot("Loss", "What is differentiated. It moves little even in runs that learn.", vec![noisy("loss"), marked("val_loss")], &frame(None))?,
+        plot(
+            "Loss",
+            "What is differentiated. It moves little even in runs that learn.",
+            vec![noisy("loss"), marked("val_loss")],
+            &frame(None),
+        )?,
         plot(
             "Gaps, held out",
             "Error of the model minus error of the starting model, on winners and losers. Both growing is the known way to noisy pictures.",
             vec![marked("val_gap_w"), marked("val_gap_l")],
             &frame(Some(0.0)),
         )?,
-        plot("Gaps, training pairs", "The same on the pairs of each step.", vec![noisy("gap_w"), noisy("gap_l")], &frame(Some(0.0)))?,
+        plot(
+            "Gaps, training pairs",
+            "The same on the pairs of each step.",
+            vec![noisy("gap_w"), noisy("gap_l")],
+            &frame(Some(0.0)),
+        )?,
         by_t,
         plot(
             "What the pairs still teach",

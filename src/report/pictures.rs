@@ -23,7 +23,9 @@ pub fn inline(path: &Path) -> Result<String> {
     }
     let mut small = Cursor::new(Vec::new());
     let resized = image.resize(LARGEST_SIDE, LARGEST_SIDE, FilterType::Triangle);
-    resized.write_to(&mut small, ImageFormat::Png).with_context(|| format!("cannot make {} smaller", path.display()))?;
+    resized
+        .write_to(&mut small, ImageFormat::Png)
+        .with_context(|| format!("cannot make {} smaller", path.display()))?;
     Ok(png_address(small.get_ref()))
 }
 
@@ -82,12 +84,16 @@ pub fn sample_grid(run_dir: &Path) -> Result<Option<SampleGrid>> {
     let plan: Plan = serde_json::from_slice(&text)
         .with_context(|| format!("{}: expected {{\"prompts\": [..], \"seeds\": [..]}}", plan.display()))?;
     // While a grid is being written its last pictures are not there yet: the step before it is whole.
-    let whole = |step: &&(u64, PathBuf)| picture(&step.1, plan.prompts.len().wrapping_sub(1), plan.seeds.last()).is_some();
+    let whole =
+        |step: &&(u64, PathBuf)| picture(&step.1, plan.prompts.len().wrapping_sub(1), plan.seeds.last()).is_some();
     let last = steps.iter().rev().find(whole).filter(|step| step.0 > first.0);
     let row = |(index, prompt): (usize, &String)| -> Result<PictureRow> {
         let of = |step: Option<&(u64, PathBuf)>| -> Result<Vec<Option<String>>> {
             let Some((_, dir)) = step else { return Ok(Vec::new()) };
-            plan.seeds.iter().map(|seed| picture(dir, index, Some(seed)).map(|path| inline(&path)).transpose()).collect()
+            plan.seeds
+                .iter()
+                .map(|seed| picture(dir, index, Some(seed)).map(|path| inline(&path)).transpose())
+                .collect()
         };
         Ok(PictureRow { prompt: prompt.clone(), before: of(Some(first))?, after: of(last)? })
     };

@@ -191,7 +191,8 @@ fn tick(value: f64, span: f64) -> String {
 
 /// The range of the values with some air, holding `level` too.
 fn limits(values: impl Iterator<Item = f64>, level: Option<f64>) -> (f64, f64) {
-    let (low, high) = values.chain(level).fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
+    let (low, high) =
+        values.chain(level).fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
     let span = high - low;
     // A constant curve still needs a range.
     let air = if span > 0.0 { span * 0.06 } else { high.abs().max(1e-6) * 0.5 };

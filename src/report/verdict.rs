@@ -48,7 +48,9 @@ impl State {
             State::NothingLearntYet => {
                 "Train on; if it stays so, raise optim.lr, or method.beta where the pairs are clean."
             }
-            State::Saturated => "Stop here, or take harder pairs. best/ holds the weights with the highest held-out margin.",
+            State::Saturated => {
+                "Stop here, or take harder pairs. best/ holds the weights with the highest held-out margin."
+            }
             State::Diverging => {
                 "Stop, and train again with a lower optim.lr or a higher method.beta. This is the known way to noisy \
                  pictures, even while the margin grows."
@@ -56,7 +58,9 @@ impl State {
             State::Overfitting => {
                 "Take the weights in best/, and next time fewer steps, more pairs, a smaller LoRA rank or a lower optim.lr."
             }
-            State::Unmeasured => "Set validate.fraction above 0, so that held-out pairs are measured while the run goes on.",
+            State::Unmeasured => {
+                "Set validate.fraction above 0, so that held-out pairs are measured while the run goes on."
+            }
         }
     }
 }
@@ -222,9 +226,13 @@ fn saturated(curves: &Curves) -> Finding {
     });
     let flat = thirds.flatten().filter(|(before, last)| last <= before);
     let reason = match (spent, flat) {
-        (Some(factor), _) => format!("gradient_factor has fallen from 0.5 to {factor:.3}: the training pairs hardly teach any more."),
+        (Some(factor), _) => {
+            format!("gradient_factor has fallen from 0.5 to {factor:.3}: the training pairs hardly teach any more.")
+        }
         (None, Some((before, last))) => {
-            format!("The held-out margin no longer rises: mean {last:.3e} over the newest third, {before:.3e} in the third before.")
+            format!(
+                "The held-out margin no longer rises: mean {last:.3e} over the newest third, {before:.3e} in the third before."
+            )
         }
         (None, None) => return None,
     };
@@ -235,7 +243,9 @@ fn learning(curves: &Curves) -> Finding {
     if let Some((margin, low)) = proven(curves) {
         let mut reasons = vec![proof(margin, low)];
         let accuracy = curves.val_accuracy.last();
-        reasons.extend(accuracy.map(|p| format!("{:.0} % of the held-out pairs are ordered as the preference says.", p.1 * 100.0)));
+        reasons.extend(
+            accuracy.map(|p| format!("{:.0} % of the held-out pairs are ordered as the preference says.", p.1 * 100.0)),
+        );
         return Some((State::Learning, reasons));
     }
     if !curves.val_margin.is_empty() || curves.margin.len() < 20 {
@@ -257,11 +267,18 @@ fn learning(curves: &Curves) -> Finding {
 fn nothing(curves: &Curves) -> (State, Vec<String>) {
     let reason = match (curves.val_margin.last(), curves.val_margin_lo.last(), curves.margin.len()) {
         (Some(margin), Some(low), _) => {
-            format!("The held-out margin is {:.3e} and its 95 % band reaches down to {:.3e}: zero is in it, or above it.", margin.1, low.1)
+            format!(
+                "The held-out margin is {:.3e} and its 95 % band reaches down to {:.3e}: zero is in it, or above it.",
+                margin.1, low.1
+            )
         }
         (Some(margin), None, _) => format!("The held-out margin is {:.3e}, not above zero.", margin.1),
-        (None, _, 0) => return (State::Unmeasured, vec!["There are neither held-out pairs nor margins of training pairs.".into()]),
-        (None, _, steps) => format!("The margin on training pairs does not stand out from its noise after {steps} steps."),
+        (None, _, 0) => {
+            return (State::Unmeasured, vec!["There are neither held-out pairs nor margins of training pairs.".into()]);
+        }
+        (None, _, steps) => {
+            format!("The margin on training pairs does not stand out from its noise after {steps} steps.")
+        }
     };
     (State::NothingLearntYet, vec![reason])
 }

@@ -24,15 +24,21 @@ impl Drawings {
     /// # Errors
     /// When a drawing is missing, no picture, or of another size than the first.
     pub fn read(dir: &Path, names: &[(String, String)]) -> Result<Self> {
-        let mut drawings = Self { images: Vec::new(), flat: Vec::new(), names: Vec::new(), side: 0, hash: String::new() };
+        let mut drawings =
+            Self { images: Vec::new(), flat: Vec::new(), names: Vec::new(), side: 0, hash: String::new() };
         let mut hashed = String::new();
         for (style, flat) in [("flat", true), ("shaded", false)] {
             for (name, slug) in names {
                 let path = dir.join(style).join(format!("{slug}.png"));
                 let bytes = std::fs::read(&path).with_context(|| {
-                    format!("cannot read the drawing {}; --drawings needs flat/SLUG.png and shaded/SLUG.png of every name", path.display())
+                    format!(
+                        "cannot read the drawing {}; --drawings needs flat/SLUG.png and shaded/SLUG.png of every name",
+                        path.display()
+                    )
                 })?;
-                let image = image::load_from_memory(&bytes).with_context(|| format!("{} is not a picture", path.display()))?.to_rgb8();
+                let image = image::load_from_memory(&bytes)
+                    .with_context(|| format!("{} is not a picture", path.display()))?
+                    .to_rgb8();
                 drawings.add(&path, image)?;
                 drawings.flat.push(flat);
                 drawings.names.push(name.clone());
@@ -49,7 +55,11 @@ impl Drawings {
             self.side = width;
         }
         if (width, height) != (self.side, self.side) {
-            bail!("{} has {width} x {height} pixels, expected {1} x {1} like the first drawing", path.display(), self.side);
+            bail!(
+                "{} has {width} x {height} pixels, expected {1} x {1} like the first drawing",
+                path.display(),
+                self.side
+            );
         }
         self.images.push(image);
         Ok(())

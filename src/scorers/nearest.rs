@@ -89,7 +89,8 @@ impl Judge for Nearest {
         };
         let style = right(&|i, opinion| (opinion.flat > 0.5) == self.drawings.flat[i]);
         let content = right(&|i, opinion| opinion.name == self.drawings.names[i]);
-        Ok([("style_on_mirrored_drawings".to_string(), style), ("content_on_mirrored_drawings".to_string(), content)].into())
+        Ok([("style_on_mirrored_drawings".to_string(), style), ("content_on_mirrored_drawings".to_string(), content)]
+            .into())
     }
 
     fn judge(&self, pictures: &[RgbImage]) -> Result<Vec<Opinion>> {
@@ -101,7 +102,10 @@ impl Judge for Nearest {
         let opinion = |index: &i64| {
             let index = *index as usize;
             let flat = self.drawings.flat.get(index).copied().unwrap_or_default();
-            Opinion { flat: f64::from(u8::from(flat)), name: self.drawings.names.get(index).cloned().unwrap_or_default() }
+            Opinion {
+                flat: f64::from(u8::from(flat)),
+                name: self.drawings.names.get(index).cloned().unwrap_or_default(),
+            }
         };
         Ok(nearest.iter().map(opinion).collect())
     }

@@ -45,14 +45,20 @@ impl TrainedJudge {
     /// When a file is missing or does not fit the other.
     pub fn open(dir: &Path) -> Result<Self> {
         let file = dir.join("config.json");
-        let text = std::fs::read(&file)
-            .with_context(|| format!("cannot read {}; a judge is a folder with config.json and model.safetensors", file.display()))?;
+        let text = std::fs::read(&file).with_context(|| {
+            format!("cannot read {}; a judge is a folder with config.json and model.safetensors", file.display())
+        })?;
         let config: Config =
             serde_json::from_slice(&text).with_context(|| format!("{} does not describe a judge", file.display()))?;
         let Some(flat) = config.styles.iter().position(|style| style == "flat") else {
-            bail!("{}: expected \"flat\" among `styles`, found {:?}; use a judge of flat and other drawings", file.display(), config.styles);
+            bail!(
+                "{}: expected \"flat\" among `styles`, found {:?}; use a judge of flat and other drawings",
+                file.display(),
+                config.styles
+            );
         };
-        let widths_fit = config.groups > 0 && config.channels.iter().all(|width| *width > 0 && width % config.groups == 0);
+        let widths_fit =
+            config.groups > 0 && config.channels.iter().all(|width| *width > 0 && width % config.groups == 0);
         if config.channels.is_empty() || config.resolution == 0 || config.names.is_empty() || !widths_fit {
             bail!(
                 "{}: expected names, a resolution, and channels that `groups` divides; found {} names, {} px, channels {:?}, groups {}",

@@ -45,7 +45,8 @@ pub fn name(step: u64) -> String {
 pub fn write_weights(policy: &Policy, dir: &Path, values: Option<&[(String, Tensor)]>, suffix: &str) -> Result<()> {
     match &policy.lora {
         None => policy.denoiser.unet.save(&dir.join(format!("unet{suffix}")), master_kind(policy), values)?,
-        Some(lora) => with_values(lora, values).write_peft(&dir.join(LORA_FILE.replace(".safetensors", &format!("{suffix}.safetensors"))))?,
+        Some(lora) => with_values(lora, values)
+            .write_peft(&dir.join(LORA_FILE.replace(".safetensors", &format!("{suffix}.safetensors"))))?,
     }
     Ok(())
 }
@@ -55,7 +56,10 @@ fn master_kind(policy: &Policy) -> Kind {
 }
 
 /// A copy of `lora` that holds `values` where they are given.
-pub fn with_values(lora: &pipelines::lora::LoraWeights, values: Option<&[(String, Tensor)]>) -> pipelines::lora::LoraWeights {
+pub fn with_values(
+    lora: &pipelines::lora::LoraWeights,
+    values: Option<&[(String, Tensor)]>,
+) -> pipelines::lora::LoraWeights {
     let mut out = lora.copy();
     let values: HashMap<&str, &Tensor> = values.unwrap_or(&[]).iter().map(|(n, t)| (n.as_str(), t)).collect();
     for (path, module) in &mut out.modules {
@@ -99,7 +103,8 @@ pub fn publish(parts: tempfile::TempDir, target: &Path) -> Result<()> {
         std::fs::remove_dir_all(target).with_context(|| format!("cannot replace {}", target.display()))?;
     }
     let from = parts.keep();
-    std::fs::rename(&from, target).with_context(|| format!("cannot rename {} to {}", from.display(), target.display()))?;
+    std::fs::rename(&from, target)
+        .with_context(|| format!("cannot rename {} to {}", from.display(), target.display()))?;
     sync_dir(target.parent().unwrap_or(Path::new(".")))
 }
 

@@ -54,7 +54,8 @@ impl Feed {
     ) -> Result<Self> {
         let mut report = DataReport::new(&pairs);
         let total_timesteps = folder.scheduler().num_train_timesteps;
-        let draws = Draws { seed: config.train.seed, draws_per_pair: config.data.draws_per_pair as u64, total_timesteps };
+        let draws =
+            Draws { seed: config.train.seed, draws_per_pair: config.data.draws_per_pair as u64, total_timesteps };
         let mut validation = pairs.validation;
         validation.truncate(config.validate.max_pairs);
         if config.validate.every == 0 {
@@ -227,7 +228,11 @@ fn component_hashes(config: &Config, folder: &ModelFolder) -> Result<ComponentHa
     vae.push(config.model.vae.clone().unwrap_or_else(|| folder.path().join("vae")).join("config.json"));
     let mut text = weights("text_encoder");
     text.push(folder.path().join("text_encoder/config.json"));
-    let mut tokenizer: Vec<PathBuf> = std::fs::read_dir(folder.path().join("tokenizer"))?.flatten().map(|e| e.path()).filter(|p| p.is_file()).collect();
+    let mut tokenizer: Vec<PathBuf> = std::fs::read_dir(folder.path().join("tokenizer"))?
+        .flatten()
+        .map(|e| e.path())
+        .filter(|p| p.is_file())
+        .collect();
     tokenizer.sort();
     text.extend(tokenizer);
     let hashes = ComponentHashes { vae: of_files(&vae)?, text: of_files(&text)? };

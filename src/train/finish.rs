@@ -30,7 +30,10 @@ pub fn write_final(run: &Path, config: &Config, folder: &ModelFolder, learner: &
         Some(lora) => {
             with_values(lora, ema).write_kohya(&dir.join(KOHYA_FILE), folder.family().lora_header())?;
             if ema.is_some() {
-                lora.copy().write_kohya(&dir.join(KOHYA_FILE.replace(".safetensors", "_raw.safetensors")), folder.family().lora_header())?;
+                lora.copy().write_kohya(
+                    &dir.join(KOHYA_FILE.replace(".safetensors", "_raw.safetensors")),
+                    folder.family().lora_header(),
+                )?;
             }
         }
         None => {
@@ -66,7 +69,9 @@ fn model_card(config: &Config, lora: bool) -> String {
     let base = config.model.path.display();
     let tags = if lora { "\n- lora" } else { "" };
     let load = if lora {
-        format!("pipe = StableDiffusionPipeline.from_pretrained(\"{base}\")\npipe.load_lora_weights(\"final\", weight_name=\"{LORA_FILE}\")")
+        format!(
+            "pipe = StableDiffusionPipeline.from_pretrained(\"{base}\")\npipe.load_lora_weights(\"final\", weight_name=\"{LORA_FILE}\")"
+        )
     } else {
         "pipe = StableDiffusionPipeline.from_pretrained(\"final\")".to_string()
     };

@@ -34,7 +34,9 @@ impl Forecast {
         let seconds = all / done as f64 * left as f64;
         let shares: Vec<String> =
             self.spent.iter().map(|(phase, s)| format!("{phase} {:.0} %", 100.0 * s / all.max(1e-9))).collect();
-        let next = |every: u64| if every == 0 { "off".to_string() } else { format!("step {}", (session.step / every + 1) * every) };
+        let next = |every: u64| {
+            if every == 0 { "off".to_string() } else { format!("step {}", (session.step / every + 1) * every) }
+        };
         Some(format!(
             "forecast: {left} steps left, about {} (until {} UTC); next validation {}, next samples {}; disk {:.1} MiB a checkpoint; time: {}",
             duration(seconds),

@@ -20,7 +20,12 @@ pub struct PairRecord {
 
 impl PairRecord {
     /// The records of a micro-batch of `[n]` tensors.
-    pub fn of_batch(ids: &[String], timesteps: &Tensor, errors: &PairErrors, derivative: &Derivative) -> Result<Vec<Self>> {
+    pub fn of_batch(
+        ids: &[String],
+        timesteps: &Tensor,
+        errors: &PairErrors,
+        derivative: &Derivative,
+    ) -> Result<Vec<Self>> {
         let scaled = |t: &Tensor| numbers(&(t * &errors.epsilon_factor));
         let optional = |t: &Option<Tensor>| t.as_ref().map(&scaled).transpose();
         let losses = numbers(&derivative.losses)?;

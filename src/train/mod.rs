@@ -38,9 +38,15 @@ use step::{Halted, StepOutcome};
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    Finished { out: PathBuf, step: u64 },
+    Finished {
+        out: PathBuf,
+        step: u64,
+    },
     /// A resumed run had nothing left to do.
-    AlreadyFinished { out: PathBuf, step: u64 },
+    AlreadyFinished {
+        out: PathBuf,
+        step: u64,
+    },
 }
 
 /// Trains what `opened` describes.
@@ -70,7 +76,11 @@ pub fn run(opened: Opened, resume: Resume, progress: &dyn Progress, stop: &Stop)
         // A signal or runaway numbers leave the weights as the last finished step made them.
         if error.is::<Stopped>() || error.is::<Halted>() {
             session.checkpoint(&dir)?;
-            progress.line(&format!("step {} is checkpointed in {}; go on with --resume", session.step, dir.path.display()));
+            progress.line(&format!(
+                "step {} is checkpointed in {}; go on with --resume",
+                session.step,
+                dir.path.display()
+            ));
         }
         return Err(error);
     }
@@ -184,7 +194,11 @@ impl Session {
         let train = &self.config.train;
         let mut line = Map::new();
         line.insert("step".into(), json!(self.step));
-        metrics::put(&mut line, "epoch", Some((self.step * train.pairs_per_step()) as f64 / self.feed.train_len() as f64));
+        metrics::put(
+            &mut line,
+            "epoch",
+            Some((self.step * train.pairs_per_step()) as f64 / self.feed.train_len() as f64),
+        );
         metrics::put(&mut line, "lr", Some(outcome.lr));
         outcome.records.write(&mut line, self.feed.total_timesteps());
         if self.learner.objective.needs().auto_beta {

@@ -70,7 +70,9 @@ impl AdamW {
         }
         let culprit = self.names.iter().zip(grads).find(|(_, g)| !g.norm().double_value(&[]).is_finite());
         let name = culprit.map_or("(all tensors together)", |(n, _)| n.as_str());
-        bail!("the gradient of {name} is not finite; the weights were not changed. Lower optim.lr, or compute in float32.")
+        bail!(
+            "the gradient of {name} is not finite; the weights were not changed. Lower optim.lr, or compute in float32."
+        )
     }
 
     /// Clips as `torch.nn.utils.clip_grad_norm_` does and takes one step at rate `lr`.
@@ -144,10 +146,8 @@ pub struct Ema {
 impl Ema {
     /// Starts at the weights themselves; `None` when the configuration wants none.
     pub fn new(trainable: &[(String, Tensor)], decay: f64) -> Option<Self> {
-        (decay > 0.0).then(|| Self {
-            decay,
-            weights: trainable.iter().map(|(n, t)| (n.clone(), t.detach().copy())).collect(),
-        })
+        (decay > 0.0)
+            .then(|| Self { decay, weights: trainable.iter().map(|(n, t)| (n.clone(), t.detach().copy())).collect() })
     }
 
     /// Takes in the weights after an unskipped step.

@@ -52,7 +52,9 @@ pub fn device(text: &str) -> Result<Device> {
     match index {
         None => bail!("model.device = \"{text}\": expected \"auto\", \"cpu\", \"cuda\" or \"cuda:N\""),
         Some(_) if !tch::Cuda::is_available() => {
-            bail!("model.device = \"{text}\": no CUDA device was found. `diffpref doctor` says what is there; take \"cpu\".")
+            bail!(
+                "model.device = \"{text}\": no CUDA device was found. `diffpref doctor` says what is there; take \"cpu\"."
+            )
         }
         Some(i) if (i as i64) < tch::Cuda::device_count() => Ok(Device::Cuda(i)),
         Some(_) => bail!("model.device = \"{text}\": expected one of the {} devices found", tch::Cuda::device_count()),
@@ -80,14 +82,24 @@ pub enum Reference {
 }
 
 /// Loads policy and reference as the configuration asks. `needs_reference`: whether training compares with one.
-pub fn load(config: &Config, folder: &ModelFolder, machine: Machine, needs_reference: bool) -> Result<(Policy, Reference)> {
+pub fn load(
+    config: &Config,
+    folder: &ModelFolder,
+    machine: Machine,
+    needs_reference: bool,
+) -> Result<(Policy, Reference)> {
     match &config.lora {
         Some(lora) => load_lora(config, lora, folder, machine),
         None => load_full(config, folder, machine, needs_reference),
     }
 }
 
-fn load_full(config: &Config, folder: &ModelFolder, machine: Machine, needs_reference: bool) -> Result<(Policy, Reference)> {
+fn load_full(
+    config: &Config,
+    folder: &ModelFolder,
+    machine: Machine,
+    needs_reference: bool,
+) -> Result<(Policy, Reference)> {
     let unet_dir = config.model.unet.as_deref();
     let denoiser = load_denoiser(config, folder, unet_dir, &machine.trained())?;
     let trainable = denoiser.unet.named_parameters();
@@ -99,7 +111,12 @@ fn load_full(config: &Config, folder: &ModelFolder, machine: Machine, needs_refe
     Ok((Policy { denoiser, adapters: None, lora: None, trainable }, reference))
 }
 
-fn load_lora(config: &Config, lora: &crate::config::LoraConfig, folder: &ModelFolder, machine: Machine) -> Result<(Policy, Reference)> {
+fn load_lora(
+    config: &Config,
+    lora: &crate::config::LoraConfig,
+    folder: &ModelFolder,
+    machine: Machine,
+) -> Result<(Policy, Reference)> {
     let mut denoiser = load_denoiser(config, folder, config.model.unet.as_deref(), &machine.frozen())?;
     let mut weights = match &lora.init {
         Some(path) => LoraWeights::read(path, &denoiser.unet)?,
@@ -142,7 +159,12 @@ fn check_init(path: &Path, weights: &LoraWeights, rank: i64) -> Result<()> {
     }
 }
 
-fn load_denoiser(config: &Config, folder: &ModelFolder, unet_dir: Option<&Path>, options: &LoadOptions) -> Result<Denoiser> {
+fn load_denoiser(
+    config: &Config,
+    folder: &ModelFolder,
+    unet_dir: Option<&Path>,
+    options: &LoadOptions,
+) -> Result<Denoiser> {
     let denoiser = folder.load_denoiser(unet_dir, options)?;
     let own = prediction_name(&denoiser);
     if config.model.prediction_type != own {
@@ -181,7 +203,14 @@ pub struct Noised {
 
 impl Noised {
     /// Noises `latents` `[R, C, h, w]` (float32, any device) on the run's device.
-    pub fn new(denoiser: &Denoiser, machine: Machine, latents: &Tensor, noise: &Tensor, timesteps: &Tensor, conditioning: &Conditioning) -> Self {
+    pub fn new(
+        denoiser: &Denoiser,
+        machine: Machine,
+        latents: &Tensor,
+        noise: &Tensor,
+        timesteps: &Tensor,
+        conditioning: &Conditioning,
+    ) -> Self {
         let place = |t: &Tensor| t.to_device(machine.device).to_kind(machine.master);
         let (clean, noise) = (place(latents), place(noise));
         let timesteps = timesteps.to_device(machine.device);

@@ -61,7 +61,9 @@ impl RunDir {
                     pid.trim()
                 );
             }
-            Err(std::fs::TryLockError::Error(e)) => return Err(e).with_context(|| format!("cannot lock {}", file.display())),
+            Err(std::fs::TryLockError::Error(e)) => {
+                return Err(e).with_context(|| format!("cannot lock {}", file.display()));
+            }
         }
         lock.set_len(0)?;
         lock.rewind()?;
@@ -74,7 +76,14 @@ impl RunDir {
     }
 
     /// Decides where to begin, refuses what would damage the run that is there, and says what it passed over.
-    pub fn start(&self, resume: Resume, overwrite: bool, table: &Table, same_content: &dyn Fn(&str) -> bool, say: &mut dyn FnMut(String)) -> Result<Start> {
+    pub fn start(
+        &self,
+        resume: Resume,
+        overwrite: bool,
+        table: &Table,
+        same_content: &dyn Fn(&str) -> bool,
+        say: &mut dyn FnMut(String),
+    ) -> Result<Start> {
         // A run that was stopped while encoding has no step yet: it can be resumed, and nothing is lost by starting anew.
         let begun = self.join(RESOLVED).exists();
         let holds_steps = holds_steps(&self.path);
@@ -133,7 +142,9 @@ impl RunDir {
     fn cut_metrics(&self, step: u64) -> Result<()> {
         let file = self.join(METRICS);
         let Ok(text) = std::fs::read_to_string(&file) else { return Ok(()) };
-        let of_line = |l: &&str| serde_json::from_str::<Value>(l).ok().and_then(|v| v.get("step")?.as_u64()).is_some_and(|s| s <= step);
+        let of_line = |l: &&str| {
+            serde_json::from_str::<Value>(l).ok().and_then(|v| v.get("step")?.as_u64()).is_some_and(|s| s <= step)
+        };
         let kept: String = text.lines().filter(of_line).map(|l| format!("{l}\n")).collect();
         write_atomically(&file, kept.as_bytes())
     }
@@ -142,7 +153,19 @@ impl RunDir {
     fn clear(&self) -> Result<()> {
         let ours = |name: &str| {
             ["checkpoint-", "events.out.tfevents.", ".checkpoint-"].iter().any(|p| name.starts_with(p))
-                || [RESOLVED, METRICS, ENVIRONMENT, "data-report.json", "samples", "best", "final", "eval", "report.html", "report.json"].contains(&name)
+                || [
+                    RESOLVED,
+                    METRICS,
+                    ENVIRONMENT,
+                    "data-report.json",
+                    "samples",
+                    "best",
+                    "final",
+                    "eval",
+                    "report.html",
+                    "report.json",
+                ]
+                .contains(&name)
         };
         for entry in std::fs::read_dir(&self.path)? {
             let entry = entry?;
@@ -172,6 +195,8 @@ impl MetricsFile {
     }
 
     pub fn line(&mut self, json: &str) -> Result<()> {
-        self.0.write_all(format!("{json}\n").as_bytes()).context("cannot write metrics.jsonl: the last whole checkpoint stays usable")
+        self.0
+            .write_all(format!("{json}\n").as_bytes())
+            .context("cannot write metrics.jsonl: the last whole checkpoint stays usable")
     }
 }

@@ -36,7 +36,8 @@ pub fn open(document: &Document) -> Result<Opened> {
     let text = |section: &str, key: &str| document.table.get(section).and_then(|t| t.get(key)).and_then(Value::as_str);
     let path = |section: &str, key: &str| text(section, key).map(PathBuf::from);
     let folder = ModelFolder::open(&path("model", "path").unwrap_or_default())?;
-    let fraction = document.table.get("validate").and_then(|t| t.get("fraction")).and_then(Value::as_float).unwrap_or(0.0);
+    let fraction =
+        document.table.get("validate").and_then(|t| t.get("fraction")).and_then(Value::as_float).unwrap_or(0.0);
     let pairs = PairSet::read(&ReadOptions {
         path: path("data", "path").unwrap_or_default(),
         format: if text("data", "format") == Some("pairs") { Format::Pairs } else { Format::Auto },
@@ -145,7 +146,8 @@ impl Session {
             return Ok(());
         }
         if self.step > 0 && matches!(self.learner.reference, Reference::Absent) {
-            progress.line("validation stays off: the start model was not measured before step 1 and is no longer at hand");
+            progress
+                .line("validation stays off: the start model was not measured before step 1 and is no longer at hand");
             return Ok(());
         }
         progress.begin("validate", 0, self.feed.validation_len() as u64);
@@ -166,7 +168,8 @@ impl Session {
 fn learner(config: &Config, folder: &ModelFolder, machine: Machine, entry: &objectives::Entry) -> Result<Learner> {
     let (policy, reference) = policy::load(config, folder, machine, entry.needs.reference)?;
     let text = |key: &str| config.method.get(key).and_then(Value::as_str);
-    let default = || entry.keys.iter().find(|k| k.name == "beta").and_then(|k| k.default_value()).and_then(|v| v.as_float());
+    let default =
+        || entry.keys.iter().find(|k| k.name == "beta").and_then(|k| k.default_value()).and_then(|v| v.as_float());
     let beta = match config.method.get("beta") {
         Some(v) if v.as_str() == Some("auto") => Beta::auto(default().unwrap_or(1.0)),
         Some(v) => Beta::fixed(v.as_float().unwrap_or(1.0)),

@@ -52,7 +52,13 @@ pub struct Halted(pub String);
 impl Learner {
     /// Step `s` at rate `lr` over `batches` (each asked for when the one before is done). Weights change only at the
     /// very end, so that a stop or an error leaves the state of step s - 1.
-    pub fn step(&mut self, s: u64, lr: f64, batches: &mut dyn Iterator<Item = Result<Option<PairBatch>>>, stop: &Stop) -> Result<StepOutcome> {
+    pub fn step(
+        &mut self,
+        s: u64,
+        lr: f64,
+        batches: &mut dyn Iterator<Item = Result<Option<PairBatch>>>,
+        stop: &Stop,
+    ) -> Result<StepOutcome> {
         let beta = self.beta.of_step(s);
         self.optimizer.zero_grad();
         let mut records = StepRecords::default();
@@ -69,7 +75,9 @@ impl Learner {
         let grad_norm = self.optimizer.grad_norm(&grads).with_context(|| format!("step {s}"))?;
         let spike = self.guard.is_spike(grad_norm);
         if spike && self.on_spike == OnSpike::Stop {
-            bail!(Halted(format!("step {s}: the gradient norm {grad_norm:.3e} left its recent range and train.on_spike = \"stop\"")));
+            bail!(Halted(format!(
+                "step {s}: the gradient norm {grad_norm:.3e} left its recent range and train.on_spike = \"stop\""
+            )));
         }
         let skipped = spike && self.on_spike == OnSpike::Skip;
         if skipped {
@@ -114,7 +122,14 @@ impl Learner {
 
     /// Noises a batch's rows on the run's device.
     pub fn noise(&self, batch: &PairBatch) -> Noised {
-        Noised::new(&self.policy.denoiser, self.machine, &batch.latents, &batch.noise, &batch.timesteps, &batch.conditioning)
+        Noised::new(
+            &self.policy.denoiser,
+            self.machine,
+            &batch.latents,
+            &batch.noise,
+            &batch.timesteps,
+            &batch.conditioning,
+        )
     }
 
     /// `[n]`, master kind: what turns the network's squared errors into those of margins and metrics.
@@ -127,7 +142,13 @@ impl Learner {
 }
 
 /// Splits rows (winners first) into the leaves of an objective.
-pub fn pair_errors(theta: &Tensor, reference: Option<&Tensor>, n: i64, loser: bool, epsilon_factor: Tensor) -> PairErrors {
+pub fn pair_errors(
+    theta: &Tensor,
+    reference: Option<&Tensor>,
+    n: i64,
+    loser: bool,
+    epsilon_factor: Tensor,
+) -> PairErrors {
     let first = |t: &Tensor| t.narrow(0, 0, n);
     let second = |t: &Tensor| t.narrow(0, n, n);
     PairErrors {
@@ -155,7 +176,13 @@ fn backward(theta: &Tensor, derivative: &Derivative) -> Result<()> {
 
 fn refuse_not_finite(records: &[PairRecord]) -> Result<()> {
     for r in records {
-        let named = [("e_theta(w)", Some(r.theta_w)), ("e_theta(l)", r.theta_l), ("e_ref(w)", r.ref_w), ("e_ref(l)", r.ref_l), ("loss", Some(r.loss))];
+        let named = [
+            ("e_theta(w)", Some(r.theta_w)),
+            ("e_theta(l)", r.theta_l),
+            ("e_ref(w)", r.ref_w),
+            ("e_ref(l)", r.ref_l),
+            ("loss", Some(r.loss)),
+        ];
         if let Some((name, value)) = named.iter().find_map(|(n, v)| v.filter(|x| !x.is_finite()).map(|x| (n, x))) {
             bail!(Halted(format!(
                 "{name} of pair {} at timestep {} is {value}; the weights were not changed. Look at the pair, lower optim.lr, or compute in float32.",

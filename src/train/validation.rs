@@ -31,7 +31,11 @@ struct Outcome {
 }
 
 /// Errors of the start model on the validation pairs. To be called before step 1.
-pub fn start_errors(learner: &Learner, pairs: &mut dyn Iterator<Item = Result<ValidationPair>>, stop: &Stop) -> Result<StartErrors> {
+pub fn start_errors(
+    learner: &Learner,
+    pairs: &mut dyn Iterator<Item = Result<ValidationPair>>,
+    stop: &Stop,
+) -> Result<StartErrors> {
     let mut out = Vec::new();
     for pair in pairs {
         let batch = pair?.batch;

@@ -130,7 +130,11 @@ impl SchedulerConfig {
         if let Some(betas) = &self.trained_betas {
             if betas.len() as i64 != steps || !betas.iter().all(|b| (0.0..1.0).contains(b)) {
                 let expected = format!("{steps} numbers (num_train_timesteps) in [0, 1)");
-                let found = format!("{} numbers{}", betas.len(), if betas.len() as i64 == steps { ", some outside" } else { "" });
+                let found = format!(
+                    "{} numbers{}",
+                    betas.len(),
+                    if betas.len() as i64 == steps { ", some outside" } else { "" }
+                );
                 return Err(Error::config(&self.path, "trained_betas", expected, found));
             }
         }

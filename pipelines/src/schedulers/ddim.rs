@@ -30,7 +30,9 @@ impl Ddim {
         let clip = config.clip_sample.unwrap_or(!own);
         let total = config.num_train_timesteps;
         if !(1..=total).contains(&steps) {
-            return Err(Error::Invalid(format!("{steps} sampling steps: expected 1 to {total}, the timesteps of the model")));
+            return Err(Error::Invalid(format!(
+                "{steps} sampling steps: expected 1 to {total}, the timesteps of the model"
+            )));
         }
         let spacing = config.timestep_spacing.unwrap_or(TimestepSpacing::Leading);
         let timesteps = timesteps(spacing, total, steps, offset);
@@ -68,7 +70,14 @@ impl Ddim {
     /// latents' shape and is needed where eta > 0 (DDIM eq. 12 and 16).
     ///
     /// `timestep` must be one of `timesteps()`.
-    pub fn step(&self, noise_pred: &Tensor, timestep: i64, latents: &Tensor, eta: f64, noise: Option<&Tensor>) -> Tensor {
+    pub fn step(
+        &self,
+        noise_pred: &Tensor,
+        timestep: i64,
+        latents: &Tensor,
+        eta: f64,
+        noise: Option<&Tensor>,
+    ) -> Tensor {
         let (abar, abar_prev) = self.alphas(timestep);
         let (signal, sigma) = (f64::from(abar.sqrt()), f64::from((1.0 - abar).sqrt()));
         let (x0, epsilon) = match self.prediction_type {

@@ -1,0 +1,48 @@
+# Two commands do everything: `make quickstart` and `make test`. Both get what is missing and are quick the second time.
+# TORCH=cpu|cuda chooses the set-up (default: cuda where nvidia-smi lists a card).
+
+RELEASE := target/release/diffpref
+QUICKSTART := runs/quickstart
+NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
+
+.PHONY: quickstart test setup lint parity bench demo-assets release
+
+# Trains on the bundled demo, judges before and after, writes runs/quickstart/report.html.
+quickstart: release
+	$(RELEASE) train configs/quickstart.toml --resume=auto
+	$(RELEASE) eval --run $(QUICKSTART) --prompts assets/emoji/names.jsonl --judge assets/judge --drawings assets/emoji/drawings
+	@echo "Open $(QUICKSTART)/report.html"
+
+release: setup
+	cargo build --release
+
+test: setup
+ifeq ($(NEXTEST),yes)
+	cargo nextest run --workspace
+else
+	cargo test --workspace
+endif
+
+setup:
+	@tools/setup.sh
+
+lint: setup
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+# Live comparisons with Python diffusers; makes its environment in .python/.
+parity: setup
+	tools/python-env.sh
+	cargo build --workspace --examples --bins
+	.python/python tools/parity/models.py
+	.python/python tools/parity/generate.py
+	tools/parity/train.sh
+
+# Side by side with Python; writes benches/RESULTS.md. Takes some minutes and 7 GiB of memory.
+bench: release
+	tools/python-env.sh
+	benches/train_sd15.sh
+
+# Trains the bundled demo model, its judge and its pairs anew: about an hour and a half on two cores.
+demo-assets:
+	tools/demo/make.sh
