@@ -9,6 +9,10 @@ use std::sync::atomic::{AtomicI32, Ordering};
 pub trait Progress {
     /// A phase ("encode", "train", "sample", "validate") begins; `total` units, of which `done` are done already.
     fn begin(&self, phase: &str, done: u64, total: u64);
+    /// As `begin`, for a phase whose units are optimizer steps: plain lines say every `every`-th of them.
+    fn begin_steps(&self, phase: &str, done: u64, total: u64, _every: u64) {
+        self.begin(phase, done, total);
+    }
     /// `done` units of the current phase are done; `note` is what to show beside the bar.
     fn advance(&self, done: u64, note: &str);
     /// The phase is over. `begin` may nest: the outer phase's bar comes back.

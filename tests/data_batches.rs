@@ -66,7 +66,15 @@ impl World {
     fn latents(&self, dtype: CacheDtype) -> LatentCache {
         let cache_dir = self.path("cache");
         let vae_sha256 = "5eed".into();
-        LatentCache::open(LatentOptions { cache_dir, vae_sha256, resolution: 8, latent_shape: SHAPE, dtype }).unwrap()
+        LatentCache::open(LatentOptions {
+            cache_dir,
+            vae_sha256,
+            resolution: 8,
+            latent_shape: SHAPE,
+            dtype,
+            workers: 2,
+        })
+        .unwrap()
     }
 
     fn texts(&self) -> TextCache {

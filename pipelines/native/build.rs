@@ -13,9 +13,9 @@ fn main() {
     };
     let lib = PathBuf::from(lib);
     let root = lib.parent().map(Path::to_path_buf).unwrap_or_default();
-    if let Some(found) = version_of(&root)
-        && !found.starts_with(LIBTORCH_VERSION)
-    {
+    let found = version_of(&root).unwrap_or_else(|| LIBTORCH_VERSION.to_string());
+    println!("cargo::rustc-env=DIFFPREF_LIBTORCH_VERSION={found}");
+    if !found.starts_with(LIBTORCH_VERSION) {
         println!(
             "cargo::error=libtorch in {} is version {found}, this project needs {LIBTORCH_VERSION}: unset LIBTORCH or run `make setup`",
             root.display()

@@ -16,7 +16,7 @@ pub struct Args {
 pub fn run(args: &Args, cuda: &Cuda) -> Result<()> {
     let mut facts = Map::new();
     facts.insert("diffpref".into(), json!(env!("CARGO_PKG_VERSION")));
-    facts.insert("libtorch".into(), json!("2.11.0"));
+    facts.insert("libtorch".into(), json!(diffpref_native::LIBTORCH_VERSION));
     facts.insert("libtorch_cpu".into(), json!(mapped_library("libtorch_cpu.so")));
     let cuda = match cuda {
         Ok(true) => json!("loaded"),

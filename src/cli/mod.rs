@@ -47,6 +47,9 @@ pub fn run(cuda: Cuda) -> ExitCode {
         eprintln!("warning: libtorch_cuda.so is there and does not load, going on without CUDA: {text}");
     }
     let stop = watch_signals();
+    // A file that would pass `ulimit -f` is an error with a name, not a death.
+    // SAFETY: SIG_IGN installs no handler.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
     std::panic::set_hook(Box::new(|_| {}));
     let ended = std::panic::catch_unwind(AssertUnwindSafe(|| dispatch(cli.command, &cuda, &stop)));
     match ended {
@@ -111,7 +114,8 @@ fn watch_signals() -> Stop {
         for raw in signals.forever() {
             let signal = if raw == signal_hook::consts::SIGINT { Signal::Interrupt } else { Signal::Terminate };
             if flag.requested().is_some() {
-                std::process::exit(i32::from(signal.exit_code()));
+                // Without destructors: libtorch's would race with the work that still runs.
+                signal_hook::low_level::exit(i32::from(signal.exit_code()));
             }
             eprintln!("stopping after the work in hand; once more to leave at once");
             flag.request(signal);

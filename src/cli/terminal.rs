@@ -1,7 +1,7 @@
 //! Progress for people: bars on a terminal, plain lines in a pipe, metric lines for programs.
 
 use diffpref::progress::Progress;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::cell::RefCell;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -9,21 +9,22 @@ use std::time::{Duration, Instant};
 /// The sink that fits where stderr goes.
 pub fn sink(json: bool) -> Box<dyn Progress> {
     if std::io::stderr().is_terminal() {
-        Box::new(Bars { json, stack: RefCell::default() })
+        Box::new(Bars { json, lines: MultiProgress::new(), stack: RefCell::default() })
     } else {
         Box::new(Lines { json, stack: RefCell::default() })
     }
 }
 
-/// indicatif bars, one for each phase in hand.
+/// indicatif bars, one below the other for the phases in hand.
 struct Bars {
     json: bool,
+    lines: MultiProgress,
     stack: RefCell<Vec<ProgressBar>>,
 }
 
 impl Progress for Bars {
     fn begin(&self, phase: &str, done: u64, total: u64) {
-        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+        let bar = self.lines.add(ProgressBar::new(total));
         let template = if std::env::var_os("NO_COLOR").is_some() {
             "{prefix:9} {bar:30} {pos}/{len}  {msg}  {elapsed} passed, {eta} left"
         } else {
@@ -53,18 +54,16 @@ impl Progress for Bars {
     }
 
     fn line(&self, text: &str) {
-        match self.stack.borrow().last() {
-            Some(bar) => bar.println(text),
-            None => eprintln!("{text}"),
-        }
+        // Above the bars; a terminal that went away is no reason to stop.
+        self.lines.suspend(|| eprintln!("{text}"));
     }
 
     fn metrics(&self, json: &str) {
-        print_metrics(self.json, json);
+        self.lines.suspend(|| print_metrics(self.json, json));
     }
 }
 
-/// Plain lines, at most one every ten seconds and phase.
+/// Plain lines: of optimizer steps every n-th, of other phases at most one every ten seconds.
 struct Lines {
     json: bool,
     stack: RefCell<Vec<Phase>>,
@@ -78,6 +77,8 @@ struct Phase {
     note: String,
     began: Instant,
     said: Option<Instant>,
+    /// Steps between lines; `None`: time decides.
+    every: Option<u64>,
 }
 
 const PAUSE: Duration = Duration::from_secs(10);
@@ -94,26 +95,37 @@ impl Phase {
         };
         format!("{} {}/{}  {}{left}", self.name, self.done, self.total, self.note)
     }
+
+    fn due(&self) -> bool {
+        match self.every {
+            Some(every) => self.done % every.max(1) == 0 || self.done == self.total,
+            None => self.said.is_none_or(|at| at.elapsed() >= PAUSE),
+        }
+    }
+}
+
+impl Lines {
+    fn push(&self, name: &str, done: u64, total: u64, every: Option<u64>) {
+        let (began, note) = (Instant::now(), String::new());
+        let phase = Phase { name: name.into(), first: done, done, total, note, began, said: None, every };
+        self.stack.borrow_mut().push(phase);
+    }
 }
 
 impl Progress for Lines {
     fn begin(&self, phase: &str, done: u64, total: u64) {
-        self.stack.borrow_mut().push(Phase {
-            name: phase.into(),
-            first: done,
-            done,
-            total,
-            note: String::new(),
-            began: Instant::now(),
-            said: None,
-        });
+        self.push(phase, done, total, None);
+    }
+
+    fn begin_steps(&self, phase: &str, done: u64, total: u64, every: u64) {
+        self.push(phase, done, total, Some(every));
     }
 
     fn advance(&self, done: u64, note: &str) {
         if let Some(phase) = self.stack.borrow_mut().last_mut() {
             phase.done = done;
             phase.note = note.into();
-            if phase.said.is_none_or(|at| at.elapsed() >= PAUSE) {
+            if phase.due() {
                 phase.said = Some(Instant::now());
                 eprintln!("{}", phase.text());
             }
@@ -125,7 +137,7 @@ impl Progress for Lines {
             && phase.done > phase.first
         {
             eprintln!(
-                "{} {}/{}  {}  done in {:.1} s",
+                "{} {}/{}  {}  after {:.1} s",
                 phase.name,
                 phase.done,
                 phase.total,

@@ -39,6 +39,7 @@ pub fn from_table(file: &str, text: Option<&str>, mut table: Table, sets: &[Stri
     let mut checked = Table::new();
     refuse_unknown_tables(&place, &table)?;
     let entry = objective_of(&place, &table)?;
+    refuse_reference(&place, &table, entry)?;
     for known in TABLES {
         let given = sub_table(&place, &table, known.name)?;
         checked.insert(known.name.into(), Value::Table(check_table(&place, known.name, known.keys, given)?));
@@ -53,6 +54,7 @@ pub fn from_table(file: &str, text: Option<&str>, mut table: Table, sets: &[Stri
             checked.insert("method".into(), Value::Table(method));
         }
     }
+    refuse_init_without_rank(&place, &checked)?;
     Ok(Document { file: file.into(), table: checked, notes })
 }
 
@@ -64,11 +66,14 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
+    /// The override, or file and line of `[table] key` (of the table when `key` is empty).
     fn of(&self, table: &str, key: &str) -> String {
-        if self.sets.iter().any(|(p, _)| p.iter().map(String::as_str).eq([table, key])) {
-            return format!("--set {table}.{key}");
+        let set = self.sets.iter().find(|(p, _)| p[0] == table && (key.is_empty() || p[1] == key));
+        let written = || self.text.and_then(|t| line_of(t, table, key));
+        if let Some((path, _)) = set.filter(|_| !key.is_empty() || written().is_none()) {
+            return format!("--set {}", path.join("."));
         }
-        match self.text.and_then(|t| line_of(t, table, key)) {
+        match written() {
             Some(line) => format!("{}:{line}", self.file),
             None => self.file.to_string(),
         }
@@ -120,7 +125,10 @@ fn objective_of(place: &Place, table: &Table) -> Result<&'static objectives::Ent
         None => "dpo",
         Some(Value::String(s)) => s,
         Some(other) => {
-            return Err(ConfigError(format!("{}: method.name = {other}: expected a text.", place.of("method", "name"))));
+            return Err(ConfigError(format!(
+                "{}: method.name = {other}: expected a text.",
+                place.of("method", "name")
+            )));
         }
     };
     objectives::find(name).ok_or_else(|| {
@@ -136,6 +144,30 @@ fn objective_of(place: &Place, table: &Table) -> Result<&'static objectives::Ent
             names.join(", ")
         ))
     })
+}
+
+/// A method that compares with no reference would leave what [reference] says unread.
+fn refuse_reference(place: &Place, table: &Table, entry: &objectives::Entry) -> Result<()> {
+    match sub_table(place, table, "reference")? {
+        Some(_) if !entry.needs.reference => Err(ConfigError(format!(
+            "{}: [reference] does not go with method.name = \"{}\", which compares with no reference. Remove the table.",
+            place.of("reference", ""),
+            entry.name
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Rank 0 is a full fine-tune: a LoRA to go on from would be left unread.
+fn refuse_init_without_rank(place: &Place, checked: &Table) -> Result<()> {
+    let value = |key: &str| checked.get("lora").and_then(|t| t.get(key));
+    match (value("init"), value("rank").and_then(Value::as_integer)) {
+        (Some(init), Some(0)) => Err(ConfigError(format!(
+            "{}: lora.init = {init} with lora.rank = 0: expected the rank of that LoRA. Set lora.rank, or remove lora.init.",
+            place.of("lora", "init")
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// `given` checked against `keys`, defaults written out, in the order of `keys`.

@@ -5,6 +5,9 @@ use super::{Config, ConfigError, Result};
 use std::path::Path;
 use toml::{Table, Value};
 
+/// What train.steps may be at most.
+const MOST_STEPS: f64 = 1e9;
+
 /// What the configuration's "auto" values follow from.
 #[derive(Debug, Clone)]
 pub struct Facts {
@@ -22,6 +25,8 @@ pub struct Facts {
     pub cuda: bool,
     pub cores: usize,
     pub cache_dir: String,
+    /// What `~` in `data.cache_dir` stands for.
+    pub home: Option<String>,
 }
 
 /// Fills in every "auto" and checks what needs more than one key. The result is what `resolved.toml` holds.
@@ -114,7 +119,10 @@ fn resolve_data(table: &mut Table, facts: &Facts) -> std::result::Result<(), Str
             below + facts.vae_factor
         ));
     }
-    data.entry("cache_dir").or_insert_with(|| Value::String(facts.cache_dir.clone()));
+    let cache_dir = data.entry("cache_dir").or_insert_with(|| Value::String(facts.cache_dir.clone()));
+    if let (Some(below), Some(home)) = (cache_dir.as_str().and_then(|d| d.strip_prefix("~/")), &facts.home) {
+        *cache_dir = Value::String(format!("{home}/{below}"));
+    }
     Ok(())
 }
 
@@ -151,12 +159,21 @@ fn resolve_steps(table: &mut Table, facts: &Facts) -> std::result::Result<(), St
     let steps = match (integer(train, "steps"), train.get("epochs").and_then(Value::as_float)) {
         (Some(_), Some(_)) => return Err("train.steps and train.epochs are both given: expected one of them.".into()),
         (Some(s), None) => s,
-        (None, Some(e)) => (e * facts.pairs as f64 / per_step).ceil().max(1.0) as i64,
+        (None, Some(epochs)) => steps_of(epochs, facts.pairs as f64 / per_step)?,
         (None, None) => return Err("train.steps is missing: optimizer steps. Add it (or epochs) under [train].".into()),
     };
     train.remove("epochs");
     train.insert("steps".into(), Value::Integer(steps));
     Ok(())
+}
+
+/// ceil(epochs n / pairs per step)
+fn steps_of(epochs: f64, steps_per_epoch: f64) -> std::result::Result<i64, String> {
+    let steps = (epochs * steps_per_epoch).ceil().max(1.0);
+    match steps <= MOST_STEPS {
+        true => Ok(steps as i64),
+        false => Err(format!("train.epochs = {epochs}: expected at most {MOST_STEPS:e} steps, these are {steps:e}.")),
+    }
 }
 
 fn resolve_sample(table: &mut Table, facts: &Facts) -> std::result::Result<(), String> {

@@ -4,6 +4,9 @@ use super::schema::{Default::*, Key, Kind::*, Range, auto, key};
 
 const COUNT: super::schema::Kind = Int { min: 0, max: i64::MAX };
 const AT_LEAST_ONE: super::schema::Kind = Int { min: 1, max: i64::MAX };
+/// The products of these stay far below 2^63: positions of a run are numbered.
+const STEPS: super::schema::Kind = Int { min: 1, max: 1_000_000_000 };
+const PAIRS: super::schema::Kind = Int { min: 1, max: 65_536 };
 
 /// A table of the configuration.
 pub struct Table {
@@ -84,7 +87,7 @@ const REFERENCE: &[Key] = &[
 ];
 
 const LORA: &[Key] = &[
-    key("rank", COUNT, Toml("0"), "0: full fine-tune"),
+    key("rank", Int { min: 0, max: 8192 }, Toml("0"), "0: full fine-tune"),
     key("alpha", Real(Range::POSITIVE), Absent, "scale = alpha / rank; default: the rank"),
     key("targets", Texts, Toml("[\"to_q\", \"to_k\", \"to_v\", \"to_out.0\"]"), "module names, matched as suffixes"),
     key("init", Text, Absent, "a LoRA to go on from; the reference is the model with it"),
@@ -107,11 +110,11 @@ const EMA: &[Key] =
 
 const TRAIN: &[Key] = &[
     key("out", Text, Absent, "run folder; default runs/<config file name>"),
-    key("steps", AT_LEAST_ONE, Absent, "optimizer steps (or epochs)"),
+    key("steps", STEPS, Absent, "optimizer steps (or epochs)"),
     key("epochs", Real(Range::POSITIVE), Absent, "passes over the training pairs (or steps)"),
-    key("micro_batch", AT_LEAST_ONE, Toml("1"), "pairs that go through the network together"),
-    key("grad_accum", AT_LEAST_ONE, Absent, "micro-batches a step; default 1"),
-    key("pairs_per_step", AT_LEAST_ONE, Absent, "instead of grad_accum: a multiple of micro_batch"),
+    key("micro_batch", PAIRS, Toml("1"), "pairs that go through the network together"),
+    key("grad_accum", PAIRS, Absent, "micro-batches a step; default 1"),
+    key("pairs_per_step", PAIRS, Absent, "instead of grad_accum: a multiple of micro_batch"),
     key("seed", Int { min: 0, max: i64::MAX }, Toml("0"), "of every random stream"),
     auto("threads", Int { min: 1, max: 1024 }, Toml("\"auto\""), "of libtorch"),
     key("checkpoint_every", AT_LEAST_ONE, Toml("200"), "steps"),

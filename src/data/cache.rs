@@ -4,10 +4,11 @@
 //! the same VAE share them, wherever the image lies. Images are encoded one at a time: an interrupted encode goes on
 //! to the same bytes.
 
-use super::decode::{self, Unreadable};
+use super::ahead;
+use super::decode::Unreadable;
 use super::disk::check_space;
 use super::records::{Record, Records};
-use super::transforms::{Crop, Transformed, View, apply};
+use super::transforms::{Crop, Transformed, View};
 use crate::hashes::{HashMemory, of_bytes};
 use crate::progress::{Progress, Stop};
 use anyhow::{Context, Result, bail, ensure};
@@ -61,6 +62,8 @@ pub struct LatentOptions {
     /// C, h, w of the latents of an R x R image.
     pub latent_shape: [i64; 3],
     pub dtype: CacheDtype,
+    /// Threads that decode images ahead of the encoder; they change nothing but time.
+    pub workers: usize,
 }
 
 /// The posterior of the VAE for one view.
@@ -193,23 +196,28 @@ impl LatentCache {
         let _no_grad = tch::no_grad_guard();
         progress.begin("encode", 0, missing.len() as u64);
         let mut result = Ok(());
-        for (done, (view, key)) in missing.iter().enumerate() {
+        let views: Vec<&View> = missing.iter().map(|(view, _)| view).collect();
+        ahead::in_order(self.options.workers, &views, self.options.resolution, |done, transformed| {
             let started = Instant::now();
-            result = stop.check().map_err(Into::into).and_then(|()| self.encode_one(view, key, encode));
-            if result.is_err() {
-                break;
+            let (view, key) = &missing[done];
+            result = stop.check().map_err(Into::into).and_then(|()| self.encode_one(view, key, transformed, encode));
+            if result.is_ok() {
+                announce("images", done, missing.len(), bytes, &self.options.cache_dir, started, progress);
+                progress.advance(done as u64 + 1, "");
             }
-            announce("images", done, missing.len(), bytes, &self.options.cache_dir, started, progress);
-            progress.advance(done as u64 + 1, "");
-        }
+            result.is_ok()
+        });
         progress.end();
         result
     }
 
-    fn encode_one(&mut self, view: &View, key: &str, encode: &mut EncodeImage) -> Result<()> {
-        let transformed = decode::read(&view.image)
-            .and_then(|bytes| decode::decode(&bytes))
-            .and_then(|image| apply(&image, self.options.resolution, view));
+    fn encode_one(
+        &mut self,
+        view: &View,
+        key: &str,
+        transformed: Result<Transformed, Unreadable>,
+        encode: &mut EncodeImage,
+    ) -> Result<()> {
         let Transformed { pixels, time_ids } = match transformed {
             Ok(transformed) => transformed,
             Err(reason) => {

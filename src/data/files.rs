@@ -1,7 +1,9 @@
 //! Files that appear whole or not at all.
 
 use anyhow::{Context, Result};
+use std::ffi::CString;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -24,4 +26,111 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
 /// Syncs a folder, so that the names in it survive a crash.
 pub fn sync_dir(dir: &Path) -> Result<()> {
     std::fs::File::open(dir).and_then(|d| d.sync_all()).with_context(|| format!("cannot sync {}", dir.display()))
+}
+
+/// What unfinished folders and files are called before they are renamed: a killed process leaves them behind.
+const UNFINISHED: [&str; 2] = [".unfinished-", ".tmp"];
+
+/// A folder beside its later place, to be filled and then [published](publish_dir). Dropped before that, it vanishes.
+pub fn unfinished_dir(parent: &Path) -> Result<tempfile::TempDir> {
+    let dir = tempfile::Builder::new().prefix(UNFINISHED[0]).tempdir_in(parent);
+    dir.with_context(|| format!("cannot write into {}", parent.display()))
+}
+
+/// Removes what a killed process left unfinished in `parent`. Only for a folder that nobody else writes into.
+pub fn remove_unfinished(parent: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(parent).with_context(|| format!("cannot list {}", parent.display()))? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if !UNFINISHED.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+            continue;
+        }
+        let path = entry.path();
+        let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        removed.with_context(|| format!("cannot remove {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Syncs a filled folder and renames it to `target` (mode 0755). A folder that is there is exchanged for the new one in
+/// a single step, so that at every moment one of both is whole.
+pub fn publish_dir(parts: tempfile::TempDir, target: &Path) -> Result<()> {
+    std::fs::set_permissions(parts.path(), std::fs::Permissions::from_mode(0o755))?;
+    sync_tree(parts.path())?;
+    if target.exists() {
+        exchange(parts.path(), target).with_context(|| format!("cannot replace {}", target.display()))?;
+        sync_dir(target.parent().unwrap_or(Path::new(".")))?;
+        let old = parts.path().to_path_buf();
+        return parts.close().with_context(|| format!("cannot remove {}", old.display()));
+    }
+    std::fs::rename(parts.path(), target)
+        .with_context(|| format!("cannot rename {} to {}", parts.path().display(), target.display()))?;
+    // Renamed: there is nothing left to remove.
+    let _ = parts.keep();
+    sync_dir(target.parent().unwrap_or(Path::new(".")))
+}
+
+/// Swaps two folders. Where the file system cannot do it in one step, the old one is moved aside first.
+fn exchange(new: &Path, old: &Path) -> std::io::Result<()> {
+    let text = |p: &Path| CString::new(p.as_os_str().as_bytes()).map_err(std::io::Error::other);
+    let (from, to) = (text(new)?, text(old)?);
+    // SAFETY: both are NUL-terminated paths that outlive the call.
+    let code =
+        unsafe { libc::renameat2(libc::AT_FDCWD, from.as_ptr(), libc::AT_FDCWD, to.as_ptr(), libc::RENAME_EXCHANGE) };
+    if code == 0 {
+        return Ok(());
+    }
+    let aside = new.with_extension("old");
+    std::fs::rename(old, &aside)?;
+    std::fs::rename(new, old)?;
+    std::fs::rename(&aside, new)
+}
+
+/// Syncs every file and folder below `dir`.
+fn sync_tree(dir: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(dir).with_context(|| format!("cannot list {}", dir.display()))? {
+        let path = entry?.path();
+        match path.is_dir() {
+            true => sync_tree(&path)?,
+            false => std::fs::File::open(&path)
+                .and_then(|f| f.sync_all())
+                .with_context(|| format!("cannot sync {}", path.display()))?,
+        }
+    }
+    sync_dir(dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled(parent: &Path, text: &str) -> tempfile::TempDir {
+        let parts = unfinished_dir(parent).unwrap();
+        std::fs::create_dir(parts.path().join("unet")).unwrap();
+        std::fs::write(parts.path().join("unet/a"), text).unwrap();
+        parts
+    }
+
+    #[test]
+    fn a_published_folder_replaces_the_old_one_and_leaves_nothing_beside_it() {
+        let parent = tempfile::tempdir().unwrap();
+        let target = parent.path().join("best");
+        for text in ["first", "second"] {
+            publish_dir(filled(parent.path(), text), &target).unwrap();
+            assert_eq!(std::fs::read_to_string(target.join("unet/a")).unwrap(), text);
+        }
+        assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 1);
+        assert_eq!(std::fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o755);
+    }
+
+    #[test]
+    fn what_a_killed_process_left_unfinished_is_removed_and_nothing_else() {
+        let parent = tempfile::tempdir().unwrap();
+        std::fs::create_dir(parent.path().join("checkpoint-000001")).unwrap();
+        std::fs::write(parent.path().join(".tmpabc"), "half").unwrap();
+        let _left = filled(parent.path(), "half").keep();
+        remove_unfinished(parent.path()).unwrap();
+        let names: Vec<_> = std::fs::read_dir(parent.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(names, ["checkpoint-000001"]);
+    }
 }

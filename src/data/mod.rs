@@ -1,5 +1,6 @@
 //! Rows -> pairs -> transforms -> cache -> batches, and the named random streams.
 
+mod ahead;
 pub mod batches;
 pub mod cache;
 pub mod decode;

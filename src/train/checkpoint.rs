@@ -5,11 +5,12 @@ use super::optimizer::copy_into;
 use super::policy::Policy;
 use super::step::Learner;
 use super::validation::StartErrors;
-use crate::data::files::sync_dir;
+use crate::data::files::{publish_dir, unfinished_dir, write_atomically};
 use crate::hashes;
 use anyhow::{Context, Result, bail};
 use pipelines::weights::{WeightStore, write_safetensors};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use tch::{Kind, Tensor};
@@ -32,8 +33,20 @@ pub struct State {
     pub start_errors: Option<StartErrors>,
     /// Step and val_margin of `best/`.
     pub best: Option<(u64, f64)>,
+    pub pending: Pending,
     /// SHA-256 of every other file.
     pub files: BTreeMap<String, String>,
+}
+
+/// What follows the last finished step and is not done yet: a signal may stop a run in the middle of it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Pending {
+    /// The step's metrics line, which waits for its validation.
+    pub line: Option<Map<String, Value>>,
+    /// beta that the step was taken with.
+    pub beta: f64,
+    /// The sample grid of the step is still to be painted.
+    pub samples: bool,
 }
 
 /// `checkpoint-000200`
@@ -76,36 +89,18 @@ pub fn with_values(
 /// Writes `checkpoint-STEP` into the run folder.
 pub fn save(run: &Path, learner: &Learner, mut state: State) -> Result<()> {
     let target = run.join(name(state.step));
-    let parts = tempfile::Builder::new().prefix(".checkpoint-").tempdir_in(run).with_context(|| {
-        format!("cannot write a checkpoint into {}: the last whole one stays usable", run.display())
-    })?;
-    let write = || -> Result<()> {
+    let mut write = || -> Result<()> {
+        let parts = unfinished_dir(run)?;
         write_weights(&learner.policy, parts.path(), None, "")?;
         write_safetensors(&parts.path().join(OPTIMIZER), &learner.optimizer.state(), &[("format", "pt")])?;
         if let Some(ema) = &learner.ema {
             write_safetensors(&parts.path().join(EMA), &ema.weights, &[("format", "pt")])?;
         }
-        Ok(())
+        state.files = file_hashes(parts.path())?;
+        write_atomically(&parts.path().join(STATE), &serde_json::to_vec_pretty(&state)?)?;
+        publish_dir(parts, &target)
     };
-    write().with_context(|| format!("cannot write {}: the last whole checkpoint stays usable", target.display()))?;
-    state.files = file_hashes(parts.path())?;
-    let text = serde_json::to_vec_pretty(&state).context("the state of a checkpoint must be finite numbers")?;
-    crate::data::files::write_atomically(&parts.path().join(STATE), &text)?;
-    publish(parts, &target)
-}
-
-/// Renames a finished temporary folder into place, replacing what is there.
-pub fn publish(parts: tempfile::TempDir, target: &Path) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(parts.path(), std::fs::Permissions::from_mode(0o755))?;
-    sync_dir(parts.path())?;
-    if target.exists() {
-        std::fs::remove_dir_all(target).with_context(|| format!("cannot replace {}", target.display()))?;
-    }
-    let from = parts.keep();
-    std::fs::rename(&from, target)
-        .with_context(|| format!("cannot rename {} to {}", from.display(), target.display()))?;
-    sync_dir(target.parent().unwrap_or(Path::new(".")))
+    write().with_context(|| format!("cannot write {}; the last whole checkpoint stays usable", target.display()))
 }
 
 fn file_hashes(dir: &Path) -> Result<BTreeMap<String, String>> {
@@ -184,11 +179,14 @@ fn read_all(store: WeightStore) -> Result<HashMap<String, Tensor>> {
     names.into_iter().map(|n| Ok((n.clone(), store.tensor(&n)?))).collect()
 }
 
-/// Keeps the newest `keep_last` and those at multiples of `keep_every`; of older LoRA checkpoints the weights stay.
-pub fn rotate(run: &Path, keep_last: usize, keep_every: Option<u64>) -> Result<()> {
-    let all = list(run);
-    let old = all.len().saturating_sub(keep_last);
-    for (step, path) in &all[..old] {
+/// Keeps the newest `keep_last` up to `step`, the one just written, and those at multiples of `keep_every`; of older LoRA
+/// checkpoints the weights stay. Newer ones are those that a resume passed over as damaged: they count for nothing, and
+/// are replaced when the run gets there.
+pub fn rotate(run: &Path, step: u64, keep_last: usize, keep_every: Option<u64>) -> Result<()> {
+    let mut whole = list(run);
+    whole.retain(|(s, _)| *s <= step);
+    let old = whole.len().saturating_sub(keep_last);
+    for (step, path) in &whole[..old] {
         if keep_every.is_some_and(|k| step % k == 0) {
             continue;
         }

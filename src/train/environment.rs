@@ -4,31 +4,33 @@ use super::session::Opened;
 use crate::data::files::write_atomically;
 use crate::hashes::HashMemory;
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
-/// Hashes of everything a run reads, by configuration key.
+/// Hashes of everything a run reads but the images, by configuration key.
 pub fn contents(opened: &Opened) -> Result<Map<String, Value>> {
     let config = &opened.config;
     let mut memory = HashMemory::open(&config.data.cache_dir);
     let mut out = Map::new();
     let mut model = Map::new();
-    for (component, file) in opened.folder.weight_files() {
-        let name = file.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-        model.insert(format!("{component}/{name}"), json!(memory.of_file(&file)?));
+    for file in opened.folder.files()? {
+        let name = file.strip_prefix(opened.folder.path()).unwrap_or(&file).display().to_string();
+        model.insert(name, json!(memory.of_file(&file)?));
     }
     out.insert("model.path".into(), Value::Object(model));
-    out.insert("data.path".into(), json!(opened.pairs.index_sha256));
-    let dirs = [("model.unet", &config.model.unet), ("model.vae", &config.model.vae)];
-    for (key, dir) in dirs {
+    for (key, dir) in [("model.unet", &config.model.unet), ("model.vae", &config.model.vae)] {
         if let Some(dir) = dir {
-            let files = pipelines::weights::component_files(dir, "diffusion_pytorch_model")?;
+            let mut files = pipelines::weights::component_files(dir, "diffusion_pytorch_model")?;
+            files.push(dir.join("config.json"));
             let hashes: Result<Vec<String>> = files.iter().map(|f| memory.of_file(f)).collect();
             out.insert(key.into(), json!(hashes?));
         }
     }
-    if let Some(path) = &config.validate.path {
-        out.insert("validate.path".into(), json!(path.is_file().then(|| memory.of_file(path)).transpose()?));
+    // With a validation file the hash of the index is that of both.
+    out.insert("data.path".into(), json!(opened.pairs.index_sha256));
+    if config.validate.path.is_some() {
+        out.insert("validate.path".into(), json!(opened.pairs.index_sha256));
     }
     if let Some(path) = config.lora.as_ref().and_then(|l| l.init.as_ref()) {
         out.insert("lora.init".into(), json!(memory.of_file(path)?));
@@ -37,15 +39,26 @@ pub fn contents(opened: &Opened) -> Result<Map<String, Value>> {
     Ok(out)
 }
 
-/// Writes environment.json into the run folder.
-pub fn write(run: &Path, opened: &Opened, contents: &Map<String, Value>) -> Result<()> {
+/// The hash of the data: of its index and of the images that were read, and which those were.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DataHash {
+    pub sha256: String,
+    /// The images are those that steps 1 to this one read,
+    pub steps: u64,
+    /// and those of the validation.
+    pub validated: bool,
+}
+
+/// Writes environment.json into the run folder; `data` is known once the images were read.
+pub fn write(run: &Path, opened: &Opened, contents: &Map<String, Value>, data: Option<&DataHash>) -> Result<()> {
     let program = std::env::current_exe().context("cannot find the running program")?;
     let mut memory = HashMemory::open(&opened.config.data.cache_dir);
     let environment = json!({
         "diffpref": env!("CARGO_PKG_VERSION"),
-        "libtorch": "2.11.0",
+        "libtorch": diffpref_native::LIBTORCH_VERSION,
         "program_sha256": memory.of_file(&program)?,
         "contents": contents,
+        "data": data,
         "device": opened.config.model.device,
         "dtype": opened.config.model.dtype,
         "threads": opened.config.train.threads,
@@ -53,14 +66,21 @@ pub fn write(run: &Path, opened: &Opened, contents: &Map<String, Value>) -> Resu
         "family": opened.folder.family().name(),
     });
     memory.save();
-    write_atomically(&run.join(super::run_dir::ENVIRONMENT), serde_json::to_string_pretty(&environment)?.as_bytes())
+    write_atomically(&run.join(super::run_dir::ENVIRONMENT), &serde_json::to_vec_pretty(&environment)?)
 }
 
-/// The contents that a run folder's environment.json recorded.
-pub fn recorded(run: &Path) -> Map<String, Value> {
+/// What a run folder's environment.json says of contents and data.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Recorded {
+    pub contents: Map<String, Value>,
+    pub data: Option<DataHash>,
+}
+
+/// What the run in `run` recorded; nothing where the file is missing or damaged.
+pub fn recorded(run: &Path) -> Recorded {
     let text = std::fs::read(run.join(super::run_dir::ENVIRONMENT)).unwrap_or_default();
-    let value: Value = serde_json::from_slice(&text).unwrap_or(Value::Null);
-    value.get("contents").and_then(Value::as_object).cloned().unwrap_or_default()
+    serde_json::from_slice(&text).unwrap_or_default()
 }
 
 /// float32 randn differs by up to 2e-6 between processors with and without AVX2: bytes are promised per machine.

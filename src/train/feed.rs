@@ -1,12 +1,14 @@
 //! What the run reads: encoded once before training, then drawn micro-batch by micro-batch.
 
+use super::environment::DataHash;
 use super::policy::Machine;
+use super::session::Opened;
 use super::validation::ValidationPair;
 use crate::config::Config;
 use crate::data::batches::{BatchOptions, Batches, CropRule, PairBatch, Plan, Posterior};
 use crate::data::cache::{CacheDtype, LatentCache, LatentOptions};
 use crate::data::draws::Draws;
-use crate::data::pairs::{Pair, PairSet};
+use crate::data::pairs::{Pair, data_sha256};
 use crate::data::report::DataReport;
 use crate::data::text_cache::{TextCache, TextOptions};
 use crate::hashes::{HashMemory, of_bytes};
@@ -28,6 +30,7 @@ pub struct Feed {
     batches: Batches,
     latents: LatentCache,
     texts: TextCache,
+    index_sha256: String,
     validation: Vec<Pair>,
     validation_draws: u64,
     micro_batch: u64,
@@ -38,41 +41,35 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// Plans what steps `step + 1 ..` and the validation read, encodes what the cache lacks, and writes
-    /// data-report.json.
-    #[allow(clippy::too_many_arguments)]
+    /// Plans what the steps of the whole run and the validation read, encodes what the cache lacks, and writes
+    /// data-report.json. A resumed run plans from the start too: its report and hashes are those of the whole run.
     pub fn open(
-        config: &Config,
-        folder: &ModelFolder,
-        pairs: PairSet,
+        opened: &Opened,
         machine: Machine,
         needs: Needs,
         run: &Path,
-        step: u64,
         progress: &dyn Progress,
         stop: &Stop,
     ) -> Result<Self> {
-        let mut report = DataReport::new(&pairs);
+        let Opened { config, folder, pairs, .. } = opened;
+        let mut report = DataReport::new(pairs);
         let total_timesteps = folder.scheduler().num_train_timesteps;
         let draws =
             Draws { seed: config.train.seed, draws_per_pair: config.data.draws_per_pair as u64, total_timesteps };
-        let mut validation = pairs.validation;
+        let mut validation = pairs.validation.clone();
         validation.truncate(config.validate.max_pairs);
-        if config.validate.every == 0 {
-            validation.clear();
-        }
         let options = batch_options(config, folder, needs);
-        let batches = Batches::new(pairs.train, draws, options)?;
-        let per_step = config.train.pairs_per_step();
-        let mut plan = batches.plan(step * per_step..config.train.steps * per_step)?;
-        batches.plan_validation(&mut plan, &validation);
+        let batches = Batches::new(pairs.train.clone(), draws, options)?;
+        let mut plan = batches.plan(0..config.train.steps * config.train.pairs_per_step())?;
+        let validated: &[Pair] = if config.validate.every > 0 { &validation } else { &[] };
+        batches.plan_validation(&mut plan, validated);
         plan.prompt("");
         for prompt in config.sample.prompts.iter().filter(|_| config.sample.every > 0) {
             plan.prompt(prompt);
         }
         let (latents, texts) = encode(config, folder, machine, &options, &plan, progress, stop)?;
         let trained = plan.train.iter().map(|i| (&batches.pairs()[*i], needs.loser));
-        let items: Vec<(&Pair, bool)> = trained.chain(validation.iter().map(|p| (p, true))).collect();
+        let items: Vec<(&Pair, bool)> = trained.chain(validated.iter().map(|p| (p, true))).collect();
         report.add_images(&items, latents.unreadable());
         report.write(&run.join("data-report.json"))?;
         report.check(config.data.max_bad_fraction)?;
@@ -80,6 +77,7 @@ impl Feed {
             batches,
             latents,
             texts,
+            index_sha256: pairs.index_sha256.clone(),
             validation,
             validation_draws: config.validate.draws as u64,
             micro_batch: config.train.micro_batch,
@@ -125,6 +123,27 @@ impl Feed {
     /// Ids of pairs that were left out so far.
     pub fn unreadable(&self) -> Vec<String> {
         self.left_out.borrow().iter().cloned().collect()
+    }
+
+    /// Takes over the ids of pairs that a checkpoint says were left out.
+    pub fn left_out(&mut self, ids: Vec<String>) {
+        self.left_out.borrow_mut().extend(ids);
+    }
+
+    /// The hash of the data as steps 1 to `steps`, and the validation if `validated`, read it. Missing images count as
+    /// absent.
+    pub fn data_hash(&self, config: &Config, steps: u64, validated: bool) -> Result<DataHash> {
+        let mut plan = self.batches.plan(0..steps * config.train.pairs_per_step())?;
+        if validated {
+            self.batches.plan_validation(&mut plan, &self.validation);
+        }
+        let mut memory = HashMemory::open(&config.data.cache_dir);
+        let images: BTreeSet<&PathBuf> = plan.views.iter().map(|view| &view.image).collect();
+        let hashes: Result<Vec<String>> =
+            images.into_iter().filter(|image| image.is_file()).map(|image| memory.of_file(image)).collect();
+        memory.save();
+        let sha256 = data_sha256(&self.index_sha256, hashes?.iter().map(String::as_str));
+        Ok(DataHash { sha256, steps, validated })
     }
 
     /// The validation pairs that can be read, in data order, each with all its draws.
@@ -180,6 +199,7 @@ fn encode(
         resolution: options.resolution,
         latent_shape: options.latent_shape,
         dtype,
+        workers: config.data.workers,
     })?;
     let mut vae = None;
     let mut encode_image = |pixels: &tch::Tensor| {

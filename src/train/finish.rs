@@ -1,9 +1,9 @@
 //! What a finished run leaves for its user: `final/`, `best/`, the model card.
 
-use super::checkpoint::{LORA_FILE, publish, with_values, write_weights};
+use super::checkpoint::{LORA_FILE, with_values, write_weights};
 use super::step::Learner;
 use crate::config::Config;
-use crate::data::files::write_atomically;
+use crate::data::files::{publish_dir, unfinished_dir, write_atomically};
 use anyhow::{Context, Result};
 use pipelines::families::ModelFolder;
 use std::path::Path;
@@ -12,14 +12,14 @@ pub const KOHYA_FILE: &str = "kohya_lora_weights.safetensors";
 
 /// Writes `best/`: the weights with the highest val_margin so far.
 pub fn write_best(run: &Path, learner: &Learner) -> Result<()> {
-    let parts = temporary(run)?;
+    let parts = unfinished_dir(run)?;
     write_weights(&learner.policy, parts.path(), learner.ema.as_ref().map(|e| e.weights.as_slice()), "")?;
-    publish(parts, &run.join("best"))
+    publish_dir(parts, &run.join("best"))
 }
 
 /// Writes `final/`: a folder that diffusers loads as it is, or the LoRA in both namings; the model card beside it.
 pub fn write_final(run: &Path, config: &Config, folder: &ModelFolder, learner: &Learner) -> Result<()> {
-    let parts = temporary(run)?;
+    let parts = unfinished_dir(run)?;
     let dir = parts.path();
     let ema = learner.ema.as_ref().map(|e| e.weights.as_slice());
     write_weights(&learner.policy, dir, ema, "")?;
@@ -44,12 +44,7 @@ pub fn write_final(run: &Path, config: &Config, folder: &ModelFolder, learner: &
         }
     }
     write_atomically(&dir.join("README.md"), model_card(config, learner.policy.lora.is_some()).as_bytes())?;
-    publish(parts, &run.join("final"))
-}
-
-fn temporary(run: &Path) -> Result<tempfile::TempDir> {
-    let parts = tempfile::Builder::new().prefix(".checkpoint-").tempdir_in(run);
-    parts.with_context(|| format!("cannot write into {}", run.display()))
+    publish_dir(parts, &run.join("final"))
 }
 
 fn replace_folder(from: &Path, to: &Path) -> Result<()> {

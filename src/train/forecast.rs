@@ -2,7 +2,7 @@
 
 use super::session::Session;
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 const AFTER_STEPS: u64 = 20;
 
@@ -16,6 +16,14 @@ pub struct Forecast {
 impl Forecast {
     pub fn new(first_step: u64) -> Self {
         Self { first_step, spent: BTreeMap::new(), said: false }
+    }
+
+    /// Runs `work` and counts its time for `phase`.
+    pub fn timed<T>(&mut self, phase: &'static str, work: impl FnOnce() -> T) -> T {
+        let began = Instant::now();
+        let done = work();
+        self.spent(phase, began.elapsed().as_secs_f64());
+        done
     }
 
     pub fn spent(&mut self, phase: &'static str, seconds: f64) {
@@ -34,19 +42,30 @@ impl Forecast {
         let seconds = all / done as f64 * left as f64;
         let shares: Vec<String> =
             self.spent.iter().map(|(phase, s)| format!("{phase} {:.0} %", 100.0 * s / all.max(1e-9))).collect();
-        let next = |every: u64| {
-            if every == 0 { "off".to_string() } else { format!("step {}", (session.step / every + 1) * every) }
+        let config = &session.config;
+        let validation = match config.validate.every {
+            _ if session.start_errors.is_none() => "off".into(),
+            every => {
+                next(session.step, every, config.train.steps).unwrap_or_else(|| format!("step {}", config.train.steps))
+            }
         };
+        let samples = next(session.step, config.sample.every, config.train.steps).unwrap_or_else(|| "none".into());
         Some(format!(
             "forecast: {left} steps left, about {} (until {} UTC); next validation {}, next samples {}; disk {:.1} MiB a checkpoint; time: {}",
             duration(seconds),
             clock(SystemTime::now() + Duration::from_secs_f64(seconds.min(1e9))),
-            next(session.config.validate.every),
-            next(session.config.sample.every),
+            validation,
+            samples,
             session.checkpoint_bytes() as f64 / f64::from(1 << 20),
             shares.join(", ")
         ))
     }
+}
+
+/// The next step at a multiple of `every` up to `steps`; `None` when there is none, or `every` is 0.
+fn next(step: u64, every: u64, steps: u64) -> Option<String> {
+    let at = step.checked_div(every)?.saturating_add(1).saturating_mul(every);
+    (at <= steps).then(|| format!("step {at}"))
 }
 
 /// `1 h 05 min`, `3 min 20 s`, `12 s`.
@@ -74,5 +93,12 @@ mod tests {
         assert_eq!(duration(12.4), "12 s");
         assert_eq!(duration(200.0), "3 min 20 s");
         assert_eq!(duration(3900.0), "1 h 05 min");
+    }
+
+    #[test]
+    fn what_comes_next_lies_within_the_run() {
+        assert_eq!(next(20, 50, 100).as_deref(), Some("step 50"));
+        assert_eq!(next(50, 50, 100).as_deref(), Some("step 100"));
+        assert_eq!((next(60, 50, 90), next(60, 0, 90)), (None, None));
     }
 }

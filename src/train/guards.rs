@@ -28,15 +28,21 @@ impl Beta {
         Self { auto: true, ..Self::fixed(default) }
     }
 
-    /// beta of step `s` (from 1); known before the step starts.
-    pub fn of_step(&mut self, s: u64) -> f64 {
-        if self.auto && s > Self::FIXED_STEPS && self.count > 0 {
-            let mean = self.mean / (1.0 - Self::DECAY.powf(self.count as f64));
-            let g = Self::TARGET_FACTOR;
-            let target = (2.0 * ((1.0 - g) / g).ln() / mean).clamp(500.0, 20000.0);
-            self.current = target.clamp(self.current / Self::STEP_LIMIT, self.current * Self::STEP_LIMIT);
+    /// beta of step `s` (from 1); known before the step starts. Asking changes nothing: a step that is stopped half-way
+    /// is asked for again after the resume.
+    pub fn of_step(&self, s: u64) -> f64 {
+        if !self.auto || s <= Self::FIXED_STEPS || self.count == 0 {
+            return self.current;
         }
-        self.current
+        let mean = self.mean / (1.0 - Self::DECAY.powf(self.count as f64));
+        let g = Self::TARGET_FACTOR;
+        let target = (2.0 * ((1.0 - g) / g).ln() / mean).clamp(500.0, 20000.0);
+        target.clamp(self.current / Self::STEP_LIMIT, self.current * Self::STEP_LIMIT)
+    }
+
+    /// Takes in the beta that a finished step, skipped or not, was taken with.
+    pub fn used(&mut self, beta: f64) {
+        self.current = beta;
     }
 
     /// Takes in the mean |h| of a step that was not skipped.
@@ -80,10 +86,14 @@ impl SpikeGuard {
         }
     }
 
-    /// Takes in a skipped step; true when that was one too many.
-    pub fn skipped(&mut self) -> bool {
+    /// Whether one more skipped step is one too many.
+    pub fn exhausted(&self) -> bool {
+        self.skipped_in_a_row + 1 >= Self::SKIPS_ALLOWED
+    }
+
+    /// Takes in a skipped step.
+    pub fn skipped(&mut self) {
         self.skipped_in_a_row += 1;
-        self.skipped_in_a_row >= Self::SKIPS_ALLOWED
     }
 }
 
@@ -106,9 +116,11 @@ mod tests {
         }
         // 2 ln 4 / 1e-3 = 2772.6
         assert!((beta.of_step(11) - 5000.0 / 1.05).abs() < 1e-9);
-        for s in 12..100 {
+        assert_eq!(beta.of_step(11), beta.of_step(11), "asking must not move it");
+        for s in 11..100 {
+            let of_step = beta.of_step(s);
+            beta.used(of_step);
             beta.observe(1e-3);
-            beta.of_step(s);
         }
         assert!((beta.of_step(100) - 2.0 * 4f64.ln() / 1e-3).abs() < 1e-6);
     }
@@ -130,7 +142,10 @@ mod tests {
         guard.taken(1.0);
         assert!(guard.is_spike(4.0));
         assert!(!guard.is_spike(2.0));
-        assert!((0..4).all(|_| !guard.skipped()));
-        assert!(guard.skipped());
+        for _ in 0..4 {
+            assert!(!guard.exhausted());
+            guard.skipped();
+        }
+        assert!(guard.exhausted());
     }
 }

@@ -133,9 +133,10 @@ pub fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
-/// Sets `key` unless the method has no value for it.
+/// Sets `key` unless the method has no value for it. A value that is not finite becomes null, for JSON has no word for
+/// it: absent would say that there is none.
 pub fn put(into: &mut Map<String, Value>, key: &str, value: Option<f64>) {
-    if let Some(x) = value.filter(|x| x.is_finite()) {
+    if let Some(x) = value {
         into.insert(key.into(), json!(x));
     }
 }
@@ -190,5 +191,13 @@ mod tests {
         let mut m = Map::new();
         StepRecords { pairs: vec![one] }.write(&mut m, 1000);
         assert_eq!(m.keys().collect::<Vec<_>>(), ["loss", "model_mse_w"]);
+    }
+
+    #[test]
+    fn a_value_that_is_not_finite_stays_visible_as_null() {
+        let mut m = Map::new();
+        put(&mut m, "loss", Some(f64::NAN));
+        put(&mut m, "beta", None);
+        assert_eq!(Value::Object(m).to_string(), r#"{"loss":null}"#);
     }
 }

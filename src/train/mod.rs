@@ -25,7 +25,7 @@ use crate::progress::{Progress, Stop, Stopped};
 use crate::report;
 use crate::report::tensorboard::EventWriter;
 use anyhow::Result;
-use checkpoint::State;
+use checkpoint::{Pending, State};
 use forecast::Forecast;
 use optimizer::Swapped;
 use run_dir::{MetricsFile, RunDir, Start};
@@ -55,12 +55,10 @@ pub enum Outcome {
 /// `Stopped` (a signal; the last finished step is checkpointed), `Halted` (the numbers ran away; the last checkpoint is
 /// whole), anything that files or libtorch refuse.
 pub fn run(opened: Opened, resume: Resume, progress: &dyn Progress, stop: &Stop) -> Result<Outcome> {
-    let dir = RunDir::lock(&opened.config.train.out)?;
-    let start = {
-        let same = opened.same_content(&dir.path);
-        let overwrite = opened.config.train.overwrite;
-        dir.start(resume, overwrite, &opened.table, &same, &mut |text| progress.line(&text))?
-    };
+    let dir = RunDir::lock(&opened.config.train.out, resume)?;
+    let contents = environment::contents(&opened)?;
+    let overwrite = opened.config.train.overwrite;
+    let start = dir.start(resume, overwrite, &opened.table, &contents, &mut |text| progress.line(&text))?;
     let steps = opened.config.train.steps;
     if let Start::At(_, state) = &start {
         if state.step >= steps && dir.join("final").exists() {
@@ -70,65 +68,75 @@ pub fn run(opened: Opened, resume: Resume, progress: &dyn Progress, stop: &Stop)
         progress.line(&format!("resuming at step {}", state.step));
     }
     write_atomically(&dir.join(run_dir::RESOLVED), toml::to_string(&opened.table)?.as_bytes())?;
-    let mut session = Session::start(opened, &dir, start, progress, stop)?;
-    let trained = train(&mut session, &dir, progress, stop);
-    if let Err(error) = trained {
-        // A signal or runaway numbers leave the weights as the last finished step made them.
-        if error.is::<Stopped>() || error.is::<Halted>() {
-            session.checkpoint(&dir)?;
-            progress.line(&format!(
-                "step {} is checkpointed in {}; go on with --resume",
-                session.step,
-                dir.path.display()
-            ));
-        }
-        return Err(error);
+    let mut session = Session::start(opened, &contents, &dir, start, progress, stop)?;
+    if let Err(error) = train(&mut session, &dir, progress, stop) {
+        return Err(keep_last_step(&mut session, &dir, error, progress));
     }
     finish::write_final(&dir.path, &session.config, &session.folder, &session.learner)?;
     report::render(&dir.path, None)?;
     Ok(Outcome::Finished { out: dir.path, step: session.step })
 }
 
+/// Checkpoints the last finished step where a signal or runaway numbers ended the run: both leave the weights as that
+/// step made them.
+fn keep_last_step(session: &mut Session, dir: &RunDir, error: anyhow::Error, progress: &dyn Progress) -> anyhow::Error {
+    let good = error.is::<Stopped>() || error.downcast_ref::<Halted>().is_some_and(|h| h.last_step_is_good);
+    if !good {
+        return error;
+    }
+    match session.checkpoint(dir) {
+        Ok(()) => {
+            let place = dir.path.display();
+            progress.line(&format!("step {} is checkpointed in {place}; go on with --resume", session.step));
+            error
+        }
+        // What ended the run is said first; that its last steps are lost is why the exit code is not the signal's.
+        Err(failed) => failed.context(format!("{error:#}; step {} could not be checkpointed", session.step)),
+    }
+}
+
 fn train(session: &mut Session, dir: &RunDir, progress: &dyn Progress, stop: &Stop) -> Result<()> {
     let mut out = Outputs::open(session, dir)?;
-    let steps = session.config.train.steps;
     session.prepare_validation(progress, stop)?;
-    if session.step == 0 && session.samples_wanted() {
-        out.sample(session, dir, progress, stop)?;
-    }
+    progress.begin_steps("train", session.step, session.config.train.steps, session.config.log.every);
+    let trained = train_steps(session, &mut out, dir, progress, stop);
+    progress.end();
+    trained
+}
+
+fn train_steps(
+    session: &mut Session,
+    out: &mut Outputs,
+    dir: &RunDir,
+    progress: &dyn Progress,
+    stop: &Stop,
+) -> Result<()> {
     let mut forecast = Forecast::new(session.step);
-    progress.begin("train", session.step, steps);
-    while session.step < steps {
+    // The samples before training, or what a signal kept the last step from.
+    out.after_step(session, dir, &mut forecast, progress, stop)?;
+    while session.step < session.config.train.steps {
         let started = Instant::now();
         let outcome = session.take_step(stop)?;
         let seconds = started.elapsed().as_secs_f64();
         forecast.spent("train", seconds);
-        let mut line = session.line(&outcome, seconds);
+        let line = session.line(&outcome, seconds);
         progress.advance(session.step, &note(&line));
-        if session.validates_now() {
-            let began = Instant::now();
-            line.extend(session.validate(outcome.beta, progress, stop)?);
-            forecast.spent("validate", began.elapsed().as_secs_f64());
+        if outcome.spike {
+            progress.line(&spike(session.step, &outcome));
         }
-        out.metrics(session, &line, progress)?;
-        session.keep_best(dir, &line)?;
-        if session.config.sample.every > 0 && session.step % session.config.sample.every == 0 {
-            let began = Instant::now();
-            out.sample(session, dir, progress, stop)?;
-            forecast.spent("sample", began.elapsed().as_secs_f64());
-        }
-        if session.checkpoint_due() {
-            let began = Instant::now();
-            session.checkpoint(dir)?;
-            forecast.spent("checkpoint", began.elapsed().as_secs_f64());
-        }
+        session.pending = Pending { line: Some(line), beta: outcome.beta, samples: session.samples_due() };
+        out.after_step(session, dir, &mut forecast, progress, stop)?;
         if let Some(text) = forecast.due(session) {
             progress.line(&text);
         }
         stop.check()?;
     }
-    progress.end();
     Ok(())
+}
+
+fn spike(step: u64, outcome: &StepOutcome) -> String {
+    let met = if outcome.skipped { "the step was skipped" } else { "train.on_spike = \"warn\" lets it pass" };
+    format!("step {step}: the gradient norm {:.3e} left its recent range: {met}", outcome.grad_norm)
 }
 
 /// What the progress bar says beside the step.
@@ -160,6 +168,35 @@ impl Outputs {
             false => None,
         };
         Ok(Self { metrics: MetricsFile::open(dir)?, events })
+    }
+
+    /// Validates, writes the metrics line, keeps the best weights, paints and checkpoints, as far as the last finished
+    /// step asks for it. A signal in between leaves the rest pending, for the resumed run.
+    fn after_step(
+        &mut self,
+        session: &mut Session,
+        dir: &RunDir,
+        forecast: &mut Forecast,
+        progress: &dyn Progress,
+        stop: &Stop,
+    ) -> Result<()> {
+        if let Some(mut line) = session.pending.line.clone() {
+            if session.validates_now() {
+                line.extend(forecast.timed("validate", || session.validate(progress, stop))?);
+            }
+            self.metrics(session, &line, progress)?;
+            (session.pending.line, session.saved) = (None, None);
+            session.keep_best(dir, &line)?;
+        }
+        if session.pending.samples {
+            forecast.timed("sample", || self.sample(session, dir, progress, stop))?;
+            (session.pending.samples, session.saved) = (false, None);
+        }
+        if session.checkpoint_due() {
+            self.metrics.sync()?;
+            forecast.timed("checkpoint", || session.checkpoint(dir))?;
+        }
+        Ok(())
     }
 
     fn metrics(&mut self, session: &Session, line: &Map<String, Value>, progress: &dyn Progress) -> Result<()> {
@@ -229,10 +266,14 @@ impl Session {
     fn checkpoint_due(&self) -> bool {
         let train = &self.config.train;
         let kept = train.keep_every.is_some_and(|k| self.step % k == 0);
-        self.step % train.checkpoint_every == 0 || self.step == train.steps || kept
+        self.step > 0 && (self.step % train.checkpoint_every == 0 || self.step == train.steps || kept)
     }
 
+    /// Writes the state of the last finished step, unless it is on disk already.
     fn checkpoint(&mut self, dir: &RunDir) -> Result<()> {
+        if self.saved == Some(self.step) {
+            return Ok(());
+        }
         let state = State {
             step: self.step,
             beta: self.learner.beta.clone(),
@@ -240,17 +281,21 @@ impl Session {
             unreadable: self.feed.unreadable(),
             start_errors: self.start_errors.clone(),
             best: self.best,
+            pending: self.pending.clone(),
             files: Default::default(),
         };
         checkpoint::save(&dir.path, &self.learner, state)?;
-        checkpoint::rotate(&dir.path, self.config.train.keep_last, self.config.train.keep_every)
+        self.saved = Some(self.step);
+        let train = &self.config.train;
+        checkpoint::rotate(&dir.path, self.step, train.keep_last, train.keep_every)
     }
 
-    fn validate(&self, beta: f64, progress: &dyn Progress, stop: &Stop) -> Result<Map<String, Value>> {
+    fn validate(&self, progress: &dyn Progress, stop: &Stop) -> Result<Map<String, Value>> {
         let Some(start) = &self.start_errors else { return Ok(Map::new()) };
         let _ema = self.learner.ema.as_ref().map(|e| Swapped::new(&self.learner.policy.trainable, &e.weights));
         progress.begin("validate", 0, start.len() as u64);
-        let values = validation::validate(&self.learner, &mut self.feed.validation(), start, beta, progress, stop);
+        let values =
+            validation::validate(&self.learner, &mut self.feed.validation(), start, self.pending.beta, progress, stop);
         progress.end();
         values
     }

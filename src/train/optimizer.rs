@@ -1,5 +1,6 @@
 //! AdamW with readable state, gradient clipping, and the learning rate of a step.
 
+use super::step::Halted;
 use crate::config::{OptimConfig, TrainConfig};
 use anyhow::{Result, bail};
 use diffpref_native::{FusedAdamW, global_norm, scale_};
@@ -70,9 +71,9 @@ impl AdamW {
         }
         let culprit = self.names.iter().zip(grads).find(|(_, g)| !g.norm().double_value(&[]).is_finite());
         let name = culprit.map_or("(all tensors together)", |(n, _)| n.as_str());
-        bail!(
-            "the gradient of {name} is not finite; the weights were not changed. Lower optim.lr, or compute in float32."
-        )
+        bail!(Halted::before_update(format!(
+            "the gradient of {name} is not finite; the weights were not changed. Start another run with a lower optim.lr, or in float32."
+        )))
     }
 
     /// Clips as `torch.nn.utils.clip_grad_norm_` does and takes one step at rate `lr`.

@@ -2,12 +2,18 @@
 
 use super::forecast;
 use super::policy::{self, Machine, Noised, Policy, Reference};
+use super::run_dir;
 use super::session::Opened;
+use crate::data::decode::Unreadable;
+use crate::data::pairs::Pair;
+use crate::data::report::DataReport;
 use crate::objectives;
 use anyhow::{Context, Result};
 use pipelines::families::ModelFolder;
 use pipelines::models::Conditioning;
 use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Instant;
 use tch::{Device, Kind, Tensor};
 
@@ -18,6 +24,8 @@ pub struct Plan {
     pub model: String,
     pub family: &'static str,
     pub out: String,
+    /// Then it takes --resume or train.overwrite to begin.
+    pub holds_a_run: bool,
     pub device: String,
     pub dtype: String,
     pub resolution: i64,
@@ -51,18 +59,19 @@ pub fn dry_run(opened: &Opened) -> Result<Plan> {
     let all = policy.denoiser.unet.named_parameters();
     let trained = total(&policy.trainable);
     let n = opened.pairs.train.len();
-    let images = opened.pairs.train.iter().chain(&opened.pairs.validation).flat_map(|p| [&p.winner, &p.loser]);
+    let missing = missing_images(opened, needs.loser)?;
     Ok(Plan {
         method: objectives::entry_of(&opened.table).name.into(),
         model: config.model.path.display().to_string(),
         family: opened.folder.family().name(),
         out: config.train.out.display().to_string(),
+        holds_a_run: run_dir::holds_steps(&config.train.out),
         device: config.model.device.clone(),
         dtype: config.model.dtype.clone(),
         resolution: config.data.resolution,
         train_pairs: n,
         validation_pairs: opened.pairs.validation.len(),
-        missing_images: images.filter(|p| !p.exists()).count(),
+        missing_images: missing,
         steps: config.train.steps,
         pairs_per_step: config.train.pairs_per_step(),
         epochs: (config.train.steps * config.train.pairs_per_step()) as f64 / n as f64,
@@ -76,6 +85,19 @@ pub fn dry_run(opened: &Opened) -> Result<Plan> {
         optimizer_mib: trained * if config.ema.decay > 0.0 { 4.0 } else { 3.0 },
         seconds_per_forward: seconds,
     })
+}
+
+/// How many images are missing; more than `data.max_bad_fraction` allows is what would stop the run.
+fn missing_images(opened: &Opened, losers: bool) -> Result<usize> {
+    let items = opened.pairs.train.iter().map(|p| (p, losers)).chain(opened.pairs.validation.iter().map(|p| (p, true)));
+    let items: Vec<(&Pair, bool)> = items.collect();
+    let images = items.iter().flat_map(|(p, loser)| std::iter::once(&p.winner).chain(loser.then_some(&p.loser)));
+    let missing: BTreeMap<PathBuf, String> =
+        images.filter(|path| !path.exists()).map(|path| (path.clone(), Unreadable::Missing.to_string())).collect();
+    let mut report = DataReport::new(&opened.pairs);
+    report.add_images(&items, &missing);
+    report.check(opened.config.data.max_bad_fraction)?;
+    Ok(missing.len())
 }
 
 fn try_forward(opened: &Opened, machine: Machine, policy: &Policy) -> Result<f64> {
@@ -108,7 +130,10 @@ impl Plan {
         let lines = [
             ("method", self.method.clone()),
             ("model", format!("{} ({})", self.model, self.family)),
-            ("run folder", self.out.clone()),
+            (
+                "run folder",
+                format!("{}{}", self.out, if self.holds_a_run { " (holds a run: --resume goes on)" } else { "" }),
+            ),
             ("machine", format!("{}, {}", self.device, self.dtype)),
             (
                 "data",

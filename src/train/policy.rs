@@ -1,6 +1,6 @@
 //! The network that is trained, the network it is compared with, and their errors.
 
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::data::draws::Draws;
 use anyhow::{Context, Result, bail};
 use pipelines::families::{Denoiser, ModelFolder};
@@ -49,15 +49,15 @@ pub fn device(text: &str) -> Result<Device> {
         "cuda" => Some(0),
         other => other.strip_prefix("cuda:").and_then(|n| n.parse::<usize>().ok()),
     };
+    let count = tch::Cuda::device_count().max(0) as usize;
+    let wrong = |text: String| ConfigError(text).into();
     match index {
-        None => bail!("model.device = \"{text}\": expected \"auto\", \"cpu\", \"cuda\" or \"cuda:N\""),
-        Some(_) if !tch::Cuda::is_available() => {
-            bail!(
-                "model.device = \"{text}\": no CUDA device was found. `diffpref doctor` says what is there; take \"cpu\"."
-            )
-        }
-        Some(i) if (i as i64) < tch::Cuda::device_count() => Ok(Device::Cuda(i)),
-        Some(_) => bail!("model.device = \"{text}\": expected one of the {} devices found", tch::Cuda::device_count()),
+        Some(i) if i < count => Ok(Device::Cuda(i)),
+        Some(_) if count == 0 => Err(wrong(format!(
+            "model.device = \"{text}\": no CUDA device was found. `diffpref doctor` says what is there; take \"cpu\"."
+        ))),
+        Some(_) => Err(wrong(format!("model.device = \"{text}\": expected one of the {count} CUDA devices found."))),
+        None => Err(wrong(format!("model.device = \"{text}\": expected \"auto\", \"cpu\", \"cuda\" or \"cuda:N\"."))),
     }
 }
 
@@ -126,7 +126,8 @@ fn load_lora(
                 let inputs: i64 = shape[1..].iter().product();
                 draws.lora(name, shape[0], inputs).reshape(shape)
             };
-            LoraWeights::init(&denoiser.unet, lora.rank, lora.alpha, &lora.targets, &draw)?
+            LoraWeights::init(&denoiser.unet, lora.rank, lora.alpha, &lora.targets, &draw)
+                .map_err(|e| ConfigError(format!("[lora]: {e}")))?
         }
     };
     if let Some(path) = &lora.init {
@@ -149,12 +150,12 @@ fn load_lora(
 
 fn check_init(path: &Path, weights: &LoraWeights, rank: i64) -> Result<()> {
     match weights.modules.iter().find(|(_, m)| m.rank() != rank) {
-        Some((name, m)) => bail!(
+        Some((name, m)) => bail!(ConfigError(format!(
             "lora.init = \"{}\": {name} has rank {}, lora.rank is {rank}: expected the same. Set lora.rank = {}.",
             path.display(),
             m.rank(),
             m.rank()
-        ),
+        ))),
         None => Ok(()),
     }
 }
@@ -168,10 +169,10 @@ fn load_denoiser(
     let denoiser = folder.load_denoiser(unet_dir, options)?;
     let own = prediction_name(&denoiser);
     if config.model.prediction_type != own {
-        bail!(
+        bail!(ConfigError(format!(
             "model.prediction_type = \"{}\": the model says {own}. Another one than the model's own is not built yet; remove the key.",
             config.model.prediction_type
-        );
+        )));
     }
     Ok(denoiser)
 }

@@ -1,10 +1,11 @@
 //! The folder of a run: who may write in it, what it holds, where a resumed run goes on.
 
 use super::checkpoint::{self, State};
+use super::environment;
 use crate::config::{self, Change, ConfigError};
-use crate::data::files::write_atomically;
+use crate::data::files::{remove_unfinished, write_atomically};
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use toml::Table;
@@ -39,8 +40,12 @@ pub enum Start {
 }
 
 impl RunDir {
-    /// Makes the folder when it is missing and takes its lock.
-    pub fn lock(path: &Path) -> Result<Self> {
+    /// Makes the folder when it is missing (not to resume in it), takes its lock, and removes what a killed process left
+    /// unfinished there.
+    pub fn lock(path: &Path, resume: Resume) -> Result<Self> {
+        if resume == Resume::Yes && !path.exists() {
+            bail!(nothing_to_resume(path));
+        }
         std::fs::create_dir_all(path).with_context(|| format!("cannot make the run folder {}", path.display()))?;
         let file = path.join(LOCK);
         let mut lock = std::fs::OpenOptions::new()
@@ -68,6 +73,7 @@ impl RunDir {
         lock.set_len(0)?;
         lock.rewind()?;
         writeln!(lock, "{}", std::process::id())?;
+        remove_unfinished(path)?;
         Ok(Self { path: path.to_path_buf(), _lock: lock })
     }
 
@@ -76,22 +82,20 @@ impl RunDir {
     }
 
     /// Decides where to begin, refuses what would damage the run that is there, and says what it passed over.
+    /// `contents`: hashes of what the configuration's paths name now.
     pub fn start(
         &self,
         resume: Resume,
         overwrite: bool,
         table: &Table,
-        same_content: &dyn Fn(&str) -> bool,
+        contents: &Map<String, Value>,
         say: &mut dyn FnMut(String),
     ) -> Result<Start> {
         // A run that was stopped while encoding has no step yet: it can be resumed, and nothing is lost by starting anew.
         let begun = self.join(RESOLVED).exists();
         let holds_steps = holds_steps(&self.path);
         match (begun || holds_steps, resume) {
-            (false, Resume::Yes) => bail!(
-                "{}: nothing to resume: the folder holds no run. Start it without --resume, or use --resume=auto.",
-                self.path.display()
-            ),
+            (false, Resume::Yes) => bail!(nothing_to_resume(&self.path)),
             (false, _) => Ok(Start::Fresh),
             (true, Resume::No) if overwrite => {
                 self.clear()?;
@@ -102,14 +106,16 @@ impl RunDir {
                 "{}: the folder holds another run. Go on with it by --resume, set another train.out, or set train.overwrite = true to delete it.",
                 self.path.display()
             ),
-            (true, _) => self.resume(table, same_content, say),
+            (true, _) => self.resume(table, contents, say),
         }
     }
 
-    fn resume(&self, table: &Table, same_content: &dyn Fn(&str) -> bool, say: &mut dyn FnMut(String)) -> Result<Start> {
+    fn resume(&self, table: &Table, contents: &Map<String, Value>, say: &mut dyn FnMut(String)) -> Result<Start> {
         let (old, _) = config::reload(&self.join(RESOLVED))?;
+        let recorded = environment::recorded(&self.path).contents;
+        let same_content = |key: &str| recorded.contains_key(key) && recorded.get(key) == contents.get(key);
         let mut refused = Vec::new();
-        for change in config::changes(&old, table, same_content) {
+        for change in config::changes(&old, table, &same_content) {
             match change {
                 Change::Harmless => {}
                 Change::Rounding(text) => say(format!("{text}: the result is equal up to rounding")),
@@ -123,11 +129,18 @@ impl RunDir {
                 refused.join("; ")
             )));
         }
+        if let Some(key) = contents.keys().find(|key| recorded.contains_key(*key) && !same_content(key)) {
+            bail!(
+                "{}: cannot resume: what {key} names has changed since the run began (environment.json has the hashes). Restore it, or start another run.",
+                self.path.display()
+            );
+        }
         let (newest, passed) = checkpoint::newest(&self.path);
         passed.into_iter().for_each(&mut *say);
         match newest {
             Some((path, state)) => {
-                self.cut_metrics(state.step)?;
+                let waits = u64::from(state.pending.line.is_some());
+                self.cut_metrics(state.step - waits.min(state.step))?;
                 Ok(Start::At(path, Box::new(state)))
             }
             None => {
@@ -141,7 +154,9 @@ impl RunDir {
     /// Rewrites metrics.jsonl up to `step`, so that it never has a step twice.
     fn cut_metrics(&self, step: u64) -> Result<()> {
         let file = self.join(METRICS);
-        let Ok(text) = std::fs::read_to_string(&file) else { return Ok(()) };
+        // A line that a power cut tore need not be UTF-8.
+        let Ok(bytes) = std::fs::read(&file) else { return Ok(()) };
+        let text = String::from_utf8_lossy(&bytes);
         let of_line = |l: &&str| {
             serde_json::from_str::<Value>(l).ok().and_then(|v| v.get("step")?.as_u64()).is_some_and(|s| s <= step)
         };
@@ -152,7 +167,7 @@ impl RunDir {
     /// Deletes what a run writes; other files in the folder stay.
     fn clear(&self) -> Result<()> {
         let ours = |name: &str| {
-            ["checkpoint-", "events.out.tfevents.", ".checkpoint-"].iter().any(|p| name.starts_with(p))
+            ["checkpoint-", "events.out.tfevents."].iter().any(|p| name.starts_with(p))
                 || [
                     RESOLVED,
                     METRICS,
@@ -179,8 +194,15 @@ impl RunDir {
     }
 }
 
+fn nothing_to_resume(path: &Path) -> String {
+    format!(
+        "{}: nothing to resume: there is no run in this folder. Start it without --resume, or use --resume=auto.",
+        path.display()
+    )
+}
+
 /// Whether a folder holds steps of a run.
-fn holds_steps(path: &Path) -> bool {
+pub fn holds_steps(path: &Path) -> bool {
     std::fs::metadata(path.join(METRICS)).is_ok_and(|m| m.len() > 0) || !checkpoint::list(path).is_empty()
 }
 
@@ -197,6 +219,11 @@ impl MetricsFile {
     pub fn line(&mut self, json: &str) -> Result<()> {
         self.0
             .write_all(format!("{json}\n").as_bytes())
-            .context("cannot write metrics.jsonl: the last whole checkpoint stays usable")
+            .context("cannot write metrics.jsonl; the last whole checkpoint stays usable")
+    }
+
+    /// A checkpoint must not outlive the lines before it.
+    pub fn sync(&self) -> Result<()> {
+        self.0.sync_data().context("cannot sync metrics.jsonl")
     }
 }

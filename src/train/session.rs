@@ -1,7 +1,7 @@
 //! What is open while a run goes on: configuration, model, data, and the learner at its step.
 
-use super::checkpoint;
-use super::environment;
+use super::checkpoint::{self, Pending};
+use super::environment::{self, DataHash};
 use super::feed::Feed;
 use super::guards::{Beta, SpikeGuard};
 use super::optimizer::{AdamW, Ema, learning_rate};
@@ -9,15 +9,16 @@ use super::policy::{self, Machine, Reference};
 use super::run_dir::{RunDir, Start};
 use super::step::{Learner, OnSpike, StepOutcome};
 use super::validation::{self, StartErrors};
-use crate::config::{self, Config, Document, Facts};
+use crate::config::{self, Config, ConfigError, Document, Facts};
 use crate::data::cache::default_cache_dir;
 use crate::data::pairs::{Format, Holdout, PairSet, ReadOptions, Ties};
 use crate::objectives;
 use crate::progress::{Progress, Stop};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use pipelines::families::ModelFolder;
 use pipelines::schedulers::PredictionType;
-use std::path::{Path, PathBuf};
+use serde_json::{Map, Value as Json};
+use std::path::PathBuf;
 use toml::{Table, Value};
 
 /// How many validation prompts the sample grid shows when the configuration names none.
@@ -45,6 +46,13 @@ pub fn open(document: &Document) -> Result<Opened> {
         holdout: path("validate", "path").map_or(Holdout::Fraction(fraction), Holdout::File),
     })?;
     let (table, config) = config::resolve(document, &facts(&folder, &pairs))?;
+    let (skip, blocks) = (config.model.clip_skip, folder.text().layers as i64);
+    if skip > blocks {
+        bail!(ConfigError(format!(
+            "{}: model.clip_skip = {skip}: expected 0 to {blocks}, the text encoder has {blocks} blocks.",
+            document.file
+        )));
+    }
     Ok(Opened { table, config, folder, pairs })
 }
 
@@ -69,17 +77,7 @@ fn facts(folder: &ModelFolder, pairs: &PairSet) -> Facts {
         cuda: tch::Cuda::is_available(),
         cores: std::thread::available_parallelism().map_or(1, |n| n.get()),
         cache_dir: default_cache_dir().display().to_string(),
-    }
-}
-
-impl Opened {
-    /// Whether what a configuration key names has the content that the run in `run` recorded.
-    pub fn same_content<'a>(&'a self, run: &Path) -> impl Fn(&str) -> bool + 'a {
-        let recorded = environment::recorded(run);
-        move |key| {
-            let now = environment::contents(self).unwrap_or_default();
-            recorded.get(key).is_some_and(|then| now.get(key) == Some(then))
-        }
+        home: std::env::var("HOME").ok().filter(|home| !home.is_empty()),
     }
 }
 
@@ -93,29 +91,45 @@ pub struct Session {
     pub step: u64,
     pub start_errors: Option<StartErrors>,
     pub best: Option<(u64, f64)>,
+    /// What follows the last finished step and is not done yet.
+    pub pending: Pending,
+    /// The step whose state is on disk, as it is now.
+    pub saved: Option<u64>,
 }
 
 impl Session {
-    /// Encodes what is missing, loads the networks, and takes over a checkpoint.
-    pub fn start(opened: Opened, dir: &RunDir, start: Start, progress: &dyn Progress, stop: &Stop) -> Result<Self> {
-        let contents = environment::contents(&opened)?;
-        environment::write(&dir.path, &opened, &contents)?;
+    /// Encodes what is missing, loads the networks, and takes over a checkpoint. `contents`: hashes of what is read.
+    pub fn start(
+        opened: Opened,
+        contents: &Map<String, Json>,
+        dir: &RunDir,
+        start: Start,
+        progress: &dyn Progress,
+        stop: &Stop,
+    ) -> Result<Self> {
+        let then = environment::recorded(&dir.path).data;
+        environment::write(&dir.path, &opened, contents, then.as_ref())?;
         let machine = Machine::of(&opened.config)?;
-        let Opened { table, config, folder, pairs } = opened;
-        let entry = objectives::entry_of(&table);
-        let step = match &start {
-            Start::Fresh => 0,
-            Start::At(_, state) => state.step,
-        };
-        let feed = Feed::open(&config, &folder, pairs, machine, entry.needs, &dir.path, step, progress, stop)?;
-        let mut learner = learner(&config, &folder, machine, entry)?;
-        let (mut start_errors, mut best) = (None, None);
-        if let Start::At(path, mut state) = start {
-            checkpoint::load(&path, &state, &mut learner)?;
-            start_errors = state.start_errors.take();
-            best = state.best;
+        let config = &opened.config;
+        let entry = objectives::entry_of(&opened.table);
+        let mut feed = Feed::open(&opened, machine, entry.needs, &dir.path, progress, stop)?;
+        if let (Start::At(..), Some(then)) = (&start, &then) {
+            refuse_other_images(&feed, config, then)?;
         }
-        Ok(Self { config, folder, feed, learner, step, start_errors, best })
+        let data = feed.data_hash(config, config.train.steps, config.validate.every > 0)?;
+        environment::write(&dir.path, &opened, contents, Some(&data))?;
+        let mut learner = learner(config, &opened.folder, machine, entry)?;
+        let (mut step, mut saved, mut start_errors, mut best) = (0, None, None, None);
+        let mut pending = Pending { samples: samples_wanted(config), ..Pending::default() };
+        if let Start::At(path, state) = start {
+            checkpoint::load(&path, &state, &mut learner)?;
+            feed.left_out(state.unreadable);
+            (step, saved, start_errors, best) = (state.step, Some(state.step), state.start_errors, state.best);
+            pending = state.pending;
+            pending.samples &= samples_wanted(config);
+        }
+        let Opened { config, folder, .. } = opened;
+        Ok(Self { config, folder, feed, learner, step, start_errors, best, pending, saved })
     }
 
     /// The next step; on success it counts.
@@ -127,8 +141,9 @@ impl Session {
         Ok(outcome)
     }
 
-    pub fn samples_wanted(&self) -> bool {
-        self.config.sample.every > 0 && !self.config.sample.prompts.is_empty() && !self.config.sample.seeds.is_empty()
+    /// Whether the grid of the step just taken is to be painted.
+    pub fn samples_due(&self) -> bool {
+        samples_wanted(&self.config) && self.step % self.config.sample.every == 0
     }
 
     pub fn validates_now(&self) -> bool {
@@ -163,6 +178,23 @@ impl Session {
         let bytes = |t: &tch::Tensor| t.numel() as u64 * t.kind().elt_size_in_bytes() as u64;
         copies * self.learner.policy.trainable.iter().map(|(_, t)| bytes(t)).sum::<u64>()
     }
+}
+
+fn samples_wanted(config: &Config) -> bool {
+    let sample = &config.sample;
+    sample.every > 0 && !sample.prompts.is_empty() && !sample.seeds.is_empty()
+}
+
+/// A resumed run must read the images that it began with, wherever they lie now.
+fn refuse_other_images(feed: &Feed, config: &Config, then: &DataHash) -> Result<()> {
+    if feed.data_hash(config, then.steps, then.validated)? != *then {
+        bail!(
+            "{}: cannot resume: images of data.path = \"{}\" have changed since the run began. Restore them, or start another run.",
+            config.train.out.display(),
+            config.data.path.display()
+        );
+    }
+    Ok(())
 }
 
 fn learner(config: &Config, folder: &ModelFolder, machine: Machine, entry: &objectives::Entry) -> Result<Learner> {

@@ -44,14 +44,35 @@ pub struct StepOutcome {
     pub skipped: bool,
 }
 
-/// The run cannot go on from here; the last checkpoint is the state before this step.
+/// The numbers ran away: the run cannot go on from here.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Halted(pub String);
+#[error("{reason}")]
+pub struct Halted {
+    reason: String,
+    /// Whether the weights of the last finished step are good: then they are checkpointed. Else the last checkpoint is
+    /// the state to go back to, and no newer one may push it out.
+    pub last_step_is_good: bool,
+}
+
+impl Halted {
+    /// Noticed before the weights were touched.
+    pub fn before_update(reason: String) -> Self {
+        Self { reason, last_step_is_good: true }
+    }
+
+    /// Noticed when the weights may be beyond repair.
+    pub fn too_late(reason: String) -> Self {
+        Self { reason, last_step_is_good: false }
+    }
+}
 
 impl Learner {
-    /// Step `s` at rate `lr` over `batches` (each asked for when the one before is done). Weights change only at the
-    /// very end, so that a stop or an error leaves the state of step s - 1.
+    /// Step `s` at rate `lr` over `batches` (each asked for when the one before is done). Weights and statistics change
+    /// only at the very end, so that a stop or an error leaves the state of step s - 1.
+    ///
+    /// # Errors
+    /// `Stopped`; [`Halted`] where a loss or gradient is not finite, at a spike that should stop the run, or when too
+    /// many were skipped in a row.
     pub fn step(
         &mut self,
         s: u64,
@@ -69,24 +90,26 @@ impl Learner {
             stop.check()?;
         }
         if records.pairs.is_empty() {
+            self.beta.used(beta);
             return Ok(StepOutcome { records, beta, lr, grad_norm: 0.0, spike: false, skipped: true });
         }
         let grads = self.optimizer.gradients(1.0 / records.pairs.len() as f64)?;
         let grad_norm = self.optimizer.grad_norm(&grads).with_context(|| format!("step {s}"))?;
         let spike = self.guard.is_spike(grad_norm);
         if spike && self.on_spike == OnSpike::Stop {
-            bail!(Halted(format!(
-                "step {s}: the gradient norm {grad_norm:.3e} left its recent range and train.on_spike = \"stop\""
+            bail!(Halted::before_update(format!(
+                "step {s}: the gradient norm {grad_norm:.3e} left its recent range and train.on_spike = \"stop\"; the weights were not changed. Start another run with a lower optim.lr, or with train.on_spike = \"skip\"."
             )));
         }
         let skipped = spike && self.on_spike == OnSpike::Skip;
         if skipped {
-            if self.guard.skipped() {
-                bail!(Halted(format!(
-                    "step {s}: {} spikes in a row were skipped. Lower optim.lr and resume.",
+            if self.guard.exhausted() {
+                bail!(Halted::too_late(format!(
+                    "step {s}: {} spikes in a row were skipped; the last checkpoint is the state to go back to. Start another run with a lower optim.lr.",
                     SpikeGuard::SKIPS_ALLOWED
                 )));
             }
+            self.guard.skipped();
         } else {
             self.optimizer.step(&grads, grad_norm, lr)?;
             self.guard.taken(grad_norm);
@@ -97,6 +120,7 @@ impl Learner {
                 self.beta.observe(mean_abs_h);
             }
         }
+        self.beta.used(beta);
         Ok(StepOutcome { records, beta, lr, grad_norm, spike, skipped })
     }
 
@@ -184,8 +208,8 @@ fn refuse_not_finite(records: &[PairRecord]) -> Result<()> {
             ("loss", Some(r.loss)),
         ];
         if let Some((name, value)) = named.iter().find_map(|(n, v)| v.filter(|x| !x.is_finite()).map(|x| (n, x))) {
-            bail!(Halted(format!(
-                "{name} of pair {} at timestep {} is {value}; the weights were not changed. Look at the pair, lower optim.lr, or compute in float32.",
+            bail!(Halted::before_update(format!(
+                "{name} of pair {} at timestep {} is {value}; the weights were not changed. Look at the pair, or start another run with a lower optim.lr or in float32.",
                 r.id, r.timestep
             )));
         }

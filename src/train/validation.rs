@@ -2,11 +2,11 @@
 //! with plain noise, for every method, so that methods can be compared.
 
 use super::metrics::{mean, numbers, put, wins};
-use super::step::{Learner, pair_errors};
+use super::step::{Halted, Learner, pair_errors};
 use crate::data::batches::PairBatch;
 use crate::objectives::StepContext;
 use crate::progress::{Progress, Stop};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use tch::Tensor;
@@ -38,15 +38,17 @@ pub fn start_errors(
 ) -> Result<StartErrors> {
     let mut out = Vec::new();
     for pair in pairs {
-        let batch = pair?.batch;
-        let noised = learner.noise(&batch);
+        let pair = pair?;
+        let noised = learner.noise(&pair.batch);
         let _frozen = tch::no_grad_guard();
         let errors = match learner.reference.errors(&learner.policy, &noised)? {
             Some(errors) => errors,
             // Without a reference the policy itself is the start model: nothing has been trained yet.
             None => noised.errors(&learner.policy.denoiser, learner.policy.adapters)?,
         };
-        out.push(numbers(&errors)?);
+        let errors = numbers(&errors)?;
+        refuse_not_finite("e_ref", "start model", &pair.batch, &errors)?;
+        out.push(errors);
         stop.check()?;
     }
     Ok(out)
@@ -76,6 +78,7 @@ fn outcome(learner: &Learner, pair: &ValidationPair, start: &[f64], beta: f64) -
     let noised = learner.noise(&pair.batch);
     let draws = start.len() as i64 / 2;
     let theta = noised.errors(&learner.policy.denoiser, learner.policy.adapters)?;
+    refuse_not_finite("e_theta", "trained model", &pair.batch, &numbers(&theta)?)?;
     let start = Tensor::from_slice(start).to_kind(theta.kind()).to_device(theta.device());
     let factor = learner.epsilon_factor(&noised.timesteps.narrow(0, 0, draws));
     let errors = pair_errors(&theta, Some(&start), draws, true, factor.shallow_clone());
@@ -84,6 +87,19 @@ fn outcome(learner: &Learner, pair: &ValidationPair, start: &[f64], beta: f64) -
     let (gap_w, gap_l) = gap.split_at(draws as usize);
     let (gap_w, gap_l) = (mean(gap_w).unwrap_or(0.0), mean(gap_l).unwrap_or(0.0));
     Ok(Outcome { prompt: pair.prompt.clone(), h: gap_l - gap_w, gap_w, gap_l, losses })
+}
+
+/// Held-out pairs are measured after the weights moved: the checkpoint before is the way back.
+fn refuse_not_finite(name: &str, model: &str, batch: &PairBatch, errors: &[f64]) -> Result<()> {
+    let Some(row) = errors.iter().position(|e| !e.is_finite()) else { return Ok(()) };
+    let draws = batch.ids.len();
+    let side = if row < draws { "w" } else { "l" };
+    let timestep = batch.timesteps.int64_value(&[row as i64]);
+    bail!(Halted::too_late(format!(
+        "{name}({side}) of the held-out pair {} at timestep {timestep} is {} with the {model}. Look at the pair, or start another run with a lower optim.lr or in float32.",
+        batch.ids[row % draws],
+        errors[row]
+    )))
 }
 
 fn summarise(outcomes: &[Outcome]) -> Map<String, Value> {

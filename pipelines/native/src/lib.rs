@@ -9,6 +9,9 @@ pub use kernels::{FusedAdamW, cuda_peak_bytes, global_norm, load_cuda, scale_, s
 
 use std::ffi::{CStr, c_char};
 
+/// The version of the libtorch that this was built with.
+pub const LIBTORCH_VERSION: &str = env!("DIFFPREF_LIBTORCH_VERSION");
+
 /// libtorch refused a call; the text is libtorch's own, without its backtrace.
 #[derive(Debug, thiserror::Error)]
 #[error("libtorch: {0}")]

@@ -150,6 +150,22 @@ impl ModelFolder {
         self.weight_files.clone()
     }
 
+    /// Every file that results depend on: weights, config.json of each part, the files of tokenizer and scheduler; sorted.
+    pub fn files(&self) -> Result<Vec<PathBuf>> {
+        let mut files: Vec<PathBuf> = self.weight_files.iter().map(|(_, file)| file.clone()).collect();
+        files.extend(WEIGHTS.iter().map(|(part, _)| self.path.join(part).join("config.json")));
+        for part in ["scheduler", "tokenizer"] {
+            let dir = self.path.join(part);
+            for entry in std::fs::read_dir(&dir).map_err(|e| Error::io("read the folder", &dir, e))? {
+                files.push(entry.map_err(|e| Error::io("read the folder", &dir, e))?.path());
+            }
+        }
+        files.retain(|file| file.is_file());
+        files.sort();
+        files.dedup();
+        Ok(files)
+    }
+
     /// Writes model_index.json and copies every part but the UNet, so that a UNet saved into `to/unet` makes a folder
     /// that diffusers loads as it is.
     pub fn copy_without_unet(&self, to: &Path) -> Result<()> {
