@@ -16,7 +16,7 @@ use crate::objectives;
 use crate::progress::{Progress, Stop};
 use anyhow::{Result, bail};
 use pipelines::families::ModelFolder;
-use pipelines::schedulers::PredictionType;
+use pipelines::schedulers::{Ddim, PredictionType};
 use serde_json::{Map, Value as Json};
 use std::path::PathBuf;
 use toml::{Table, Value};
@@ -52,6 +52,11 @@ pub fn open(document: &Document) -> Result<Opened> {
             "{}: model.clip_skip = {skip}: expected 0 to {blocks}, the text encoder has {blocks} blocks.",
             document.file
         )));
+    }
+    if samples_wanted(&config) {
+        let steps = config.sample.steps;
+        Ddim::new(folder.scheduler(), steps as i64)
+            .map_err(|e| ConfigError(format!("{}: sample.steps = {steps}: {e}", document.file)))?;
     }
     Ok(Opened { table, config, folder, pairs })
 }
