@@ -24,7 +24,7 @@ fn a_misspelt_key_is_refused_with_line_and_nearest_name() {
     rewritten(&world, "micro_batch", "micro_bach");
     let said = world.refused(&mut world.train(&[]), 2);
     assert!(
-        said.contains("DIR/run.toml:22: unknown key train.micro_bach, did you mean micro_batch? Keys of [train]:"),
+        said.contains("DIR/run.toml:23: unknown key train.micro_bach, did you mean micro_batch? Keys of [train]:"),
         "{said}"
     );
 }
@@ -34,14 +34,17 @@ fn a_misspelt_table_is_refused_with_line_and_nearest_name() {
     let world = World::new(8);
     rewritten(&world, "[optim]", "[optm]");
     let said = world.refused(&mut world.train(&[]), 2);
-    assert!(said.contains("DIR/run.toml:17: unknown table [optm], did you mean optim?"), "{said}");
+    assert!(said.contains("DIR/run.toml:18: unknown table [optm], did you mean optim?"), "{said}");
 }
 
 #[test]
 fn a_missing_key_is_named_with_its_meaning() {
     let world = World::new(8);
     for (line, expected) in [
-        ("lr = 1e-2\n", "DIR/run.toml: optim.lr is missing: learning rate, as the optimizer sees it. Add it under [optim]."),
+        (
+            "lr = 1e-2\n",
+            "DIR/run.toml: optim.lr is missing: learning rate, as the optimizer sees it. Add it under [optim].",
+        ),
         ("steps = 3\n", "DIR/run.toml: train.steps is missing: optimizer steps. Add it (or epochs) under [train]."),
     ] {
         let world2 = World::new(8);
@@ -74,7 +77,10 @@ fn values_out_of_range_name_the_key_and_the_range() {
         ("method.name=dop", "method.name = \"dop\" is not a method, did you mean dpo? Methods: dpo, sft."),
         ("lora.rank=-1", "lora.rank = -1: expected a whole number in 0..8192."),
         ("model.device=tpu", "model.device = \"tpu\": expected \"auto\", \"cpu\", \"cuda\" or \"cuda:N\"."),
-        ("model.dtype=float16", "model.dtype = \"float16\": expected \"float32\" | \"bfloat16\" | \"float64\", or \"auto\"."),
+        (
+            "model.dtype=float16",
+            "model.dtype = \"float16\": expected \"float32\" | \"bfloat16\" | \"float64\", or \"auto\".",
+        ),
         ("validate.fraction=1", "validate.fraction = 1: expected a number in [0, 1)."),
         ("sample.seeds=[-1]", "sample.seeds = [-1]: expected a list, each a whole number of at least 0."),
         ("train=3", "--set train=3: expected TABLE.KEY=VALUE"),
@@ -88,18 +94,33 @@ fn values_out_of_range_name_the_key_and_the_range() {
 fn values_that_do_not_fit_together_are_refused_with_the_reason() {
     let world = World::new(8);
     for (sets, expected) in [
-        (&["data.resolution=17"][..], "data.resolution = 17: expected a multiple of 2, the factor of this model's VAE. Take 16 or 18."),
+        (
+            &["data.resolution=17"][..],
+            "data.resolution = 17: expected a multiple of 2, the factor of this model's VAE. Take 16 or 18.",
+        ),
         (&["train.epochs=2"], "train.steps and train.epochs are both given: expected one of them."),
         (&["train.pairs_per_step=8"], "train.grad_accum and train.pairs_per_step are both given"),
-        (&["method.name=sft", "reference.kind=frozen"], "--set reference.kind: [reference] does not go with method.name = \"sft\", which compares with no reference. Remove the table."),
-        (&["lora.rank=0", "lora.init=x.safetensors"], "lora.init = \"x.safetensors\" with lora.rank = 0: expected the rank of that LoRA."),
-        (&["lora.targets=[\"to_z\"]"], "[lora]: the LoRA target \"to_z\" matches no linear layer of the UNet; there are:"),
+        (
+            &["method.name=sft", "reference.kind=frozen"],
+            "--set reference.kind: [reference] does not go with method.name = \"sft\", which compares with no reference. Remove the table.",
+        ),
+        (
+            &["lora.rank=0", "lora.init=x.safetensors"],
+            "lora.init = \"x.safetensors\" with lora.rank = 0: expected the rank of that LoRA.",
+        ),
+        (
+            &["lora.targets=[\"to_z\"]"],
+            "[lora]: the LoRA target \"to_z\" matches no linear layer of the UNet; there are:",
+        ),
         (&["model.clip_skip=9"], "model.clip_skip = 9: expected 0 to 2, the text encoder has 2 blocks."),
         (&["sample.every=1", "sample.steps=1000"], "sample.steps = 1000: 1000 sampling steps with leading spacing"),
         (&["model.prediction_type=v_prediction"], "model.prediction_type = \"v_prediction\": the model says epsilon."),
         (&["sample.every=1", "sample.prompts=nowhere.txt"], "sample.prompts = \"nowhere.txt\": cannot read the file"),
     ] {
-        let said = world.refused(&mut world.train(&sets.iter().flat_map(|s| ["--set", s]).chain(["--dry-run"]).collect::<Vec<_>>()), 2);
+        let said = world.refused(
+            &mut world.train(&sets.iter().flat_map(|s| ["--set", s]).chain(["--dry-run"]).collect::<Vec<_>>()),
+            2,
+        );
         assert!(said.contains(expected), "{sets:?}: {said}");
         assert!(!world.run_dir().exists(), "{sets:?}");
     }
@@ -112,7 +133,12 @@ fn a_cuda_device_that_is_not_there_is_refused_with_the_way_on() {
     }
     let world = World::new(8);
     let said = world.refused(&mut world.train(&["--dry-run", "--set", "model.device=cuda"]), 2);
-    assert!(said.contains("model.device = \"cuda\": no CUDA device was found. `diffpref doctor` says what is there; take \"cpu\"."), "{said}");
+    assert!(
+        said.contains(
+            "model.device = \"cuda\": no CUDA device was found. `diffpref doctor` says what is there; take \"cpu\"."
+        ),
+        "{said}"
+    );
 }
 
 #[test]
@@ -161,10 +187,13 @@ fn an_override_of_the_method_drops_the_keys_it_does_not_have_and_says_so() {
 fn text_that_is_not_toml_and_a_missing_file_are_refused() {
     let world = World::new(8);
     let said = world.refused(support::diffpref().arg("train").arg(world.path("none.toml")), 2);
-    assert!(said.contains("DIR/none.toml: cannot read the config") && said.contains("Give the path of a TOML file."), "{said}");
+    assert!(
+        said.contains("DIR/none.toml: cannot read the config") && said.contains("Give the path of a TOML file."),
+        "{said}"
+    );
     rewritten(&world, "lr = 1e-2", "lr = = 1");
     let said = world.refused(&mut world.train(&[]), 2);
-    assert!(said.contains("DIR/run.toml: not TOML: TOML parse error at line 18"), "{said}");
+    assert!(said.contains("DIR/run.toml: not TOML: TOML parse error at line 19"), "{said}");
 }
 
 #[test]
@@ -172,7 +201,16 @@ fn resolved_toml_reproduces_the_run_and_has_every_default() {
     let world = World::new(12);
     let first = world.trained("run", &["method.beta=\"auto\"", "optim.lr=1e-3"]);
     let resolved = std::fs::read_to_string(first.join("resolved.toml")).unwrap();
-    for line in ["beta = \"auto\"", "weight_decay = 0.01", "prompt_dropout = 0.2", "alpha = 2.0", "format = \"pairs\"", "device = \"cpu\"", "dtype = \"float32\"", "guidance_scale = 7.5"] {
+    for line in [
+        "beta = \"auto\"",
+        "weight_decay = 0.01",
+        "prompt_dropout = 0.2",
+        "alpha = 2.0",
+        "format = \"pairs\"",
+        "device = \"cpu\"",
+        "dtype = \"float32\"",
+        "guidance_scale = 7.5",
+    ] {
         assert!(resolved.lines().any(|l| l == line), "{line} is not in\n{resolved}");
     }
     std::fs::write(world.path("run.toml"), &resolved).unwrap();

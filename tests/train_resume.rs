@@ -5,7 +5,7 @@ mod support;
 
 use std::path::Path;
 use std::time::Duration;
-use support::{World, files, json, metrics, names, sha256, succeeds, timeless};
+use support::{World, copy, files, json, metrics, names, sha256, succeeds, timeless};
 
 /// Four steps of 32 pairs out of 48: step 3 lies in the second epoch. With EMA, a LoRA to go on from, and validation.
 const LONG: [&str; 9] = [
@@ -277,18 +277,6 @@ fn content_that_changed_under_the_same_path_is_refused() {
     std::fs::write(world.pairs(), rows.replace("number 5", "no. 5")).unwrap();
     let said = world.refused(&mut world.train(&resume), 1);
     assert!(said.contains("what data.path names has changed"), "{said}");
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        match entry.path().is_dir() {
-            true => copy(&entry.path(), &target),
-            false => drop(std::fs::copy(entry.path(), target).unwrap()),
-        }
-    }
 }
 
 /// Zeroes the moments and step counts of a checkpoint and makes its checksum fit.

@@ -50,12 +50,22 @@ pub fn run(args: &Args, cuda: &Cuda) -> Result<()> {
     if args.json {
         println!("{}", serde_json::to_string_pretty(&facts)?);
     } else {
-        for (name, value) in &facts {
-            let text = value.as_str().map_or_else(|| value.to_string(), str::to_string);
-            println!("{name:16} {text}");
-        }
+        facts.iter().for_each(|(name, value)| print(name, value));
     }
     Ok(())
+}
+
+/// One line a fact; of a group of facts one line each below its name.
+fn print(name: &str, value: &Value) {
+    match value {
+        Value::Object(group) => {
+            println!("{name}");
+            group.iter().for_each(|(name, value)| print(&format!("  {name}"), value));
+        }
+        Value::String(text) => println!("{name:16} {text}"),
+        Value::Null => println!("{name:16} unknown"),
+        other => println!("{name:16} {other}"),
+    }
 }
 
 /// Where the running process has a library mapped from.

@@ -100,7 +100,7 @@ fn refuse_unknown_tables(place: &Place, table: &Table) -> Result<()> {
         if !known.contains(&name.as_str()) {
             let hint = nearest(name, &known);
             return Err(ConfigError(format!(
-                "{}: unknown table [{name}]{hint}. Tables: {}.",
+                "{}: unknown table [{name}]{hint} Tables: {}.",
                 place.of(name, ""),
                 known.join(", ")
             )));
@@ -134,12 +134,12 @@ fn objective_of(place: &Place, table: &Table) -> Result<&'static objectives::Ent
     objectives::find(name).ok_or_else(|| {
         let names: Vec<&str> = objectives::REGISTRY.iter().map(|e| e.name).collect();
         let why = if objectives::KNOWN_NOT_BUILT.contains(&name) {
-            " is not built yet".into()
+            " is not built yet.".into()
         } else {
             format!(" is not a method{}", nearest(name, &names))
         };
         ConfigError(format!(
-            "{}: method.name = \"{name}\"{why}. Methods: {}.",
+            "{}: method.name = \"{name}\"{why} Methods: {}.",
             place.of("method", "name"),
             names.join(", ")
         ))
@@ -182,7 +182,7 @@ fn check_table(place: &Place, name: &str, keys: &[Key], given: Option<&Table>) -
         }
         let hint = nearest(unknown, &known);
         return Err(ConfigError(format!(
-            "{at}: unknown key {name}.{unknown}{hint}. Keys of [{name}]: {}.",
+            "{at}: unknown key {name}.{unknown}{hint} Keys of [{name}]: {}.",
             known.join(", ")
         )));
     }
@@ -211,12 +211,12 @@ fn check_table(place: &Place, name: &str, keys: &[Key], given: Option<&Table>) -
     Ok(out)
 }
 
-/// ", did you mean X?" for the nearest known name.
+/// The end of a sentence: ", did you mean X?" for the nearest known name, else ".".
 fn nearest(name: &str, known: &[&str]) -> String {
     let best = known.iter().map(|k| (strsim::damerau_levenshtein(name, k), *k)).min();
     match best {
         Some((distance, k)) if distance <= 1 + name.len() / 3 => format!(", did you mean {k}?"),
-        _ => String::new(),
+        _ => ".".into(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! From a checked document and the facts of model, data and machine to the configuration that is run.
 
 use super::document::Document;
+use super::tables::TABLES;
 use super::{Config, ConfigError, Result};
 use std::path::Path;
 use toml::{Table, Value};
@@ -47,8 +48,23 @@ pub fn resolve(document: &Document, facts: &Facts) -> Result<(Table, Config)> {
     if !needs.reference {
         table.remove("reference");
     }
+    let table = in_declared_order(table);
     let config = typed(&table).map_err(refuse)?;
     Ok((table, config))
+}
+
+/// Keys in the order of their declaration, whether they were given or filled in: equal runs write equal files.
+fn in_declared_order(mut table: Table) -> Table {
+    for declared in TABLES {
+        let Some(Value::Table(section)) = table.get_mut(declared.name) else { continue };
+        let mut ordered = Table::new();
+        for key in declared.keys {
+            ordered.extend(section.remove(key.name).map(|value| (key.name.to_string(), value)));
+        }
+        ordered.extend(std::mem::replace(section, Table::new()));
+        *section = ordered;
+    }
+    table
 }
 
 /// Reads a `resolved.toml` back.

@@ -16,7 +16,7 @@ pub enum Kind {
     /// Two numbers, each in the interval.
     RealPair(Range),
     Text,
-    /// One of the built names; the second list is known, but not built yet.
+    /// One of the built names; the second list is known, but not built yet (`score:` stands for all that begin so).
     Choice(&'static [&'static str], &'static [&'static str]),
     Texts,
     /// A list of texts, or one text (a file that holds them).
@@ -148,7 +148,9 @@ fn check_choice(built: &[&str], unbuilt: &[&str], value: &Value) -> Result<Value
     let list = built.iter().map(|b| format!("\"{b}\"")).collect::<Vec<_>>().join(" | ");
     match value.as_str() {
         Some(text) if built.contains(&text) => Ok(value.clone()),
-        Some(text) if unbuilt.contains(&text) => Err(format!("{list}; \"{text}\" is not built yet")),
+        Some(text) if unbuilt.iter().any(|u| *u == text || (u.ends_with(':') && text.starts_with(u))) => {
+            Err(format!("{list}; \"{text}\" is not built yet"))
+        }
         _ => Err(list),
     }
 }

@@ -63,7 +63,7 @@ const DATA: &[Key] = &[
     key("crops", Int { min: 2, max: 1024 }, Toml("4"), "how many offsets a random crop chooses from"),
     key("flip", Real(Range::UNIT), Toml("0.5"), "probability of a horizontal flip, drawn for each image"),
     key("ties", Choice(&["drop", "error"], &["keep"]), Toml("\"drop\""), "rows labelled as ties"),
-    key("labels", Choice(&["given"], &[]), Toml("\"given\""), "who ranked the pairs"),
+    key("labels", Choice(&["given"], &["score:", "vote:"]), Toml("\"given\""), "who ranked the pairs"),
     key("draws_per_pair", COUNT, Toml("0"), "0: new draws every epoch; K: epoch e repeats those of e mod K"),
     key("posterior", Choice(&["sample", "mean"], &[]), Toml("\"sample\""), "of the VAE"),
     key("cache_dir", Text, Absent, "encoded images and prompts; default ~/.cache/diffpref"),

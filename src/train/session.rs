@@ -46,6 +46,7 @@ pub fn open(document: &Document) -> Result<Opened> {
         holdout: path("validate", "path").map_or(Holdout::Fraction(fraction), Holdout::File),
     })?;
     let (table, config) = config::resolve(document, &facts(&folder, &pairs))?;
+    Machine::of(&config)?;
     let (skip, blocks) = (config.model.clip_skip, folder.text().layers as i64);
     if skip > blocks {
         bail!(ConfigError(format!(

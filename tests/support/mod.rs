@@ -184,6 +184,19 @@ pub fn files(dir: &Path) -> BTreeMap<String, String> {
     out
 }
 
+/// Copies a folder with all that is in it.
+pub fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        match entry.path().is_dir() {
+            true => copy(&entry.path(), &target),
+            false => drop(std::fs::copy(entry.path(), target).unwrap()),
+        }
+    }
+}
+
 /// Names in a folder, sorted.
 pub fn names(dir: &Path) -> Vec<String> {
     let mut names: Vec<String> =
