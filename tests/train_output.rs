@@ -101,10 +101,10 @@ fn a_forecast_follows_the_twentieth_step() {
 /// stderr of a run whose stderr is a terminal.
 fn on_a_terminal(world: &World, arguments: &[&str], no_color: bool) -> String {
     let (mut terminal, mut program) = (0, 0);
-    let mut size = libc::winsize { ws_row: 40, ws_col: 160, ws_xpixel: 0, ws_ypixel: 0 };
+    let size = libc::winsize { ws_row: 40, ws_col: 160, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: both ends are written by openpty, the name and the attributes may be null.
     let opened =
-        unsafe { libc::openpty(&mut terminal, &mut program, std::ptr::null_mut(), std::ptr::null_mut(), &mut size) };
+        unsafe { libc::openpty(&mut terminal, &mut program, std::ptr::null_mut(), std::ptr::null_mut(), &size) };
     assert_eq!(opened, 0);
     // SAFETY: openpty made them, and nobody else owns them.
     let (terminal, program) = unsafe { (OwnedFd::from_raw_fd(terminal), OwnedFd::from_raw_fd(program)) };

@@ -98,7 +98,7 @@ impl Phase {
 
     fn due(&self) -> bool {
         match self.every {
-            Some(every) => self.done % every.max(1) == 0 || self.done == self.total,
+            Some(every) => self.done.is_multiple_of(every.max(1)) || self.done == self.total,
             None => self.said.is_none_or(|at| at.elapsed() >= PAUSE),
         }
     }

@@ -13,6 +13,7 @@ use pipelines::models::Conditioning;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Range;
+use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};
 
 /// `[data] posterior`: how latents come from the VAE's mean and std.
@@ -166,6 +167,16 @@ impl Batches {
         Ok((usize::try_from(*index)?, epoch))
     }
 
+    /// The images that the first `positions` positions read, without drawing anything: an epoch reads them all.
+    pub fn images(&self, positions: u64) -> Result<BTreeSet<&PathBuf>> {
+        let mut images = BTreeSet::new();
+        for position in 0..positions.min(self.pairs.len() as u64) {
+            let (index, _) = self.item(position)?;
+            images.extend(self.sides().iter().map(|side| image(&self.pairs[index], *side)));
+        }
+        Ok(images)
+    }
+
     /// Everything that the given positions read.
     pub fn plan(&self, positions: Range<u64>) -> Result<Plan> {
         let mut plan = Plan::default();
@@ -306,7 +317,7 @@ impl Batches {
     }
 }
 
-fn image(pair: &Pair, side: Side) -> &std::path::PathBuf {
+fn image(pair: &Pair, side: Side) -> &PathBuf {
     match side {
         Side::Winner => &pair.winner,
         Side::Loser => &pair.loser,

@@ -133,12 +133,11 @@ impl Feed {
     /// The hash of the data as steps 1 to `steps`, and the validation if `validated`, read it. Missing images count as
     /// absent.
     pub fn data_hash(&self, config: &Config, steps: u64, validated: bool) -> Result<DataHash> {
-        let mut plan = self.batches.plan(0..steps * config.train.pairs_per_step())?;
+        let mut images = self.batches.images(steps * config.train.pairs_per_step())?;
         if validated {
-            self.batches.plan_validation(&mut plan, &self.validation);
+            images.extend(self.validation.iter().flat_map(|pair| [&pair.winner, &pair.loser]));
         }
         let mut memory = HashMemory::open(&config.data.cache_dir);
-        let images: BTreeSet<&PathBuf> = plan.views.iter().map(|view| &view.image).collect();
         let hashes: Result<Vec<String>> =
             images.into_iter().filter(|image| image.is_file()).map(|image| memory.of_file(image)).collect();
         memory.save();

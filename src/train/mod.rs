@@ -204,7 +204,7 @@ impl Outputs {
         self.metrics.line(&json)?;
         progress.metrics(&json);
         let Some(events) = &mut self.events else { return Ok(()) };
-        if session.step % session.config.log.every == 0 || session.step == session.config.train.steps {
+        if session.step.is_multiple_of(session.config.log.every) || session.step == session.config.train.steps {
             for (key, value) in line.iter().filter(|(k, _)| *k != "step") {
                 if let Some(x) = value.as_f64() {
                     events.scalar(key, session.step, x)?;
@@ -265,8 +265,8 @@ impl Session {
 
     fn checkpoint_due(&self) -> bool {
         let train = &self.config.train;
-        let kept = train.keep_every.is_some_and(|k| self.step % k == 0);
-        self.step > 0 && (self.step % train.checkpoint_every == 0 || self.step == train.steps || kept)
+        let kept = train.keep_every.is_some_and(|k| self.step.is_multiple_of(k));
+        self.step > 0 && (self.step.is_multiple_of(train.checkpoint_every) || self.step == train.steps || kept)
     }
 
     /// Writes the state of the last finished step, unless it is on disk already.

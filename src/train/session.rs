@@ -47,7 +47,7 @@ pub fn open(document: &Document) -> Result<Opened> {
     })?;
     let (table, config) = config::resolve(document, &facts(&folder, &pairs))?;
     Machine::of(&config)?;
-    let (skip, blocks) = (config.model.clip_skip, folder.text().layers as i64);
+    let (skip, blocks) = (config.model.clip_skip, folder.text().layers);
     if skip > blocks {
         bail!(ConfigError(format!(
             "{}: model.clip_skip = {skip}: expected 0 to {blocks}, the text encoder has {blocks} blocks.",
@@ -149,12 +149,14 @@ impl Session {
 
     /// Whether the grid of the step just taken is to be painted.
     pub fn samples_due(&self) -> bool {
-        samples_wanted(&self.config) && self.step % self.config.sample.every == 0
+        samples_wanted(&self.config) && self.step.is_multiple_of(self.config.sample.every)
     }
 
     pub fn validates_now(&self) -> bool {
         let every = self.config.validate.every;
-        self.start_errors.is_some() && every > 0 && (self.step % every == 0 || self.step == self.config.train.steps)
+        self.start_errors.is_some()
+            && every > 0
+            && (self.step.is_multiple_of(every) || self.step == self.config.train.steps)
     }
 
     /// Measures the start model on the validation pairs, once, before anything is trained.
