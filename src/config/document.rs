@@ -120,7 +120,10 @@ fn objective_of(place: &Place, table: &Table) -> Result<&'static objectives::Ent
         None => "dpo",
         Some(Value::String(s)) => s,
         Some(other) => {
-            return Err(ConfigError(format!("{}: method.name = {other}: expected a text.", place.of("method", "name"))));
+            return Err(ConfigError(format!(
+                "{}: method.name = {other}: expected a text.",
+                place.of("method", "name")
+            )));
         }
     };
     objectives::find(name).ok_or_else(|| {

@@ -47,7 +47,8 @@ impl NamedModel {
     }
 
     pub(super) fn request(&self, device: Device, kind: Kind) -> ModelRequest {
-        ModelRequest { path: self.path.clone(), unet: self.unet.clone(), loras: self.loras.clone(), device, kind }
+        let (path, unet, loras) = (self.path.clone(), self.unet.clone(), self.loras.clone());
+        ModelRequest { path, unet, loras, clip_skip: 0, device, kind }
     }
 }
 

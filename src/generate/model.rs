@@ -22,6 +22,8 @@ pub struct ModelRequest {
     pub unet: Option<PathBuf>,
     /// All are worn at once.
     pub loras: Vec<LoraFile>,
+    /// Text encoder layers to skip, as diffusers counts them.
+    pub clip_skip: usize,
     pub device: Device,
     pub kind: Kind,
 }
@@ -122,7 +124,7 @@ impl Model {
         let mut denoiser = folder.load_denoiser(request.unet.as_deref(), &options)?;
         let adapters = attach(&request.loras, &mut denoiser.unet)?;
         let vae = folder.load_vae(None, &options)?;
-        let prompts = PromptMemory::new(folder.load_text(&options)?, 0);
+        let prompts = PromptMemory::new(folder.load_text(&options)?, request.clip_skip, folder.empty_side());
         Ok(Self { folder, denoiser, vae, prompts, adapters, options })
     }
 
@@ -133,6 +135,7 @@ impl Model {
             vae: &self.vae,
             scheduler: self.folder.scheduler(),
             conditioning: Box::new(|prompt| self.prompts.conditioning(prompt)),
+            negative: Box::new(|prompt| self.prompts.negative(prompt)),
             device: self.options.device,
             kind: self.options.kind,
         }
