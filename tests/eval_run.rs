@@ -28,7 +28,7 @@ fn request(dir: &Path) -> Request {
         seeds: 2,
         content_seeds: 1,
         steps: 2,
-        guidance_scale: 3.0,
+        guidance_scale: Some(3.0),
         resolution: None,
         device: Device::Cpu,
         kind: Kind::Float,
