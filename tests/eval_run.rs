@@ -18,8 +18,7 @@ fn request(dir: &Path) -> Request {
     let with = |text: &str| rows.lines().find(|row| row.contains(text)).unwrap().to_string();
     let prompts = dir.join("names.jsonl");
     std::fs::write(&prompts, format!("{}\n{}\n", with("\"held_out\": true"), with("\"held_out\": false"))).unwrap();
-    let model =
-        |name: &str| NamedModel { name: name.into(), path: root("assets/demo-model"), unet: None, loras: Vec::new() };
+    let model = |name: &str| format!("{name}={}", root("assets/demo-model").display()).parse::<NamedModel>().unwrap();
     Request {
         models: vec![model("before"), model("same")],
         prompts,

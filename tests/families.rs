@@ -172,6 +172,35 @@ fn an_overridden_noise_process_is_used_and_written() {
 }
 
 #[test]
+fn the_scheduler_of_sdxl_is_taken_as_its_file_states_it() {
+    let read = |model: &str, key: &str, value: Value| {
+        let dir = tempfile::tempdir().unwrap();
+        copy_folder(&golden().join(model), dir.path());
+        change(&dir.path().join("scheduler/scheduler_config.json"), key, value);
+        let folder = ModelFolder::open(dir.path()).unwrap();
+        (folder.scheduler().steps_offset, folder.scheduler().clip_sample)
+    };
+    // Stable Diffusion's pipeline makes them 1 and false when it is put together, SDXL's leaves them.
+    assert_eq!(read("sd21", "steps_offset", json!(0)), (Some(1), Some(false)));
+    assert_eq!(read("sdxl", "steps_offset", json!(0)), (Some(0), Some(false)));
+    assert_eq!(read("sdxl", "clip_sample", Value::Null), (Some(1), Some(true)));
+}
+
+#[test]
+fn epsilon_prediction_with_zero_terminal_snr_is_refused_with_the_file_that_says_it() {
+    let dir = tempfile::tempdir().unwrap();
+    copy_folder(&golden().join("sdxl"), dir.path());
+    change(&dir.path().join("scheduler/scheduler_config.json"), "rescale_betas_zero_snr", json!(true));
+    let case = json!({"prompt": "a cat"});
+    let assert = generate(dir.path(), &case, &dir.path().join("out")).assert().failure();
+    let text = String::from_utf8_lossy(&assert.get_output().stderr).into_owned();
+    assert!(
+        text.contains("scheduler_config.json") && text.contains("epsilon prediction with zero terminal SNR"),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_vae_is_decoded_in_float32_unless_its_config_says_that_half_precision_is_safe() {
     let kind = |force_upcast: Value, asked: Kind| {
         let dir = tempfile::tempdir().unwrap();

@@ -2,9 +2,11 @@
 //! (golden/make_families_train.py), what a run leaves, and what is refused.
 
 use assert_cmd::Command;
+use diffpref::generate::ModelRequest;
 use pipelines::families::{Family, ModelFolder};
 use pipelines::lora::LoraWeights;
 use pipelines::models::UNet2DConditionModel;
+use pipelines::schedulers::PredictionType;
 use pipelines::weights::{LoadOptions, TensorFile};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -258,6 +260,29 @@ fn samples_while_training_are_the_pictures_of_generate() {
         let (sample, generated) = sample_and_generated(model, more.clone());
         let levels = sample.as_raw().iter().zip(generated.as_raw()).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
         assert!(levels <= 1, "{model} {more}: {levels} levels");
+    }
+}
+
+#[test]
+fn eval_compares_the_models_as_the_run_trained_them() {
+    let run = Run::new();
+    let changed = json!({"train.steps": 1, "model.clip_skip": 1});
+    run.train(&sets("sdxl-velocity-zero-snr", changed), &[]).assert().success();
+    let (models, _) = diffpref::eval::models_of_run(&run.dir.path().join("run")).unwrap();
+    assert_eq!(models.len(), 2);
+    for model in models {
+        let overrides = model.overrides;
+        assert_eq!((overrides.clip_skip, overrides.zero_terminal_snr), (1, Some(true)), "{}", model.name);
+        assert_eq!(overrides.prediction_type, Some(PredictionType::VPrediction), "{}", model.name);
+        let request = ModelRequest {
+            path: root().join(model.path),
+            unet: model.unet,
+            loras: model.loras,
+            overrides,
+            device: tch::Device::Cpu,
+            kind: tch::Kind::Float,
+        };
+        assert_eq!(request.folder().unwrap().family(), Family::SdxlV);
     }
 }
 

@@ -4,7 +4,7 @@ use super::terminal;
 use anyhow::Result;
 use diffpref::config::ConfigError;
 use diffpref::data::cache::default_cache_dir;
-use diffpref::generate::{self, LoraFile, ModelRequest, Outcome, Request, read_prompts};
+use diffpref::generate::{self, LoraFile, ModelRequest, Outcome, Overrides, Request, read_prompts};
 use diffpref::progress::Stop;
 use serde_json::json;
 use std::path::PathBuf;
@@ -107,7 +107,7 @@ fn request(args: &Args) -> Result<Request> {
             path: args.model.clone(),
             unet: args.unet.clone(),
             loras: args.lora.clone(),
-            clip_skip: args.clip_skip,
+            overrides: Overrides { clip_skip: args.clip_skip, ..Overrides::default() },
             device,
             kind,
         },

@@ -91,7 +91,7 @@ fn look(request: &Request, folder: &ModelFolder) -> Result<Look, ConfigError> {
     if !(guidance_scale.is_finite() && guidance_scale >= 0.0) {
         return Err(ConfigError(format!("--guidance-scale {guidance_scale}: expected a number from 0 up")));
     }
-    check_clip_skip(request.model.clip_skip, folder)?;
+    check_clip_skip(request.model.overrides.clip_skip, folder)?;
     if request.prompts.is_empty() || request.num_images == 0 {
         return Err(ConfigError("there is nothing to paint: give at least one prompt and --num-images 1".to_string()));
     }
@@ -157,7 +157,7 @@ fn plan(request: &Request, folder: &ModelFolder, look: &Look) -> Result<Vec<Valu
                 "model": request.model.path.display().to_string(),
                 "unet": request.model.unet.as_ref().map(|path| path.display().to_string()),
                 "loras": loras,
-                "clip_skip": request.model.clip_skip,
+                "clip_skip": request.model.overrides.clip_skip,
                 "empty_side": empty_side,
                 "guidance_scale": look.guidance_scale,
                 "scheduler": scheduler,

@@ -24,7 +24,10 @@ impl Configs {
         let configs = Self {
             unet: read_unet(&path.join("unet"), &vae)?,
             text: text.collect::<Result<_>>()?,
-            scheduler: SchedulerConfig::read(&path.join("scheduler"))?,
+            scheduler: match declaration.corrects_scheduler {
+                true => SchedulerConfig::read(&path.join("scheduler"))?,
+                false => SchedulerConfig::read(&path.join("scheduler"))?.uncorrected(),
+            },
             vae,
         };
         configs.check_unet(&configs.unet, declaration)?;

@@ -52,6 +52,8 @@ struct Declaration {
     index_entries: &'static [(&'static str, bool)],
     /// `force_zeros_for_empty_prompt` where model_index.json does not say it; None: the pipeline has no such key.
     zeros_for_empty_prompt: Option<bool>,
+    /// Whether the pipeline sets steps_offset 1 and clip_sample false in the model's own scheduler.
+    corrects_scheduler: bool,
     /// Blocks between the last and the one whose output the UNet is told.
     layers_before_last: usize,
     family: fn(&UNetConfig, PredictionType) -> Family,

@@ -14,6 +14,7 @@ pub(super) const DECLARATION: Declaration = Declaration {
     // Without it diffusers asks for the checker that [null, null] has just marked as absent.
     index_entries: &[("requires_safety_checker", false)],
     zeros_for_empty_prompt: None,
+    corrects_scheduler: true,
     layers_before_last: 0,
     family,
     check,

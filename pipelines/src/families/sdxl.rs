@@ -18,6 +18,7 @@ pub(super) const DECLARATION: Declaration = Declaration {
     ],
     index_entries: &[],
     zeros_for_empty_prompt: Some(true),
+    corrects_scheduler: false,
     layers_before_last: 1,
     family,
     check,

@@ -100,8 +100,8 @@ struct File {
 impl SchedulerConfig {
     /// Reads `dir`/scheduler_config.json. A value that is not implemented is an error that names it.
     ///
-    /// As diffusers' pipelines do when they are put together, a stated steps_offset becomes 1 and a stated
-    /// clip_sample false.
+    /// As diffusers' pipelines for Stable Diffusion 1 and 2 do when they are put together, a stated steps_offset becomes
+    /// 1 and a stated clip_sample false; [`Self::uncorrected`] takes that back.
     pub fn read(dir: &Path) -> Result<Self> {
         let path = dir.join(FILE);
         let text = match std::fs::read_to_string(&path) {
@@ -116,6 +116,14 @@ impl SchedulerConfig {
         let values = value.as_object().cloned().unwrap_or_default();
         let file: File = serde_json::from_value(value).map_err(json)?;
         Self::checked(file, values, &path)
+    }
+
+    /// As the file states it, for pipelines that correct nothing (SDXL): missing keys have the defaults that the classes
+    /// of diffusers share.
+    pub fn uncorrected(mut self) -> Self {
+        self.steps_offset = Some(self.values.get("steps_offset").and_then(Value::as_i64).unwrap_or(0));
+        self.clip_sample = Some(self.values.get("clip_sample").and_then(Value::as_bool).unwrap_or(true));
+        self
     }
 
     /// The same noise process with another prediction type or another end; None keeps the file's.
