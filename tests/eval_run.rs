@@ -18,8 +18,7 @@ fn request(dir: &Path) -> Request {
     let with = |text: &str| rows.lines().find(|row| row.contains(text)).unwrap().to_string();
     let prompts = dir.join("names.jsonl");
     std::fs::write(&prompts, format!("{}\n{}\n", with("\"held_out\": true"), with("\"held_out\": false"))).unwrap();
-    let model =
-        |name: &str| NamedModel { name: name.into(), path: root("assets/demo-model"), unet: None, loras: Vec::new() };
+    let model = |name: &str| format!("{name}={}", root("assets/demo-model").display()).parse::<NamedModel>().unwrap();
     Request {
         models: vec![model("before"), model("same")],
         prompts,
@@ -28,7 +27,7 @@ fn request(dir: &Path) -> Request {
         seeds: 2,
         content_seeds: 1,
         steps: 2,
-        guidance_scale: 3.0,
+        guidance_scale: Some(3.0),
         resolution: None,
         device: Device::Cpu,
         kind: Kind::Float,

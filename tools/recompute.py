@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Recomputes the first steps of a run with diffusers and transformers and compares them with its metrics.jsonl.
+"""Recomputes the first steps of runs with diffusers and transformers and compares them with their metrics.jsonl.
 
-    .python/python tools/recompute.py runs/NAME --steps 3
+    .python/python tools/recompute.py runs/NAME [runs/OTHER ..] --steps 3
 
 Everything follows from RUN/resolved.toml, the model folder and the data: which pairs a step takes, every draw, latents,
 errors, loss, gradient, AdamW. Exit code 0 when every figure agrees within the tolerances of docs/determinism.md, 1 with
@@ -24,7 +24,7 @@ BUILT = {"dpo", "sft"}
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="folder of a run: resolved.toml, metrics.jsonl")
+    parser.add_argument("run", type=Path, nargs="+", help="folder of a run: resolved.toml, metrics.jsonl")
     parser.add_argument("--steps", type=int, default=3, help="how many steps from the first on (3)")
     parser.add_argument("--threads", type=int, default=0, help="threads of torch (0: its own choice)")
     parser.add_argument("--all", action="store_true", help="print every figure, not the worst of each step")
@@ -57,19 +57,17 @@ def show(step, rows, every):
             print(f"{step:4}  {name:18} {logged!s:>24} {figure.value:>24.12g}  {used:8.2%}{mark}")
 
 
-def main():
-    options = arguments()
+def recompute(folder, options):
+    """Compares the first steps of a run; exits where they differ."""
     try:
-        config = tomllib.loads((options.run / "resolved.toml").read_text())
-        lines = lines_of(options.run / "metrics.jsonl")
+        config = tomllib.loads((folder / "resolved.toml").read_text())
+        lines = lines_of(folder / "metrics.jsonl")
     except OSError as error:
         refuse(error)
     check(config)
-    if options.threads:
-        torch.set_num_threads(options.threads)
     run = Run(config)
     steps = min(options.steps, max(lines, default=0))
-    print(f"{options.run}: {config['method']['name']}, {len(run.train)} training pairs, {len(run.validation)} validated")
+    print(f"{folder}: {config['method']['name']}, {len(run.train)} training pairs, {len(run.validation)} validated")
     print(f"step  {'figure':18} {'metrics.jsonl':>24} {'recomputed':>24}  of tolerance")
     compared = 0
     for step in range(1, steps + 1):
@@ -84,11 +82,19 @@ def main():
         for name, logged, figure, agrees, _ in rows:
             if not agrees:
                 expected = "absent" if figure is None else f"{figure.value!r} (-{figure.below:.3g}, +{figure.above:.3g})"
-                print(f"step {step}: {name} is {logged!r}, recomputed {expected}")
+                print(f"{folder}, step {step}: {name} is {logged!r}, recomputed {expected}")
                 sys.exit(1)
     if not compared:
-        refuse("the run has no step to compare")
-    print(f"{compared} figures of {steps} steps agree")
+        refuse(f"{folder} has no step to compare")
+    print(f"{compared} figures of {steps} steps agree", flush=True)
+
+
+def main():
+    options = arguments()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    for folder in options.run:
+        recompute(folder, options)
 
 
 if __name__ == "__main__":

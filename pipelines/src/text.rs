@@ -261,10 +261,13 @@ impl SpecialTokens {
             let special = entry.special.unwrap_or(false) || named.values().any(|c| *c == entry.content);
             tokens.push(entry.token(special));
         }
-        for name in NAMED {
-            let Some(entry) = named_entries.get(name) else { continue };
-            if !tokens.iter().any(|t| t.content == entry.content) {
-                tokens.push(entry.token(true));
+        let named_tokens = NAMED.iter().filter_map(|name| named_entries.get(name)).map(|entry| entry.token(true));
+        for token in named_tokens {
+            // The same content with other flags is added again, and the last one counts: SD1.5's pad_token is a bare text,
+            // so that its end token is not looked for in the lower-cased prompt whatever eos_token says.
+            let is_listed = listed.iter().any(|entry| entry.content == token.content);
+            if !is_listed && !tokens.contains(&token) {
+                tokens.push(token);
             }
         }
         Self { named, tokens }

@@ -177,6 +177,52 @@ fn float32_masters_serve_a_bfloat16_pass() {
 }
 
 #[test]
+fn published_configurations_have_the_published_numbers_of_tensors_and_parameters() {
+    let unet = |text: serde_json::Value| {
+        let mut config = serde_json::json!({"layers_per_block": 2, "norm_num_groups": 32, "sample_size": 64});
+        config.as_object_mut().unwrap().extend(text.as_object().unwrap().clone());
+        shapes_of("unet", config)
+    };
+    let (down, up) = ("DownBlock2D", "UpBlock2D");
+    let (cross_down, cross_up) = ("CrossAttnDownBlock2D", "CrossAttnUpBlock2D");
+    let sd = serde_json::json!({
+        "block_out_channels": [320, 640, 1280, 1280], "down_block_types": [cross_down, cross_down, cross_down, down],
+        "up_block_types": [up, cross_up, cross_up, cross_up], "cross_attention_dim": 768, "attention_head_dim": 8,
+    });
+    assert_eq!(unet(sd.clone()), (686, 859_520_964));
+    let mut sd2 = sd;
+    sd2["cross_attention_dim"] = 1024.into();
+    sd2["attention_head_dim"] = serde_json::json!([5, 10, 20, 20]);
+    sd2["use_linear_projection"] = true.into();
+    assert_eq!(unet(sd2), (686, 865_910_724));
+    let sdxl = serde_json::json!({
+        "block_out_channels": [320, 640, 1280], "down_block_types": [down, cross_down, cross_down],
+        "up_block_types": [cross_up, cross_up, up], "cross_attention_dim": 2048, "attention_head_dim": [5, 10, 20],
+        "transformer_layers_per_block": [1, 2, 10], "use_linear_projection": true, "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 256, "projection_class_embeddings_input_dim": 2816,
+    });
+    assert_eq!(unet(sdxl), (1680, 2_567_463_684));
+    let clip = |class: &str, width: i64, layers: i64, heads: i64, projection: i64| {
+        let config = serde_json::json!({
+            "architectures": [class], "model_type": "clip_text_model", "hidden_size": width, "intermediate_size": 4 * width,
+            "num_hidden_layers": layers, "num_attention_heads": heads, "projection_dim": projection,
+        });
+        shapes_of("clip", config)
+    };
+    assert_eq!(clip("CLIPTextModel", 768, 12, 12, 768), (196, 123_060_480));
+    assert_eq!(clip("CLIPTextModel", 1024, 23, 16, 512), (372, 340_387_840));
+    assert_eq!(clip("CLIPTextModelWithProjection", 1280, 32, 20, 1280), (517, 694_659_840));
+}
+
+/// How many tensors and how many numbers a configuration asks for.
+fn shapes_of(kind: &str, config: serde_json::Value) -> (usize, i64) {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
+    let shapes = support::shapes(kind, dir.path());
+    (shapes.len(), shapes.iter().map(|(_, shape)| shape.iter().product::<i64>()).sum())
+}
+
+#[test]
 fn inputs_of_a_wrong_shape_are_refused_with_both_shapes() {
     let dir = tempfile::tempdir().unwrap();
     support::make_tiny_unet(dir.path());

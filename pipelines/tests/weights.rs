@@ -224,7 +224,7 @@ fn a_model_folder_is_read_and_copied() {
 }
 
 #[test]
-fn a_model_folder_that_is_not_whole_or_not_built_yet_says_so() {
+fn a_model_folder_that_is_not_whole_or_not_supported_says_so() {
     let dir = tempfile::tempdir().unwrap();
     make_model(dir.path());
     let error = || ModelFolder::open(dir.path()).unwrap_err().to_string();
@@ -234,9 +234,9 @@ fn a_model_folder_that_is_not_whole_or_not_built_yet_says_so() {
         assert!(error.contains(&folder) && parts.iter().all(|part| error.contains(part)), "{error}");
     };
     write_index(dir.path(), &[("_class_name", serde_json::json!("StableDiffusionXLPipeline"))]);
-    says(&["SDXL is not built yet"]);
+    says(&["no component text_encoder_2"]);
     write_index(dir.path(), &[("text_encoder_2", serde_json::json!(["transformers", "CLIPTextModelWithProjection"]))]);
-    says(&["text_encoder_2", "not built yet"]);
+    says(&["text_encoder_2", "does not belong to a StableDiffusionPipeline"]);
     write_index(dir.path(), &[("vae", serde_json::json!(["diffusers", "AutoencoderTiny"]))]);
     says(&["component vae", "AutoencoderTiny", "expected AutoencoderKL"]);
     write_index(dir.path(), &[("vae", serde_json::json!([null, null]))]);

@@ -43,7 +43,7 @@ pub struct Args {
     /// DDIM steps
     #[arg(long, value_name = "N", default_value_t = 10)]
     steps: usize,
-    /// Classifier-free guidance; 1 switches it off [default: sample.guidance_scale of the run, else 7.5]
+    /// Classifier-free guidance; 1 switches it off [default: sample.guidance_scale of the run, else the first model's: 7.5, SDXL 5]
     #[arg(long, value_name = "SCALE")]
     guidance_scale: Option<f64>,
     /// Pictures painted at once
@@ -101,7 +101,7 @@ fn request(args: &Args, models: Vec<NamedModel>, config: Option<Config>) -> Resu
         seeds: args.seeds,
         content_seeds: args.content_seeds,
         steps: args.steps,
-        guidance_scale: args.guidance_scale.or(config.as_ref().map(|c| c.sample.guidance_scale)).unwrap_or(7.5),
+        guidance_scale: args.guidance_scale.or(config.as_ref().map(|c| c.sample.guidance_scale)),
         resolution: config.as_ref().map(|c| c.data.resolution),
         device,
         kind,

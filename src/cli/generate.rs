@@ -4,7 +4,7 @@ use super::terminal;
 use anyhow::Result;
 use diffpref::config::ConfigError;
 use diffpref::data::cache::default_cache_dir;
-use diffpref::generate::{self, LoraFile, ModelRequest, Outcome, Request, read_prompts};
+use diffpref::generate::{self, LoraFile, ModelRequest, Outcome, Overrides, Request, read_prompts};
 use diffpref::progress::Stop;
 use serde_json::json;
 use std::path::PathBuf;
@@ -29,7 +29,7 @@ pub struct Args {
     /// The column of --prompts that holds them
     #[arg(long, value_name = "NAME", requires = "prompts")]
     prompt_column: Option<String>,
-    /// What the pictures are guided away from [default: the empty prompt]
+    /// What the pictures are guided away from [default: the empty prompt, or zeros where the model's pipeline says so]
     #[arg(long, value_name = "TEXT")]
     negative_prompt: Option<String>,
     /// A UNet folder that replaces the model's own
@@ -38,9 +38,12 @@ pub struct Args {
     /// A LoRA and how strongly it acts; may be repeated
     #[arg(long, value_name = "FILE[:SCALE]")]
     lora: Vec<LoraFile>,
-    /// Classifier-free guidance; 1 switches it off
-    #[arg(long, allow_negative_numbers = true, value_name = "SCALE", default_value_t = 7.5)]
-    guidance_scale: f64,
+    /// Layers of the text encoders to skip, as diffusers counts them
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    clip_skip: usize,
+    /// Classifier-free guidance; 1 switches it off [default: 7.5, SDXL 5]
+    #[arg(long, allow_negative_numbers = true, value_name = "SCALE")]
+    guidance_scale: Option<f64>,
     /// The sampler; auto is the model's own
     #[arg(long, value_name = "NAME", default_value = "auto", value_parser = ["auto", "ddim"])]
     scheduler: String,
@@ -104,6 +107,7 @@ fn request(args: &Args) -> Result<Request> {
             path: args.model.clone(),
             unet: args.unet.clone(),
             loras: args.lora.clone(),
+            overrides: Overrides { clip_skip: args.clip_skip, ..Overrides::default() },
             device,
             kind,
         },

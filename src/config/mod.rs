@@ -8,6 +8,7 @@ pub mod tables;
 pub use document::{Document, load};
 pub use resolve::{Change, Facts, changes, reload, resolve};
 
+use crate::data::batches::TimeIds;
 use serde::Deserialize;
 use std::path::PathBuf;
 
@@ -22,8 +23,6 @@ pub type Result<T> = std::result::Result<T, ConfigError>;
 pub const NOT_BUILT_KEYS: &[(&str, &str)] = &[
     ("model", "revision"),
     ("model", "variant"),
-    ("model", "zero_terminal_snr"),
-    ("model", "time_ids"),
     ("method", "scorer"),
     ("method", "score_range"),
     ("reference", "path"),
@@ -58,6 +57,10 @@ pub struct ModelConfig {
     pub dtype: String,
     pub device: String,
     pub prediction_type: String,
+    pub zero_terminal_snr: bool,
+    /// Only of models that are told the sizes of pictures.
+    #[serde(default)]
+    pub time_ids: Option<TimeIds>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

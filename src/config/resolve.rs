@@ -18,6 +18,13 @@ pub struct Facts {
     pub vae_factor: i64,
     /// "epsilon" or "v_prediction", as the model says.
     pub prediction_type: String,
+    /// As the model's scheduler says.
+    pub zero_terminal_snr: bool,
+    /// Whether the model is told the sizes of pictures.
+    pub takes_time_ids: bool,
+    /// The largest clip_skip that the text encoders have layers for.
+    pub most_clip_skip: i64,
+    /// Of the model's family.
     pub guidance_scale: f64,
     /// Training pairs left after row checks and split.
     pub pairs: u64,
@@ -35,6 +42,7 @@ pub fn resolve(document: &Document, facts: &Facts) -> Result<(Table, Config)> {
     let mut table = document.table.clone();
     let refuse = |text: String| ConfigError(format!("{}: {text}", document.file));
     resolve_machine(&mut table, facts);
+    resolve_model(&mut table, facts).map_err(refuse)?;
     resolve_data(&mut table, facts).map_err(refuse)?;
     resolve_lora(&mut table);
     resolve_steps(&mut table, facts).map_err(refuse)?;
@@ -104,9 +112,6 @@ fn resolve_machine(table: &mut Table, facts: &Facts) {
     if is_auto(model, "dtype") {
         model.insert("dtype".into(), Value::String(if on_cpu { "float32" } else { "bfloat16" }.into()));
     }
-    if is_auto(model, "prediction_type") {
-        model.insert("prediction_type".into(), Value::String(facts.prediction_type.clone()));
-    }
     let train = section(table, "train");
     if is_auto(train, "threads") {
         train.insert("threads".into(), Value::Integer(facts.cores as i64));
@@ -115,6 +120,33 @@ fn resolve_machine(table: &mut Table, facts: &Facts) {
     if is_auto(data, "workers") {
         data.insert("workers".into(), Value::Integer(facts.cores as i64));
     }
+}
+
+fn resolve_model(table: &mut Table, facts: &Facts) -> std::result::Result<(), String> {
+    let model = section(table, "model");
+    if is_auto(model, "prediction_type") {
+        model.insert("prediction_type".into(), Value::String(facts.prediction_type.clone()));
+    }
+    if is_auto(model, "zero_terminal_snr") {
+        model.insert("zero_terminal_snr".into(), Value::Boolean(facts.zero_terminal_snr));
+    }
+    let clip_skip = model.get("clip_skip").and_then(Value::as_integer).unwrap_or(0);
+    if clip_skip > facts.most_clip_skip {
+        return Err(format!(
+            "model.clip_skip = {clip_skip}: expected 0 to {} for this model's text encoders.",
+            facts.most_clip_skip
+        ));
+    }
+    match (facts.takes_time_ids, model.contains_key("time_ids")) {
+        (true, false) => drop(model.insert("time_ids".into(), Value::String("true_sizes".into()))),
+        (false, true) => {
+            return Err(
+                "model.time_ids: this model is not told the sizes of pictures, only SDXL is. Remove the key.".into()
+            );
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 fn resolve_data(table: &mut Table, facts: &Facts) -> std::result::Result<(), String> {

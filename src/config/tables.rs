@@ -48,6 +48,18 @@ const MODEL: &[Key] = &[
         Toml("\"auto\""),
         "the model's own, unless given",
     ),
+    auto(
+        "zero_terminal_snr",
+        Bool,
+        Toml("\"auto\""),
+        "whether the noise schedule ends at pure noise; auto: the model's own",
+    ),
+    key(
+        "time_ids",
+        Choice(&["true_sizes", "constant"], &[]),
+        Absent,
+        "SDXL only, default \"true_sizes\": what it is told of a picture's size and crop; constant: (R, R, 0, 0, R, R)",
+    ),
 ];
 
 const DATA: &[Key] = &[
@@ -141,7 +153,7 @@ const SAMPLE: &[Key] = &[
     key("prompts", TextsOrFile, Absent, "default: the first 4 validation prompts"),
     key("seeds", Ints { min: 0, max: i64::MAX }, Toml("[0, 1]"), "one picture for each prompt and seed"),
     key("steps", Int { min: 1, max: 1000 }, Toml("25"), "of the sampler"),
-    key("guidance_scale", Real(Range::NOT_NEGATIVE), Absent, "default: 7.5"),
+    key("guidance_scale", Real(Range::NOT_NEGATIVE), Absent, "default: 7.5, SDXL 5"),
     key("scheduler", Choice(&["ddim"], &["pndm", "dpmpp_2m", "euler", "euler_a"]), Toml("\"ddim\""), "sampler"),
 ];
 

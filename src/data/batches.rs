@@ -34,7 +34,8 @@ pub enum CropRule {
 }
 
 /// `[model] time_ids` of families that take them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum TimeIds {
     /// The file's own size and the crop that was taken.
     TrueSizes,

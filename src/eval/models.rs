@@ -1,8 +1,9 @@
 //! Which models are compared.
 
 use crate::config::{Config, ConfigError, reload};
-use crate::generate::{LoraFile, ModelRequest};
+use crate::generate::{LoraFile, ModelRequest, Overrides};
 use anyhow::Result;
+use pipelines::schedulers::PredictionType;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
 
@@ -15,6 +16,7 @@ pub struct NamedModel {
     /// Replaces the folder's UNet.
     pub unet: Option<PathBuf>,
     pub loras: Vec<LoraFile>,
+    pub overrides: Overrides,
 }
 
 impl std::str::FromStr for NamedModel {
@@ -34,7 +36,7 @@ impl std::str::FromStr for NamedModel {
             return Err(expected());
         }
         let loras = parts.map(str::parse).collect::<Result<Vec<LoraFile>, String>>()?;
-        Ok(Self { name: name.into(), path, unet: None, loras })
+        Ok(Self { name: name.into(), path, unet: None, loras, overrides: Overrides::default() })
     }
 }
 
@@ -47,7 +49,8 @@ impl NamedModel {
     }
 
     pub(super) fn request(&self, device: Device, kind: Kind) -> ModelRequest {
-        ModelRequest { path: self.path.clone(), unet: self.unet.clone(), loras: self.loras.clone(), device, kind }
+        let (path, unet, loras) = (self.path.clone(), self.unet.clone(), self.loras.clone());
+        ModelRequest { path, unet, loras, overrides: self.overrides, device, kind }
     }
 }
 
@@ -71,12 +74,18 @@ pub fn models_of_run(run_dir: &Path) -> Result<(Vec<NamedModel>, Config)> {
     let (path, unet) = (config.model.path.clone(), config.model.unet.clone());
     let worn = |path: &PathBuf| LoraFile { path: path.clone(), scale: 1.0 };
     let init = config.lora.as_ref().and_then(|lora| lora.init.as_ref()).map(worn);
-    let before =
-        NamedModel { name: "before".into(), path: path.clone(), unet: unet.clone(), loras: init.into_iter().collect() };
+    // Both are what the run trained: a model that the configuration overrules, whatever its files say.
+    let overrides = Overrides {
+        clip_skip: config.model.clip_skip as usize,
+        prediction_type: PredictionType::named(&config.model.prediction_type),
+        zero_terminal_snr: Some(config.model.zero_terminal_snr),
+    };
+    let loras = init.into_iter().collect();
+    let before = NamedModel { name: "before".into(), path: path.clone(), unet: unet.clone(), loras, overrides };
     let after = if lora.is_file() {
-        NamedModel { name: "after".into(), path, unet, loras: vec![worn(&lora)] }
+        NamedModel { name: "after".into(), path, unet, loras: vec![worn(&lora)], overrides }
     } else if last.join("model_index.json").is_file() {
-        NamedModel { name: "after".into(), path: last, unet: None, loras: Vec::new() }
+        NamedModel { name: "after".into(), path: last, unet: None, loras: Vec::new(), overrides }
     } else {
         let text =
             format!("{} has no final/ yet: finish the run with `diffpref train CONFIG --resume`", run_dir.display());
@@ -87,10 +96,11 @@ pub fn models_of_run(run_dir: &Path) -> Result<(Vec<NamedModel>, Config)> {
 
 /// What pictures of both models would silently lack.
 fn refuse_unsupported(config: &Config, resolved: &Path) -> Result<(), ConfigError> {
-    let key = match (&config.model.vae, config.model.clip_skip) {
-        (Some(_), _) => "model.vae",
-        (None, 0) => return Ok(()),
-        (None, _) => "model.clip_skip",
-    };
-    Err(ConfigError(format!("{}: eval does not know {key} yet; compare with diffpref generate", resolved.display())))
+    match config.model.vae {
+        None => Ok(()),
+        Some(_) => Err(ConfigError(format!(
+            "{}: eval does not know model.vae yet; compare with diffpref generate",
+            resolved.display()
+        ))),
+    }
 }

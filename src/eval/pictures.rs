@@ -10,6 +10,7 @@ use crate::progress::{Progress, Stop};
 use crate::scorers::{Judge, Opinion};
 use anyhow::{Context, Result};
 use image::RgbImage;
+use pipelines::families::EmptySide;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -69,7 +70,8 @@ impl Album {
         memory: &mut HashMemory,
     ) -> Result<Self> {
         let request = model.request(easel.device, easel.kind);
-        let weights = request.weight_hashes(&request.folder()?, memory)?;
+        let folder = request.folder()?;
+        let weights = request.weight_hashes(&folder, memory)?;
         let loras: Vec<_> = model
             .loras
             .iter()
@@ -79,7 +81,9 @@ impl Album {
         let scheduler = hashes::of_file(&model.path.join("scheduler/scheduler_config.json"))?;
         let s = easel.settings;
         let made_of = json!({
-            "weights": weights, "loras": loras, "prompts": prompts, "model_scheduler": scheduler, "scheduler": s.scheduler,
+            "weights": weights, "zeros": folder.empty_side() == EmptySide::Zeros, "loras": loras,
+            "clip_skip": model.overrides.clip_skip, "prediction_type": folder.scheduler().prediction_type.name(),
+            "zero_terminal_snr": folder.scheduler().rescale_betas_zero_snr, "prompts": prompts, "model_scheduler": scheduler, "scheduler": s.scheduler,
             "steps": s.steps, "guidance_scale": s.guidance_scale, "width": s.width, "height": s.height, "device": s.device,
             "dtype": s.dtype, "program": env!("CARGO_PKG_VERSION"),
         });

@@ -37,7 +37,8 @@ pub struct Request {
     pub content_seeds: u64,
     /// DDIM steps.
     pub steps: usize,
-    pub guidance_scale: f64,
+    /// None: that of the first model's family.
+    pub guidance_scale: Option<f64>,
     /// Pixels; None: the size the first model's UNet was trained on.
     pub resolution: Option<i64>,
     pub device: Device,
@@ -119,17 +120,18 @@ fn check(request: &Request) -> Result<(), ConfigError> {
     if request.seeds == 0 || request.content_seeds == 0 {
         return refuse("--seeds and --content-seeds: expected at least 1".into());
     }
-    if !(request.guidance_scale.is_finite() && request.guidance_scale >= 0.0) {
-        return refuse(format!("--guidance-scale {}: expected a number from 0 up", request.guidance_scale));
+    if let Some(scale) = request.guidance_scale.filter(|scale| !(scale.is_finite() && *scale >= 0.0)) {
+        return refuse(format!("--guidance-scale {scale}: expected a number from 0 up"));
     }
     Ok(())
 }
 
 fn settings(request: &Request) -> Result<Settings> {
-    let mut side = request.resolution;
+    let (mut side, mut guidance_scale) = (request.resolution, request.guidance_scale);
     for model in &request.models {
         let folder = model.request(request.device, request.kind).folder()?;
         let factor = folder.vae().factor();
+        guidance_scale.get_or_insert(folder.family().guidance_scale());
         let side = *side.get_or_insert(folder.unet().sample_size * factor);
         check_size(side, side, factor)?;
         check_steps(folder.scheduler(), request.steps as i64)?;
@@ -144,7 +146,7 @@ fn settings(request: &Request) -> Result<Settings> {
         content_seeds: request.content_seeds,
         scheduler: "ddim".into(),
         steps: request.steps,
-        guidance_scale: request.guidance_scale,
+        guidance_scale: guidance_scale.unwrap_or_default(),
         width: side,
         height: side,
         device,

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use pipelines::families::{Denoiser, ModelFolder};
 use pipelines::lora::{LoraModule, LoraWeights};
 use pipelines::models::{AdapterSet, AutoencoderKl, UNet2DConditionModel};
+use pipelines::schedulers::PredictionType;
 use pipelines::weights::{LoadOptions, component_files};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -22,8 +23,19 @@ pub struct ModelRequest {
     pub unet: Option<PathBuf>,
     /// All are worn at once.
     pub loras: Vec<LoraFile>,
+    pub overrides: Overrides,
     pub device: Device,
     pub kind: Kind,
+}
+
+/// What is said of a model beside its files.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Overrides {
+    /// Text encoder layers to skip, as diffusers counts them.
+    pub clip_skip: usize,
+    /// None: as the model's scheduler_config.json says.
+    pub prediction_type: Option<PredictionType>,
+    pub zero_terminal_snr: Option<bool>,
 }
 
 /// A LoRA file and the factor on what it adds.
@@ -64,7 +76,11 @@ impl ModelRequest {
                 "there is no such folder, and hub ids are not built yet; download the model and give its folder";
             return Err(ConfigError(format!("--model {}: {problem}", self.path.display())).into());
         }
-        Ok(ModelFolder::open(&self.path)?)
+        let mut folder = ModelFolder::open(&self.path)?;
+        let Overrides { prediction_type, zero_terminal_snr, .. } = self.overrides;
+        let file = folder.scheduler().path.display().to_string();
+        folder.override_noise_process(prediction_type, zero_terminal_snr).context(file)?;
+        Ok(folder)
     }
 
     /// `{"unet/diffusion_pytorch_model.safetensors": sha256, ..}` of every weight file that is used but the LoRAs.
@@ -122,7 +138,7 @@ impl Model {
         let mut denoiser = folder.load_denoiser(request.unet.as_deref(), &options)?;
         let adapters = attach(&request.loras, &mut denoiser.unet)?;
         let vae = folder.load_vae(None, &options)?;
-        let prompts = PromptMemory::new(folder.load_text(&options)?, 0);
+        let prompts = PromptMemory::new(folder.load_text(&options)?, request.overrides.clip_skip, folder.empty_side());
         Ok(Self { folder, denoiser, vae, prompts, adapters, options })
     }
 
@@ -133,6 +149,7 @@ impl Model {
             vae: &self.vae,
             scheduler: self.folder.scheduler(),
             conditioning: Box::new(|prompt| self.prompts.conditioning(prompt)),
+            negative: Box::new(|prompt| self.prompts.negative(prompt)),
             device: self.options.device,
             kind: self.options.kind,
         }

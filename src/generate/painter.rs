@@ -5,7 +5,7 @@ use crate::progress::{Progress, Stop};
 use anyhow::{Context, Result};
 use diffpref_native::Generator;
 use image::RgbImage;
-use pipelines::families::{Denoiser, TextEncoder};
+use pipelines::families::{Denoiser, EmptySide, TextEncoder};
 use pipelines::models::{AdapterSet, AutoencoderKl, Conditioning};
 use pipelines::sampling::{Guidance, Settings, Side, sample, to_bytes};
 use pipelines::schedulers::{Ddim, SchedulerConfig};
@@ -13,12 +13,18 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use tch::{Device, Kind, Tensor};
 
+/// What the network is told of a prompt, one row.
+pub type OfPrompt<'a> = Box<dyn Fn(&str) -> Result<Conditioning> + 'a>;
+/// The same of what pictures are guided away from; None: no negative prompt was given.
+pub type OfNegative<'a> = Box<dyn Fn(Option<&str>) -> Result<Conditioning> + 'a>;
+
 /// Paints pictures with borrowed model parts.
 ///
 /// ```ignore
-/// let memory = PromptMemory::new(text, 0);
+/// let memory = PromptMemory::new(text, 0, folder.empty_side());
 /// let painter = Painter { denoiser: &denoiser, vae: &vae, scheduler: folder.scheduler(),
-///                         conditioning: Box::new(|prompt| memory.conditioning(prompt)), device, kind };
+///                         conditioning: Box::new(|prompt| memory.conditioning(prompt)),
+///                         negative: Box::new(|prompt| memory.negative(prompt)), device, kind };
 /// let pictures = [Picture { prompt: "cat", seed: 0 }, Picture { prompt: "cat", seed: 1 }];
 /// painter.paint(&pictures, &Look::default(), adapters, &Silent, &Stop::default(), &mut |index, image| save(index, image))?;
 /// ```
@@ -27,8 +33,9 @@ pub struct Painter<'a> {
     pub vae: &'a AutoencoderKl,
     /// The model's scheduler_config.json: DDIM is built from it as diffusers' `from_config` would.
     pub scheduler: &'a SchedulerConfig,
-    /// `[1, L, D]` of a prompt: from a [`PromptMemory`], or from a cache where the text encoder is not resident.
-    pub conditioning: Box<dyn Fn(&str) -> Result<Conditioning> + 'a>,
+    /// From a [`PromptMemory`], or from a cache where the text encoder is not resident.
+    pub conditioning: OfPrompt<'a>,
+    pub negative: OfNegative<'a>,
     /// Where the networks are, and the kind they compute in.
     pub device: Device,
     pub kind: Kind,
@@ -53,7 +60,7 @@ pub struct Look {
     pub guidance_scale: f64,
     /// DDIM's eta in [0, 1].
     pub eta: f64,
-    /// None: the encoding of "".
+    /// None: what the model's pipeline gives the side without a prompt.
     pub negative_prompt: Option<String>,
     /// Pictures a forward pass; changes nothing but speed, memory and rounding.
     pub batch: usize,
@@ -111,14 +118,15 @@ impl Painter<'_> {
         adapters: Option<AdapterSet>,
         on_step: &mut dyn FnMut(usize),
     ) -> Result<Vec<RgbImage>> {
-        let prompts = batch.iter().map(|picture| self.of_prompt(picture.prompt)).collect::<Result<Vec<_>>>()?;
-        let conditioning = rows(&prompts);
+        let told = |c: Conditioning| self.denoiser.with_size(c.to(self.device, self.kind), look.height, look.width);
+        let prompts = batch.iter().map(|picture| (self.conditioning)(picture.prompt).map(told));
+        let conditioning = rows(&prompts.collect::<Result<Vec<_>>>()?);
         let positive = Side { denoiser: self.denoiser, adapters, conditioning: &conditioning };
         // One network serves both sides, so the negative side wears the same adapters.
         let unguided = look.guidance_scale == 1.0;
         let negative = match unguided {
             true => None,
-            false => Some(self.of_prompt(look.negative_prompt.as_deref().unwrap_or(""))?),
+            false => Some(told((self.negative)(look.negative_prompt.as_deref())?)),
         };
         let negative =
             negative.map(|n| n.map(|t| t.repeat([&[batch.len() as i64][..], &vec![1; t.dim() - 1]].concat())));
@@ -140,11 +148,6 @@ impl Painter<'_> {
         let latents = latents.context("the sampler stopped though nothing asked it to")?;
         let bytes = to_bytes(&self.vae.decode(&latents)?)?;
         (0..batch.len() as i64).map(|i| picture_of(&bytes.select(0, i))).collect()
-    }
-
-    fn of_prompt(&self, prompt: &str) -> Result<Conditioning> {
-        let conditioning = (self.conditioning)(prompt)?;
-        Ok(conditioning.map(|t| t.to_device(self.device).to_kind(self.kind)))
     }
 }
 
@@ -194,16 +197,18 @@ fn picture_of(bytes: &Tensor) -> Result<RgbImage> {
 pub struct PromptMemory {
     text: TextEncoder,
     clip_skip: usize,
-    known: RefCell<HashMap<String, Conditioning>>,
+    empty_side: EmptySide,
+    known: RefCell<HashMap<(String, usize), Conditioning>>,
 }
 
-/// Prompts kept: 77 x 768 floats are 0.23 MiB.
+/// Prompts kept: 77 x 768 floats are 0.23 MiB, SDXL's 77 x 2048 0.6.
 const REMEMBERED: usize = 256;
 
 impl PromptMemory {
-    /// `clip_skip` as `TextEncoder::encode_prompts` takes it.
-    pub fn new(text: TextEncoder, clip_skip: usize) -> Self {
-        Self { text, clip_skip, known: RefCell::default() }
+    /// `clip_skip` as `TextEncoder::encode_prompts` takes it, for prompts only: diffusers leaves the negative side as it
+    /// is.
+    pub fn new(text: TextEncoder, clip_skip: usize, empty_side: EmptySide) -> Self {
+        Self { text, clip_skip, empty_side, known: RefCell::default() }
     }
 
     /// The text encoder itself.
@@ -211,18 +216,32 @@ impl PromptMemory {
         &self.text
     }
 
-    /// `[1, L, D]` of a prompt, encoded once.
+    /// One row for a prompt, encoded once.
     pub fn conditioning(&self, prompt: &str) -> Result<Conditioning> {
-        if let Some(known) = self.known.borrow().get(prompt) {
+        self.encoded(prompt, self.clip_skip)
+    }
+
+    /// One row for a negative prompt; without one, what the model's pipeline gives that side.
+    pub fn negative(&self, prompt: Option<&str>) -> Result<Conditioning> {
+        let encoded = self.encoded(prompt.unwrap_or_default(), 0)?;
+        Ok(match (prompt, self.empty_side) {
+            (None, EmptySide::Zeros) => encoded.without_prompt(),
+            _ => encoded,
+        })
+    }
+
+    fn encoded(&self, prompt: &str, clip_skip: usize) -> Result<Conditioning> {
+        let key = (prompt.to_string(), clip_skip);
+        if let Some(known) = self.known.borrow().get(&key) {
             return Ok(known.shallow_clone());
         }
         let _frozen = tch::no_grad_guard();
-        let conditioning = self.text.encode_prompts(&[prompt], self.clip_skip)?;
+        let conditioning = self.text.encode_prompts(&[prompt], clip_skip)?;
         let mut known = self.known.borrow_mut();
         if known.len() >= REMEMBERED {
             known.clear();
         }
-        known.insert(prompt.to_string(), conditioning.shallow_clone());
+        known.insert(key, conditioning.shallow_clone());
         Ok(conditioning)
     }
 }

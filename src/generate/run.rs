@@ -8,7 +8,7 @@ use crate::hashes::HashMemory;
 use crate::progress::{Progress, Stop};
 use anyhow::{Context, Result};
 use image::RgbImage;
-use pipelines::families::ModelFolder;
+use pipelines::families::{EmptySide, ModelFolder};
 use pipelines::schedulers::Ddim;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -19,9 +19,10 @@ use tch::{Device, Kind};
 pub struct Request {
     pub model: ModelRequest,
     pub prompts: Vec<String>,
-    /// None: the encoding of "".
+    /// None: what the model's pipeline gives the side without a prompt.
     pub negative_prompt: Option<String>,
-    pub guidance_scale: f64,
+    /// None: the family's own.
+    pub guidance_scale: Option<f64>,
     /// `auto` or one of [`super::SCHEDULERS`].
     pub scheduler: String,
     pub eta: f64,
@@ -86,9 +87,11 @@ fn look(request: &Request, folder: &ModelFolder) -> Result<Look, ConfigError> {
     if !(0.0..=1.0).contains(&request.eta) {
         return Err(ConfigError(format!("--eta {}: expected 0 (deterministic) to 1 (the noise of DDPM)", request.eta)));
     }
-    if !(request.guidance_scale.is_finite() && request.guidance_scale >= 0.0) {
-        return Err(ConfigError(format!("--guidance-scale {}: expected a number from 0 up", request.guidance_scale)));
+    let guidance_scale = request.guidance_scale.unwrap_or(folder.family().guidance_scale());
+    if !(guidance_scale.is_finite() && guidance_scale >= 0.0) {
+        return Err(ConfigError(format!("--guidance-scale {guidance_scale}: expected a number from 0 up")));
     }
+    check_clip_skip(request.model.overrides.clip_skip, folder)?;
     if request.prompts.is_empty() || request.num_images == 0 {
         return Err(ConfigError("there is nothing to paint: give at least one prompt and --num-images 1".to_string()));
     }
@@ -100,11 +103,22 @@ fn look(request: &Request, folder: &ModelFolder) -> Result<Look, ConfigError> {
         width,
         height,
         steps: request.steps,
-        guidance_scale: request.guidance_scale,
+        guidance_scale,
         eta: request.eta,
         negative_prompt: request.negative_prompt.clone(),
         batch: request.batch.max(1),
     })
+}
+
+/// Refuses to skip more layers than a text encoder has, before weights are read.
+fn check_clip_skip(clip_skip: usize, folder: &ModelFolder) -> Result<(), ConfigError> {
+    let most = folder.most_clip_skip();
+    match clip_skip > most {
+        true => {
+            Err(ConfigError(format!("--clip-skip {clip_skip}: expected 0 to {most} for this model's text encoders")))
+        }
+        false => Ok(()),
+    }
 }
 
 fn layout(request: &Request, look: &Look) -> Result<Option<Grid>, ConfigError> {
@@ -128,6 +142,10 @@ fn plan(request: &Request, folder: &ModelFolder, look: &Look) -> Result<Vec<Valu
     let loras = request.model.lora_hashes(&mut hashes)?;
     hashes.save();
     let scheduler = resolve_scheduler(&request.scheduler, folder.scheduler())?;
+    let empty_side = match folder.empty_side() {
+        EmptySide::Encoded => "encoded",
+        EmptySide::Zeros => "zeros",
+    };
     let mut records = Vec::new();
     for (index, prompt) in request.prompts.iter().enumerate() {
         for image in 0..request.num_images {
@@ -139,6 +157,8 @@ fn plan(request: &Request, folder: &ModelFolder, look: &Look) -> Result<Vec<Valu
                 "model": request.model.path.display().to_string(),
                 "unet": request.model.unet.as_ref().map(|path| path.display().to_string()),
                 "loras": loras,
+                "clip_skip": request.model.overrides.clip_skip,
+                "empty_side": empty_side,
                 "guidance_scale": look.guidance_scale,
                 "scheduler": scheduler,
                 "eta": look.eta,
@@ -189,13 +209,13 @@ fn paint(
 }
 
 fn say_what_is_cut(model: &Model, request: &Request, progress: &dyn Progress) -> Result<()> {
-    let tokenizer = &model.prompts.text().tokenizer;
+    let text = model.prompts.text();
     let mut cut = 0;
     for prompt in request.prompts.iter().chain(&request.negative_prompt) {
-        cut += usize::from(tokenizer.tokens_cut(prompt)? > 0);
+        cut += usize::from(text.tokens_cut(prompt)? > 0);
     }
     if cut > 0 {
-        let room = tokenizer.length() - 2;
+        let room = text.length() - 2;
         progress
             .line(&format!("note: {cut} prompts are longer than the {room} tokens of the text encoder and are cut"));
     }

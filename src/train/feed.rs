@@ -15,7 +15,7 @@ use crate::hashes::{HashMemory, of_bytes};
 use crate::objectives::Needs;
 use crate::progress::{Progress, Stop};
 use anyhow::{Context, Result};
-use pipelines::families::ModelFolder;
+use pipelines::families::{EmptySide, ModelFolder};
 use pipelines::models::Conditioning;
 use pipelines::weights::LoadOptions;
 use std::cell::{Cell, RefCell};
@@ -31,6 +31,7 @@ pub struct Feed {
     latents: LatentCache,
     texts: TextCache,
     index_sha256: String,
+    empty_side: Conditioning,
     validation: Vec<Pair>,
     validation_draws: u64,
     micro_batch: u64,
@@ -67,7 +68,7 @@ impl Feed {
         for prompt in config.sample.prompts.iter().filter(|_| config.sample.every > 0) {
             plan.prompt(prompt);
         }
-        let (latents, texts) = encode(config, folder, machine, &options, &plan, progress, stop)?;
+        let Encoded { latents, texts, empty_side } = encode(config, folder, machine, &options, &plan, progress, stop)?;
         let trained = plan.train.iter().map(|i| (&batches.pairs()[*i], needs.loser));
         let items: Vec<(&Pair, bool)> = trained.chain(validated.iter().map(|p| (p, true))).collect();
         report.add_images(&items, latents.unreadable());
@@ -78,6 +79,7 @@ impl Feed {
             latents,
             texts,
             index_sha256: pairs.index_sha256.clone(),
+            empty_side,
             validation,
             validation_draws: config.validate.draws as u64,
             micro_batch: config.train.micro_batch,
@@ -154,9 +156,14 @@ impl Feed {
         })
     }
 
-    /// `[1, L, D]` of a prompt that was planned: one of the samples', or "".
+    /// One row for a prompt that was planned: one of the samples', or "".
     pub fn conditioning(&self, prompt: &str) -> Result<Conditioning> {
         self.texts.conditioning(&[prompt])
+    }
+
+    /// One row for the side of guidance that has no prompt, as the model's pipeline makes it.
+    pub fn empty_side(&self) -> Conditioning {
+        self.empty_side.shallow_clone()
     }
 }
 
@@ -172,9 +179,16 @@ fn batch_options(config: &Config, folder: &ModelFolder, needs: Needs) -> BatchOp
         shift_factor: 0.0,
         resolution: data.resolution as u32,
         latent_shape: [folder.vae().latent_channels, side, side],
-        time_ids: None,
+        time_ids: config.model.time_ids,
         losers: needs.loser,
     }
+}
+
+/// What the run reads, encoded.
+struct Encoded {
+    latents: LatentCache,
+    texts: TextCache,
+    empty_side: Conditioning,
 }
 
 /// Fills both caches. An encoder is loaded when the first record is missing and dropped at the end: none is resident
@@ -187,7 +201,7 @@ fn encode(
     plan: &Plan,
     progress: &dyn Progress,
     stop: &Stop,
-) -> Result<(LatentCache, TextCache)> {
+) -> Result<Encoded> {
     let encoders = LoadOptions { device: machine.device, kind: Kind::Float };
     let cache_dir = config.data.cache_dir.clone();
     let dtype = if config.data.cache_dtype == "float16" { CacheDtype::Float16 } else { CacheDtype::Float32 };
@@ -211,18 +225,28 @@ fn encode(
     };
     latents.ensure(&plan.views, &mut encode_image, progress, stop)?;
     drop(vae);
-    let clip_skip = config.model.clip_skip;
-    let mut texts = TextCache::open(TextOptions { cache_dir, encoder_sha256: hashes.text, clip_skip, dtype })?;
     let mut text = None;
-    let mut encode_prompt = |prompt: &str| {
-        if text.is_none() {
-            text = Some(folder.load_text(&encoders)?);
-        }
-        let text = text.as_ref().context("the text encoder was loaded just above")?;
-        Ok(text.encode_prompts(&[prompt], clip_skip as usize)?)
+    let mut fill = |clip_skip: i64, prompts: &[String]| -> Result<TextCache> {
+        let (cache_dir, encoder_sha256) = (cache_dir.clone(), hashes.text.clone());
+        let mut texts = TextCache::open(TextOptions { cache_dir, encoder_sha256, clip_skip, dtype })?;
+        let mut encode_prompt = |prompt: &str| {
+            if text.is_none() {
+                text = Some(folder.load_text(&encoders)?);
+            }
+            let text = text.as_ref().context("the text encoder was loaded just above")?;
+            Ok(text.encode_prompts(&[prompt], clip_skip as usize)?)
+        };
+        texts.ensure(prompts, &mut encode_prompt, progress, stop)?;
+        Ok(texts)
     };
-    texts.ensure(&plan.prompts, &mut encode_prompt, progress, stop)?;
-    Ok((latents, texts))
+    let texts = fill(config.model.clip_skip, &plan.prompts)?;
+    let empty_side = match (folder.empty_side(), config.model.clip_skip) {
+        (EmptySide::Zeros, _) => texts.conditioning(&[""])?.without_prompt(),
+        (EmptySide::Encoded, 0) => texts.conditioning(&[""])?,
+        // As in diffusers, clip_skip is for prompts and not for the side that has none.
+        (EmptySide::Encoded, _) => fill(0, &[String::new()])?.conditioning(&[""])?,
+    };
+    Ok(Encoded { latents, texts, empty_side })
 }
 
 struct ComponentHashes {
@@ -237,24 +261,12 @@ fn component_hashes(config: &Config, folder: &ModelFolder) -> Result<ComponentHa
         let hashes: Result<Vec<String>> = files.iter().map(|f| memory.of_file(f)).collect();
         Ok(of_bytes(hashes?.join("\n").as_bytes()))
     };
-    let weights = |component: &str| {
-        folder.weight_files().into_iter().filter(|(c, _)| *c == component).map(|(_, f)| f).collect::<Vec<_>>()
-    };
     let mut vae = match &config.model.vae {
         Some(dir) => pipelines::weights::component_files(dir, "diffusion_pytorch_model")?,
-        None => weights("vae"),
+        None => folder.weight_files().into_iter().filter(|(part, _)| *part == "vae").map(|(_, file)| file).collect(),
     };
     vae.push(config.model.vae.clone().unwrap_or_else(|| folder.path().join("vae")).join("config.json"));
-    let mut text = weights("text_encoder");
-    text.push(folder.path().join("text_encoder/config.json"));
-    let mut tokenizer: Vec<PathBuf> = std::fs::read_dir(folder.path().join("tokenizer"))?
-        .flatten()
-        .map(|e| e.path())
-        .filter(|p| p.is_file())
-        .collect();
-    tokenizer.sort();
-    text.extend(tokenizer);
-    let hashes = ComponentHashes { vae: of_files(&vae)?, text: of_files(&text)? };
+    let hashes = ComponentHashes { vae: of_files(&vae)?, text: of_files(&folder.text_files()?)? };
     memory.save();
     Ok(hashes)
 }

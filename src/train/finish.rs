@@ -5,7 +5,7 @@ use super::step::Learner;
 use crate::config::Config;
 use crate::data::files::{publish_dir, unfinished_dir, write_atomically};
 use anyhow::{Context, Result};
-use pipelines::families::ModelFolder;
+use pipelines::families::{Family, ModelFolder};
 use std::path::Path;
 
 pub const KOHYA_FILE: &str = "kohya_lora_weights.safetensors";
@@ -43,7 +43,10 @@ pub fn write_final(run: &Path, config: &Config, folder: &ModelFolder, learner: &
             }
         }
     }
-    write_atomically(&dir.join("README.md"), model_card(config, learner.policy.lora.is_some()).as_bytes())?;
+    write_atomically(
+        &dir.join("README.md"),
+        model_card(config, folder.family(), learner.policy.lora.is_some()).as_bytes(),
+    )?;
     publish_dir(parts, &run.join("final"))
 }
 
@@ -59,23 +62,24 @@ fn replace_folder(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-fn model_card(config: &Config, lora: bool) -> String {
+fn model_card(config: &Config, family: Family, lora: bool) -> String {
+    let (class, tag) = (family.pipeline_class(), family.card_tag());
     let method = config.method.get("name").and_then(toml::Value::as_str).unwrap_or("dpo");
     let base = config.model.path.display();
     let tags = if lora { "\n- lora" } else { "" };
     let load = if lora {
         format!(
-            "pipe = StableDiffusionPipeline.from_pretrained(\"{base}\")\npipe.load_lora_weights(\"final\", weight_name=\"{LORA_FILE}\")"
+            "pipe = {class}.from_pretrained(\"{base}\")\npipe.load_lora_weights(\"final\", weight_name=\"{LORA_FILE}\")"
         )
     } else {
-        "pipe = StableDiffusionPipeline.from_pretrained(\"final\")".to_string()
+        format!("pipe = {class}.from_pretrained(\"final\")")
     };
     let kohya = if lora { format!("\n`{KOHYA_FILE}` holds the same for ComfyUI and A1111.\n") } else { String::new() };
     format!(
-        "---\nbase_model: \"{base}\"\nlibrary_name: diffusers\ntags:\n- text-to-image\n- stable-diffusion\n- diffusers\n- {method}{tags}\ninference: true\n---\n\n\
+        "---\nbase_model: \"{base}\"\nlibrary_name: diffusers\ntags:\n- text-to-image\n- {tag}\n- diffusers\n- {method}{tags}\ninference: true\n---\n\n\
          # Aligned with preferences\n\n\
          Trained by diffpref {} with `{method}`: {} steps of {} pairs at learning rate {:e}, {} px.\n\n\
-         ```python\nfrom diffusers import StableDiffusionPipeline\n{load}\n```\n{kohya}\n\
+         ```python\nfrom diffusers import {class}\n{load}\n```\n{kohya}\n\
          `resolved.toml` beside this folder reproduces the run.\n",
         env!("CARGO_PKG_VERSION"),
         config.train.steps,

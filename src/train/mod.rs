@@ -301,7 +301,6 @@ impl Session {
     }
 
     fn sample(&self, dir: &RunDir, progress: &dyn Progress, stop: &Stop) -> Result<Vec<u8>> {
-        let conditioning = |prompt: &str| self.feed.conditioning(prompt);
-        samples::paint(&dir.path, self.step, &self.config, &self.folder, &self.learner, &conditioning, progress, stop)
+        samples::paint(&dir.path, self.step, &self.config, &self.folder, &self.learner, &self.feed, progress, stop)
     }
 }

@@ -108,6 +108,8 @@ fn try_forward(opened: &Opened, machine: Machine, policy: &Policy) -> Result<f64
     let latents = Tensor::zeros([rows, opened.folder.unet().in_channels, side, side], (Kind::Float, Device::Cpu));
     let timesteps = Tensor::zeros([rows], (Kind::Int64, Device::Cpu));
     let conditioning = empty_prompt(&opened.folder, machine, config.model.clip_skip, rows)?;
+    let (resolution, device) = (config.data.resolution, machine.device);
+    let conditioning = policy.denoiser.with_size(conditioning.to(device, machine.compute), resolution, resolution);
     let batch = Noised::new(&policy.denoiser, machine, &latents, &latents, &timesteps, &conditioning);
     let began = Instant::now();
     batch.errors(&policy.denoiser, policy.adapters)?.double_value(&[0]);

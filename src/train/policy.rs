@@ -101,11 +101,11 @@ fn load_full(
     needs_reference: bool,
 ) -> Result<(Policy, Reference)> {
     let unet_dir = config.model.unet.as_deref();
-    let denoiser = load_denoiser(config, folder, unet_dir, &machine.trained())?;
+    let denoiser = folder.load_denoiser(unet_dir, &machine.trained())?;
     let trainable = denoiser.unet.named_parameters();
     require_grad(&trainable);
     let reference = match needs_reference {
-        true => Reference::Copy(Box::new(load_denoiser(config, folder, unet_dir, &machine.frozen())?)),
+        true => Reference::Copy(Box::new(folder.load_denoiser(unet_dir, &machine.frozen())?)),
         false => Reference::Absent,
     };
     Ok((Policy { denoiser, adapters: None, lora: None, trainable }, reference))
@@ -117,7 +117,7 @@ fn load_lora(
     folder: &ModelFolder,
     machine: Machine,
 ) -> Result<(Policy, Reference)> {
-    let mut denoiser = load_denoiser(config, folder, config.model.unet.as_deref(), &machine.frozen())?;
+    let mut denoiser = folder.load_denoiser(config.model.unet.as_deref(), &machine.frozen())?;
     let mut weights = match &lora.init {
         Some(path) => LoraWeights::read(path, &denoiser.unet)?,
         None => {
@@ -160,31 +160,6 @@ fn check_init(path: &Path, weights: &LoraWeights, rank: i64) -> Result<()> {
     }
 }
 
-fn load_denoiser(
-    config: &Config,
-    folder: &ModelFolder,
-    unet_dir: Option<&Path>,
-    options: &LoadOptions,
-) -> Result<Denoiser> {
-    let denoiser = folder.load_denoiser(unet_dir, options)?;
-    let own = prediction_name(&denoiser);
-    if config.model.prediction_type != own {
-        bail!(ConfigError(format!(
-            "model.prediction_type = \"{}\": the model says {own}. Another one than the model's own is not built yet; remove the key.",
-            config.model.prediction_type
-        )));
-    }
-    Ok(denoiser)
-}
-
-/// The configuration's word for what a network predicts.
-pub fn prediction_name(denoiser: &Denoiser) -> &'static str {
-    match denoiser.schedule.prediction_type() {
-        pipelines::schedulers::PredictionType::Epsilon => "epsilon",
-        pipelines::schedulers::PredictionType::VPrediction => "v_prediction",
-    }
-}
-
 fn require_grad(tensors: &[(String, Tensor)]) {
     for (_, tensor) in tensors {
         let _ = tensor.set_requires_grad(true);
@@ -217,7 +192,7 @@ impl Noised {
         let timesteps = timesteps.to_device(machine.device);
         let target = denoiser.target(&clean, &noise, &timesteps);
         let noisy = denoiser.add_noise(&clean, &noise, &timesteps).to_kind(machine.compute);
-        let conditioning = conditioning.map(|t| t.to_device(machine.device).to_kind(machine.compute));
+        let conditioning = conditioning.to(machine.device, machine.compute);
         Self { latents: noisy, target: target.to_kind(machine.master), timesteps, conditioning }
     }
 

@@ -1,5 +1,6 @@
 //! Pictures of fixed prompts and seeds while training: `samples/step-000200/PROMPT-SEED.png`.
 
+use super::feed::Feed;
 use super::optimizer::Swapped;
 use super::step::Learner;
 use crate::config::Config;
@@ -9,7 +10,6 @@ use crate::progress::{Progress, Stop};
 use anyhow::{Context, Result};
 use image::RgbImage;
 use pipelines::families::ModelFolder;
-use pipelines::models::Conditioning;
 use serde_json::json;
 use std::path::Path;
 
@@ -21,7 +21,7 @@ pub fn paint(
     config: &Config,
     folder: &ModelFolder,
     learner: &Learner,
-    conditioning: &dyn Fn(&str) -> Result<Conditioning>,
+    feed: &Feed,
     progress: &dyn Progress,
     stop: &Stop,
 ) -> Result<Vec<u8>> {
@@ -52,7 +52,9 @@ pub fn paint(
         denoiser: &learner.policy.denoiser,
         vae: &vae,
         scheduler: folder.scheduler(),
-        conditioning: Box::new(conditioning),
+        conditioning: Box::new(|prompt| feed.conditioning(prompt)),
+        // A grid has no negative prompts.
+        negative: Box::new(|_| Ok(feed.empty_side())),
         device: learner.machine.device,
         kind: learner.machine.compute,
     };

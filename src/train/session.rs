@@ -36,7 +36,8 @@ pub struct Opened {
 pub fn open(document: &Document) -> Result<Opened> {
     let text = |section: &str, key: &str| document.table.get(section).and_then(|t| t.get(key)).and_then(Value::as_str);
     let path = |section: &str, key: &str| text(section, key).map(PathBuf::from);
-    let folder = ModelFolder::open(&path("model", "path").unwrap_or_default())?;
+    let mut folder = ModelFolder::open(&path("model", "path").unwrap_or_default())?;
+    override_noise_process(document, &mut folder)?;
     let fraction =
         document.table.get("validate").and_then(|t| t.get("fraction")).and_then(Value::as_float).unwrap_or(0.0);
     let pairs = PairSet::read(&ReadOptions {
@@ -47,19 +48,22 @@ pub fn open(document: &Document) -> Result<Opened> {
     })?;
     let (table, config) = config::resolve(document, &facts(&folder, &pairs))?;
     Machine::of(&config)?;
-    let (skip, blocks) = (config.model.clip_skip, folder.text().layers);
-    if skip > blocks {
-        bail!(ConfigError(format!(
-            "{}: model.clip_skip = {skip}: expected 0 to {blocks}, the text encoder has {blocks} blocks.",
-            document.file
-        )));
-    }
     if samples_wanted(&config) {
         let steps = config.sample.steps;
         Ddim::new(folder.scheduler(), steps as i64)
             .map_err(|e| ConfigError(format!("{}: sample.steps = {steps}: {e}", document.file)))?;
     }
     Ok(Opened { table, config, folder, pairs })
+}
+
+/// Applies `model.prediction_type` and `model.zero_terminal_snr` where the configuration gives them.
+fn override_noise_process(document: &Document, folder: &mut ModelFolder) -> Result<(), ConfigError> {
+    let given = |key: &str| document.table.get("model").and_then(|model| model.get(key));
+    let prediction_type = given("prediction_type").and_then(Value::as_str).and_then(PredictionType::named);
+    let zero_terminal_snr = given("zero_terminal_snr").and_then(Value::as_bool);
+    folder
+        .override_noise_process(prediction_type, zero_terminal_snr)
+        .map_err(|e| ConfigError(format!("{}: model.prediction_type and model.zero_terminal_snr: {e}", document.file)))
 }
 
 fn facts(folder: &ModelFolder, pairs: &PairSet) -> Facts {
@@ -73,11 +77,11 @@ fn facts(folder: &ModelFolder, pairs: &PairSet) -> Facts {
     Facts {
         native_resolution: folder.unet().sample_size * factor,
         vae_factor: factor,
-        prediction_type: match folder.scheduler().prediction_type {
-            PredictionType::Epsilon => "epsilon".into(),
-            PredictionType::VPrediction => "v_prediction".into(),
-        },
-        guidance_scale: 7.5,
+        prediction_type: folder.scheduler().prediction_type.name().into(),
+        zero_terminal_snr: folder.scheduler().rescale_betas_zero_snr,
+        takes_time_ids: folder.takes_time_ids(),
+        most_clip_skip: folder.most_clip_skip() as i64,
+        guidance_scale: folder.family().guidance_scale(),
         pairs: pairs.train.len() as u64,
         sample_prompts: prompts,
         cuda: tch::Cuda::is_available(),

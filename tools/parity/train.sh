@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Trains the bundled demo for three steps with each kind of run and recomputes every figure in Python.
+# Trains the bundled demo, and tiny models of the other families, for three steps with each kind of run and recomputes
+# every figure in Python.
 #   tools/parity/train.sh [BINARY]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -46,15 +47,30 @@ every = 0
 tensorboard = false
 TOML
 
-compare() { # name, then what differs from the base
+runs=()
+train() { # name, then what differs from the configuration
     local name=$1; shift
-    echo "== $name"
-    "$binary" train "$work/base.toml" --set train.out="$work/$name" "$@" >"$work/$name.log" 2>&1 || { cat "$work/$name.log"; return 1; }
-    .python/python tools/recompute.py "$work/$name" --steps 3
+    "$binary" train "$config" --set train.out="$work/$name" --set data.cache_dir="$work/cache" "$@" >"$work/$name.log" 2>&1 || { cat "$work/$name.log"; return 1; }
+    runs+=("$work/$name")
 }
 
-compare dpo-lora
-compare dpo-full --set lora.rank=0 --set optim.lr=1e-5
-compare sft --set method.name=sft --set optim.lr=1e-4
-compare dpo-auto-ema --set method.beta=auto --set ema.decay=0.5
-compare dpo-lora-init --set lora.init="$work/dpo-lora/final/pytorch_lora_weights.safetensors"
+config=$work/base.toml
+train dpo-lora
+train dpo-full --set lora.rank=0 --set optim.lr=1e-5
+train sft --set method.name=sft --set optim.lr=1e-4
+train dpo-auto-ema --set method.beta=auto --set ema.decay=0.5
+train dpo-lora-init --set lora.init="$work/dpo-lora/final/pytorch_lora_weights.safetensors"
+
+config=tests/golden/families_train/base.toml
+velocity=(--set model.prediction_type=v_prediction --set model.zero_terminal_snr=true)
+full=(--set lora.rank=0 --set optim.lr=1e-4)
+sd21=(--set model.path=tests/golden/families/sd21)
+train sdxl-lora --set data.cache_dtype=float16
+train sdxl-full-constant "${full[@]}" --set model.time_ids=constant --set model.clip_skip=1
+train sdxl-velocity "${velocity[@]}" --set method.beta=auto --set ema.decay=0.5
+train sd21-lora "${sd21[@]}" --set method.error=native
+train sd21-full "${sd21[@]}" "${full[@]}" --set model.zero_terminal_snr=true
+train sd21-sft "${sd21[@]}" "${full[@]}" --set method.name=sft
+
+# One process for all: Python takes longer to start than to recompute a run.
+.python/python tools/recompute.py "${runs[@]}" --steps 3

@@ -60,7 +60,8 @@ def decode(path):
 
 
 def transform(image, resolution, flip=False, crop=None, crops=4):
-    """[3, R, R] in [-1, 1]: shorter side to R, one square of it (`crop` None: the middle), flipped or not."""
+    """[3, R, R] in [-1, 1]: shorter side to R, one square of it (`crop` None: the middle), flipped or not; and what SDXL is
+    told of it: height and width of the file, top and left of the square, R, R."""
     width, height = image.size
     short, long = min(width, height), max(width, height)
     longer = resolution * long // short
@@ -71,4 +72,5 @@ def transform(image, resolution, flip=False, crop=None, crops=4):
     left, top = (offset, 0) if size[0] > size[1] else (0, offset)
     pixels = np.asarray(image.crop((left, top, left + resolution, top + resolution)))
     pixels = np.ascontiguousarray(pixels[:, ::-1] if flip else pixels)
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 127.5 - 1
+    time_ids = torch.tensor([height, width, top, left, resolution, resolution], dtype=torch.float32)
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 127.5 - 1, time_ids

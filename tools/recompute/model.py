@@ -9,7 +9,7 @@ import transformers
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from safetensors import safe_open
 from torch import nn
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 diffusers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
@@ -70,7 +70,8 @@ class Lora:
             setattr(unet.get_submodule(parent), name, layer)
             self.layers.append(layer)
             self.parameters += [a, b]
-            self.start.append((a.detach().clone(), b.detach().clone()) if start else (None, None))
+            frozen = (nn.Parameter(x.detach().clone(), requires_grad=False) for x in (a, b))
+            self.start.append(tuple(frozen) if start else (None, None))
         self.trained = [(layer.a, layer.b) for layer in self.layers]
 
     def use(self, values):
@@ -78,8 +79,48 @@ class Lora:
             layer.a, layer.b = (a, b)
 
 
+class PlainText:
+    """Stable Diffusion 1 and 2: the last hidden state of one CLIP, or an earlier one through the final norm."""
+
+    def __init__(self, folder, clip_skip):
+        self.text = CLIPTextModel.from_pretrained(folder / "text_encoder", torch_dtype=torch.float32).eval()
+        self.tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+        self.clip_skip = clip_skip
+
+    @torch.no_grad()
+    def __call__(self, prompt):
+        ids = token_ids(self.tokenizer, self.text, prompt)
+        if not self.clip_skip:
+            return (self.text(ids).last_hidden_state[0],)
+        hidden = self.text(ids, output_hidden_states=True).hidden_states[-(self.clip_skip + 1)]
+        norm = getattr(self.text, "text_model", self.text).final_layer_norm
+        return (norm(hidden)[0],)
+
+
+class DoubleText:
+    """SDXL: the penultimate states of two CLIPs side by side, and the projected pooled output of the second."""
+
+    def __init__(self, folder, clip_skip):
+        load = lambda kind, name: kind.from_pretrained(folder / name, torch_dtype=torch.float32).eval()
+        self.texts = [load(CLIPTextModel, "text_encoder"), load(CLIPTextModelWithProjection, "text_encoder_2")]
+        self.tokenizers = [CLIPTokenizer.from_pretrained(folder / name) for name in ("tokenizer", "tokenizer_2")]
+        self.clip_skip = clip_skip
+
+    @torch.no_grad()
+    def __call__(self, prompt):
+        both = zip(self.tokenizers, self.texts)
+        made = [text(token_ids(words, text, prompt), output_hidden_states=True) for words, text in both]
+        states = [output.hidden_states[-(self.clip_skip + 2)][0] for output in made]
+        return torch.cat(states, -1), made[1].text_embeds[0]
+
+
+def token_ids(tokenizer, text, prompt):
+    length = min(tokenizer.model_max_length, text.config.max_position_embeddings)
+    return tokenizer(prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
+
+
 class Networks:
-    """Policy, reference, VAE, text encoder and noise schedule of one run, on the CPU."""
+    """Policy, reference, VAE, text encoders and noise schedule of one run, on the CPU."""
 
     def __init__(self, config, draws):
         model, lora = config["model"], config.get("lora", {})
@@ -96,14 +137,15 @@ class Networks:
             self.reference_unet = UNet2DConditionModel.from_pretrained(unet_dir, torch_dtype=torch.float32)
             self.reference_unet.to(self.dtype).requires_grad_(False)
         self.vae = AutoencoderKL.from_pretrained(model.get("vae") or folder / "vae", torch_dtype=torch.float32)
-        self.text = CLIPTextModel.from_pretrained(folder / "text_encoder", torch_dtype=torch.float32)
-        self.tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-        self.clip_skip = model.get("clip_skip", 0)
-        self.schedule = DDPMScheduler.from_pretrained(folder / "scheduler")
-        given = model.get("prediction_type", "auto")
-        self.is_v = (self.schedule.config.prediction_type if given == "auto" else given) == "v_prediction"
+        self.told_sizes = self.policy.config.addition_embed_type == "text_time"
+        # prompt -> ([L, D],) or ([L, D], [P])
+        self.prompt_embeds = (DoubleText if self.told_sizes else PlainText)(folder, model.get("clip_skip", 0))
+        given = {"prediction_type": model.get("prediction_type"), "rescale_betas_zero_snr": model.get("zero_terminal_snr")}
+        given = {key: value for key, value in given.items() if value not in (None, "auto")}
+        self.schedule = DDPMScheduler.from_pretrained(folder / "scheduler", **given)
+        self.is_v = self.schedule.config.prediction_type == "v_prediction"
         self.timesteps = self.schedule.config.num_train_timesteps
-        for network in (self.policy, self.vae, self.text):
+        for network in (self.policy, self.vae):
             network.eval()
 
     def resolution(self, config):
@@ -117,23 +159,13 @@ class Networks:
         posterior = self.vae.encode(pixels[None]).latent_dist
         return posterior.mean[0], posterior.std[0]
 
-    @torch.no_grad()
-    def prompt_embeds(self, prompt):
-        """[L, D]; clip_skip counts as in diffusers: 0 is the last layer."""
-        length = min(self.tokenizer.model_max_length, self.text.config.max_position_embeddings)
-        ids = self.tokenizer(prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
-        if not self.clip_skip:
-            return self.text(ids).last_hidden_state[0]
-        hidden = self.text(ids, output_hidden_states=True).hidden_states[-(self.clip_skip + 1)]
-        norm = getattr(self.text, "text_model", self.text).final_layer_norm
-        return norm(hidden)[0]
-
-    def errors(self, unet, latents, noise, timesteps, prompt_embeds):
-        """[B] mean squared errors in the model's own parameterisation, all inputs float32."""
+    def errors(self, unet, latents, noise, timesteps, time_ids, prompt_embeds, pooled=None):
+        """[B] mean squared errors in the model's own parameterisation, all inputs float32. `time_ids` [B, 6]."""
         latents, noise, prompt_embeds = (x.to(self.dtype) for x in (latents, noise, prompt_embeds))
+        added = {"text_embeds": pooled.to(self.dtype), "time_ids": time_ids} if self.told_sizes else None
         noisy = self.schedule.add_noise(latents, noise, timesteps)
         target = self.schedule.get_velocity(latents, noise, timesteps) if self.is_v else noise
-        prediction = unet(noisy, timesteps, encoder_hidden_states=prompt_embeds).sample
+        prediction = unet(noisy, timesteps, encoder_hidden_states=prompt_embeds, added_cond_kwargs=added).sample
         return (prediction - target).pow(2).mean((1, 2, 3))
 
     def policy_errors(self, *inputs):

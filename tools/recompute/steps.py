@@ -44,29 +44,33 @@ class Run:
     # What goes in
 
     def latents(self, image, flip, crop, z):
-        """[C, h, w] scaled latents of one view; None for a file that cannot be read."""
+        """[C, h, w] scaled latents of one view and its time_ids [6]; None for a file that cannot be read."""
         view = (image, flip, crop)
         if view not in self.encoded:
             try:
-                pixels = transform(decode(image), self.resolution, flip, crop, self.config["data"]["crops"])
+                pixels, time_ids = transform(decode(image), self.resolution, flip, crop, self.config["data"]["crops"])
             except (OSError, SyntaxError):
                 self.encoded[view] = None
                 return None
             moments = self.networks.moments(pixels)
-            self.encoded[view] = [rounded(x, self.config["data"]["cache_dtype"]) for x in moments]
+            if self.config["model"].get("time_ids") == "constant":
+                time_ids = torch.tensor([self.resolution, self.resolution, 0, 0] + [self.resolution] * 2).float()
+            self.encoded[view] = [*(rounded(x, self.config["data"]["cache_dtype"]) for x in moments), time_ids]
         if self.encoded[view] is None:
             return None
-        mean, std = self.encoded[view]
+        mean, std, time_ids = self.encoded[view]
         raw = mean if z is None else mean + std * z(mean.shape)
-        return raw * self.networks.vae.config.scaling_factor
+        return raw * self.networks.vae.config.scaling_factor, time_ids
 
     def prompt_embeds(self, prompt):
+        """([L, D],), for SDXL ([L, D], [P])."""
         if prompt not in self.prompts:
-            self.prompts[prompt] = rounded(self.networks.prompt_embeds(prompt), self.config["data"]["cache_dtype"])
+            made = self.networks.prompt_embeds(prompt)
+            self.prompts[prompt] = tuple(rounded(x, self.config["data"]["cache_dtype"]) for x in made)
         return self.prompts[prompt]
 
     def item(self, position):
-        """(winner, loser, noise, t, prompt_embeds) of a position of the endless order; None if a picture is missing."""
+        """([winner, loser], noise, t, prompt_embeds) of a position of the endless order; None if a picture is missing."""
         epoch, place = divmod(position, len(self.train))
         pair = self.train[self.draws.order(epoch, len(self.train))[place]]
         data, d = self.config["data"], self.draws.index(epoch)
@@ -82,16 +86,17 @@ class Run:
         dropped = self.draws.dropout(d, pair.id, self.config["method"]["prompt_dropout"])
         embeds = self.prompt_embeds("" if dropped else pair.prompt)
         t = self.draws.timestep(d, pair.id, self.networks.timesteps)
-        return sides, self.draws.noise(d, pair.id, sides[0].shape), t, embeds
+        return sides, self.draws.noise(d, pair.id, sides[0][0].shape), t, embeds
 
     # Errors
 
     def native(self, items, errors):
         """[n] a side: errors of `errors` (policy's or reference's) for items, in the model's parameterisation."""
         sides = len(items[0][0])
-        latents = torch.stack([item[0][k] for k in range(sides) for item in items])
-        noise, t, embeds = (torch.stack([torch.as_tensor(item[i]) for item in items] * sides) for i in (1, 2, 3))
-        return errors(latents, noise, t, embeds).chunk(sides)
+        latents, time_ids = map(torch.stack, zip(*(item[0][k] for k in range(sides) for item in items)))
+        noise, t = (torch.stack([torch.as_tensor(item[i]) for item in items] * sides) for i in (1, 2))
+        embeds = map(torch.stack, zip(*[item[3] for item in items] * sides))
+        return errors(latents, noise, t, time_ids, *embeds).chunk(sides)
 
     def space(self, items):
         t = torch.tensor([item[2] for item in items])
@@ -194,7 +199,7 @@ class Run:
                 continue
             items = []
             for j in range(draws):
-                noise, t = self.draws.validation(j, pair.id, sides[0].shape, draws, self.networks.timesteps)
+                noise, t = self.draws.validation(j, pair.id, sides[0][0].shape, draws, self.networks.timesteps)
                 items.append((sides, noise, t, self.prompt_embeds(pair.prompt)))
             space = self.space(items)
             theta, reference = (self.native(items, f) for f in (self.networks.policy_errors, self.networks.reference_errors))

@@ -24,6 +24,19 @@ impl Denoiser {
         self.unet.forward(latents, timesteps, conditioning, adapters)
     }
 
+    /// The conditioning of pictures that are made from noise: `height` and `width` in pixels are told to a network that
+    /// takes time_ids (original and target size, nothing cropped), other networks get it as it is.
+    pub fn with_size(&self, conditioning: Conditioning, height: i64, width: i64) -> Conditioning {
+        if self.unet.config().text_time.is_none() {
+            return conditioning;
+        }
+        let embeds = &conditioning.prompt_embeds;
+        let rows = embeds.size()[0];
+        let ids = Tensor::from_slice(&[height, width, 0, 0, height, width]).to_kind(Kind::Float);
+        let ids = ids.to_device(embeds.device()).repeat([rows, 1]); // [B, 6]
+        Conditioning { time_ids: Some(ids), ..conditioning }
+    }
+
     /// `sqrt(abar_t) latents + sqrt(1 - abar_t) noise`.
     pub fn add_noise(&self, latents: &Tensor, noise: &Tensor, timesteps: &Tensor) -> Tensor {
         self.schedule.add_noise(latents, noise, timesteps)

@@ -1,15 +1,26 @@
 //! Model families: which parts a folder has, how conditioning is put together, what the network predicts. The only
 //! place that knows a family's name.
+//!
+//! A family is one [`Declaration`]: `sd.rs` and `sdxl.rs` hold one each. Everybody else asks a [`ModelFolder`], a
+//! [`TextEncoder`] or a [`Denoiser`].
 
+mod configs;
 mod denoiser;
 mod folder;
+mod relatives;
+mod sd;
+mod sdxl;
 mod text;
 
+pub use configs::Configs;
 pub use denoiser::Denoiser;
 pub use folder::ModelFolder;
-pub use text::TextEncoder;
+pub use text::{Encoder, TextEncoder};
 
+use crate::error::Result;
+use crate::models::{ClipTextConfig, Conditioning, UNetConfig};
 use crate::schedulers::PredictionType;
+use text::Encoded;
 
 /// The families that are built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,15 +31,62 @@ pub enum Family {
     Sd2,
     /// Stable Diffusion 2.x that predicts velocity
     Sd2V,
+    /// Stable Diffusion XL
+    Sdxl,
+    /// Stable Diffusion XL fine-tuned to predict velocity
+    SdxlV,
+}
+
+/// What a family says of itself: data and two functions, read by everything in this folder.
+#[derive(Debug)]
+struct Declaration {
+    /// `_class_name` of model_index.json.
+    pipeline_class: &'static str,
+    /// The tag of a model card that names the family.
+    card_tag: &'static str,
+    /// The scale of guidance where nobody says one.
+    guidance_scale: f64,
+    /// Text encoders in the order in which their embeddings lie side by side.
+    text: &'static [TextPart],
+    /// What model_index.json needs beside its components.
+    index_entries: &'static [(&'static str, bool)],
+    /// `force_zeros_for_empty_prompt` where model_index.json does not say it; None: the pipeline has no such key.
+    zeros_for_empty_prompt: Option<bool>,
+    /// Whether the pipeline sets steps_offset 1 and clip_sample false in the model's own scheduler.
+    corrects_scheduler: bool,
+    /// Blocks between the last and the one whose output the UNet is told.
+    layers_before_last: usize,
+    family: fn(&UNetConfig, PredictionType) -> Family,
+    /// Whether a UNet fits the text encoders.
+    check: fn(&UNetConfig, &[ClipTextConfig]) -> Result<()>,
+    /// What the UNet is told of prompts: one output a text encoder, `clip_skip` as diffusers counts it.
+    conditioning: fn(&[Encoded], usize) -> Result<Conditioning>,
+}
+
+/// A text encoder and its tokenizer: the folders they lie in, and the encoder's class.
+#[derive(Debug)]
+struct TextPart {
+    encoder: &'static str,
+    class: &'static str,
+    tokenizer: &'static str,
+}
+
+const DECLARATIONS: [&Declaration; 2] = [&sd::DECLARATION, &sdxl::DECLARATION];
+
+/// What the side of guidance without a prompt is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EmptySide {
+    /// The encoding of "".
+    Encoded,
+    /// Zeros in place of all embeddings (`force_zeros_for_empty_prompt`).
+    Zeros,
 }
 
 impl Family {
-    /// The family of a `StableDiffusionPipeline`, told by the width of its prompt embeddings.
-    fn of(cross_attention_dim: i64, prediction: PredictionType) -> Self {
-        match (cross_attention_dim, prediction) {
-            (1024, PredictionType::VPrediction) => Self::Sd2V,
-            (1024, PredictionType::Epsilon) => Self::Sd2,
-            _ => Self::Sd1,
+    fn declaration(self) -> &'static Declaration {
+        match self {
+            Self::Sd1 | Self::Sd2 | Self::Sd2V => &sd::DECLARATION,
+            Self::Sdxl | Self::SdxlV => &sdxl::DECLARATION,
         }
     }
 
@@ -37,7 +95,24 @@ impl Family {
             Self::Sd1 => "Stable Diffusion 1",
             Self::Sd2 => "Stable Diffusion 2",
             Self::Sd2V => "Stable Diffusion 2 (v-prediction)",
+            Self::Sdxl => "Stable Diffusion XL",
+            Self::SdxlV => "Stable Diffusion XL (v-prediction)",
         }
+    }
+
+    /// diffusers' pipeline class for models of the family.
+    pub fn pipeline_class(self) -> &'static str {
+        self.declaration().pipeline_class
+    }
+
+    /// The tag of a model card that names the family.
+    pub fn card_tag(self) -> &'static str {
+        self.declaration().card_tag
+    }
+
+    /// The scale of classifier-free guidance where nobody says one, as diffusers' pipelines have it.
+    pub fn guidance_scale(self) -> f64 {
+        self.declaration().guidance_scale
     }
 
     /// The header of a kohya LoRA file: A1111 tells the base model by it and hides LoRAs of others.
@@ -53,6 +128,15 @@ impl Family {
                 ("modelspec.architecture", "stable-diffusion-v2-768-v/lora"),
                 ("ss_base_model_version", "sd_v2_v"),
                 ("ss_v2", "True"),
+            ],
+            Self::Sdxl => &[
+                ("modelspec.architecture", "stable-diffusion-xl-v1-base/lora"),
+                ("ss_base_model_version", "sdxl_base_v1-0"),
+            ],
+            Self::SdxlV => &[
+                ("modelspec.architecture", "stable-diffusion-xl-v1-base/lora"),
+                ("modelspec.prediction_type", "v"),
+                ("ss_base_model_version", "sdxl_base_v1-0"),
             ],
         }
     }

@@ -28,7 +28,7 @@ pub struct VaeConfig {
     pub norm_num_groups: i64,
     /// latents of the UNet = sample x this.
     pub scaling_factor: f64,
-    /// Whether the network overflows in float16 (SDXL's does).
+    /// Whether the network may overflow in half precision (SDXL's does). True where the file does not say, as in diffusers.
     pub force_upcast: bool,
     file: ConfigFile,
 }
@@ -55,7 +55,7 @@ impl VaeConfig {
             layers_per_block: file.size("layers_per_block", Some(1))?,
             norm_num_groups: file.size("norm_num_groups", Some(32))?,
             scaling_factor: file.number("scaling_factor", DEFAULT_SCALING_FACTOR)?,
-            force_upcast: file.flag("force_upcast", false)?,
+            force_upcast: file.flag("force_upcast", true)?,
             block_out_channels: channels,
             file,
         };
@@ -112,7 +112,7 @@ pub struct AutoencoderKl {
 
 impl AutoencoderKl {
     /// Reads a component folder: config.json and safetensors. A VAE with `force_upcast` is held in float32 where
-    /// float16 is asked for.
+    /// float16 or bfloat16 is asked for.
     pub fn load(dir: &Path, options: &LoadOptions) -> Result<Self> {
         let config = VaeConfig::read(dir)?;
         Self::from_store(config, WeightStore::open_component(dir, STEM)?, options)
@@ -120,7 +120,8 @@ impl AutoencoderKl {
 
     /// Builds the network from a configuration and a store of tensors with diffusers' names, older ones included.
     pub fn from_store(config: VaeConfig, mut store: WeightStore, options: &LoadOptions) -> Result<Self> {
-        let kind = if config.force_upcast && options.kind == Kind::Half { Kind::Float } else { options.kind };
+        let half = matches!(options.kind, Kind::Half | Kind::BFloat16);
+        let kind = if config.force_upcast && half { Kind::Float } else { options.kind };
         store.rename(|name| Some(newer_name(name)));
         let loader = Loader::new(store, &LoadOptions { kind, ..*options });
         let mut vae = Self::build(config, &loader, kind);

@@ -1,9 +1,12 @@
 //! scheduler_config.json, read as diffusers reads it.
 
+use crate::weights::write_file;
 use crate::{Error, Result};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
+
+const FILE: &str = "scheduler_config.json";
 
 /// What the network predicts (methods.md 0.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +15,21 @@ pub enum PredictionType {
     Epsilon,
     /// v = sqrt(abar) noise - sqrt(1 - abar) x_0
     VPrediction,
+}
+
+impl PredictionType {
+    /// The word for it in scheduler_config.json, in configurations and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Epsilon => "epsilon",
+            Self::VPrediction => "v_prediction",
+        }
+    }
+
+    /// The prediction type with that [`name`](Self::name).
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Epsilon, Self::VPrediction].into_iter().find(|kind| kind.name() == name)
+    }
 }
 
 /// How n sampling steps are laid over the training timesteps (methods.md 18; table 2 of arXiv 2305.08891).
@@ -56,6 +74,8 @@ pub struct SchedulerConfig {
     pub thresholding: bool,
     /// The file, for messages.
     pub path: PathBuf,
+    /// Every key of the file, as it is written again.
+    values: Map<String, Value>,
 }
 
 #[derive(Deserialize)]
@@ -80,24 +100,64 @@ struct File {
 impl SchedulerConfig {
     /// Reads `dir`/scheduler_config.json. A value that is not implemented is an error that names it.
     ///
-    /// As diffusers' pipelines do when they are put together, a stated steps_offset becomes 1 and a stated
-    /// clip_sample false.
+    /// As diffusers' pipelines for Stable Diffusion 1 and 2 do when they are put together, a stated steps_offset becomes
+    /// 1 and a stated clip_sample false; [`Self::uncorrected`] takes that back.
     pub fn read(dir: &Path) -> Result<Self> {
-        let path = dir.join("scheduler_config.json");
+        let path = dir.join(FILE);
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                return Err(Error::missing(dir, "scheduler_config.json", "it states the noise schedule of the model"));
+                return Err(Error::missing(dir, FILE, "it states the noise schedule of the model"));
             }
             Err(e) => return Err(Error::io("read", &path, e)),
         };
         let json = |source| Error::Json { path: path.clone(), source };
         let value: Value = serde_json::from_str(&text).map_err(json)?;
+        let values = value.as_object().cloned().unwrap_or_default();
         let file: File = serde_json::from_value(value).map_err(json)?;
-        Self::checked(file, &path)
+        Self::checked(file, values, &path)
     }
 
-    fn checked(file: File, path: &Path) -> Result<Self> {
+    /// As the file states it, for pipelines that correct nothing (SDXL): missing keys have the defaults that the classes
+    /// of diffusers share.
+    pub fn uncorrected(mut self) -> Self {
+        self.steps_offset = Some(self.values.get("steps_offset").and_then(Value::as_i64).unwrap_or(0));
+        self.clip_sample = Some(self.values.get("clip_sample").and_then(Value::as_bool).unwrap_or(true));
+        self
+    }
+
+    /// The same noise process with another prediction type or another end; None keeps the file's.
+    ///
+    /// # Errors
+    /// Epsilon prediction with zero terminal SNR: at abar = 0 the noise says nothing of the picture.
+    pub fn overridden(&self, prediction_type: Option<PredictionType>, zero_terminal_snr: Option<bool>) -> Result<Self> {
+        let mut config = self.clone();
+        if let Some(prediction_type) = prediction_type {
+            config.prediction_type = prediction_type;
+            config.values.insert("prediction_type".into(), json!(prediction_type.name()));
+        }
+        if let Some(zero) = zero_terminal_snr {
+            config.rescale_betas_zero_snr = zero;
+            config.values.insert("rescale_betas_zero_snr".into(), json!(zero));
+        }
+        if config.rescale_betas_zero_snr && config.prediction_type == PredictionType::Epsilon {
+            return Err(Error::Invalid(
+                "epsilon prediction with zero terminal SNR: at the last timestep the input is the noise itself, and \
+                 predicting it says nothing of the picture; use v_prediction, or zero_terminal_snr = false"
+                    .into(),
+            ));
+        }
+        Ok(config)
+    }
+
+    /// Writes `scheduler_config.json` into a folder: the keys that were read, overrides in place.
+    pub fn write(&self, dir: &Path) -> Result<()> {
+        std::fs::create_dir_all(dir).map_err(|e| Error::io("create the folder", dir, e))?;
+        let text = format!("{:#}\n", Value::Object(self.values.clone()));
+        write_file(&dir.join(FILE), |out| out.write_all(text.as_bytes()))
+    }
+
+    fn checked(file: File, values: Map<String, Value>, path: &Path) -> Result<Self> {
         let Some(class_name) = file.class_name else {
             return Err(Error::config(path, "_class_name", "a scheduler class of diffusers", "missing"));
         };
@@ -117,6 +177,7 @@ impl SchedulerConfig {
             clip_sample_range: file.clip_sample_range.unwrap_or(1.0),
             thresholding: file.thresholding.unwrap_or(false),
             path: path.to_path_buf(),
+            values,
         };
         config.check_range()?;
         Ok(config)
@@ -127,16 +188,12 @@ impl SchedulerConfig {
         if !(2..=1_000_000).contains(&steps) {
             return Err(Error::config(&self.path, "num_train_timesteps", "2 to 1000000", steps.to_string()));
         }
-        if let Some(betas) = &self.trained_betas {
-            if betas.len() as i64 != steps || !betas.iter().all(|b| (0.0..1.0).contains(b)) {
-                let expected = format!("{steps} numbers (num_train_timesteps) in [0, 1)");
-                let found = format!(
-                    "{} numbers{}",
-                    betas.len(),
-                    if betas.len() as i64 == steps { ", some outside" } else { "" }
-                );
-                return Err(Error::config(&self.path, "trained_betas", expected, found));
-            }
+        let fits = |betas: &Vec<f64>| betas.len() as i64 == steps && betas.iter().all(|b| (0.0..1.0).contains(b));
+        if let Some(betas) = self.trained_betas.as_ref().filter(|betas| !fits(betas)) {
+            let expected = format!("{steps} numbers (num_train_timesteps) in [0, 1)");
+            let outside = if betas.len() as i64 == steps { ", some outside" } else { "" };
+            let found = format!("{} numbers{outside}", betas.len());
+            return Err(Error::config(&self.path, "trained_betas", expected, found));
         }
         for (key, beta) in [("beta_start", self.beta_start), ("beta_end", self.beta_end)] {
             if !(beta > 0.0 && beta < 1.0) {
@@ -156,11 +213,9 @@ fn beta_schedule(path: &Path, found: Option<&str>) -> Result<BetaSchedule> {
 }
 
 fn prediction_type(path: &Path, found: Option<&str>) -> Result<PredictionType> {
-    match found {
-        None | Some("epsilon") => Ok(PredictionType::Epsilon),
-        Some("v_prediction") => Ok(PredictionType::VPrediction),
-        Some(other) => Err(not_implemented(path, "prediction_type", "\"epsilon\" or \"v_prediction\"", other)),
-    }
+    let found = found.unwrap_or("epsilon");
+    PredictionType::named(found)
+        .ok_or_else(|| not_implemented(path, "prediction_type", "\"epsilon\" or \"v_prediction\"", found))
 }
 
 fn timestep_spacing(path: &Path, found: &str) -> Result<TimestepSpacing> {

@@ -91,7 +91,8 @@ impl Ddim {
             None => x0,
         };
         let std = eta as f32 * self.variance(timestep).sqrt();
-        let direction = (1.0 - abar_prev - std * std).sqrt();
+        // From abar = 0 (zero terminal SNR) with eta = 1 all of it is new noise: rounding may leave -6e-8 here.
+        let direction = (1.0 - abar_prev - std * std).max(0.0).sqrt();
         let previous = x0 * f64::from(abar_prev.sqrt()) + epsilon * f64::from(direction);
         match noise {
             Some(noise) if eta > 0.0 => previous + noise * f64::from(std),

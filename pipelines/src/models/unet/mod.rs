@@ -15,7 +15,7 @@ use blocks::{Context, DownBlock, MidBlock, UpBlock};
 use embedding::Embedding;
 use std::collections::BTreeMap;
 use std::path::Path;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 const STEM: &str = "diffusion_pytorch_model";
 
@@ -39,6 +39,19 @@ impl Conditioning {
     /// The same values; writes to the one show in the other.
     pub fn shallow_clone(&self) -> Self {
         self.map(Tensor::shallow_clone)
+    }
+
+    /// Embeddings on `device` in `kind`. time_ids stay in float32: bfloat16 rounds a size of 1023 to 1024, which
+    /// diffusers lets happen.
+    pub fn to(&self, device: Device, kind: Kind) -> Self {
+        let time_ids = self.time_ids.as_ref().map(|ids| ids.to_device(device).to_kind(Kind::Float));
+        Self { time_ids, ..self.map(|t| t.to_device(device).to_kind(kind)) }
+    }
+
+    /// Zeros in place of the embeddings; time_ids stay.
+    pub fn without_prompt(&self) -> Self {
+        let time_ids = self.time_ids.as_ref().map(Tensor::shallow_clone);
+        Self { time_ids, ..self.map(Tensor::zeros_like) }
     }
 
     /// Applies one function to every tensor.
@@ -190,8 +203,8 @@ impl UNet2DConditionModel {
     }
 
     /// Where the weights are.
-    pub fn device(&self) -> tch::Device {
-        self.parameters.values().next().map_or(tch::Device::Cpu, Tensor::device)
+    pub fn device(&self) -> Device {
+        self.parameters.values().next().map_or(Device::Cpu, Tensor::device)
     }
 
     /// The module path of every linear layer with the shape of its weight: `[out, in]`, or `[out, in, 1, 1]` where the

@@ -1,0 +1,63 @@
+//! Models that look like a supported one and are none: refused by name, before a shape is compared.
+
+use crate::error::{Error, Result};
+use crate::models::ConfigFile;
+use serde_json::{Map, Value};
+use std::path::Path;
+
+/// What to do about a model that is not supported.
+pub(super) const SUPPORTED: &str = "use a Stable Diffusion 1.x, 2.x or XL base model in the diffusers layout";
+
+/// Parts of pipeline classes, and what such models are.
+const CLASSES: [(&str, &str); 6] = [
+    ("Inpaint", "an inpainting model"),
+    ("InstructPix2Pix", "a model that edits a given picture (InstructPix2Pix)"),
+    ("ControlNet", "a model steered by pictures (ControlNet)"),
+    ("LatentConsistency", "a distilled model (latent consistency)"),
+    ("Upscale", "an upscaler"),
+    ("StableDiffusion3", "Stable Diffusion 3"),
+];
+
+/// The error for a pipeline class that is not supported.
+pub(super) fn refuse_class(path: &Path, class: &str, index: &Map<String, Value>) -> Error {
+    let refiner = class == "StableDiffusionXLImg2ImgPipeline"
+        && (index.get("requires_aesthetics_score") == Some(&Value::Bool(true)) || !has_part(index, "text_encoder"));
+    let named = CLASSES.iter().find(|(part, _)| class.contains(part)).map(|(_, what)| *what);
+    let problem = match (refiner, named) {
+        (true, _) => format!("{class}: this is the SDXL refiner, which is not supported"),
+        (false, Some(what)) => format!("{class}: this is {what}, which is not supported"),
+        (false, None) => format!("the pipeline class {class} is not supported"),
+    };
+    Error::unusable(path, problem, SUPPORTED)
+}
+
+fn has_part(index: &Map<String, Value>, part: &str) -> bool {
+    index.get(part).and_then(Value::as_array).is_some_and(|entry| entry.iter().any(|name| !name.is_null()))
+}
+
+/// Refuses a UNet's config.json that belongs to another kind of model. `latent_channels` are those of the VAE.
+pub(super) fn refuse_unet(unet: &ConfigFile, latent_channels: i64) -> Result<()> {
+    let refused = |key: &str, expected: &str, what: &str| {
+        Err(unet.conflict(key, format!("{expected}: this is {what}, which is not supported")))
+    };
+    let latents = format!("{latent_channels}, the latent_channels of the VAE");
+    for (channels, what) in [(2 * latent_channels + 1, "an inpainting model"), (2 * latent_channels, "InstructPix2Pix")]
+    {
+        if unet.integer("in_channels", latent_channels)? == channels {
+            return refused("in_channels", &latents, what);
+        }
+    }
+    let pooled = "projection_class_embeddings_input_dim";
+    if (unet.integer("cross_attention_dim", 0)?, unet.integer(pooled, 0)?) == (1280, 2560) {
+        return refused(pooled, "2816, as SDXL's base has it", "the SDXL refiner");
+    }
+    // Another depth on the way up than on the way down: only models that lost blocks say so.
+    if unet.get("reverse_transformer_layers_per_block").is_some() {
+        let what = "a distilled SDXL (SSD-1B, Segmind Vega)";
+        return refused("reverse_transformer_layers_per_block", "null", what);
+    }
+    if unet.get("time_cond_proj_dim").is_some() {
+        return refused("time_cond_proj_dim", "null", "a distilled model (latent consistency)");
+    }
+    Ok(())
+}
