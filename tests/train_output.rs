@@ -177,6 +177,23 @@ fn no_color_is_respected_on_a_terminal() {
 }
 
 #[test]
+fn readers_that_went_away_are_no_reason_to_stop() {
+    let world = World::new(12);
+    let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin("diffpref"));
+    command.arg("train").arg(world.path("run.toml")).arg("--json").env("HOME", env!("CARGO_TARGET_TMPDIR"));
+    command.env("OMP_NUM_THREADS", "1").stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop((child.stdout.take(), child.stderr.take()));
+    assert!(child.wait().unwrap().success());
+    assert!(world.run_dir().join("final").exists());
+
+    command.arg("--dry-run").stdout(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop((child.stdout.take(), child.stderr.take()));
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
 fn arguments_that_do_not_exist_are_refused_with_exit_code_2() {
     let world = World::new(3);
     for arguments in [&["--resume=maybe"][..], &["--sett", "a.b=1"], &["--set", "steps=3"], &["--set", "train.steps"]] {

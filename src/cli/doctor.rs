@@ -1,6 +1,6 @@
 //! `diffpref doctor`
 
-use super::Cuda;
+use super::{Cuda, terminal};
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 use tch::{Device, Kind, Tensor};
@@ -48,23 +48,21 @@ pub fn run(args: &Args, cuda: &Cuda) -> Result<()> {
         ),
     );
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&facts)?);
-    } else {
-        facts.iter().for_each(|(name, value)| print(name, value));
+        return terminal::print(&format!("{}\n", serde_json::to_string_pretty(&facts)?));
     }
-    Ok(())
+    terminal::print(&facts.iter().map(|(name, value)| lines(name, value)).collect::<String>())
 }
 
 /// One line a fact; of a group of facts one line each below its name.
-fn print(name: &str, value: &Value) {
+fn lines(name: &str, value: &Value) -> String {
     match value {
         Value::Object(group) => {
-            println!("{name}");
-            group.iter().for_each(|(name, value)| print(&format!("  {name}"), value));
+            let below = group.iter().map(|(name, value)| lines(&format!("  {name}"), value));
+            std::iter::once(format!("{name}\n")).chain(below).collect()
         }
-        Value::String(text) => println!("{name:16} {text}"),
-        Value::Null => println!("{name:16} unknown"),
-        other => println!("{name:16} {other}"),
+        Value::String(text) => format!("{name:16} {text}\n"),
+        Value::Null => format!("{name:16} unknown\n"),
+        other => format!("{name:16} {other}\n"),
     }
 }
 

@@ -79,10 +79,9 @@ pub fn run(args: &Args, stop: &Stop) -> Result<()> {
         }
     };
     match args.json {
-        true => println!("{}", Value::Object(evaluation.figures())),
-        false => print(&evaluation, &page),
+        true => terminal::print(&format!("{}\n", Value::Object(evaluation.figures()))),
+        false => terminal::print(&in_words(&evaluation, &page)),
     }
-    Ok(())
 }
 
 fn request(args: &Args, models: Vec<NamedModel>, config: Option<Config>) -> Result<Request> {
@@ -128,32 +127,33 @@ fn device(name: &str) -> Result<Device, ConfigError> {
     }
 }
 
-fn print(evaluation: &Evaluation, page: &Path) {
-    println!(
-        "{} names, {} of them held out of training; 95 % intervals over names, differences paired",
+fn in_words(evaluation: &Evaluation, page: &Path) -> String {
+    let mut text = format!(
+        "{} names, {} of them held out of training; 95 % intervals over names, differences paired\n",
         evaluation.names, evaluation.held_out_names
     );
     for judged in &evaluation.judges {
-        println!("\n{}", judged.about);
-        print_measure("flat share, held-out names", &judged.flat_share, evaluation);
-        print_measure("content accuracy, all names", &judged.content_accuracy, evaluation);
+        text += &format!("\n{}\n", judged.about);
+        text += &measure_in_words("flat share, held-out names", &judged.flat_share, evaluation);
+        text += &measure_in_words("content accuracy, all names", &judged.content_accuracy, evaluation);
         let known =
             judged.accuracy.iter().map(|(what, share)| format!("{} {:.1} %", what.replace('_', " "), share * 100.0));
         let known: Vec<String> = known.collect();
         if !known.is_empty() {
-            println!("  right on known pictures: {}", known.join(", "));
+            text += &format!("  right on known pictures: {}\n", known.join(", "));
         }
     }
-    println!("\n{}", page.display());
+    text + &format!("\n{}\n", page.display())
 }
 
-fn print_measure(title: &str, measure: &Measure, evaluation: &Evaluation) {
-    println!("  {title}");
+fn measure_in_words(title: &str, measure: &Measure, evaluation: &Evaluation) -> String {
+    let mut text = format!("  {title}\n");
     let interval = |i: &Interval| format!("{:6.1} %  [{:5.1}, {:5.1}]", i.mean * 100.0, i.lo * 100.0, i.hi * 100.0);
     for (index, (model, value)) in evaluation.models.iter().zip(&measure.models).enumerate() {
         let difference = index.checked_sub(1).and_then(|i| measure.differences.get(i));
         let difference = difference
             .map(|d| format!("   {:+.1} points [{:+.1}, {:+.1}]", d.mean * 100.0, d.lo * 100.0, d.hi * 100.0));
-        println!("    {:<16} {}{}", model.name, interval(value), difference.unwrap_or_default());
+        text += &format!("    {:<16} {}{}\n", model.name, interval(value), difference.unwrap_or_default());
     }
+    text
 }

@@ -91,8 +91,7 @@ pub struct Args {
 pub fn run(args: &Args, stop: &Stop) -> Result<()> {
     let progress = terminal::sink(false);
     let outcome = generate::run(&request(args)?, progress.as_ref(), stop)?;
-    print(&outcome, &args.out, args.json);
-    Ok(())
+    print(&outcome, &args.out, args.json)
 }
 
 fn request(args: &Args) -> Result<Request> {
@@ -157,7 +156,7 @@ fn kind(name: &str, device: Device) -> Kind {
     }
 }
 
-fn print(outcome: &Outcome, out: &std::path::Path, json: bool) {
+fn print(outcome: &Outcome, out: &std::path::Path, json: bool) -> Result<()> {
     if json {
         let grid = outcome.grid.as_ref().map(|path| path.display().to_string());
         let report = json!({
@@ -167,13 +166,8 @@ fn print(outcome: &Outcome, out: &std::path::Path, json: bool) {
             "grid": grid,
             "images": outcome.records,
         });
-        println!("{report}");
-        return;
+        return terminal::print(&format!("{report}\n"));
     }
-    for record in &outcome.records {
-        println!("{}", out.join(record["file"].as_str().unwrap_or_default()).display());
-    }
-    if let Some(grid) = &outcome.grid {
-        println!("{}", grid.display());
-    }
+    let pictures = outcome.records.iter().map(|record| out.join(record["file"].as_str().unwrap_or_default()));
+    pictures.chain(outcome.grid.clone()).try_for_each(|file| terminal::print(&format!("{}\n", file.display())))
 }

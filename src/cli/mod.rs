@@ -44,7 +44,7 @@ enum Command {
 pub fn run(cuda: Cuda) -> ExitCode {
     let cli = Cli::parse();
     if let Err(text) = &cuda {
-        eprintln!("warning: libtorch_cuda.so is there and does not load, going on without CUDA: {text}");
+        terminal::say(&format!("warning: libtorch_cuda.so is there and does not load, going on without CUDA: {text}"));
     }
     let stop = watch_signals();
     // A file that would pass `ulimit -f` is an error with a name, not a death.
@@ -55,11 +55,11 @@ pub fn run(cuda: Cuda) -> ExitCode {
     match ended {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) => {
-            eprintln!("error: {}", one_line_each(&error));
+            terminal::say(&format!("error: {}", one_line_each(&error)));
             exit_code(&error)
         }
         Err(panic) => {
-            eprintln!("error: {}", panic_text(panic.as_ref()));
+            terminal::say(&format!("error: {}", panic_text(panic.as_ref())));
             ExitCode::from(1)
         }
     }
@@ -117,7 +117,7 @@ fn watch_signals() -> Stop {
                 // Without destructors: libtorch's would race with the work that still runs.
                 signal_hook::low_level::exit(i32::from(signal.exit_code()));
             }
-            eprintln!("stopping after the work in hand; once more to leave at once");
+            terminal::say("stopping after the work in hand; once more to leave at once");
             flag.request(signal);
         }
     });

@@ -1,5 +1,6 @@
 //! Progress for people: bars on a terminal, plain lines in a pipe, metric lines for programs.
 
+use anyhow::Context;
 use diffpref::progress::Progress;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::cell::RefCell;
@@ -54,8 +55,8 @@ impl Progress for Bars {
     }
 
     fn line(&self, text: &str) {
-        // Above the bars; a terminal that went away is no reason to stop.
-        self.lines.suspend(|| eprintln!("{text}"));
+        // Above the bars.
+        self.lines.suspend(|| say(text));
     }
 
     fn metrics(&self, json: &str) {
@@ -127,7 +128,7 @@ impl Progress for Lines {
             phase.note = note.into();
             if phase.due() {
                 phase.said = Some(Instant::now());
-                eprintln!("{}", phase.text());
+                say(&phase.text());
             }
         }
     }
@@ -136,19 +137,13 @@ impl Progress for Lines {
         if let Some(phase) = self.stack.borrow_mut().pop()
             && phase.done > phase.first
         {
-            eprintln!(
-                "{} {}/{}  {}  after {:.1} s",
-                phase.name,
-                phase.done,
-                phase.total,
-                phase.note,
-                phase.began.elapsed().as_secs_f64()
-            );
+            let seconds = phase.began.elapsed().as_secs_f64();
+            say(&format!("{} {}/{}  {}  after {seconds:.1} s", phase.name, phase.done, phase.total, phase.note));
         }
     }
 
     fn line(&self, text: &str) {
-        eprintln!("{text}");
+        say(text);
     }
 
     fn metrics(&self, json: &str) {
@@ -158,8 +153,20 @@ impl Progress for Lines {
 
 fn print_metrics(wanted: bool, json: &str) {
     if wanted {
-        let mut out = std::io::stdout().lock();
         // A reader that went away is no reason to stop training.
-        let _ = writeln!(out, "{json}");
+        let _ = writeln!(std::io::stdout().lock(), "{json}");
+    }
+}
+
+/// One line to stderr. Nobody may read it any more (`2>&1 | head`): that is no reason to stop.
+pub fn say(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// A result to stdout. A reader that has seen enough (`| head`) is no error, a full disk is.
+pub fn print(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e).context("cannot write to stdout"),
+        _ => Ok(()),
     }
 }

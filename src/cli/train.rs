@@ -39,8 +39,8 @@ pub fn run(args: &Args, stop: &Stop) -> Result<()> {
     if args.dry_run {
         let plan = train::plan::dry_run(&opened)?;
         match args.json {
-            true => println!("{}", serde_json::to_string_pretty(&plan)?),
-            false => print!("{}", plan.text()),
+            true => terminal::print(&format!("{}\n", serde_json::to_string_pretty(&plan)?))?,
+            false => terminal::print(&plan.text())?,
         }
         return Ok(());
     }

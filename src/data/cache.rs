@@ -197,14 +197,16 @@ impl LatentCache {
         progress.begin("encode", 0, missing.len() as u64);
         let mut result = Ok(());
         let views: Vec<&View> = missing.iter().map(|(view, _)| view).collect();
+        // From one image to the next, so that waiting for the decoders counts too.
+        let mut started = Instant::now();
         ahead::in_order(self.options.workers, &views, self.options.resolution, |done, transformed| {
-            let started = Instant::now();
             let (view, key) = &missing[done];
             result = stop.check().map_err(Into::into).and_then(|()| self.encode_one(view, key, transformed, encode));
             if result.is_ok() {
                 announce("images", done, missing.len(), bytes, &self.options.cache_dir, started, progress);
                 progress.advance(done as u64 + 1, "");
             }
+            started = Instant::now();
             result.is_ok()
         });
         progress.end();
