@@ -1,8 +1,10 @@
 //! Diffusion-DPO: "Diffusion Model Alignment Using Direct Preference Optimization", arXiv 2311.12908, in the form its
 //! public training code computes (docs/methods.md, section 1).
 //!
-//!     u = 0.5 beta h,   h = (e_ref(w) - e_theta(w)) - (e_ref(l) - e_theta(l))
-//!     loss = -log sigma(u)
+//! ```text
+//! u = 0.5 beta h,   h = (e_ref(w) - e_theta(w)) - (e_ref(l) - e_theta(l))
+//! loss = -log sigma(u)
+//! ```
 //!
 //! The paper lets winner and loser have their own noise; its code, and we, share noise and timestep in a pair.
 

@@ -1,6 +1,8 @@
 //! Supervised fine-tuning on the winners: the plain denoising loss (docs/methods.md, section 15).
 //!
-//!     loss = e_theta(w)      in the model's own parameterisation
+//! ```text
+//! loss = e_theta(w)      in the model's own parameterisation
+//! ```
 //!
 //! The loser takes no part in training; validation still measures both images.
 

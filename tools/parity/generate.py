@@ -1,6 +1,7 @@
 """Pictures of this program against Python diffusers, live: tokens to bytes, the same files, prompts and seeds.
 
     .python/python tools/parity/generate.py [PROGRAM]     (default target/debug/diffpref)
+    .python/python tools/parity/generate.py PROGRAM MODEL[+LORA] ..     only these, with the options of the first case
 
 Models: the tiny random ones of tests/golden/generate and tests/golden/families (SDXL, SD2.1 with velocity), and the bundled
 demo model where it is there. Fails where a channel of
@@ -93,7 +94,7 @@ def check(model, cases, count):
     pipe = DiffusionPipeline.from_pretrained(model, torch_dtype=torch.float32)
     pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
     pipe.set_progress_bar_config(disable=True)
-    where = Path(model).relative_to(ROOT)
+    where = model.removeprefix(f"{ROOT}/")
     for case in cases:
         reference = theirs(pipe, case, 11, count)
         alone = ours(model, case, 11, count, 1)
@@ -107,6 +108,11 @@ def main():
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     diffusers.logging.set_verbosity_error()
+    for asked in sys.argv[2:]:
+        model, _, lora = asked.partition("+")
+        check(str(ROOT / model), [{"lora": (lora, 1.0)} if lora else {}], 1)
+    if sys.argv[2:]:
+        return
     check(str(ROOT / "tests/golden/generate/model"), CASES + TINY_ONLY, 2)
     for name in ("sdxl", "sd21"):
         check(str(ROOT / "tests/golden/families" / name), CASES + FAMILIES, 2)
@@ -115,7 +121,7 @@ def main():
         check(str(demo), CASES, 1)
     else:
         print("assets/demo-model is not there: only the tiny model was compared")
-    sys.exit(f"generate: {len(failures)} comparisons failed" if failures else 0)
 
 
 main()
+sys.exit(f"generate: {len(failures)} comparisons failed" if failures else 0)

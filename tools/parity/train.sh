@@ -74,3 +74,8 @@ train sd21-sft "${sd21[@]}" "${full[@]}" --set method.name=sft
 
 # One process for all: Python takes longer to start than to recompute a run.
 .python/python tools/recompute.py "${runs[@]}" --steps 3
+
+# What a run leaves is what diffusers loads.
+sdxl=tests/golden/families/sdxl
+.python/python tools/parity/generate.py "$binary" "$work/sdxl-full-constant/final" "$work/sd21-full/final" \
+    "$sdxl+$work/sdxl-lora/final/pytorch_lora_weights.safetensors"
