@@ -2,15 +2,44 @@
 
 use crate::families::Denoiser;
 use crate::models::{AdapterSet, Conditioning};
-use crate::schedulers::Ddim;
+use crate::schedulers::{Prediction, Sampler};
 use crate::{Error, Result};
 use tch::{Device, Kind, Tensor};
 
-/// How far the prediction is pushed from the negative side to the positive one (arXiv 2207.12598).
+/// How the predictions of the negative and the positive side become one.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Guidance {
-    /// eps = eps_negative + scale (eps_positive - eps_negative); 1 switches guidance off.
-    pub scale: f64,
+pub enum Guidance {
+    /// eps = eps_negative + scale (eps_positive - eps_negative) (arXiv 2207.12598); scale 1 switches guidance off.
+    /// `rescale` in [0, 1] draws its spread towards that of the positive side (arXiv 2305.08891, 3.4).
+    ClassifierFree { scale: f64, rescale: f64 },
+    /// CFG++ (arXiv 2406.08070): denoises with eps_negative + lambda (eps_positive - eps_negative), lambda in [0, 1],
+    /// noises again with eps_negative. For samplers that take a renoise prediction.
+    PlusPlus { lambda: f64 },
+}
+
+impl Guidance {
+    /// Classifier-free guidance without rescale.
+    pub fn of_scale(scale: f64) -> Self {
+        Self::ClassifierFree { scale, rescale: 0.0 }
+    }
+
+    /// Whether the positive side alone decides.
+    pub fn is_off(&self) -> bool {
+        matches!(self, Self::ClassifierFree { scale, .. } if *scale == 1.0)
+    }
+
+    /// What a sampler denoises with, from both sides' predictions `[B, C, h, w]` (epsilon or v).
+    pub fn combine(&self, negative: &Tensor, positive: &Tensor) -> Prediction {
+        match *self {
+            Self::ClassifierFree { scale, rescale } => {
+                let guided = guided(negative, positive, scale);
+                if rescale > 0.0 { rescaled(&guided, positive, rescale).into() } else { guided.into() }
+            }
+            Self::PlusPlus { lambda } => {
+                Prediction { guided: guided(negative, positive, lambda), renoise: Some(negative.shallow_clone()) }
+            }
+        }
+    }
 }
 
 /// One side of guidance: a network, the adapters it wears, and what it is told, `[B, L, D]`.
@@ -21,8 +50,8 @@ pub struct Side<'a> {
 }
 
 impl Side<'_> {
-    fn predict(&self, latents: &Tensor, timestep: i64) -> Result<Tensor> {
-        let timesteps = timesteps_of(timestep, latents);
+    fn predict(&self, latents: &Tensor, timestep: f64) -> Result<Tensor> {
+        let timesteps = Tensor::full([latents.size()[0]], timestep, (Kind::Float, latents.device()));
         self.denoiser.predict(latents, &timesteps, self.conditioning, self.adapters)
     }
 
@@ -31,64 +60,58 @@ impl Side<'_> {
     }
 }
 
-/// A sampler's setting beside its steps.
-pub struct Settings {
-    pub guidance: Guidance,
-    /// DDIM's eta in [0, 1].
-    pub eta: f64,
-}
-
 /// Denoises `latents` `[B, C, h, w]` (N(0, I)) down to scaled latents of pictures, without tracking gradients.
 ///
-/// * `negative`: None, or guidance scale 1, and only `positive` is asked. Where both sides are the same network with the
-///   same adapters, one forward pass of 2B serves them, negative half first as in diffusers.
-/// * `noise` draws N(0, I) of the latents' shape; asked once a step, and only where eta > 0.
-/// * `on_step(i)` after step i (from 0); false stops, and the result is `None`.
+/// * `negative`: None, or guidance switched off, and only `positive` is asked. Where both sides are the same network with
+///   the same adapters, one forward pass of 2B serves them, negative half first as in diffusers.
+/// * `noise` draws N(0, I) of the latents' shape; asked once a call, and only by samplers that add noise.
+/// * `on_call(i)` after call i of the network (from 0); false stops, and the result is `None`.
 ///
 /// Both sides' conditionings must be on the latents' device.
 pub fn sample(
     positive: &Side,
     negative: Option<&Side>,
-    sampler: &Ddim,
-    settings: &Settings,
+    sampler: &mut dyn Sampler,
+    guidance: Guidance,
     latents: Tensor,
     noise: &mut dyn FnMut() -> Tensor,
-    on_step: &mut dyn FnMut(usize) -> bool,
+    on_call: &mut dyn FnMut(usize) -> bool,
 ) -> Result<Option<Tensor>> {
     let _frozen = tch::no_grad_guard();
-    let scale = settings.guidance.scale;
-    match negative.filter(|_| scale != 1.0) {
-        None => denoise(sampler, settings.eta, latents, &mut |x, t| positive.predict(x, t), noise, on_step),
+    match negative.filter(|_| !guidance.is_off()) {
+        None => {
+            let mut predict = |x: &Tensor, t| positive.predict(x, t).map(Prediction::from);
+            denoise(sampler, latents, &mut predict, noise, on_call)
+        }
         Some(negative) if positive.shares_network_with(negative) => {
             let both = stacked(negative.conditioning, positive.conditioning)?;
             let sides = Side { conditioning: &both, ..*positive };
             let mut predict = |x: &Tensor, t| {
                 let halves = sides.predict(&Tensor::cat(&[x, x], 0), t)?.chunk(2, 0);
-                Ok(guided(&halves[0], &halves[1], scale))
+                Ok(guidance.combine(&halves[0], &halves[1]))
             };
-            denoise(sampler, settings.eta, latents, &mut predict, noise, on_step)
+            denoise(sampler, latents, &mut predict, noise, on_call)
         }
         Some(negative) => {
-            let mut predict = |x: &Tensor, t| Ok(guided(&negative.predict(x, t)?, &positive.predict(x, t)?, scale));
-            denoise(sampler, settings.eta, latents, &mut predict, noise, on_step)
+            let mut predict = |x: &Tensor, t| Ok(guidance.combine(&negative.predict(x, t)?, &positive.predict(x, t)?));
+            denoise(sampler, latents, &mut predict, noise, on_call)
         }
     }
 }
 
-/// The denoising loop itself: `predict(latents, timestep)` is asked at every timestep of `sampler`. See [`sample`].
+/// The denoising loop itself: `predict(input, timestep)` is asked at every timestep of `sampler`. See [`sample`].
 pub fn denoise(
-    sampler: &Ddim,
-    eta: f64,
-    mut latents: Tensor,
-    predict: &mut dyn FnMut(&Tensor, i64) -> Result<Tensor>,
+    sampler: &mut dyn Sampler,
+    latents: Tensor,
+    predict: &mut dyn FnMut(&Tensor, f64) -> Result<Prediction>,
     noise: &mut dyn FnMut() -> Tensor,
-    on_step: &mut dyn FnMut(usize) -> bool,
+    on_call: &mut dyn FnMut(usize) -> bool,
 ) -> Result<Option<Tensor>> {
-    for (index, &timestep) in sampler.timesteps().iter().enumerate() {
-        let noise_pred = predict(&latents, timestep)?;
-        let drawn = (eta > 0.0).then(&mut *noise);
-        latents = sampler.step(&noise_pred, timestep, &latents, eta, drawn.as_ref());
-        if !on_step(index) {
+    let mut latents = latents * sampler.init_noise_sigma();
+    for (call, timestep) in sampler.timesteps().to_vec().into_iter().enumerate() {
+        let prediction = predict(&sampler.scaled_input(call, &latents), timestep)?;
+        latents = sampler.step(call, &prediction, &latents, noise);
+        if !on_call(call) {
             return Ok(None);
         }
     }
@@ -100,14 +123,17 @@ pub fn guided(negative: &Tensor, positive: &Tensor, scale: f64) -> Tensor {
     negative + (positive - negative) * scale
 }
 
+/// `guided` with its standard deviation over C, h, w drawn to that of `positive`: wholly with `rescale` 1.
+fn rescaled(guided: &Tensor, positive: &Tensor, rescale: f64) -> Tensor {
+    let spread = |x: &Tensor| x.std_dim([1i64, 2, 3].as_slice(), true, true);
+    let drawn = guided * (spread(positive) / spread(guided));
+    drawn * rescale + guided * (1.0 - rescale)
+}
+
 /// Decoded pictures `[B, 3, H, W]`, around [-1, 1], as bytes `[B, H, W, 3]` on the CPU, rounded as diffusers rounds.
 pub fn to_bytes(images: &Tensor) -> Result<Tensor> {
     let unit = (images / 2.0 + 0.5).clamp(0.0, 1.0).to_device(Device::Cpu).to_kind(Kind::Float);
     Ok((unit.f_permute([0, 2, 3, 1])?.contiguous() * 255.0).round().to_kind(Kind::Uint8))
-}
-
-fn timesteps_of(timestep: i64, latents: &Tensor) -> Tensor {
-    Tensor::full([latents.size()[0]], timestep, (Kind::Int64, latents.device()))
 }
 
 /// `negative` above `positive`, `[2B, ..]`.

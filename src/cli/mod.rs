@@ -32,7 +32,7 @@ enum Command {
     /// Train a model on preference pairs
     Train(train::Args),
     /// Make pictures from prompts
-    Generate(generate::Args),
+    Generate(Box<generate::Args>),
     /// Compare models on the same prompts and seeds
     Eval(eval::Args),
     /// Say what works here: libtorch, devices, precision, disk

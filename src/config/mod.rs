@@ -143,6 +143,7 @@ pub struct SampleConfig {
     pub seeds: Vec<i64>,
     pub steps: usize,
     pub guidance_scale: f64,
+    pub scheduler: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]

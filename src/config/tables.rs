@@ -154,10 +154,24 @@ const SAMPLE: &[Key] = &[
     key("seeds", Ints { min: 0, max: i64::MAX }, Toml("[0, 1]"), "one picture for each prompt and seed"),
     key("steps", Int { min: 1, max: 1000 }, Toml("25"), "of the sampler"),
     key("guidance_scale", Real(Range::NOT_NEGATIVE), Absent, "default: 7.5, SDXL 5"),
-    key("scheduler", Choice(&["ddim"], &["pndm", "dpmpp_2m", "euler", "euler_a"]), Toml("\"ddim\""), "sampler"),
+    key("scheduler", Choice(&["ddim", "pndm", "dpmpp_2m", "euler", "euler_a"], &[]), Toml("\"ddim\""), "sampler"),
 ];
 
 const LOG: &[Key] = &[
     key("tensorboard", Bool, Toml("true"), "write event files"),
     key("every", AT_LEAST_ONE, Toml("1"), "steps between TensorBoard points and plain progress lines"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pipelines::schedulers::SCHEDULERS;
+
+    #[test]
+    fn samples_take_every_sampler_that_is_built() {
+        let key = SAMPLE.iter().find(|key| key.name == "scheduler").unwrap();
+        let Choice(built, unbuilt) = key.kind else { panic!("{:?}", key.kind) };
+        assert_eq!((built.len(), unbuilt.len()), (SCHEDULERS.len(), 0));
+        assert!(SCHEDULERS.iter().all(|scheduler| built.contains(&scheduler.name)));
+    }
+}

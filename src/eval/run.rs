@@ -8,11 +8,13 @@ use super::names::{Name, read_names};
 use super::pictures::{Album, Easel, Place, plan};
 use crate::config::ConfigError;
 use crate::data::files::write_atomically;
-use crate::generate::{Grid, Look, check_size, check_steps, grid, write_png};
+use crate::generate::{Grid, Look, Sampling, check_size, grid, write_png};
 use crate::hashes::{self, HashMemory};
 use crate::progress::{Progress, Stop};
 use crate::scorers::{Drawings, Judge, Nearest, TrainedJudge};
 use anyhow::{Context, Result};
+use pipelines::sampling::Guidance;
+use pipelines::schedulers::Scheduler;
 use pipelines::weights::LoadOptions;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
@@ -134,7 +136,8 @@ fn settings(request: &Request) -> Result<Settings> {
         guidance_scale.get_or_insert(folder.family().guidance_scale());
         let side = *side.get_or_insert(folder.unet().sample_size * factor);
         check_size(side, side, factor)?;
-        check_steps(folder.scheduler(), request.steps as i64)?;
+        let sampling = Sampling { steps: request.steps as i64, ..Sampling::default() };
+        sampling.sampler(folder.scheduler()).map_err(|e| ConfigError(format!("--steps {}: {e}", request.steps)))?;
     }
     let side = side.unwrap_or_default();
     let device = match request.device {
@@ -144,7 +147,7 @@ fn settings(request: &Request) -> Result<Settings> {
     Ok(Settings {
         seeds: request.seeds,
         content_seeds: request.content_seeds,
-        scheduler: "ddim".into(),
+        scheduler: Scheduler::ddim().name.into(),
         steps: request.steps,
         guidance_scale: guidance_scale.unwrap_or_default(),
         width: side,
@@ -158,9 +161,11 @@ fn look(request: &Request, settings: &Settings) -> Look {
     Look {
         width: settings.width,
         height: settings.height,
-        steps: settings.steps as i64,
-        guidance_scale: settings.guidance_scale,
-        eta: 0.0,
+        sampling: Sampling {
+            steps: settings.steps as i64,
+            guidance: Guidance::of_scale(settings.guidance_scale),
+            ..Sampling::default()
+        },
         negative_prompt: None,
         batch: request.batch,
     }

@@ -12,33 +12,12 @@ mod png;
 mod prompts;
 mod record;
 mod run;
+mod sampling;
 
 pub use grid::{Grid, grid};
 pub use model::{LoraFile, Model, ModelRequest, Overrides};
-pub use painter::{Look, Painter, Picture, PromptMemory, check_size, check_steps};
+pub use painter::{Look, Painter, Picture, PromptMemory, check_size};
 pub use png::{read_text as read_png_text, write as write_png};
 pub use prompts::read as read_prompts;
 pub use run::{Outcome, Request, run};
-
-use crate::config::ConfigError;
-use pipelines::schedulers::SchedulerConfig;
-
-/// Samplers that `--scheduler` takes beside `auto`.
-pub const SCHEDULERS: [&str; 1] = ["ddim"];
-
-/// The sampler that `choice` means for a model: `auto` is the model's own, refused where it is not built.
-pub fn resolve_scheduler(choice: &str, config: &SchedulerConfig) -> Result<&'static str, ConfigError> {
-    match choice {
-        "ddim" => Ok("ddim"),
-        "auto" if config.class_name == "DDIMScheduler" => Ok("ddim"),
-        "auto" => Err(ConfigError(format!(
-            "--scheduler auto: the model's own scheduler is {} ({}), which is not built yet; there is: {}. \
-             Add --scheduler {}",
-            config.class_name,
-            config.path.display(),
-            SCHEDULERS.join(", "),
-            SCHEDULERS[0]
-        ))),
-        other => Err(ConfigError(format!("--scheduler {other}: expected auto or {}", SCHEDULERS.join(", ")))),
-    }
-}
+pub use sampling::{Sampling, SamplingRequest};

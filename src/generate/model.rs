@@ -38,6 +38,17 @@ pub struct Overrides {
     pub zero_terminal_snr: Option<bool>,
 }
 
+impl Overrides {
+    /// The options that say something of the noise process; empty: none does.
+    fn noise_process(&self) -> String {
+        let said = [
+            self.prediction_type.map(|kind| format!("--prediction-type {}", kind.name())),
+            self.zero_terminal_snr.map(|zero| format!("--zero-terminal-snr {zero}")),
+        ];
+        said.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
+}
+
 /// A LoRA file and the factor on what it adds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoraFile {
@@ -79,8 +90,12 @@ impl ModelRequest {
         let mut folder = ModelFolder::open(&self.path)?;
         let Overrides { prediction_type, zero_terminal_snr, .. } = self.overrides;
         let file = folder.scheduler().path.display().to_string();
-        folder.override_noise_process(prediction_type, zero_terminal_snr).context(file)?;
-        Ok(folder)
+        let overridden = folder.override_noise_process(prediction_type, zero_terminal_snr);
+        match (overridden, self.overrides.noise_process()) {
+            (Ok(()), _) => Ok(folder),
+            (Err(e), said) if !said.is_empty() => Err(ConfigError(format!("{said}: {e}")).into()),
+            (Err(e), _) => Err(anyhow::Error::new(e).context(file)),
+        }
     }
 
     /// `{"unet/diffusion_pytorch_model.safetensors": sha256, ..}` of every weight file that is used but the LoRAs.

@@ -1,5 +1,6 @@
 //! Model parts in, pictures out.
 
+use super::Sampling;
 use crate::config::ConfigError;
 use crate::progress::{Progress, Stop};
 use anyhow::{Context, Result};
@@ -7,8 +8,8 @@ use diffpref_native::Generator;
 use image::RgbImage;
 use pipelines::families::{Denoiser, EmptySide, TextEncoder};
 use pipelines::models::{AdapterSet, AutoencoderKl, Conditioning};
-use pipelines::sampling::{Guidance, Settings, Side, sample, to_bytes};
-use pipelines::schedulers::{Ddim, SchedulerConfig};
+use pipelines::sampling::{Side, sample, to_bytes};
+use pipelines::schedulers::SchedulerConfig;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use tch::{Device, Kind, Tensor};
@@ -31,7 +32,7 @@ pub type OfNegative<'a> = Box<dyn Fn(Option<&str>) -> Result<Conditioning> + 'a>
 pub struct Painter<'a> {
     pub denoiser: &'a Denoiser,
     pub vae: &'a AutoencoderKl,
-    /// The model's scheduler_config.json: DDIM is built from it as diffusers' `from_config` would.
+    /// The model's scheduler_config.json: samplers are built from it as diffusers' `from_config` would.
     pub scheduler: &'a SchedulerConfig,
     /// From a [`PromptMemory`], or from a cache where the text encoder is not resident.
     pub conditioning: OfPrompt<'a>,
@@ -54,12 +55,7 @@ pub struct Look {
     /// In pixels; a multiple of the VAE's factor.
     pub width: i64,
     pub height: i64,
-    /// DDIM steps.
-    pub steps: i64,
-    /// 1 switches guidance off.
-    pub guidance_scale: f64,
-    /// DDIM's eta in [0, 1].
-    pub eta: f64,
+    pub sampling: Sampling,
     /// None: what the model's pipeline gives the side without a prompt.
     pub negative_prompt: Option<String>,
     /// Pictures a forward pass; changes nothing but speed, memory and rounding.
@@ -68,14 +64,14 @@ pub struct Look {
 
 impl Default for Look {
     fn default() -> Self {
-        Self { width: 512, height: 512, steps: 50, guidance_scale: 7.5, eta: 0.0, negative_prompt: None, batch: 1 }
+        Self { width: 512, height: 512, sampling: Sampling::default(), negative_prompt: None, batch: 1 }
     }
 }
 
 impl Painter<'_> {
     /// Paints `pictures` in order and hands over each with its index as soon as its batch is decoded.
     ///
-    /// Noise of a picture: N(0, I) `[1, 4, h, w]` from `torch.Generator("cpu").manual_seed(seed)`; with eta > 0 every step
+    /// Noise of a picture: N(0, I) `[1, 4, h, w]` from `torch.Generator("cpu").manual_seed(seed)`; a sampler that adds noise
     /// draws on from the same generator. So on the CPU in float32 a picture is the one diffusers makes, whatever the batch.
     ///
     /// Progress advances by pictures within the caller's phase. A signal stops between batches, with
@@ -93,14 +89,13 @@ impl Painter<'_> {
         finished: &mut dyn FnMut(usize, RgbImage) -> Result<()>,
     ) -> Result<()> {
         check_size(look.width, look.height, self.vae.factor())?;
-        check_steps(self.scheduler, look.steps)?;
-        let sampler = Ddim::new(self.scheduler, look.steps)?;
+        let calls = look.sampling.sampler(self.scheduler)?.timesteps().len();
         let _frozen = tch::no_grad_guard();
         for (chunk, batch) in pictures.chunks(look.batch.max(1)).enumerate() {
             stop.check()?;
             let first = chunk * look.batch.max(1);
-            let images = self.paint_batch(batch, look, &sampler, adapters, &mut |step| {
-                progress.advance(first as u64, &format!("step {}/{}", step + 1, look.steps));
+            let images = self.paint_batch(batch, look, adapters, &mut |call| {
+                progress.advance(first as u64, &format!("step {}/{calls}", call + 1));
             })?;
             for (offset, image) in images.into_iter().enumerate() {
                 finished(first + offset, image)?;
@@ -114,17 +109,16 @@ impl Painter<'_> {
         &self,
         batch: &[Picture],
         look: &Look,
-        sampler: &Ddim,
         adapters: Option<AdapterSet>,
-        on_step: &mut dyn FnMut(usize),
+        on_call: &mut dyn FnMut(usize),
     ) -> Result<Vec<RgbImage>> {
         let told = |c: Conditioning| self.denoiser.with_size(c.to(self.device, self.kind), look.height, look.width);
         let prompts = batch.iter().map(|picture| (self.conditioning)(picture.prompt).map(told));
         let conditioning = rows(&prompts.collect::<Result<Vec<_>>>()?);
         let positive = Side { denoiser: self.denoiser, adapters, conditioning: &conditioning };
         // One network serves both sides, so the negative side wears the same adapters.
-        let unguided = look.guidance_scale == 1.0;
-        let negative = match unguided {
+        let guidance = look.sampling.guidance;
+        let negative = match guidance.is_off() {
             true => None,
             false => Some(told((self.negative)(look.negative_prompt.as_deref())?)),
         };
@@ -139,12 +133,13 @@ impl Painter<'_> {
             let rows: Vec<Tensor> = generators.iter_mut().map(|generator| generator.randn(&shape)).collect();
             Tensor::cat(&rows, 0).to_device(self.device).to_kind(self.kind)
         };
-        let settings = Settings { guidance: Guidance { scale: look.guidance_scale }, eta: look.eta };
+        let mut sampler = look.sampling.sampler(self.scheduler)?;
         let start = draw();
-        let latents = sample(&positive, negative.as_ref(), sampler, &settings, start, &mut draw, &mut |step| {
-            on_step(step);
+        let mut go_on = |call| {
+            on_call(call);
             true
-        })?;
+        };
+        let latents = sample(&positive, negative.as_ref(), sampler.as_mut(), guidance, start, &mut draw, &mut go_on)?;
         let latents = latents.context("the sampler stopped though nothing asked it to")?;
         let bytes = to_bytes(&self.vae.decode(&latents)?)?;
         (0..batch.len() as i64).map(|i| picture_of(&bytes.select(0, i))).collect()
@@ -163,14 +158,6 @@ pub fn check_size(width: i64, height: i64, factor: i64) -> Result<(), ConfigErro
         }
     }
     Ok(())
-}
-
-/// Refuses a number of steps that the schedule does not have.
-pub fn check_steps(scheduler: &SchedulerConfig, steps: i64) -> Result<(), ConfigError> {
-    if scheduler.thresholding {
-        return Ok(()); // the sampler's own error names the key
-    }
-    Ddim::new(scheduler, steps).map(drop).map_err(|e| ConfigError(format!("--steps {steps}: {e}")))
 }
 
 /// Conditionings of one row each, below one another.

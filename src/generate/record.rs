@@ -1,5 +1,6 @@
 //! What is known of a picture: its line in images.jsonl, and the settings that other programs read.
 
+use pipelines::schedulers::Scheduler;
 use serde_json::{Value, json};
 
 /// Keys that do not change a picture, or only as far as other keys say: a resumed run may differ in them.
@@ -45,8 +46,11 @@ pub fn parameters(record: &Value) -> String {
     let model = std::path::Path::new(text("model")).file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut settings = vec![
         ("Steps", record["steps"].to_string()),
-        ("Sampler", text("scheduler").to_uppercase()),
-        ("CFG scale", record["guidance_scale"].to_string()),
+        ("Sampler", sampler_title(record)),
+        match record["cfg_plus_plus"].is_number() {
+            true => ("CFG++", record["cfg_plus_plus"].to_string()),
+            false => ("CFG scale", record["guidance_scale"].to_string()),
+        },
         ("Seed", record["seed"].to_string()),
         ("Size", format!("{}x{}", record["width"], record["height"])),
         ("Model hash", hash.chars().take(10).collect()),
@@ -55,6 +59,15 @@ pub fn parameters(record: &Value) -> String {
     if record["eta"] != json!(0.0) {
         settings.push(("Eta", record["eta"].to_string()));
     }
+    if record["guidance_rescale"] != json!(0.0) {
+        settings.push(("CFG rescale", record["guidance_rescale"].to_string()));
+    }
+    if record["prediction_type"] != "epsilon" {
+        settings.push(("Prediction type", text("prediction_type").to_string()));
+    }
+    if record["zero_terminal_snr"] == true {
+        settings.push(("Noise Schedule", "Zero Terminal SNR".to_string()));
+    }
     if let Some(loras) = record["loras"].as_array().filter(|loras| !loras.is_empty()) {
         settings.push(("Lora hashes", loras.iter().map(lora_hash).collect::<Vec<_>>().join(", ")));
     }
@@ -62,6 +75,14 @@ pub fn parameters(record: &Value) -> String {
     let settings: Vec<String> = settings.into_iter().map(|(key, value)| format!("{key}: {}", quoted(&value))).collect();
     lines.push(settings.join(", "));
     lines.join("\n")
+}
+
+/// A1111's name of the sampler: `DPM++ 2M Karras`.
+fn sampler_title(record: &Value) -> String {
+    let name = record["scheduler"].as_str().unwrap_or_default();
+    let title = Scheduler::by_name(name).map_or(name, |scheduler| scheduler.title);
+    let levels = if record["karras"] == true { " Karras" } else { "" };
+    format!("{title}{levels}")
 }
 
 fn lora_hash(lora: &Value) -> String {
@@ -84,7 +105,8 @@ mod tests {
 
     fn record() -> Value {
         json!({"file": "000000-00.png", "prompt": "a cat", "negative_prompt": "blur", "seed": 7, "model": "models/tiny", "loras": [],
-               "guidance_scale": 7.5, "scheduler": "ddim", "eta": 0.0, "steps": 50, "width": 64, "height": 32,
+               "guidance_scale": 7.5, "guidance_rescale": 0.0, "cfg_plus_plus": null, "scheduler": "ddim", "eta": 0.0, "karras": false,
+               "prediction_type": "epsilon", "zero_terminal_snr": false, "steps": 50, "width": 64, "height": 32,
                "weights": {"text_encoder/model.safetensors": "ff", "unet/diffusion_pytorch_model.safetensors": "0123456789abcdef"}})
     }
 
@@ -102,6 +124,36 @@ mod tests {
         let text = parameters(&other);
         assert!(!text.contains("Negative prompt"), "{text}");
         assert!(text.contains("Model: \"a, b\", Lora hashes: \"style: aabbccddee\", Version"), "{text}");
+    }
+
+    #[test]
+    fn whatever_changes_a_picture_is_in_its_parameters() {
+        let settings = |changes: Value| {
+            let mut record = record();
+            record.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+            parameters(&record).lines().last().unwrap().to_string()
+        };
+        for (name, karras, title) in [
+            ("pndm", false, "PLMS"),
+            ("ddim", false, "DDIM"),
+            ("dpmpp_2m", false, "DPM++ 2M"),
+            ("dpmpp_2m", true, "DPM++ 2M Karras"),
+            ("euler", false, "Euler"),
+            ("euler", true, "Euler Karras"),
+            ("euler_a", false, "Euler a"),
+        ] {
+            let text = settings(json!({"scheduler": name, "karras": karras}));
+            assert!(text.starts_with(&format!("Steps: 50, Sampler: {title}, CFG scale: 7.5, ")), "{text}");
+        }
+        let text = settings(json!({"eta": 0.5, "guidance_rescale": 0.7}));
+        assert!(text.contains(", Eta: 0.5, CFG rescale: 0.7, Version: "), "{text}");
+        let text = settings(json!({"guidance_scale": null, "cfg_plus_plus": 0.4}));
+        assert!(text.contains("Sampler: DDIM, CFG++: 0.4, Seed: 7") && !text.contains("CFG scale"), "{text}");
+        let text = settings(json!({"prediction_type": "v_prediction", "zero_terminal_snr": true}));
+        assert!(
+            text.contains(", Prediction type: v_prediction, Noise Schedule: Zero Terminal SNR, Version: "),
+            "{text}"
+        );
     }
 
     #[test]

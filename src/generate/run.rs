@@ -2,15 +2,17 @@
 
 use super::folder::{self, OutFolder};
 use super::record::PROGRAM;
-use super::{Grid, Look, Model, ModelRequest, Picture, check_size, check_steps, grid, resolve_scheduler};
+use super::{Grid, Look, Model, ModelRequest, Picture, SamplingRequest, check_size, grid};
 use crate::config::ConfigError;
-use crate::hashes::HashMemory;
+use crate::hashes::{self, HashMemory};
 use crate::progress::{Progress, Stop};
 use anyhow::{Context, Result};
 use image::RgbImage;
 use pipelines::families::{EmptySide, ModelFolder};
-use pipelines::schedulers::Ddim;
-use serde_json::{Value, json};
+use pipelines::sampling::Guidance;
+use pipelines::schedulers::{Scheduler, SchedulerConfig, ddim};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
 
@@ -21,12 +23,7 @@ pub struct Request {
     pub prompts: Vec<String>,
     /// None: what the model's pipeline gives the side without a prompt.
     pub negative_prompt: Option<String>,
-    /// None: the family's own.
-    pub guidance_scale: Option<f64>,
-    /// `auto` or one of [`super::SCHEDULERS`].
-    pub scheduler: String,
-    pub eta: f64,
-    pub steps: i64,
+    pub sampling: SamplingRequest,
     /// Picture i of every prompt has the seed `seed + i`.
     pub seed: u64,
     pub num_images: u64,
@@ -71,6 +68,7 @@ pub fn run(request: &Request, progress: &dyn Progress, stop: &Stop) -> Result<Ou
         progress.line(&format!("{skipped} of {} pictures are there already", planned.len()));
     }
     if !missing.is_empty() {
+        say_what_diffusers_does_too(&look, model_folder.scheduler(), progress);
         paint(request, model_folder, &look, &missing, &mut out, progress, stop)?;
     }
     out.close()?;
@@ -78,20 +76,18 @@ pub fn run(request: &Request, progress: &dyn Progress, stop: &Stop) -> Result<Ou
     Ok(Outcome { painted: planned.len() - skipped, skipped, records: planned, grid })
 }
 
-fn look(request: &Request, folder: &ModelFolder) -> Result<Look, ConfigError> {
-    resolve_scheduler(&request.scheduler, folder.scheduler())?;
+fn look(request: &Request, folder: &ModelFolder) -> Result<Look> {
+    let sampling =
+        request.sampling.resolve(folder.scheduler(), request.model.overrides, folder.family().guidance_scale())?;
+    check_request(request)?;
     let side = folder.unet().sample_size * folder.vae().factor();
     let (width, height) = (request.width.unwrap_or(side), request.height.unwrap_or(side));
     check_size(width, height, folder.vae().factor())?;
-    check_steps(folder.scheduler(), request.steps)?;
-    if !(0.0..=1.0).contains(&request.eta) {
-        return Err(ConfigError(format!("--eta {}: expected 0 (deterministic) to 1 (the noise of DDPM)", request.eta)));
-    }
-    let guidance_scale = request.guidance_scale.unwrap_or(folder.family().guidance_scale());
-    if !(guidance_scale.is_finite() && guidance_scale >= 0.0) {
-        return Err(ConfigError(format!("--guidance-scale {guidance_scale}: expected a number from 0 up")));
-    }
     check_clip_skip(request.model.overrides.clip_skip, folder)?;
+    Ok(Look { width, height, sampling, negative_prompt: request.negative_prompt.clone(), batch: request.batch.max(1) })
+}
+
+fn check_request(request: &Request) -> Result<(), ConfigError> {
     if request.prompts.is_empty() || request.num_images == 0 {
         return Err(ConfigError("there is nothing to paint: give at least one prompt and --num-images 1".to_string()));
     }
@@ -99,15 +95,7 @@ fn look(request: &Request, folder: &ModelFolder) -> Result<Look, ConfigError> {
     if last.is_none() {
         return Err(ConfigError(format!("--seed {}: with --num-images it passes 2^63 - 1", request.seed)));
     }
-    Ok(Look {
-        width,
-        height,
-        steps: request.steps,
-        guidance_scale,
-        eta: request.eta,
-        negative_prompt: request.negative_prompt.clone(),
-        batch: request.batch.max(1),
-    })
+    Ok(())
 }
 
 /// Refuses to skip more layers than a text encoder has, before weights are read.
@@ -141,15 +129,15 @@ fn plan(request: &Request, folder: &ModelFolder, look: &Look) -> Result<Vec<Valu
     let weights = request.model.weight_hashes(folder, &mut hashes)?;
     let loras = request.model.lora_hashes(&mut hashes)?;
     hashes.save();
-    let scheduler = resolve_scheduler(&request.scheduler, folder.scheduler())?;
     let empty_side = match folder.empty_side() {
         EmptySide::Encoded => "encoded",
         EmptySide::Zeros => "zeros",
     };
+    let sampling = sampling_record(look, folder.scheduler())?;
     let mut records = Vec::new();
     for (index, prompt) in request.prompts.iter().enumerate() {
         for image in 0..request.num_images {
-            records.push(json!({
+            let mut record = json!({
                 "file": format!("{index:06}-{image:02}.png"),
                 "prompt": prompt,
                 "negative_prompt": look.negative_prompt,
@@ -159,10 +147,6 @@ fn plan(request: &Request, folder: &ModelFolder, look: &Look) -> Result<Vec<Valu
                 "loras": loras,
                 "clip_skip": request.model.overrides.clip_skip,
                 "empty_side": empty_side,
-                "guidance_scale": look.guidance_scale,
-                "scheduler": scheduler,
-                "eta": look.eta,
-                "steps": look.steps,
                 "width": look.width,
                 "height": look.height,
                 "dtype": kind_name(request.model.kind),
@@ -170,10 +154,54 @@ fn plan(request: &Request, folder: &ModelFolder, look: &Look) -> Result<Vec<Valu
                 "batch": look.batch,
                 "weights": weights,
                 "program": PROGRAM,
-            }));
+            });
+            if let Some(record) = record.as_object_mut() {
+                record.extend(sampling.clone());
+            }
+            records.push(record);
         }
     }
     Ok(records)
+}
+
+/// What of a record says how its picture was sampled.
+fn sampling_record(look: &Look, noise_process: &SchedulerConfig) -> Result<Map<String, Value>> {
+    let sampling = &look.sampling;
+    let (scale, rescale, lambda) = match sampling.guidance {
+        Guidance::ClassifierFree { scale, rescale } => (Some(scale), rescale, None),
+        Guidance::PlusPlus { lambda } => (None, 0.0, Some(lambda)),
+    };
+    let file: BTreeMap<_, _> = noise_process.values().iter().filter(|(key, _)| *key != "_diffusers_version").collect();
+    let record = json!({
+        "guidance_scale": scale,
+        "guidance_rescale": rescale,
+        "cfg_plus_plus": lambda,
+        "scheduler": sampling.scheduler.name,
+        "eta": sampling.options.eta,
+        "karras": sampling.scheduler.uses_karras(noise_process, sampling.options.karras)?,
+        "prediction_type": noise_process.prediction_type.name(),
+        "zero_terminal_snr": noise_process.rescale_betas_zero_snr && sampling.scheduler.takes_zero_terminal_snr,
+        "scheduler_config": hashes::of_bytes(serde_json::to_string(&file)?.as_bytes()),
+        "steps": sampling.steps,
+    });
+    Ok(record.as_object().cloned().unwrap_or_default())
+}
+
+/// What a model's scheduler_config.json leads to that its owner may not expect.
+fn say_what_diffusers_does_too(look: &Look, noise_process: &SchedulerConfig, progress: &dyn Progress) {
+    let (scheduler, file) = (look.sampling.scheduler, noise_process.path.display());
+    if scheduler == Scheduler::ddim() && ddim::clips_latents(noise_process) {
+        progress.line(&format!(
+            "note: {file} does not say clip_sample, so DDIM clips the latents as in diffusers; add \"clip_sample\": false if \
+             the pictures look flat"
+        ));
+    }
+    if noise_process.rescale_betas_zero_snr && !scheduler.takes_zero_terminal_snr {
+        progress.line(&format!(
+            "note: {file} asks for zero terminal SNR, which {} ignores as in diffusers",
+            scheduler.name
+        ));
+    }
 }
 
 fn paint(
@@ -185,13 +213,6 @@ fn paint(
     progress: &dyn Progress,
     stop: &Stop,
 ) -> Result<()> {
-    if Ddim::new(folder.scheduler(), look.steps)?.clips_latents() {
-        progress.line(&format!(
-            "note: {} does not say clip_sample, so DDIM clips the latents as in diffusers; add \"clip_sample\": false if \
-             the pictures look flat",
-            folder.scheduler().path.display()
-        ));
-    }
     let model = Model::load_from(folder, &request.model)?;
     say_what_is_cut(&model, request, progress)?;
     let pictures: Vec<Picture> = records

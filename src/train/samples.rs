@@ -3,15 +3,36 @@
 use super::feed::Feed;
 use super::optimizer::Swapped;
 use super::step::Learner;
-use crate::config::Config;
+use crate::config::{Config, ConfigError, SampleConfig};
 use crate::data::files::write_atomically;
-use crate::generate::{Grid, Look, Painter, Picture, grid};
+use crate::generate::{Grid, Look, Painter, Picture, Sampling, grid};
 use crate::progress::{Progress, Stop};
 use anyhow::{Context, Result};
 use image::RgbImage;
 use pipelines::families::ModelFolder;
+use pipelines::sampling::Guidance;
+use pipelines::schedulers::{SamplerOptions, Scheduler, SchedulerConfig, scheduler_names};
 use serde_json::json;
 use std::path::Path;
+
+/// How the pictures of [sample] are sampled.
+///
+/// # Errors
+/// [`ConfigError`] where sampler and steps do not fit the model.
+pub fn sampling(sample: &SampleConfig, noise_process: &SchedulerConfig) -> Result<Sampling, ConfigError> {
+    let refuse = |problem: String| {
+        ConfigError(format!("sample.scheduler = \"{}\", sample.steps = {}: {problem}", sample.scheduler, sample.steps))
+    };
+    let scheduler = Scheduler::by_name(&sample.scheduler);
+    let sampling = Sampling {
+        scheduler: scheduler.ok_or_else(|| refuse(format!("expected {}", scheduler_names())))?,
+        steps: sample.steps as i64,
+        options: SamplerOptions::default(),
+        guidance: Guidance::of_scale(sample.guidance_scale),
+    };
+    sampling.sampler(noise_process).map_err(|e| refuse(e.to_string()))?;
+    Ok(sampling)
+}
 
 /// Paints the grid of `step` with the run's weights (EMA where there is one) and returns the grid as PNG bytes.
 #[allow(clippy::too_many_arguments)]
@@ -41,8 +62,7 @@ pub fn paint(
     let look = Look {
         width: config.data.resolution,
         height: config.data.resolution,
-        steps: sample.steps as i64,
-        guidance_scale: sample.guidance_scale,
+        sampling: sampling(sample, folder.scheduler())?,
         batch: 4,
         ..Look::default()
     };

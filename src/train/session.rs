@@ -7,6 +7,7 @@ use super::guards::{Beta, SpikeGuard};
 use super::optimizer::{AdamW, Ema, learning_rate};
 use super::policy::{self, Machine, Reference};
 use super::run_dir::{RunDir, Start};
+use super::samples;
 use super::step::{Learner, OnSpike, StepOutcome};
 use super::validation::{self, StartErrors};
 use crate::config::{self, Config, ConfigError, Document, Facts};
@@ -16,7 +17,7 @@ use crate::objectives;
 use crate::progress::{Progress, Stop};
 use anyhow::{Result, bail};
 use pipelines::families::ModelFolder;
-use pipelines::schedulers::{Ddim, PredictionType};
+use pipelines::schedulers::PredictionType;
 use serde_json::{Map, Value as Json};
 use std::path::PathBuf;
 use toml::{Table, Value};
@@ -49,9 +50,8 @@ pub fn open(document: &Document) -> Result<Opened> {
     let (table, config) = config::resolve(document, &facts(&folder, &pairs))?;
     Machine::of(&config)?;
     if samples_wanted(&config) {
-        let steps = config.sample.steps;
-        Ddim::new(folder.scheduler(), steps as i64)
-            .map_err(|e| ConfigError(format!("{}: sample.steps = {steps}: {e}", document.file)))?;
+        samples::sampling(&config.sample, folder.scheduler())
+            .map_err(|e| ConfigError(format!("{}: {e}", document.file)))?;
     }
     Ok(Opened { table, config, folder, pairs })
 }

@@ -13,7 +13,8 @@ pub struct Denoiser {
 }
 
 impl Denoiser {
-    /// What the network predicts, in its own parameterisation: `latents: [B, C, h, w]`, `timesteps: [B]` int64.
+    /// What the network predicts, in its own parameterisation: `latents: [B, C, h, w]`, `timesteps: [B]` int64,
+    /// or float for those between the whole ones.
     pub fn predict(
         &self,
         latents: &Tensor,

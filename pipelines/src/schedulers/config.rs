@@ -51,7 +51,8 @@ pub enum BetaSchedule {
 /// A scheduler_config.json.
 ///
 /// Fields whose default depends on the class that is built from the file are `None` where the file has no such key:
-/// diffusers' `from_config` passes on only what the file states.
+/// diffusers' `from_config` passes on only what the file states. Keys that one class alone reads are asked for by name:
+/// [`Self::flag`], [`Self::number`], [`Self::text`].
 #[derive(Debug, Clone)]
 pub struct SchedulerConfig {
     /// `_class_name`: the model's own sampler.
@@ -112,6 +113,8 @@ impl SchedulerConfig {
             Err(e) => return Err(Error::io("read", &path, e)),
         };
         let json = |source| Error::Json { path: path.clone(), source };
+        // Python writes an unset lambda_min_clipped as -Infinity, which is no JSON.
+        let text = text.replace(": -Infinity", ": null");
         let value: Value = serde_json::from_str(&text).map_err(json)?;
         let values = value.as_object().cloned().unwrap_or_default();
         let file: File = serde_json::from_value(value).map_err(json)?;
@@ -140,14 +143,20 @@ impl SchedulerConfig {
             config.rescale_betas_zero_snr = zero;
             config.values.insert("rescale_betas_zero_snr".into(), json!(zero));
         }
-        if config.rescale_betas_zero_snr && config.prediction_type == PredictionType::Epsilon {
+        config.check_terminal_snr()?;
+        Ok(config)
+    }
+
+    /// Refuses epsilon prediction with zero terminal SNR.
+    pub fn check_terminal_snr(&self) -> Result<()> {
+        if self.rescale_betas_zero_snr && self.prediction_type == PredictionType::Epsilon {
             return Err(Error::Invalid(
                 "epsilon prediction with zero terminal SNR: at the last timestep the input is the noise itself, and \
                  predicting it says nothing of the picture; use v_prediction, or zero_terminal_snr = false"
                     .into(),
             ));
         }
-        Ok(config)
+        Ok(())
     }
 
     /// Writes `scheduler_config.json` into a folder: the keys that were read, overrides in place.
@@ -181,6 +190,58 @@ impl SchedulerConfig {
         };
         config.check_range()?;
         Ok(config)
+    }
+
+    /// steps_offset as `class` is built: the file's, else 0, but 1 in the model's own class, whose steps_offset the
+    /// pipeline corrects.
+    pub fn steps_offset_of(&self, class: &str) -> i64 {
+        self.steps_offset.unwrap_or(i64::from(self.class_name == class))
+    }
+
+    /// Everything that the file states, overrides in place.
+    pub fn values(&self) -> &Map<String, Value> {
+        &self.values
+    }
+
+    /// A true or false that the file states; None where it does not, or says null.
+    pub fn flag(&self, key: &str) -> Result<Option<bool>> {
+        self.value(key, "true or false", Value::as_bool)
+    }
+
+    /// A number that the file states; None where it does not, or says null.
+    pub fn number(&self, key: &str) -> Result<Option<f64>> {
+        self.value(key, "a number", Value::as_f64)
+    }
+
+    /// A text that the file states; None where it does not, or says null.
+    pub fn text(&self, key: &str) -> Result<Option<&str>> {
+        self.value(key, "a text", Value::as_str)
+    }
+
+    fn value<'a, T>(&'a self, key: &str, expected: &str, read: fn(&'a Value) -> Option<T>) -> Result<Option<T>> {
+        match self.values.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => match read(value) {
+                Some(read) => Ok(Some(read)),
+                None => Err(Error::config(&self.path, key, expected, value.to_string())),
+            },
+        }
+    }
+
+    /// Refuses a file in which one of `keys` is true: what it switches on is not implemented.
+    pub fn refuse_flags(&self, keys: &[&str]) -> Result<()> {
+        match keys.iter().find(|key| self.values.get(**key) == Some(&Value::Bool(true))) {
+            Some(key) => Err(Error::config(&self.path, key, "false", "true, which is not implemented")),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses a file in which `key` is a text other than `implemented`.
+    pub fn refuse_other_texts(&self, key: &str, implemented: &[&str]) -> Result<()> {
+        match self.text(key)?.filter(|found| !implemented.contains(found)) {
+            Some(found) => Err(not_implemented(&self.path, key, &format!("{:?}", implemented[0]), found)),
+            None => Ok(()),
+        }
     }
 
     fn check_range(&self) -> Result<()> {

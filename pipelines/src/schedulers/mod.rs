@@ -2,9 +2,24 @@
 
 pub mod config;
 pub mod ddim;
+pub mod dpmpp_2m;
+pub mod euler;
+pub mod euler_a;
+pub mod pndm;
+mod prediction;
+mod sampler;
+mod sigmas;
+mod spacing;
 
 pub use config::{BetaSchedule, PredictionType, SchedulerConfig, TimestepSpacing};
 pub use ddim::Ddim;
+pub use dpmpp_2m::DpmSolverPlusPlus;
+pub use euler::Euler;
+pub use euler_a::EulerAncestral;
+pub use pndm::Pndm;
+pub use prediction::Estimate;
+pub use sampler::{Prediction, SCHEDULERS, Sampler, SamplerOptions, Scheduler, scheduler_names, those_with};
+pub use sigmas::SigmaGrid;
 
 use tch::{Device, Kind, Tensor};
 
@@ -70,7 +85,7 @@ impl NoiseSchedule {
     }
 
     /// sqrt(abar_t) and sqrt(1 - abar_t), `[B, 1, 1, 1]`, in kind and on device of `latents`.
-    fn coefficients(&self, latents: &Tensor, timesteps: &Tensor) -> (Tensor, Tensor) {
+    pub(crate) fn coefficients(&self, latents: &Tensor, timesteps: &Tensor) -> (Tensor, Tensor) {
         let abar = self.alphas_cumprod_at(&timesteps.to_device(latents.device())).to_kind(latents.kind());
         let mut shape = vec![1; latents.dim()];
         shape[0] = -1;

@@ -1,0 +1,85 @@
+//! Euler's method with fresh noise at every step, as diffusers' `EulerAncestralDiscreteScheduler` steps it, after
+//! k-diffusion's `sample_euler_ancestral` (docs/methods.md 18).
+
+use super::euler::{init_noise_sigma, timesteps, variance_preserving};
+use super::prediction::step_kind;
+use super::sampler::{Prediction, Sampler, Scheduler};
+use super::sigmas::{SigmaGrid, SigmaTable};
+use super::{PredictionType, SchedulerConfig};
+use crate::Result;
+use tch::Tensor;
+
+const CLASS: &str = "EulerAncestralDiscreteScheduler";
+
+pub(super) static SCHEDULER: Scheduler = Scheduler {
+    name: "euler_a",
+    class: CLASS,
+    title: "Euler a",
+    default_steps: 50,
+    takes_eta: false,
+    takes_karras: false,
+    takes_renoise: false,
+    takes_zero_terminal_snr: true,
+    build: |config, steps, _| Ok(Box::new(EulerAncestral::new(config, steps)?)),
+};
+
+/// An ancestral Euler sampler: it steps below the next level and adds the noise that leads up to it.
+#[derive(Debug)]
+pub struct EulerAncestral {
+    grid: SigmaGrid,
+    prediction_type: PredictionType,
+    init_noise_sigma: f64,
+}
+
+impl EulerAncestral {
+    /// The sampler that `EulerAncestralDiscreteScheduler.from_config` makes of `config`.
+    ///
+    /// # Errors
+    /// Steps that the model does not have.
+    pub fn new(config: &SchedulerConfig, steps: i64) -> Result<Self> {
+        let mut grid = SigmaTable::new(config)?.at(timesteps(config, CLASS, steps)?);
+        // The class knows no final_sigmas_type: it always ends without noise.
+        grid.sigmas[steps as usize] = 0.0;
+        let init_noise_sigma = init_noise_sigma(config, &grid);
+        Ok(Self { grid, prediction_type: config.prediction_type, init_noise_sigma })
+    }
+
+    /// The noise levels, one more than calls.
+    pub fn sigmas(&self) -> &[f32] {
+        &self.grid.sigmas
+    }
+}
+
+/// Where to step to from `sigma` on the way to `next`, and how much noise to add there: up^2 + down^2 = next^2.
+pub fn split(sigma: f32, next: f32) -> (f32, f32) {
+    let up = (next * next * (sigma * sigma - next * next) / (sigma * sigma)).sqrt();
+    (up, (next * next - up * up).sqrt())
+}
+
+impl Sampler for EulerAncestral {
+    fn timesteps(&self) -> &[f64] {
+        &self.grid.timesteps
+    }
+
+    fn init_noise_sigma(&self) -> f64 {
+        self.init_noise_sigma
+    }
+
+    fn scaled_input(&self, call: usize, latents: &Tensor) -> Tensor {
+        variance_preserving(latents, self.grid.sigmas[call])
+    }
+
+    fn step(
+        &mut self,
+        call: usize,
+        prediction: &Prediction,
+        latents: &Tensor,
+        noise: &mut dyn FnMut() -> Tensor,
+    ) -> Tensor {
+        let sigma = self.grid.sigmas[call];
+        let (up, down) = split(sigma, self.grid.sigmas[call + 1]);
+        let z = latents.to_kind(step_kind(latents));
+        let slope = (&z - self.prediction_type.denoised(&prediction.guided, &z, sigma)) / f64::from(sigma);
+        (z + slope * f64::from(down - sigma) + noise() * f64::from(up)).to_kind(latents.kind())
+    }
+}
