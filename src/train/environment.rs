@@ -21,7 +21,7 @@ pub fn contents(opened: &Opened) -> Result<Map<String, Value>> {
     out.insert("model.path".into(), Value::Object(model));
     for (key, dir) in [("model.unet", &config.model.unet), ("model.vae", &config.model.vae)] {
         if let Some(dir) = dir {
-            let mut files = pipelines::weights::component_files(dir, "diffusion_pytorch_model")?;
+            let mut files = pipelines::weights::component_files(dir, "diffusion_pytorch_model", None)?;
             files.push(dir.join("config.json"));
             let hashes: Result<Vec<String>> = files.iter().map(|f| memory.of_file(f)).collect();
             out.insert(key.into(), json!(hashes?));

@@ -1,12 +1,13 @@
 //! What a finished run leaves for its user: `final/`, `best/`, the model card.
 
-use super::checkpoint::{LORA_FILE, with_values, write_weights};
+use super::checkpoint::{LORA_FILE, whole_lora, write_weights};
 use super::step::Learner;
 use crate::config::Config;
 use crate::data::files::{publish_dir, unfinished_dir, write_atomically};
 use anyhow::{Context, Result};
 use pipelines::families::{Family, ModelFolder};
 use std::path::Path;
+use tch::{Kind, Tensor};
 
 pub const KOHYA_FILE: &str = "kohya_lora_weights.safetensors";
 
@@ -27,13 +28,10 @@ pub fn write_final(run: &Path, config: &Config, folder: &ModelFolder, learner: &
         write_weights(&learner.policy, dir, None, "_raw")?;
     }
     match &learner.policy.lora {
-        Some(lora) => {
-            with_values(lora, ema).write_kohya(&dir.join(KOHYA_FILE), folder.family().lora_header())?;
+        Some(_) => {
+            write_kohya(folder, learner, ema, &dir.join(KOHYA_FILE))?;
             if ema.is_some() {
-                lora.copy().write_kohya(
-                    &dir.join(KOHYA_FILE.replace(".safetensors", "_raw.safetensors")),
-                    folder.family().lora_header(),
-                )?;
+                write_kohya(folder, learner, None, &dir.join(KOHYA_FILE.replace(".safetensors", "_raw.safetensors")))?;
             }
         }
         None => {
@@ -48,6 +46,16 @@ pub fn write_final(run: &Path, config: &Config, folder: &ModelFolder, learner: &
         model_card(config, folder.family(), learner.policy.lora.is_some()).as_bytes(),
     )?;
     publish_dir(parts, &run.join("final"))
+}
+
+fn write_kohya(
+    folder: &ModelFolder,
+    learner: &Learner,
+    values: Option<&[(String, Tensor)]>,
+    path: &Path,
+) -> Result<()> {
+    let lora = whole_lora(&learner.policy, values);
+    Ok(lora.write_kohya(path, Kind::Float, &folder.lora_targets(), folder.family().lora_header())?)
 }
 
 fn replace_folder(from: &Path, to: &Path) -> Result<()> {

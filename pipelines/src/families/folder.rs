@@ -3,6 +3,7 @@
 use super::relatives::{SUPPORTED, refuse_class};
 use super::{Configs, DECLARATIONS, Declaration, Denoiser, EmptySide, Encoder, Family, TextEncoder};
 use crate::error::{Error, Result};
+use crate::lora::LoraTargets;
 use crate::models::{AutoencoderKl, ClipTextConfig, ClipTextModel, UNet2DConditionModel, UNetConfig, VaeConfig};
 use crate::schedulers::{NoiseSchedule, PredictionType, SchedulerConfig};
 use crate::text::Tokenizer;
@@ -35,7 +36,7 @@ impl ModelFolder {
         check_foreign_parts(path, &index, declaration)?;
         let mut weight_files = Vec::new();
         for (part, stem) in declaration.weights() {
-            weight_files.extend(component_files(&path.join(part), stem)?.into_iter().map(|file| (part, file)));
+            weight_files.extend(component_files(&path.join(part), stem, None)?.into_iter().map(|file| (part, file)));
         }
         let empty_side = empty_side(path, &index, declaration)?;
         let configs = Configs::read(path, declaration)?;
@@ -87,6 +88,11 @@ impl ModelFolder {
 
     pub fn family(&self) -> Family {
         (self.declaration.family)(&self.configs.unet, self.configs.scheduler.prediction_type)
+    }
+
+    /// The layers that a LoRA of this model can be on.
+    pub fn lora_targets(&self) -> LoraTargets {
+        LoraTargets::new(&self.configs.unet, &self.configs.text)
     }
 
     pub fn unet(&self) -> &UNetConfig {

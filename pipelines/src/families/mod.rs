@@ -15,12 +15,23 @@ mod text;
 pub use configs::Configs;
 pub use denoiser::Denoiser;
 pub use folder::ModelFolder;
-pub use text::{Encoder, TextEncoder};
+pub use text::{Encoder, TextAdapters, TextEncoder};
 
 use crate::error::Result;
 use crate::models::{ClipTextConfig, Conditioning, UNetConfig};
 use crate::schedulers::PredictionType;
 use text::Encoded;
+
+/// The family whose cross-attention takes prompt embeddings of that width; None where there is none that people share.
+pub fn family_of_context_width(width: i64) -> Option<&'static str> {
+    match width {
+        768 => Some("Stable Diffusion 1"),
+        1024 => Some("Stable Diffusion 2"),
+        1280 => Some("the SDXL refiner"),
+        2048 => Some("SDXL"),
+        _ => None,
+    }
+}
 
 /// The families that are built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

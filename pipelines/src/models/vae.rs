@@ -172,7 +172,7 @@ impl AutoencoderKl {
             let expected = format!("[B, {channels}, H, W] with H and W multiples of {factor}");
             return Err(Error::Shape { what: "a batch of images", expected, found: format!("{:?}", images.size()) });
         }
-        let h = self.quant_conv.forward(&self.encoder.forward(&images.to_kind(self.kind)));
+        let h = self.quant_conv.forward(&self.encoder.forward(&images.to_kind(self.kind)), None);
         let latent = self.config.latent_channels;
         let std = (h.narrow(1, latent, latent).clamp(-30.0, 20.0) * 0.5).exp();
         Ok(Moments { mean: h.narrow(1, 0, latent), std })
@@ -191,7 +191,7 @@ impl AutoencoderKl {
             return Err(Error::Shape { what: "a batch of latents", expected: format!("[B, {channels}, h, w]"), found });
         }
         let latents = latents.to_kind(self.kind) / self.config.scaling_factor;
-        Ok(self.decoder.forward(&self.post_quant_conv.forward(&latents)))
+        Ok(self.decoder.forward(&self.post_quant_conv.forward(&latents, None)))
     }
 
     /// Shallow clones of all parameters, sorted by name.
@@ -231,8 +231,8 @@ impl Mid {
     }
 
     fn forward(&self, x: &Tensor) -> Tensor {
-        let x = self.attention.forward(&self.first.forward(x, None));
-        self.second.forward(&x, None)
+        let x = self.attention.forward(&self.first.forward(x, None, None));
+        self.second.forward(&x, None, None)
     }
 }
 
@@ -301,17 +301,17 @@ impl Encoder {
     }
 
     fn forward(&self, images: &Tensor) -> Tensor {
-        let mut x = self.conv_in.forward(images);
+        let mut x = self.conv_in.forward(images, None);
         for (resnets, downsample) in &self.levels {
             for resnet in resnets {
-                x = resnet.forward(&x, None);
+                x = resnet.forward(&x, None, None);
             }
             if let Some(downsample) = downsample {
-                x = downsample.forward(&x);
+                x = downsample.forward(&x, None);
             }
         }
         let x = self.mid.forward(&x);
-        self.conv_out.forward(&self.conv_norm_out.forward(&x).silu())
+        self.conv_out.forward(&self.conv_norm_out.forward(&x).silu(), None)
     }
 }
 
@@ -350,16 +350,16 @@ impl Decoder {
     }
 
     fn forward(&self, latents: &Tensor) -> Tensor {
-        let mut x = self.mid.forward(&self.conv_in.forward(latents));
+        let mut x = self.mid.forward(&self.conv_in.forward(latents, None));
         for (resnets, upsample) in &self.levels {
             for resnet in resnets {
-                x = resnet.forward(&x, None);
+                x = resnet.forward(&x, None, None);
             }
             if let Some(upsample) = upsample {
                 let size = x.size();
-                x = upsample.forward(&x, 2 * size[2], 2 * size[3]);
+                x = upsample.forward(&x, 2 * size[2], 2 * size[3], None);
             }
         }
-        self.conv_out.forward(&self.conv_norm_out.forward(&x).silu())
+        self.conv_out.forward(&self.conv_norm_out.forward(&x).silu(), None)
     }
 }

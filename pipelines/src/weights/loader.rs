@@ -80,8 +80,8 @@ impl Loader {
             problems.missing.push(name.to_string());
             return None;
         };
-        if !same_matrix(found, shape) {
-            problems.misshapen.push((name.to_string(), shape.to_vec(), found.to_vec()));
+        if !same_matrix(&found, shape) {
+            problems.misshapen.push((name.to_string(), shape.to_vec(), found));
             return None;
         }
         if let Some(dtype) = store.not_floating(name) {
