@@ -14,7 +14,7 @@ mod record;
 mod run;
 
 pub use grid::{Grid, grid};
-pub use model::{LoraFile, Model, ModelRequest, Overrides};
+pub use model::{LoraFile, Model, ModelRequest, Overrides, read_loras};
 pub use painter::{Look, Painter, Picture, PromptMemory, check_size, check_steps};
 pub use png::{read_text as read_png_text, write as write_png};
 pub use prompts::read as read_prompts;

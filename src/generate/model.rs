@@ -1,24 +1,25 @@
 //! A model as `--model`, `--unet` and `--lora` name it: loaded, its files hashed.
 
-use crate::config::ConfigError;
 use crate::generate::{Painter, PromptMemory};
 use crate::hashes::HashMemory;
+use crate::progress::Progress;
 use anyhow::{Context, Result};
 use pipelines::families::{Denoiser, ModelFolder};
-use pipelines::lora::{Lora, Network};
+use pipelines::hub::Location;
+use pipelines::lora::{Lora, LoraTargets, Network};
 use pipelines::models::{AdapterSet, AutoencoderKl};
 use pipelines::schedulers::PredictionType;
 use pipelines::weights::{LoadOptions, component_files};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use tch::{Device, Kind};
 
 /// Which model, and where it computes.
 #[derive(Debug, Clone)]
 pub struct ModelRequest {
-    /// A folder in the diffusers layout.
-    pub path: PathBuf,
+    /// A folder in the diffusers layout, a single file, or a hub id.
+    pub model: Location,
     /// Replaces the folder's UNet.
     pub unet: Option<PathBuf>,
     /// All are worn at once.
@@ -62,21 +63,9 @@ impl std::str::FromStr for LoraFile {
 }
 
 impl ModelRequest {
-    /// Opens the folder: everything wrong with it but its weights shows here.
-    ///
-    /// # Errors
-    /// [`ConfigError`] where the path is no folder: single files and hub ids are not built yet.
-    pub fn folder(&self) -> Result<ModelFolder> {
-        if self.path.is_file() {
-            let problem = "single files are not built yet; give a folder in the diffusers layout";
-            return Err(ConfigError(format!("--model {}: {problem}", self.path.display())).into());
-        }
-        if !self.path.exists() && looks_like_hub_id(&self.path) {
-            let problem =
-                "there is no such folder, and hub ids are not built yet; download the model and give its folder";
-            return Err(ConfigError(format!("--model {}: {problem}", self.path.display())).into());
-        }
-        let mut folder = ModelFolder::open(&self.path)?;
+    /// Opens the model, and fetches it where it is a hub id: everything wrong with it but its weights shows here.
+    pub fn folder(&self, progress: &dyn Progress) -> Result<ModelFolder> {
+        let mut folder = ModelFolder::find(&self.model, &mut |line| progress.line(line))?;
         let Overrides { prediction_type, zero_terminal_snr, .. } = self.overrides;
         let file = folder.scheduler().path.display().to_string();
         folder.override_noise_process(prediction_type, zero_terminal_snr).context(file)?;
@@ -108,13 +97,6 @@ impl ModelRequest {
     }
 }
 
-/// `org/name`, and nothing that says path.
-fn looks_like_hub_id(path: &Path) -> bool {
-    let text = path.to_string_lossy();
-    let parts: Vec<&str> = text.split('/').collect();
-    parts.len() == 2 && parts.iter().all(|part| !part.is_empty() && !part.starts_with('.'))
-}
-
 /// A model in memory, ready to paint.
 pub struct Model {
     pub folder: ModelFolder,
@@ -128,15 +110,15 @@ pub struct Model {
 
 impl Model {
     /// Loads all weights of a request.
-    pub fn load(request: &ModelRequest) -> Result<Self> {
-        Self::load_from(request.folder()?, request)
+    pub fn load(request: &ModelRequest, progress: &dyn Progress) -> Result<Self> {
+        Self::load_from(request.folder(progress)?, request)
     }
 
     /// The same where the folder is open already.
     pub fn load_from(folder: ModelFolder, request: &ModelRequest) -> Result<Self> {
         let options = LoadOptions { device: request.device, kind: request.kind };
         let mut denoiser = folder.load_denoiser(request.unet.as_deref(), &options)?;
-        let lora = read_loras(&request.loras, &folder)?;
+        let lora = read_loras(&request.loras, &folder.lora_targets())?;
         let adapters = lora.attach(Network::Unet, &mut denoiser.unet)?;
         let vae = folder.load_vae(None, &options)?;
         let mut prompts =
@@ -160,10 +142,9 @@ impl Model {
 }
 
 /// Reads the LoRAs of a side and joins them: all are worn at once.
-fn read_loras(loras: &[LoraFile], folder: &ModelFolder) -> Result<Lora> {
-    let targets = folder.lora_targets();
+pub fn read_loras(loras: &[LoraFile], targets: &LoraTargets) -> Result<Lora> {
     let read = |lora: &LoraFile| {
-        let read = Lora::read(&lora.path, &targets);
+        let read = Lora::read(&lora.path, targets);
         let read = read.with_context(|| format!("cannot use the LoRA {}", lora.path.display()))?;
         Ok(read.scaled(lora.scale))
     };

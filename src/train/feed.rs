@@ -18,7 +18,7 @@ use anyhow::{Context, Result};
 use pipelines::families::{EmptySide, ModelFolder};
 use pipelines::lora::{Lora, Network};
 use pipelines::models::Conditioning;
-use pipelines::weights::LoadOptions;
+use pipelines::weights::{LoadOptions, component_files};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -270,19 +270,26 @@ fn text_lora(config: &Config, folder: &ModelFolder) -> Result<Lora> {
 /// encoders.
 fn component_hashes(config: &Config, folder: &ModelFolder, lora: &Lora) -> Result<ComponentHashes> {
     let mut memory = HashMemory::open(&config.data.cache_dir);
-    let mut of_files = |files: &[PathBuf]| -> Result<String> {
-        let hashes: Result<Vec<String>> = files.iter().map(|f| memory.of_file(f)).collect();
-        Ok(of_bytes(hashes?.join("\n").as_bytes()))
+    let mut of_files = |files: &[PathBuf], texts: &[String]| -> Result<String> {
+        let files: Result<Vec<String>> = files.iter().map(|f| memory.of_file(f)).collect();
+        let texts = texts.iter().map(|text| of_bytes(text.as_bytes()));
+        Ok(of_bytes(files?.into_iter().chain(texts).collect::<Vec<_>>().join("\n").as_bytes()))
     };
-    let mut vae = match &config.model.vae {
-        Some(dir) => pipelines::weights::component_files(dir, "diffusion_pytorch_model", None)?,
-        None => folder.weight_files().into_iter().filter(|(part, _)| *part == "vae").map(|(_, file)| file).collect(),
+    let own = || folder.weight_files().into_iter().filter(|(part, _)| *part == "vae").map(|(_, file)| file).collect();
+    let (vae, description) = match &config.model.vae {
+        Some(file) if file.is_file() => (vec![file.clone()], folder.vae_description()?),
+        Some(dir) => {
+            let config = dir.join("config.json");
+            let text = std::fs::read_to_string(&config).with_context(|| format!("cannot read {}", config.display()))?;
+            (component_files(dir, "diffusion_pytorch_model", None)?, text)
+        }
+        None => (own(), folder.vae_description()?),
     };
-    vae.push(config.model.vae.clone().unwrap_or_else(|| folder.path().join("vae")).join("config.json"));
-    let mut text = folder.text_files()?;
+    let mut text = folder.text_files();
     let init = config.lora.as_ref().and_then(|lora| lora.init.as_ref()).filter(|_| !lora.is_empty());
     text.extend(init.map(|path| Lora::file_in(path)));
-    let hashes = ComponentHashes { vae: of_files(&vae)?, text: of_files(&text)? };
+    let hashes =
+        ComponentHashes { vae: of_files(&vae, &[description])?, text: of_files(&text, &folder.text_descriptions()?)? };
     memory.save();
     Ok(hashes)
 }

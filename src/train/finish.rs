@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::data::files::{publish_dir, unfinished_dir, write_atomically};
 use anyhow::{Context, Result};
 use pipelines::families::{Family, ModelFolder};
+use pipelines::weights::LoadOptions;
 use std::path::Path;
 use tch::{Kind, Tensor};
 
@@ -37,7 +38,7 @@ pub fn write_final(run: &Path, config: &Config, folder: &ModelFolder, learner: &
         None => {
             folder.copy_without_unet(dir)?;
             if let Some(vae) = &config.model.vae {
-                replace_folder(vae, &dir.join("vae"))?;
+                folder.load_vae(Some(vae), &LoadOptions::cpu())?.save(&dir.join("vae"), Kind::Float)?;
             }
         }
     }
@@ -58,16 +59,6 @@ fn write_kohya(
     Ok(lora.write_kohya(path, Kind::Float, &folder.lora_targets(), folder.family().lora_header())?)
 }
 
-fn replace_folder(from: &Path, to: &Path) -> Result<()> {
-    std::fs::remove_dir_all(to)?;
-    std::fs::create_dir_all(to)?;
-    for entry in std::fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
-        let path = entry?.path();
-        if let (true, Some(name)) = (path.is_file(), path.file_name()) {
-            std::fs::copy(&path, to.join(name)).with_context(|| format!("cannot copy {}", path.display()))?;
-        }
-    }
-    Ok(())
 }
 
 fn model_card(config: &Config, family: Family, lora: bool) -> String {

@@ -6,15 +6,25 @@
 
 mod configs;
 mod denoiser;
+mod export;
+mod files;
 mod folder;
+mod layout;
+mod recognise;
 mod relatives;
 mod sd;
 mod sdxl;
+mod single_file;
+mod standard;
+mod standard_lora;
 mod text;
 
 pub use configs::Configs;
 pub use denoiser::Denoiser;
+pub use export::{Export, Labels};
+pub use files::ModelFiles;
 pub use folder::ModelFolder;
+pub use standard_lora::standard_of_lora;
 pub use text::{Encoder, TextAdapters, TextEncoder};
 
 use crate::error::Result;
@@ -124,6 +134,16 @@ impl Family {
     /// The scale of classifier-free guidance where nobody says one, as diffusers' pipelines have it.
     pub fn guidance_scale(self) -> f64 {
         self.declaration().guidance_scale
+    }
+
+    /// The name of the family's architecture in the header of a checkpoint (`modelspec.architecture`).
+    pub fn architecture(self) -> &'static str {
+        match self {
+            Self::Sd1 => "stable-diffusion-v1",
+            Self::Sd2 => "stable-diffusion-v2-512",
+            Self::Sd2V => "stable-diffusion-v2-768-v",
+            Self::Sdxl | Self::SdxlV => "stable-diffusion-xl-v1-base",
+        }
     }
 
     /// The header of a kohya LoRA file: A1111 tells the base model by it and hides LoRAs of others.

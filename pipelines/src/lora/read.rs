@@ -82,6 +82,15 @@ impl Lora {
         }
     }
 
+    /// The width of the prompt embeddings that the cross-attention of a LoRA file takes: it tells the family. None where
+    /// the file has no cross-attention.
+    pub fn context_width(file: &TensorFile) -> Option<i64> {
+        let is_key = |name: &str| name.contains("attn2") && name.contains("to_k");
+        let is_first = |name: &str| PARTS.iter().any(|(end, part)| *part == Part::A && name.ends_with(end));
+        let name = file.names().find(|name| is_key(name) && is_first(name))?;
+        file.shape(name)?.get(1).copied()
+    }
+
     /// Reads a LoRA for a model from a file, or from a folder that holds `pytorch_lora_weights.safetensors` or a PEFT
     /// adapter of a UNet (adapter_config.json beside adapter_model.safetensors). float32 on the CPU.
     ///
@@ -192,10 +201,7 @@ fn check_family(file: &TensorFile, targets: &LoraTargets) -> Result<()> {
             format!("{name} belongs to a LoRA of a transformer model (SD3, FLUX or their kin), not of a UNet");
         return Err(Error::unusable(file.path(), problem, OTHER_FAMILY));
     }
-    let is_key = |name: &str| name.contains("attn2") && name.contains("to_k");
-    let is_first = |name: &str| PARTS.iter().any(|(end, part)| *part == Part::A && name.ends_with(end));
-    let width =
-        file.names().find(|name| is_key(name) && is_first(name)).and_then(|name| file.shape(name)?.get(1).copied());
+    let width = Lora::context_width(file);
     let expected = targets.context_width();
     match width {
         Some(width) if width != expected => {

@@ -45,7 +45,11 @@ pub struct ClipTextConfig {
 impl ClipTextConfig {
     /// Reads `config.json` of a text encoder folder.
     pub fn read(dir: &Path) -> Result<Self> {
-        let file = ConfigFile::read(dir)?;
+        Self::from_file(ConfigFile::read(dir)?)
+    }
+
+    /// Takes a config.json of a text encoder that is read already.
+    pub fn from_file(file: ConfigFile) -> Result<Self> {
         file.only("model_type", &json!("clip_text_model"))?;
         let projects = file.get("architectures") == Some(&json!(["CLIPTextModelWithProjection"]));
         let width = file.size("hidden_size", Some(512))?;
@@ -112,11 +116,16 @@ impl ClipTextModel {
 
     /// Builds the encoder from a configuration and a store of tensors, named with or without `text_model.`.
     pub fn from_store(config: ClipTextConfig, mut store: WeightStore, options: &LoadOptions) -> Result<Self> {
-        store.rename(with_prefix);
+        Self::rename(&mut store);
         let loader = Loader::new(store, options);
         let mut clip = Self::build(config, &loader);
         clip.parameters = loader.finish()?;
         Ok(clip)
+    }
+
+    /// Gives the tensors of a file the names of the parameters, whatever version of transformers wrote it.
+    pub fn rename(store: &mut WeightStore) {
+        store.rename(with_prefix);
     }
 
     /// The names and shapes of all parameters of a configuration, sorted by name.

@@ -36,7 +36,11 @@ pub struct VaeConfig {
 impl VaeConfig {
     /// Reads `config.json` of a VAE folder.
     pub fn read(dir: &Path) -> Result<Self> {
-        let file = ConfigFile::read(dir)?;
+        Self::from_file(ConfigFile::read(dir)?)
+    }
+
+    /// Takes a config.json of a VAE that is read already.
+    pub fn from_file(file: ConfigFile) -> Result<Self> {
         file.only("_class_name", &json!("AutoencoderKL"))?;
         file.only("act_fn", &json!("silu"))?;
         for key in ["use_quant_conv", "use_post_quant_conv", "mid_block_add_attention"] {
@@ -122,11 +126,16 @@ impl AutoencoderKl {
     pub fn from_store(config: VaeConfig, mut store: WeightStore, options: &LoadOptions) -> Result<Self> {
         let half = matches!(options.kind, Kind::Half | Kind::BFloat16);
         let kind = if config.force_upcast && half { Kind::Float } else { options.kind };
-        store.rename(|name| Some(newer_name(name)));
+        Self::rename(&mut store);
         let loader = Loader::new(store, &LoadOptions { kind, ..*options });
         let mut vae = Self::build(config, &loader, kind);
         vae.parameters = loader.finish()?;
         Ok(vae)
+    }
+
+    /// Gives the tensors of a file the names of the parameters, whatever version of diffusers wrote it.
+    pub fn rename(store: &mut WeightStore) {
+        store.rename(|name| Some(newer_name(name)));
     }
 
     /// The names and shapes of all parameters of a configuration, sorted by name.

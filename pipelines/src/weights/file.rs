@@ -11,6 +11,7 @@ use tch::{Kind, Tensor};
 const AGAIN: &str = "download or copy the file again";
 
 /// A safetensors file whose header, offsets and length were checked when it was opened.
+#[derive(Debug)]
 pub struct TensorFile {
     path: PathBuf,
     map: Mmap,
@@ -18,6 +19,7 @@ pub struct TensorFile {
     metadata: BTreeMap<String, String>,
 }
 
+#[derive(Debug)]
 struct Entry {
     dtype: Dtype,
     shape: Vec<i64>,

@@ -114,6 +114,22 @@ impl Loader {
     }
 }
 
+/// Refuses a store that does not hold exactly the parameters of a network, with the list of what differs: what a loader
+/// does, without reading a tensor.
+pub fn check_store(store: &WeightStore, shapes: &ParameterShapes) -> Result<()> {
+    let mut problems = TensorProblems { path: store.path().to_path_buf(), ..TensorProblems::default() };
+    for (name, shape) in shapes {
+        match store.shape(name) {
+            None => problems.missing.push(name.clone()),
+            Some(found) if !same_matrix(&found, shape) => problems.misshapen.push((name.clone(), shape.clone(), found)),
+            Some(_) => problems.untyped.extend(store.not_floating(name).map(|dtype| (name.clone(), dtype))),
+        }
+    }
+    let wanted: BTreeSet<&str> = shapes.iter().map(|(name, _)| name.as_str()).collect();
+    problems.extra = store.names().filter(|name| !wanted.contains(name)).map(String::from).collect();
+    if problems.is_empty() { Ok(()) } else { Err(Error::Tensors(problems)) }
+}
+
 /// Equal shapes, where a 1x1 convolution and the matrix it is count as equal: older VAE files store attention so.
 fn same_matrix(found: &[i64], wanted: &[i64]) -> bool {
     let matrix = |shape: &[i64]| match shape {

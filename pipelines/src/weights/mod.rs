@@ -7,7 +7,7 @@ mod store;
 mod write;
 
 pub use file::TensorFile;
-pub use loader::{Loader, ParameterShapes};
+pub use loader::{Loader, ParameterShapes, check_store};
 pub use store::{WeightStore, component_files};
 pub use write::{Entry, write_file, write_safetensors, write_streaming};
 
