@@ -59,8 +59,6 @@ fn write_kohya(
     Ok(lora.write_kohya(path, Kind::Float, &folder.lora_targets(), folder.family().lora_header())?)
 }
 
-}
-
 fn model_card(config: &Config, family: Family, lora: bool) -> String {
     let (class, tag) = (family.pipeline_class(), family.card_tag());
     let method = config.method.get("name").and_then(toml::Value::as_str).unwrap_or("dpo");
