@@ -182,7 +182,9 @@ fn a_lora_that_is_no_start_for_training_is_refused() {
         command.arg("train").arg(root().join("tests/golden/families_train/base.toml"));
         command.arg("--set").arg(format!("train.out={}", home.path().join("run").display()));
         command.arg("--set").arg(format!("data.cache_dir={}", home.path().join("cache").display()));
-        sets.iter().for_each(|set| drop(command.args(["--set", set])));
+        for set in sets {
+            command.args(["--set", set]);
+        }
         let assert = command.assert().failure();
         String::from_utf8_lossy(&assert.get_output().stderr).into_owned()
     };

@@ -63,18 +63,20 @@ impl Lora {
     }
 }
 
-/// PEFT's configuration of these adapters as the flat keys that diffusers writes.
+/// PEFT's configuration of these adapters as the flat keys that diffusers writes. Modules of text encoders are named
+/// without `text_model.`: transformers dropped it in 5.6, and PEFT matches ends of names, so that every version finds them.
 fn adapter_metadata(prefix: &str, weights: &LoraWeights) -> Map<String, Value> {
     let rank = weights.modules.values().next().map_or(0, |module| module.rank());
     let alpha = weights.modules.values().next().map_or(0.0, |module| module.alpha());
     let mut ranks = Map::new();
     let mut alphas = Map::new();
+    let short = |path: &'_ str| path.strip_prefix("text_model.").unwrap_or(path).to_string();
     for (path, module) in &weights.modules {
         if module.rank() != rank {
-            ranks.insert(path.clone(), json!(module.rank()));
+            ranks.insert(short(path), json!(module.rank()));
         }
         if module.alpha() != alpha {
-            alphas.insert(path.clone(), number(module.alpha()));
+            alphas.insert(short(path), number(module.alpha()));
         }
     }
     let keys = [
@@ -82,7 +84,7 @@ fn adapter_metadata(prefix: &str, weights: &LoraWeights) -> Map<String, Value> {
         ("lora_alpha", number(alpha)),
         ("r", json!(rank)),
         ("rank_pattern", Value::Object(ranks)),
-        ("target_modules", json!(weights.modules.keys().collect::<Vec<_>>())),
+        ("target_modules", json!(weights.modules.keys().map(|path| short(path)).collect::<Vec<_>>())),
     ];
     keys.into_iter().map(|(key, value)| (format!("{prefix}.{key}"), value)).collect()
 }
