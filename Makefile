@@ -36,6 +36,7 @@ parity: setup
 	cargo build --workspace --examples --bins
 	.python/python tools/parity/models.py
 	.python/python tools/parity/generate.py
+	.python/python tools/parity/formats.py
 	tools/parity/train.sh
 
 # Side by side with Python; writes benches/RESULTS.md. Takes some minutes and 7 GiB of memory.

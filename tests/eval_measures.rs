@@ -44,7 +44,7 @@ fn style_counts_on_held_out_names_and_content_on_all_with_fewer_seeds() {
 #[test]
 fn a_model_is_a_name_a_path_and_loras() {
     let model: NamedModel = "tuned=models/sd15+a.safetensors:0.5+b.safetensors".parse().unwrap();
-    assert_eq!((model.name.as_str(), model.path.to_str()), ("tuned", Some("models/sd15")));
+    assert_eq!((model.name.as_str(), model.model.path.to_str()), ("tuned", Some("models/sd15")));
     assert_eq!(model.loras.iter().map(|lora| lora.scale).collect::<Vec<_>>(), [0.5, 1.0]);
     assert_eq!(model.source(), "models/sd15 + a.safetensors:0.5 + b.safetensors:1");
     for wrong in ["models/sd15", "=models/sd15", "tuned=", "tuned=+a.safetensors"] {

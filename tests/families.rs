@@ -98,7 +98,7 @@ fn assert_encodes_as_diffusers(model: &str) {
     let prompts: Vec<&str> = prompts.as_array().unwrap().iter().map(|p| p.as_str().unwrap()).collect();
     for skip in [0, 1] {
         let Conditioning { prompt_embeds, pooled_prompt_embeds, time_ids } =
-            text.encode_prompts(&prompts, skip).unwrap();
+            text.encode_prompts(&prompts, skip, None).unwrap();
         assert!(time_ids.is_none());
         // The golden file has every fourth position.
         let every_fourth = prompt_embeds.slice(1, 0, None::<i64>, 4);

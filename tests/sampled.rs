@@ -4,6 +4,7 @@ use assert_cmd::Command;
 use diffpref::generate::{ModelRequest, Overrides, Request, SamplingRequest};
 use diffpref::progress::{Silent, Stop};
 use image::RgbImage;
+use pipelines::hub::Location;
 use pipelines::schedulers::PredictionType;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -79,7 +80,7 @@ fn painted(name: &str, case: &Value, all: &Value, batch: usize) -> i32 {
     };
     let request = Request {
         model: ModelRequest {
-            path: model,
+            model: Location::of(&model),
             unet: None,
             loras: vec![],
             overrides,

@@ -4,8 +4,7 @@
 use assert_cmd::Command;
 use diffpref::generate::ModelRequest;
 use pipelines::families::{Family, ModelFolder};
-use pipelines::lora::LoraWeights;
-use pipelines::models::UNet2DConditionModel;
+use pipelines::lora::{Lora, Network};
 use pipelines::schedulers::PredictionType;
 use pipelines::weights::{LoadOptions, TensorFile};
 use serde_json::{Value, json};
@@ -220,10 +219,9 @@ fn a_run_with_an_overridden_noise_process_ends_with_a_folder_that_says_it() {
 fn an_sdxl_lora_reads_back_and_names_its_base_model() {
     let run = Run::new();
     run.train(&sets("sdxl-lora", json!({"train.steps": 1})), &[]).assert().success();
-    let unet =
-        UNet2DConditionModel::load(&root().join("tests/golden/families/sdxl/unet"), &LoadOptions::cpu()).unwrap();
+    let targets = ModelFolder::open(&root().join("tests/golden/families/sdxl")).unwrap().lora_targets();
     let peft = run.path("final/pytorch_lora_weights.safetensors");
-    let lora = LoraWeights::read(&peft, &unet).unwrap();
+    let lora = Lora::read(&peft, &targets).unwrap().take(Network::Unet);
     // q, k, v, out of self- and cross-attention: down, mid and two on the way up, two blocks each.
     assert_eq!(lora.modules.len(), 8 * (1 + 1 + 2) * 2);
     let kohya = TensorFile::open(&run.path("final/kohya_lora_weights.safetensors")).unwrap();

@@ -12,10 +12,11 @@
 mod compute;
 
 use pipelines::families::Family;
-use pipelines::lora::LoraWeights;
-use pipelines::models::UNet2DConditionModel;
-use pipelines::weights::{LoadOptions, TensorFile, write_safetensors};
+use pipelines::lora::{Lora, LoraTargets};
+use pipelines::models::UNetConfig;
+use pipelines::weights::{TensorFile, write_safetensors};
 use std::path::Path;
+use tch::Kind;
 
 fn main() -> pipelines::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -29,10 +30,10 @@ fn main() -> pipelines::Result<()> {
     let gradients = made.gradients.into_iter().map(|(name, value)| (format!("gradient.{name}"), value));
     write_safetensors(Path::new(out), &outputs.chain(gradients).collect::<Vec<_>>(), &[])?;
     if let (Some(lora), Some(folder)) = (lora, rest.get(1).map(Path::new)) {
-        let unet = UNet2DConditionModel::load(Path::new(dir), &LoadOptions::cpu())?;
-        let lora = LoraWeights::read(lora, &unet)?;
-        lora.write_peft(&folder.join("peft.safetensors"))?;
-        lora.write_kohya(&folder.join("kohya.safetensors"), Family::Sd1.lora_header())?;
+        let targets = LoraTargets::new(&UNetConfig::read(Path::new(dir))?, &[]);
+        let lora = Lora::read(lora, &targets)?;
+        lora.write_peft(&folder.join("peft.safetensors"), Kind::Float)?;
+        lora.write_kohya(&folder.join("kohya.safetensors"), Kind::Float, &targets, Family::Sd1.lora_header())?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 pub mod error;
 pub mod families;
+pub mod hub;
 pub mod inversion;
 pub mod lora;
 pub mod models;

@@ -36,9 +36,15 @@ impl Tokenizer {
     ///
     /// `max_position_embeddings` is the text encoder's; sequences get min(model_max_length, max_position_embeddings) ids.
     pub fn open(dir: &Path, max_position_embeddings: i64) -> Result<Self> {
-        let config = read_object(&dir.join("tokenizer_config.json"))?.unwrap_or_default();
-        let words = Words::read(dir)?;
-        let special = SpecialTokens::read(dir, &config, &words)?;
+        Self::from_texts(dir, &|name| read_text(&dir.join(name)), max_position_embeddings)
+    }
+
+    /// The same where `text` gives the text of a file by its name, None where there is none; `dir` is for messages.
+    pub fn from_texts(dir: &Path, text: TextOf, max_position_embeddings: i64) -> Result<Self> {
+        let files = Files { dir, text };
+        let config = files.object("tokenizer_config.json")?.unwrap_or_default();
+        let words = Words::read(&files)?;
+        let special = SpecialTokens::read(&files, &config, &words)?;
         let length = length_of(dir, &config, max_position_embeddings)?;
         // Asked of the vocabulary itself: the crate would give an unknown special token a new id, past the embedding.
         let id =
@@ -84,6 +90,22 @@ impl Tokenizer {
     }
 }
 
+/// The text of a tokenizer's file by its name; None where there is none.
+pub type TextOf<'a> = &'a dyn Fn(&str) -> Result<Option<String>>;
+
+/// The files of a tokenizer: those of a folder, or texts that were never files.
+struct Files<'a> {
+    dir: &'a Path,
+    text: TextOf<'a>,
+}
+
+impl Files<'_> {
+    fn object(&self, name: &str) -> Result<Option<Map<String, Value>>> {
+        let Some(text) = (self.text)(name)? else { return Ok(None) };
+        serde_json::from_str(&text).map(Some).map_err(|source| Error::Json { path: self.dir.join(name), source })
+    }
+}
+
 /// Vocabulary and merges, wherever they came from.
 struct Words {
     vocab: HashMap<String, u32>,
@@ -93,19 +115,19 @@ struct Words {
 }
 
 impl Words {
-    fn read(dir: &Path) -> Result<Self> {
-        let json = dir.join("tokenizer.json");
-        if let Some(object) = read_object(&json)? {
-            return Self::from_tokenizer_json(&json, object);
+    fn read(files: &Files) -> Result<Self> {
+        let dir = files.dir;
+        if let Some(object) = files.object("tokenizer.json")? {
+            return Self::from_tokenizer_json(&dir.join("tokenizer.json"), object);
         }
         let vocab_path = dir.join("vocab.json");
         let hint = "a CLIP tokenizer is vocab.json and merges.txt, or tokenizer.json";
-        let Some(text) = read_text(&vocab_path)? else {
+        let Some(text) = (files.text)("vocab.json")? else {
             return Err(Error::missing(dir, "tokenizer.json or vocab.json", hint));
         };
         let vocab = serde_json::from_str(&text).map_err(|source| Error::Json { path: vocab_path, source })?;
         let merges_path = dir.join("merges.txt");
-        let Some(text) = read_text(&merges_path)? else {
+        let Some(text) = (files.text)("merges.txt")? else {
             return Err(Error::missing(dir, "merges.txt", hint));
         };
         let mut merges = Vec::new();
@@ -205,8 +227,8 @@ struct SpecialTokens {
 impl SpecialTokens {
     /// transformers' order of trust (tokenization_utils_base.py): `added_tokens_decoder` of tokenizer_config.json; without
     /// it special_tokens_map.json over tokenizer_config.json, then the flags in tokenizer.json.
-    fn read(dir: &Path, config: &Map<String, Value>, words: &Words) -> Result<Self> {
-        let config_path = dir.join("tokenizer_config.json");
+    fn read(files: &Files, config: &Map<String, Value>, words: &Words) -> Result<Self> {
+        let config_path = files.dir.join("tokenizer_config.json");
         let parse = |path: &Path, value: &Value| -> Result<AddedTokenEntry> {
             let value = match value {
                 Value::String(content) => serde_json::json!({ "content": content }),
@@ -232,8 +254,8 @@ impl SpecialTokens {
             by_id.sort_by_key(|(id, _)| *id);
             listed.extend(by_id.into_iter().map(|(_, entry)| entry));
         } else {
-            let map_path = dir.join("special_tokens_map.json");
-            let map = read_object(&map_path)?.unwrap_or_default();
+            let map_path = files.dir.join("special_tokens_map.json");
+            let map = files.object("special_tokens_map.json")?.unwrap_or_default();
             for name in NAMED {
                 if let Some(value) = map.get(name).filter(|v| !v.is_null()) {
                     named_entries.insert(name, parse(&map_path, value)?);
@@ -325,9 +347,4 @@ fn read_text(path: &Path) -> Result<Option<String>> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(Error::io("read", path, e)),
     }
-}
-
-fn read_object(path: &Path) -> Result<Option<Map<String, Value>>> {
-    let Some(text) = read_text(path)? else { return Ok(None) };
-    serde_json::from_str(&text).map(Some).map_err(|source| Error::Json { path: path.to_path_buf(), source })
 }

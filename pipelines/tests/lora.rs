@@ -3,13 +3,29 @@
 mod support;
 
 use pipelines::families::Family;
-use pipelines::lora::LoraWeights;
+use pipelines::lora::{Lora, LoraTargets, LoraWeights, Network};
 use pipelines::models::{AdapterSet, Conditioning, UNet2DConditionModel};
 use pipelines::weights::{LoadOptions, TensorFile, write_safetensors};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
 const TO_Q: &str = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q";
+
+/// Linear layers, matrices stored as 1x1 convolutions, 3x3 and strided convolutions, and those outside the blocks.
+const EVERY_KIND: [&str; 12] = [
+    "to_v",
+    "proj_out",
+    "net.2",
+    "conv1",
+    "conv2",
+    "conv_shortcut",
+    "time_emb_proj",
+    "conv",
+    "conv_in",
+    "conv_out",
+    "linear_1",
+    "to_out.0",
+];
 
 fn tiny_unet(dir: &Path) -> UNet2DConditionModel {
     support::make_tiny_unet(dir);
@@ -63,15 +79,13 @@ fn a_new_lora_changes_nothing_and_is_drawn_by_the_names_of_its_modules() {
 fn an_adapter_equals_its_product_added_to_the_weight() {
     let (dir, merged) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut unet = tiny_unet(dir.path());
-    let lora = drawn_lora(&unet, &["to_v", "proj_out", "net.2"], 6.0);
+    let lora = drawn_lora(&unet, &EVERY_KIND, 6.0);
     let set = lora.attach(&mut unet).unwrap();
+    let lora = Lora::of_unet(lora);
     let mut values = Vec::new();
     for (name, weight) in unet.named_parameters() {
-        if let Some(module) = name.strip_suffix(".weight").and_then(|path| lora.modules.get(path)) {
-            let product = module.b.flatten(1, -1).matmul(&module.a.flatten(1, -1)) * 3.0;
-            let size = weight.size();
-            values.push((name, weight + product.view(size.as_slice())));
-        }
+        let merged = lora.merged(Network::Unet, &name, weight).unwrap();
+        values.push((name, merged));
     }
     unet.save(merged.path(), Kind::Float, Some(&values)).unwrap();
     let merged = UNet2DConditionModel::load(merged.path(), &LoadOptions::cpu()).unwrap();
@@ -102,24 +116,33 @@ fn two_sets_are_told_apart_and_share_their_tensors_with_the_trainer() {
 fn what_is_written_reads_back_bit_equal_in_both_namings() {
     let dir = tempfile::tempdir().unwrap();
     let unet = tiny_unet(dir.path());
+    let targets = LoraTargets::new(unet.config(), &[]);
     for alpha in [2.0, 5.0] {
-        let lora = drawn_lora(&unet, &["to_q", "to_out.0", "proj_in", "net.0.proj"], alpha);
+        let layers = ["to_q", "to_out.0", "proj_in", "net.0.proj", "conv1", "conv_shortcut", "time_emb_proj", "conv"];
+        let lora = Lora::of_unet(drawn_lora(&unet, &layers, alpha));
         let (peft, kohya) = (dir.path().join("peft.safetensors"), dir.path().join("kohya.safetensors"));
-        lora.write_peft(&peft).unwrap();
-        lora.write_kohya(&kohya, Family::Sd1.lora_header()).unwrap();
+        lora.write_peft(&peft, Kind::Float).unwrap();
+        lora.write_kohya(&kohya, Kind::Float, &targets, Family::Sd1.lora_header()).unwrap();
         let says_alpha = TensorFile::open(&peft).unwrap().metadata().contains_key("lora_adapter_metadata");
         assert_eq!(says_alpha, alpha != 2.0);
         for path in [&peft, &kohya] {
-            let read = LoraWeights::read(path, &unet).unwrap();
-            assert_eq!(read.modules.len(), lora.modules.len());
-            for (name, module) in &lora.modules {
-                let found = &read.modules[name];
-                assert!(found.a.equal(&module.a) && found.b.equal(&module.b) && found.scale == module.scale, "{name}");
-            }
+            assert_equal(&Lora::read(path, &targets).unwrap(), &lora);
         }
         let bytes = std::fs::read(&kohya).unwrap();
-        lora.write_kohya(&kohya, Family::Sd1.lora_header()).unwrap();
+        lora.write_kohya(&kohya, Kind::Float, &targets, Family::Sd1.lora_header()).unwrap();
         assert_eq!(bytes, std::fs::read(&kohya).unwrap());
+    }
+}
+
+fn assert_equal(a: &Lora, b: &Lora) {
+    let networks = |lora: &Lora| lora.networks().map(|(network, w)| (network, w.modules.len())).collect::<Vec<_>>();
+    assert_eq!(networks(a), networks(b));
+    for (network, weights) in a.networks() {
+        for (name, module) in &weights.modules {
+            let other = &b.network(network).unwrap().modules[name];
+            let equal = module.a.equal(&other.a) && module.b.equal(&other.b) && module.scale == other.scale;
+            assert!(equal, "{}.{name}", network.name());
+        }
     }
 }
 
@@ -129,7 +152,7 @@ fn a_target_that_matches_nothing_is_refused_with_those_that_are_there() {
     let unet = tiny_unet(dir.path());
     let error =
         LoraWeights::init(&unet, 2, 2.0, &targets(&["to_q", "q_proj"]), &support::draw).unwrap_err().to_string();
-    assert!(error.contains("\"q_proj\" matches no linear layer"), "{error}");
+    assert!(error.contains("\"q_proj\" matches no layer"), "{error}");
     assert!(error.contains("to_k") && error.contains("to_out.0"), "{error}");
 }
 
@@ -137,12 +160,13 @@ fn a_target_that_matches_nothing_is_refused_with_those_that_are_there() {
 fn files_that_are_no_plain_lora_of_this_unet_are_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let unet = tiny_unet(dir.path());
+    let targets = LoraTargets::new(unet.config(), &[]);
     let path = dir.path().join("lora.safetensors");
     let message = |tensors: &[(String, &[i64])]| {
         let zeros = |shape: &[i64]| Tensor::zeros(shape, (Kind::Float, Device::Cpu));
         let tensors: Vec<_> = tensors.iter().map(|(name, shape)| (name.clone(), zeros(shape))).collect();
         write_safetensors(&path, &tensors, &[]).unwrap();
-        let message = LoraWeights::read(&path, &unet).unwrap_err().to_string();
+        let message = Lora::read(&path, &targets).unwrap_err().to_string();
         assert!(message.contains("lora.safetensors"), "{message}");
         message
     };
@@ -162,11 +186,11 @@ fn files_that_are_no_plain_lora_of_this_unet_are_refused_by_name() {
     assert!(message(&dora).contains("DoRA"));
     let mut text = pair(&[4, 16], &[16, 4]);
     text.push(("text_encoder.text_model.encoder.layers.0.self_attn.q_proj.lora_A.weight".into(), &[4, 16]));
-    assert!(message(&text).contains("text encoder"));
+    assert!(message(&text).contains("q_proj, which is no layer of this model"));
     assert!(message(&pair(&[4, 16], &[16, 4])[..1]).contains("only one of its two matrices"));
     let unknown = vec![
         ("unet.down_blocks.7.to_q.lora_A.weight".into(), &[4, 16][..]),
         ("unet.down_blocks.7.to_q.lora_B.weight".into(), &[16, 4][..]),
     ];
-    assert!(message(&unknown).contains("down_blocks.7.to_q, which is no linear layer"));
+    assert!(message(&unknown).contains("down_blocks.7.to_q, which is no layer of this model"));
 }

@@ -1,5 +1,6 @@
 //! `diffpref generate`: pictures from prompts.
 
+use super::model::ModelArgs;
 use super::terminal;
 use anyhow::Result;
 use clap::builder::PossibleValuesParser;
@@ -19,9 +20,8 @@ const EXAMPLES: &str = "Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The model: a folder in the diffusers layout
-    #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
     /// A prompt; may be repeated
     #[arg(long, value_name = "TEXT", required_unless_present = "prompts", conflicts_with = "prompts")]
     prompt: Vec<String>,
@@ -155,7 +155,7 @@ fn request(args: &Args) -> Result<Request> {
     };
     Ok(Request {
         model: ModelRequest {
-            path: args.model.clone(),
+            model: args.model.location(),
             unet: args.unet.clone(),
             loras: args.lora.clone(),
             overrides: args.overrides(),

@@ -2,7 +2,9 @@
 
 mod doctor;
 mod eval;
+mod export;
 mod generate;
+mod model;
 mod terminal;
 mod train;
 
@@ -35,6 +37,8 @@ enum Command {
     Generate(Box<generate::Args>),
     /// Compare models on the same prompts and seeds
     Eval(eval::Args),
+    /// Write a model or a LoRA in another format
+    Export(export::Args),
     /// Say what works here: libtorch, devices, precision, disk
     Doctor(doctor::Args),
 }
@@ -70,6 +74,7 @@ fn dispatch(command: Command, cuda: &Cuda, stop: &Stop) -> anyhow::Result<()> {
         Command::Train(args) => train::run(&args, stop),
         Command::Generate(args) => generate::run(&args, stop),
         Command::Eval(args) => eval::run(&args, stop),
+        Command::Export(args) => export::run(&args),
         Command::Doctor(args) => doctor::run(&args, cuda),
     }
 }

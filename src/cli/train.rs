@@ -34,7 +34,7 @@ pub fn run(args: &Args, stop: &Stop) -> Result<()> {
     for note in &document.notes {
         progress.line(note);
     }
-    let opened = train::open(&document)?;
+    let opened = train::open(&document, progress.as_ref())?;
     tch::set_num_threads(opened.config.train.threads as i32);
     if args.dry_run {
         let plan = train::plan::dry_run(&opened)?;

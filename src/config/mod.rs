@@ -9,6 +9,7 @@ pub use document::{Document, load};
 pub use resolve::{Change, Facts, changes, reload, resolve};
 
 use crate::data::batches::TimeIds;
+use pipelines::hub::Location;
 use serde::Deserialize;
 use std::path::PathBuf;
 
@@ -21,8 +22,6 @@ pub type Result<T> = std::result::Result<T, ConfigError>;
 
 /// Keys that the contract has and this version refuses.
 pub const NOT_BUILT_KEYS: &[(&str, &str)] = &[
-    ("model", "revision"),
-    ("model", "variant"),
     ("method", "scorer"),
     ("method", "score_range"),
     ("reference", "path"),
@@ -51,6 +50,10 @@ pub struct Config {
 #[derive(Debug, Clone, Deserialize)]
 pub struct ModelConfig {
     pub path: PathBuf,
+    #[serde(default)]
+    pub revision: Option<String>,
+    #[serde(default)]
+    pub variant: Option<String>,
     pub unet: Option<PathBuf>,
     pub vae: Option<PathBuf>,
     pub clip_skip: i64,
@@ -61,6 +64,13 @@ pub struct ModelConfig {
     /// Only of models that are told the sizes of pictures.
     #[serde(default)]
     pub time_ids: Option<TimeIds>,
+}
+
+impl ModelConfig {
+    /// Where the model is to be found.
+    pub fn location(&self) -> Location {
+        Location { path: self.path.clone(), revision: self.revision.clone(), variant: self.variant.clone() }
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]

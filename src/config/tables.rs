@@ -31,9 +31,16 @@ pub const TABLES: &[Table] = &[
 ];
 
 const MODEL: &[Key] = &[
-    key("path", Text, Required, "model folder in the diffusers layout"),
+    key("path", Text, Required, "model folder in the diffusers layout, single .safetensors file, or hub id org/name"),
+    key("revision", Text, Absent, "branch, tag or commit of a hub id; default: main"),
+    key(
+        "variant",
+        Text,
+        Absent,
+        "of the weight files, fp16 for example; default: plain files, fp16 where there are none",
+    ),
     key("unet", Text, Absent, "start from the UNet of this folder"),
-    key("vae", Text, Absent, "take the VAE from this folder"),
+    key("vae", Text, Absent, "take the VAE from this folder or .safetensors file"),
     key("clip_skip", COUNT, Toml("0"), "text encoder layers to skip, as diffusers counts them"),
     auto(
         "dtype",

@@ -3,6 +3,7 @@
 use crate::config::{Config, ConfigError, reload};
 use crate::generate::{LoraFile, ModelRequest, Overrides};
 use anyhow::Result;
+use pipelines::hub::Location;
 use pipelines::schedulers::PredictionType;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
@@ -11,8 +12,8 @@ use tch::{Device, Kind};
 #[derive(Debug, Clone, PartialEq)]
 pub struct NamedModel {
     pub name: String,
-    /// A folder in the diffusers layout.
-    pub path: PathBuf,
+    /// A folder in the diffusers layout, a single file, or a hub id.
+    pub model: Location,
     /// Replaces the folder's UNet.
     pub unet: Option<PathBuf>,
     pub loras: Vec<LoraFile>,
@@ -31,12 +32,12 @@ impl std::str::FromStr for NamedModel {
         };
         let (name, rest) = text.split_once('=').ok_or_else(expected)?;
         let mut parts = rest.split('+');
-        let path = PathBuf::from(parts.next().unwrap_or_default());
-        if name.is_empty() || path.as_os_str().is_empty() {
+        let model = Location::of(Path::new(parts.next().unwrap_or_default()));
+        if name.is_empty() || model.path.as_os_str().is_empty() {
             return Err(expected());
         }
         let loras = parts.map(str::parse).collect::<Result<Vec<LoraFile>, String>>()?;
-        Ok(Self { name: name.into(), path, unet: None, loras, overrides: Overrides::default() })
+        Ok(Self { name: name.into(), model, unet: None, loras, overrides: Overrides::default() })
     }
 }
 
@@ -45,12 +46,12 @@ impl NamedModel {
     pub fn source(&self) -> String {
         let unet = self.unet.iter().map(|dir| format!(" with the UNet {}", dir.display()));
         let loras = self.loras.iter().map(|lora| format!(" + {}:{}", lora.path.display(), lora.scale));
-        std::iter::once(self.path.display().to_string()).chain(unet).chain(loras).collect()
+        std::iter::once(self.model.path.display().to_string()).chain(unet).chain(loras).collect()
     }
 
     pub(super) fn request(&self, device: Device, kind: Kind) -> ModelRequest {
-        let (path, unet, loras) = (self.path.clone(), self.unet.clone(), self.loras.clone());
-        ModelRequest { path, unet, loras, overrides: self.overrides, device, kind }
+        let (model, unet) = (self.model.clone(), self.unet.clone());
+        ModelRequest { model, unet, loras: self.loras.clone(), overrides: self.overrides, device, kind }
     }
 }
 
@@ -71,7 +72,7 @@ pub fn models_of_run(run_dir: &Path) -> Result<(Vec<NamedModel>, Config)> {
     refuse_unsupported(&config, &resolved)?;
     let last = run_dir.join("final");
     let lora = last.join("pytorch_lora_weights.safetensors");
-    let (path, unet) = (config.model.path.clone(), config.model.unet.clone());
+    let (model, unet) = (config.model.location(), config.model.unet.clone());
     let worn = |path: &PathBuf| LoraFile { path: path.clone(), scale: 1.0 };
     let init = config.lora.as_ref().and_then(|lora| lora.init.as_ref()).map(worn);
     // Both are what the run trained: a model that the configuration overrules, whatever its files say.
@@ -81,11 +82,11 @@ pub fn models_of_run(run_dir: &Path) -> Result<(Vec<NamedModel>, Config)> {
         zero_terminal_snr: Some(config.model.zero_terminal_snr),
     };
     let loras = init.into_iter().collect();
-    let before = NamedModel { name: "before".into(), path: path.clone(), unet: unet.clone(), loras, overrides };
+    let before = NamedModel { name: "before".into(), model: model.clone(), unet: unet.clone(), loras, overrides };
     let after = if lora.is_file() {
-        NamedModel { name: "after".into(), path, unet, loras: vec![worn(&lora)], overrides }
+        NamedModel { name: "after".into(), model, unet, loras: vec![worn(&lora)], overrides }
     } else if last.join("model_index.json").is_file() {
-        NamedModel { name: "after".into(), path: last, unet: None, loras: Vec::new(), overrides }
+        NamedModel { name: "after".into(), model: Location::of(&last), unet: None, loras: Vec::new(), overrides }
     } else {
         let text =
             format!("{} has no final/ yet: finish the run with `diffpref train CONFIG --resume`", run_dir.display());

@@ -11,6 +11,7 @@ use crate::scorers::{Judge, Opinion};
 use anyhow::{Context, Result};
 use image::RgbImage;
 use pipelines::families::EmptySide;
+use pipelines::lora::Lora;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -70,15 +71,15 @@ impl Album {
         memory: &mut HashMemory,
     ) -> Result<Self> {
         let request = model.request(easel.device, easel.kind);
-        let folder = request.folder()?;
+        let folder = request.folder(easel.progress)?;
         let weights = request.weight_hashes(&folder, memory)?;
         let loras: Vec<_> = model
             .loras
             .iter()
-            .map(|lora| Ok(json!([memory.of_file(&lora.path)?, lora.scale])))
+            .map(|lora| Ok(json!([memory.of_file(&Lora::file_in(&lora.path))?, lora.scale])))
             .collect::<Result<_>>()?;
         let prompts: Vec<&str> = names.iter().map(|name| name.prompt.as_str()).collect();
-        let scheduler = hashes::of_file(&model.path.join("scheduler/scheduler_config.json"))?;
+        let scheduler = hashes::of_bytes(folder.scheduler().to_json().to_string().as_bytes());
         let s = easel.settings;
         let made_of = json!({
             "weights": weights, "zeros": folder.empty_side() == EmptySide::Zeros, "loras": loras,
@@ -103,7 +104,7 @@ impl Album {
         let missing: Vec<Place> =
             places.iter().copied().filter(|place| !self.dir.join(place.file()).is_file()).collect();
         if !missing.is_empty() {
-            let loaded = Model::load(&model.request(easel.device, easel.kind))?;
+            let loaded = Model::load(&model.request(easel.device, easel.kind), easel.progress)?;
             let prompt = |place: &Place| names.get(place.name).map_or("", |name| name.prompt.as_str());
             let pictures: Vec<Picture> =
                 missing.iter().map(|place| Picture { prompt: prompt(place), seed: place.seed }).collect();

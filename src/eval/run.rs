@@ -62,8 +62,8 @@ pub struct Request {
 pub fn evaluate(request: &Request, progress: &dyn Progress, stop: &Stop) -> Result<Evaluation> {
     let names = read_names(&request.prompts)?;
     check(request)?;
-    let settings = settings(request)?;
-    let judges = judges(request, &names)?;
+    let settings = settings(request, progress)?;
+    let judges = judges(request, &names, progress)?;
     check_names(&names, &judges, &request.prompts)?;
     let places = plan(&names, request.seeds, request.content_seeds);
     let easel = Easel {
@@ -128,10 +128,10 @@ fn check(request: &Request) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn settings(request: &Request) -> Result<Settings> {
+fn settings(request: &Request, progress: &dyn Progress) -> Result<Settings> {
     let (mut side, mut guidance_scale) = (request.resolution, request.guidance_scale);
     for model in &request.models {
-        let folder = model.request(request.device, request.kind).folder()?;
+        let folder = model.request(request.device, request.kind).folder(progress)?;
         let factor = folder.vae().factor();
         guidance_scale.get_or_insert(folder.family().guidance_scale());
         let side = *side.get_or_insert(folder.unet().sample_size * factor);
@@ -171,7 +171,7 @@ fn look(request: &Request, settings: &Settings) -> Look {
     }
 }
 
-fn judges(request: &Request, names: &[Name]) -> Result<Vec<Box<dyn Judge>>> {
+fn judges(request: &Request, names: &[Name], progress: &dyn Progress) -> Result<Vec<Box<dyn Judge>>> {
     let mut judges: Vec<Box<dyn Judge>> = Vec::new();
     if let Some(dir) = &request.judge {
         judges.push(Box::new(TrainedJudge::open(dir)?));
@@ -186,7 +186,7 @@ fn judges(request: &Request, names: &[Name]) -> Result<Vec<Box<dyn Judge>>> {
     })?;
     judges.push(Box::new(Nearest::pixels(Drawings::read(dir, &slugs)?)?));
     // Both models' pictures are compared in one space, that of the first model.
-    let folder = first.request(request.device, request.kind).folder()?;
+    let folder = first.request(request.device, request.kind).folder(progress)?;
     let options = LoadOptions { device: request.device, kind: request.kind };
     let mut vae_hash = String::new();
     for (_, file) in folder.weight_files().iter().filter(|(part, _)| *part == "vae") {

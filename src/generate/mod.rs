@@ -15,7 +15,7 @@ mod run;
 mod sampling;
 
 pub use grid::{Grid, grid};
-pub use model::{LoraFile, Model, ModelRequest, Overrides};
+pub use model::{LoraFile, Model, ModelRequest, Overrides, read_loras};
 pub use painter::{Look, Painter, Picture, PromptMemory, check_size};
 pub use png::{read_text as read_png_text, write as write_png};
 pub use prompts::read as read_prompts;

@@ -3,22 +3,24 @@
 use crate::config::ConfigError;
 use crate::generate::{Painter, PromptMemory};
 use crate::hashes::HashMemory;
+use crate::progress::Progress;
 use anyhow::{Context, Result};
 use pipelines::families::{Denoiser, ModelFolder};
-use pipelines::lora::{LoraModule, LoraWeights};
-use pipelines::models::{AdapterSet, AutoencoderKl, UNet2DConditionModel};
+use pipelines::hub::Location;
+use pipelines::lora::{Lora, LoraTargets, Network};
+use pipelines::models::{AdapterSet, AutoencoderKl};
 use pipelines::schedulers::PredictionType;
 use pipelines::weights::{LoadOptions, component_files};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use tch::{Device, Kind, Tensor};
+use std::path::PathBuf;
+use tch::{Device, Kind};
 
 /// Which model, and where it computes.
 #[derive(Debug, Clone)]
 pub struct ModelRequest {
-    /// A folder in the diffusers layout.
-    pub path: PathBuf,
+    /// A folder in the diffusers layout, a single file, or a hub id.
+    pub model: Location,
     /// Replaces the folder's UNet.
     pub unet: Option<PathBuf>,
     /// All are worn at once.
@@ -73,21 +75,9 @@ impl std::str::FromStr for LoraFile {
 }
 
 impl ModelRequest {
-    /// Opens the folder: everything wrong with it but its weights shows here.
-    ///
-    /// # Errors
-    /// [`ConfigError`] where the path is no folder: single files and hub ids are not built yet.
-    pub fn folder(&self) -> Result<ModelFolder> {
-        if self.path.is_file() {
-            let problem = "single files are not built yet; give a folder in the diffusers layout";
-            return Err(ConfigError(format!("--model {}: {problem}", self.path.display())).into());
-        }
-        if !self.path.exists() && looks_like_hub_id(&self.path) {
-            let problem =
-                "there is no such folder, and hub ids are not built yet; download the model and give its folder";
-            return Err(ConfigError(format!("--model {}: {problem}", self.path.display())).into());
-        }
-        let mut folder = ModelFolder::open(&self.path)?;
+    /// Opens the model, and fetches it where it is a hub id: everything wrong with it but its weights shows here.
+    pub fn folder(&self, progress: &dyn Progress) -> Result<ModelFolder> {
+        let mut folder = ModelFolder::find(&self.model, &mut |line| progress.line(line))?;
         let Overrides { prediction_type, zero_terminal_snr, .. } = self.overrides;
         let file = folder.scheduler().path.display().to_string();
         let overridden = folder.override_noise_process(prediction_type, zero_terminal_snr);
@@ -103,7 +93,7 @@ impl ModelRequest {
         let mut files: Vec<(&str, PathBuf)> = folder.weight_files();
         if let Some(dir) = &self.unet {
             files.retain(|(component, _)| *component != "unet");
-            files.extend(component_files(dir, "diffusion_pytorch_model")?.into_iter().map(|file| ("unet", file)));
+            files.extend(component_files(dir, "diffusion_pytorch_model", None)?.into_iter().map(|file| ("unet", file)));
         }
         let mut found = BTreeMap::new();
         for (component, file) in files {
@@ -116,18 +106,11 @@ impl ModelRequest {
     /// `[{"file": .., "scale": .., "sha256": ..}, ..]` of the LoRAs.
     pub fn lora_hashes(&self, hashes: &mut HashMemory) -> Result<Vec<Value>> {
         let record = |lora: &LoraFile| {
-            let sha256 = hashes.of_file(&lora.path)?;
+            let sha256 = hashes.of_file(&Lora::file_in(&lora.path))?;
             Ok(json!({"file": lora.path.display().to_string(), "scale": lora.scale, "sha256": sha256}))
         };
         self.loras.iter().map(record).collect()
     }
-}
-
-/// `org/name`, and nothing that says path.
-fn looks_like_hub_id(path: &Path) -> bool {
-    let text = path.to_string_lossy();
-    let parts: Vec<&str> = text.split('/').collect();
-    parts.len() == 2 && parts.iter().all(|part| !part.is_empty() && !part.starts_with('.'))
 }
 
 /// A model in memory, ready to paint.
@@ -143,17 +126,20 @@ pub struct Model {
 
 impl Model {
     /// Loads all weights of a request.
-    pub fn load(request: &ModelRequest) -> Result<Self> {
-        Self::load_from(request.folder()?, request)
+    pub fn load(request: &ModelRequest, progress: &dyn Progress) -> Result<Self> {
+        Self::load_from(request.folder(progress)?, request)
     }
 
     /// The same where the folder is open already.
     pub fn load_from(folder: ModelFolder, request: &ModelRequest) -> Result<Self> {
         let options = LoadOptions { device: request.device, kind: request.kind };
         let mut denoiser = folder.load_denoiser(request.unet.as_deref(), &options)?;
-        let adapters = attach(&request.loras, &mut denoiser.unet)?;
+        let lora = read_loras(&request.loras, &folder.lora_targets())?;
+        let adapters = lora.attach(Network::Unet, &mut denoiser.unet)?;
         let vae = folder.load_vae(None, &options)?;
-        let prompts = PromptMemory::new(folder.load_text(&options)?, request.overrides.clip_skip, folder.empty_side());
+        let mut prompts =
+            PromptMemory::new(folder.load_text(&options)?, request.overrides.clip_skip, folder.empty_side());
+        prompts.wear(&lora)?;
         Ok(Self { folder, denoiser, vae, prompts, adapters, options })
     }
 
@@ -171,28 +157,12 @@ impl Model {
     }
 }
 
-/// Attaches several LoRAs as one set: a forward pass takes one, so their ranks are laid side by side.
-fn attach(loras: &[LoraFile], unet: &mut UNet2DConditionModel) -> Result<Option<AdapterSet>> {
-    if loras.is_empty() {
-        return Ok(None);
-    }
-    let mut by_module: BTreeMap<String, Vec<LoraModule>> = BTreeMap::new();
-    for lora in loras {
-        let weights = LoraWeights::read(&lora.path, unet)
-            .with_context(|| format!("cannot use the LoRA {}", lora.path.display()))?;
-        for (path, module) in weights.modules {
-            let scale = module.scale * lora.scale;
-            by_module.entry(path).or_default().push(LoraModule { scale, ..module });
-        }
-    }
-    let joined = by_module.into_iter().map(|(path, modules)| (path, side_by_side(modules)));
-    let joined = LoraWeights { modules: joined.collect() };
-    Ok(Some(joined.attach(unet)?))
-}
-
-/// sum_i s_i B_i A_i as one B A: A's rows below one another, the columns of s_i B_i beside one another.
-fn side_by_side(modules: Vec<LoraModule>) -> LoraModule {
-    let a: Vec<Tensor> = modules.iter().map(|m| m.a.shallow_clone()).collect();
-    let b: Vec<Tensor> = modules.iter().map(|m| &m.b * m.scale).collect();
-    LoraModule { a: Tensor::cat(&a, 0), b: Tensor::cat(&b, 1), scale: 1.0 }
+/// Reads the LoRAs of a side and joins them: all are worn at once.
+pub fn read_loras(loras: &[LoraFile], targets: &LoraTargets) -> Result<Lora> {
+    let read = |lora: &LoraFile| {
+        let read = Lora::read(&lora.path, targets);
+        let read = read.with_context(|| format!("cannot use the LoRA {}", lora.path.display()))?;
+        Ok(read.scaled(lora.scale))
+    };
+    Ok(Lora::joined(loras.iter().map(read).collect::<Result<_>>()?)?)
 }

@@ -6,7 +6,8 @@ use crate::progress::{Progress, Stop};
 use anyhow::{Context, Result};
 use diffpref_native::Generator;
 use image::RgbImage;
-use pipelines::families::{Denoiser, EmptySide, TextEncoder};
+use pipelines::families::{Denoiser, EmptySide, TextAdapters, TextEncoder};
+use pipelines::lora::Lora;
 use pipelines::models::{AdapterSet, AutoencoderKl, Conditioning};
 use pipelines::sampling::{Side, sample, to_bytes};
 use pipelines::schedulers::SchedulerConfig;
@@ -185,6 +186,7 @@ pub struct PromptMemory {
     text: TextEncoder,
     clip_skip: usize,
     empty_side: EmptySide,
+    adapters: Option<TextAdapters>,
     known: RefCell<HashMap<(String, usize), Conditioning>>,
 }
 
@@ -195,7 +197,14 @@ impl PromptMemory {
     /// `clip_skip` as `TextEncoder::encode_prompts` takes it, for prompts only: diffusers leaves the negative side as it
     /// is.
     pub fn new(text: TextEncoder, clip_skip: usize, empty_side: EmptySide) -> Self {
-        Self { text, clip_skip, empty_side, known: RefCell::default() }
+        Self { text, clip_skip, empty_side, adapters: None, known: RefCell::default() }
+    }
+
+    /// Encodes from now on with the text parts of a LoRA.
+    pub fn wear(&mut self, lora: &Lora) -> Result<()> {
+        self.adapters = Some(self.text.attach(lora)?);
+        self.known.borrow_mut().clear();
+        Ok(())
     }
 
     /// The text encoder itself.
@@ -223,7 +232,7 @@ impl PromptMemory {
             return Ok(known.shallow_clone());
         }
         let _frozen = tch::no_grad_guard();
-        let conditioning = self.text.encode_prompts(&[prompt], clip_skip)?;
+        let conditioning = self.text.encode_prompts(&[prompt], clip_skip, self.adapters.as_ref())?;
         let mut known = self.known.borrow_mut();
         if known.len() >= REMEMBERED {
             known.clear();

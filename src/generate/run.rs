@@ -56,7 +56,7 @@ pub struct Outcome {
 /// [`ConfigError`] for what the options say (exit code 2), [`crate::progress::Stopped`] after a signal: the pictures made
 /// so far are whole and `resume` goes on from them.
 pub fn run(request: &Request, progress: &dyn Progress, stop: &Stop) -> Result<Outcome> {
-    let model_folder = request.model.folder()?;
+    let model_folder = request.model.folder(progress)?;
     let look = look(request, &model_folder)?;
     let layout = layout(request, &look)?;
     folder::prepare(&request.out, request.resume)?;
@@ -142,7 +142,7 @@ fn plan(request: &Request, folder: &ModelFolder, look: &Look) -> Result<Vec<Valu
                 "prompt": prompt,
                 "negative_prompt": look.negative_prompt,
                 "seed": request.seed + image,
-                "model": request.model.path.display().to_string(),
+                "model": request.model.model.path.display().to_string(),
                 "unet": request.model.unet.as_ref().map(|path| path.display().to_string()),
                 "loras": loras,
                 "clip_skip": request.model.overrides.clip_skip,

@@ -88,7 +88,7 @@ impl TrainedJudge {
         let _frozen = tch::no_grad_guard();
         let mut hidden = images.shallow_clone();
         for (conv, norm) in &self.convs {
-            hidden = norm.forward(&conv.forward(&hidden)).silu();
+            hidden = norm.forward(&conv.forward(&hidden, None)).silu();
         }
         let means = hidden.mean_dim([2, 3].as_slice(), false, Kind::Float);
         let features = Tensor::cat(&[means, hidden.amax([2, 3].as_slice(), false)], 1); // [B, 2C]

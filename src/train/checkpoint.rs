@@ -8,6 +8,7 @@ use super::validation::StartErrors;
 use crate::data::files::{publish_dir, unfinished_dir, write_atomically};
 use crate::hashes;
 use anyhow::{Context, Result, bail};
+use pipelines::lora::{Lora, LoraWeights, Network};
 use pipelines::weights::{WeightStore, write_safetensors};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -58,8 +59,10 @@ pub fn name(step: u64) -> String {
 pub fn write_weights(policy: &Policy, dir: &Path, values: Option<&[(String, Tensor)]>, suffix: &str) -> Result<()> {
     match &policy.lora {
         None => policy.denoiser.unet.save(&dir.join(format!("unet{suffix}")), master_kind(policy), values)?,
-        Some(lora) => with_values(lora, values)
-            .write_peft(&dir.join(LORA_FILE.replace(".safetensors", &format!("{suffix}.safetensors"))))?,
+        Some(_) => whole_lora(policy, values).write_peft(
+            &dir.join(LORA_FILE.replace(".safetensors", &format!("{suffix}.safetensors"))),
+            master_kind(policy),
+        )?,
     }
     Ok(())
 }
@@ -68,11 +71,15 @@ fn master_kind(policy: &Policy) -> Kind {
     policy.trainable.first().map_or(Kind::Float, |(_, t)| t.kind())
 }
 
-/// A copy of `lora` that holds `values` where they are given.
-pub fn with_values(
-    lora: &pipelines::lora::LoraWeights,
-    values: Option<&[(String, Tensor)]>,
-) -> pipelines::lora::LoraWeights {
+/// The LoRA of a run as its user loads it: trained matrices, or `values` in their place (EMA), and what the text encoders
+/// wear. Empty in a full fine-tune.
+pub fn whole_lora(policy: &Policy, values: Option<&[(String, Tensor)]>) -> Lora {
+    let unet = policy.lora.as_ref().map(|lora| (Network::Unet, with_values(lora, values)));
+    let text = policy.text_lora.networks().map(|(network, weights)| (network, weights.copy()));
+    Lora::of_networks(unet.into_iter().chain(text))
+}
+
+fn with_values(lora: &LoraWeights, values: Option<&[(String, Tensor)]>) -> LoraWeights {
     let mut out = lora.copy();
     let values: HashMap<&str, &Tensor> = values.unwrap_or(&[]).iter().map(|(n, t)| (n.as_str(), t)).collect();
     for (path, module) in &mut out.modules {

@@ -4,6 +4,8 @@ use super::session::Opened;
 use crate::data::files::write_atomically;
 use crate::hashes::HashMemory;
 use anyhow::{Context, Result};
+use pipelines::lora::Lora;
+use pipelines::weights::component_files;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::path::Path;
@@ -15,14 +17,23 @@ pub fn contents(opened: &Opened) -> Result<Map<String, Value>> {
     let mut out = Map::new();
     let mut model = Map::new();
     for file in opened.folder.files()? {
-        let name = file.strip_prefix(opened.folder.path()).unwrap_or(&file).display().to_string();
+        // Of a single file nothing is left below itself: its name stands for it.
+        let inside = file.strip_prefix(opened.folder.path()).ok().filter(|name| !name.as_os_str().is_empty());
+        let name = inside.map_or_else(|| file.file_name().unwrap_or_default().into(), std::path::Path::to_path_buf);
+        let name = name.display().to_string();
         model.insert(name, json!(memory.of_file(&file)?));
     }
     out.insert("model.path".into(), Value::Object(model));
     for (key, dir) in [("model.unet", &config.model.unet), ("model.vae", &config.model.vae)] {
         if let Some(dir) = dir {
-            let mut files = pipelines::weights::component_files(dir, "diffusion_pytorch_model")?;
-            files.push(dir.join("config.json"));
+            let files = match dir.is_file() {
+                true => vec![dir.clone()],
+                false => {
+                    let mut files = component_files(dir, "diffusion_pytorch_model", None)?;
+                    files.push(dir.join("config.json"));
+                    files
+                }
+            };
             let hashes: Result<Vec<String>> = files.iter().map(|f| memory.of_file(f)).collect();
             out.insert(key.into(), json!(hashes?));
         }
@@ -33,7 +44,7 @@ pub fn contents(opened: &Opened) -> Result<Map<String, Value>> {
         out.insert("validate.path".into(), json!(opened.pairs.index_sha256));
     }
     if let Some(path) = config.lora.as_ref().and_then(|l| l.init.as_ref()) {
-        out.insert("lora.init".into(), json!(memory.of_file(path)?));
+        out.insert("lora.init".into(), json!(memory.of_file(&Lora::file_in(path))?));
     }
     memory.save();
     Ok(out)

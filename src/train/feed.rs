@@ -16,8 +16,9 @@ use crate::objectives::Needs;
 use crate::progress::{Progress, Stop};
 use anyhow::{Context, Result};
 use pipelines::families::{EmptySide, ModelFolder};
+use pipelines::lora::{Lora, Network};
 use pipelines::models::Conditioning;
-use pipelines::weights::LoadOptions;
+use pipelines::weights::{LoadOptions, component_files};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -205,7 +206,8 @@ fn encode(
     let encoders = LoadOptions { device: machine.device, kind: Kind::Float };
     let cache_dir = config.data.cache_dir.clone();
     let dtype = if config.data.cache_dtype == "float16" { CacheDtype::Float16 } else { CacheDtype::Float32 };
-    let hashes = component_hashes(config, folder)?;
+    let lora = text_lora(config, folder)?;
+    let hashes = component_hashes(config, folder, &lora)?;
     let mut latents = LatentCache::open(LatentOptions {
         cache_dir: cache_dir.clone(),
         vae_sha256: hashes.vae,
@@ -231,10 +233,12 @@ fn encode(
         let mut texts = TextCache::open(TextOptions { cache_dir, encoder_sha256, clip_skip, dtype })?;
         let mut encode_prompt = |prompt: &str| {
             if text.is_none() {
-                text = Some(folder.load_text(&encoders)?);
+                let mut loaded = folder.load_text(&encoders)?;
+                let adapters = loaded.attach(&lora)?;
+                text = Some((loaded, adapters));
             }
-            let text = text.as_ref().context("the text encoder was loaded just above")?;
-            Ok(text.encode_prompts(&[prompt], clip_skip as usize)?)
+            let (text, adapters) = text.as_ref().context("the text encoder was loaded just above")?;
+            Ok(text.encode_prompts(&[prompt], clip_skip as usize, Some(adapters))?)
         };
         texts.ensure(prompts, &mut encode_prompt, progress, stop)?;
         Ok(texts)
@@ -254,19 +258,38 @@ struct ComponentHashes {
     text: String,
 }
 
-/// Hashes of what latents and embeddings depend on: weights, their config.json, and the tokenizer.
-fn component_hashes(config: &Config, folder: &ModelFolder) -> Result<ComponentHashes> {
+/// What `lora.init` has for the text encoders: empty where it has nothing, or where there is none.
+fn text_lora(config: &Config, folder: &ModelFolder) -> Result<Lora> {
+    let Some(path) = config.lora.as_ref().and_then(|lora| lora.init.as_ref()) else { return Ok(Lora::default()) };
+    let mut lora = Lora::read(path, &folder.lora_targets())?;
+    lora.take(Network::Unet);
+    Ok(lora)
+}
+
+/// Hashes of what latents and embeddings depend on: weights, their config.json, the tokenizer, and a LoRA of the text
+/// encoders.
+fn component_hashes(config: &Config, folder: &ModelFolder, lora: &Lora) -> Result<ComponentHashes> {
     let mut memory = HashMemory::open(&config.data.cache_dir);
-    let mut of_files = |files: &[PathBuf]| -> Result<String> {
-        let hashes: Result<Vec<String>> = files.iter().map(|f| memory.of_file(f)).collect();
-        Ok(of_bytes(hashes?.join("\n").as_bytes()))
+    let mut of_files = |files: &[PathBuf], texts: &[String]| -> Result<String> {
+        let files: Result<Vec<String>> = files.iter().map(|f| memory.of_file(f)).collect();
+        let texts = texts.iter().map(|text| of_bytes(text.as_bytes()));
+        Ok(of_bytes(files?.into_iter().chain(texts).collect::<Vec<_>>().join("\n").as_bytes()))
     };
-    let mut vae = match &config.model.vae {
-        Some(dir) => pipelines::weights::component_files(dir, "diffusion_pytorch_model")?,
-        None => folder.weight_files().into_iter().filter(|(part, _)| *part == "vae").map(|(_, file)| file).collect(),
+    let own = || folder.weight_files().into_iter().filter(|(part, _)| *part == "vae").map(|(_, file)| file).collect();
+    let (vae, description) = match &config.model.vae {
+        Some(file) if file.is_file() => (vec![file.clone()], folder.vae_description()?),
+        Some(dir) => {
+            let config = dir.join("config.json");
+            let text = std::fs::read_to_string(&config).with_context(|| format!("cannot read {}", config.display()))?;
+            (component_files(dir, "diffusion_pytorch_model", None)?, text)
+        }
+        None => (own(), folder.vae_description()?),
     };
-    vae.push(config.model.vae.clone().unwrap_or_else(|| folder.path().join("vae")).join("config.json"));
-    let hashes = ComponentHashes { vae: of_files(&vae)?, text: of_files(&folder.text_files()?)? };
+    let mut text = folder.text_files();
+    let init = config.lora.as_ref().and_then(|lora| lora.init.as_ref()).filter(|_| !lora.is_empty());
+    text.extend(init.map(|path| Lora::file_in(path)));
+    let hashes =
+        ComponentHashes { vae: of_files(&vae, &[description])?, text: of_files(&text, &folder.text_descriptions()?)? };
     memory.save();
     Ok(hashes)
 }

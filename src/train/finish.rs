@@ -1,12 +1,14 @@
 //! What a finished run leaves for its user: `final/`, `best/`, the model card.
 
-use super::checkpoint::{LORA_FILE, with_values, write_weights};
+use super::checkpoint::{LORA_FILE, whole_lora, write_weights};
 use super::step::Learner;
 use crate::config::Config;
 use crate::data::files::{publish_dir, unfinished_dir, write_atomically};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use pipelines::families::{Family, ModelFolder};
+use pipelines::weights::LoadOptions;
 use std::path::Path;
+use tch::{Kind, Tensor};
 
 pub const KOHYA_FILE: &str = "kohya_lora_weights.safetensors";
 
@@ -27,19 +29,16 @@ pub fn write_final(run: &Path, config: &Config, folder: &ModelFolder, learner: &
         write_weights(&learner.policy, dir, None, "_raw")?;
     }
     match &learner.policy.lora {
-        Some(lora) => {
-            with_values(lora, ema).write_kohya(&dir.join(KOHYA_FILE), folder.family().lora_header())?;
+        Some(_) => {
+            write_kohya(folder, learner, ema, &dir.join(KOHYA_FILE))?;
             if ema.is_some() {
-                lora.copy().write_kohya(
-                    &dir.join(KOHYA_FILE.replace(".safetensors", "_raw.safetensors")),
-                    folder.family().lora_header(),
-                )?;
+                write_kohya(folder, learner, None, &dir.join(KOHYA_FILE.replace(".safetensors", "_raw.safetensors")))?;
             }
         }
         None => {
             folder.copy_without_unet(dir)?;
             if let Some(vae) = &config.model.vae {
-                replace_folder(vae, &dir.join("vae"))?;
+                folder.load_vae(Some(vae), &LoadOptions::cpu())?.save(&dir.join("vae"), Kind::Float)?;
             }
         }
     }
@@ -50,16 +49,14 @@ pub fn write_final(run: &Path, config: &Config, folder: &ModelFolder, learner: &
     publish_dir(parts, &run.join("final"))
 }
 
-fn replace_folder(from: &Path, to: &Path) -> Result<()> {
-    std::fs::remove_dir_all(to)?;
-    std::fs::create_dir_all(to)?;
-    for entry in std::fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
-        let path = entry?.path();
-        if let (true, Some(name)) = (path.is_file(), path.file_name()) {
-            std::fs::copy(&path, to.join(name)).with_context(|| format!("cannot copy {}", path.display()))?;
-        }
-    }
-    Ok(())
+fn write_kohya(
+    folder: &ModelFolder,
+    learner: &Learner,
+    values: Option<&[(String, Tensor)]>,
+    path: &Path,
+) -> Result<()> {
+    let lora = whole_lora(&learner.policy, values);
+    Ok(lora.write_kohya(path, Kind::Float, &folder.lora_targets(), folder.family().lora_header())?)
 }
 
 fn model_card(config: &Config, family: Family, lora: bool) -> String {

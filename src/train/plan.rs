@@ -118,7 +118,7 @@ fn try_forward(opened: &Opened, machine: Machine, policy: &Policy) -> Result<f64
 
 fn empty_prompt(folder: &ModelFolder, machine: Machine, clip_skip: i64, rows: i64) -> Result<Conditioning> {
     let text = folder.load_text(&machine.frozen())?;
-    let one = text.encode_prompts(&[""], clip_skip as usize)?;
+    let one = text.encode_prompts(&[""], clip_skip as usize, None)?;
     Ok(one.map(|t| {
         let mut shape = t.size();
         shape[0] = rows;

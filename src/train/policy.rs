@@ -4,7 +4,7 @@ use crate::config::{Config, ConfigError};
 use crate::data::draws::Draws;
 use anyhow::{Context, Result, bail};
 use pipelines::families::{Denoiser, ModelFolder};
-use pipelines::lora::LoraWeights;
+use pipelines::lora::{Lora, LoraWeights, Network};
 use pipelines::models::{AdapterSet, Conditioning};
 use pipelines::weights::LoadOptions;
 use std::path::Path;
@@ -67,6 +67,9 @@ pub struct Policy {
     /// The adapters that forward takes; `None` in a full fine-tune.
     pub adapters: Option<AdapterSet>,
     pub lora: Option<LoraWeights>,
+    /// What `lora.init` has for the text encoders: worn while prompts are encoded, not trained, and part of every LoRA
+    /// that the run writes.
+    pub text_lora: Lora,
     /// Trained tensors by their names in the file, sorted: leaves that the optimizer changes in place.
     pub trainable: Vec<(String, Tensor)>,
 }
@@ -108,7 +111,7 @@ fn load_full(
         true => Reference::Copy(Box::new(folder.load_denoiser(unet_dir, &machine.frozen())?)),
         false => Reference::Absent,
     };
-    Ok((Policy { denoiser, adapters: None, lora: None, trainable }, reference))
+    Ok((Policy { denoiser, adapters: None, lora: None, text_lora: Lora::default(), trainable }, reference))
 }
 
 fn load_lora(
@@ -118,8 +121,12 @@ fn load_lora(
     machine: Machine,
 ) -> Result<(Policy, Reference)> {
     let mut denoiser = folder.load_denoiser(config.model.unet.as_deref(), &machine.frozen())?;
+    let mut text_lora = Lora::default();
     let mut weights = match &lora.init {
-        Some(path) => LoraWeights::read(path, &denoiser.unet)?,
+        Some(path) => {
+            text_lora = Lora::read(path, &folder.lora_targets())?;
+            text_lora.take(Network::Unet)
+        }
         None => {
             let draws = Draws { seed: config.train.seed, draws_per_pair: 0, total_timesteps: 1 };
             let draw = |name: &str, shape: &[i64]| {
@@ -145,18 +152,20 @@ fn load_lora(
     let adapters = Some(weights.attach(&mut denoiser.unet)?);
     let trainable = weights.trainable();
     require_grad(&trainable);
-    Ok((Policy { denoiser, adapters, lora: Some(weights), trainable }, Reference::SameNetwork(start)))
+    Ok((Policy { denoiser, adapters, lora: Some(weights), text_lora, trainable }, Reference::SameNetwork(start)))
 }
 
+/// A file may have several ranks, as where convolutions have their own: lora.rank names the largest.
 fn check_init(path: &Path, weights: &LoraWeights, rank: i64) -> Result<()> {
-    match weights.modules.iter().find(|(_, m)| m.rank() != rank) {
-        Some((name, m)) => bail!(ConfigError(format!(
-            "lora.init = \"{}\": {name} has rank {}, lora.rank is {rank}: expected the same. Set lora.rank = {}.",
-            path.display(),
-            m.rank(),
-            m.rank()
-        ))),
-        None => Ok(()),
+    let refuse = |problem: String| bail!(ConfigError(format!("lora.init = \"{}\": {problem}", path.display())));
+    match weights.modules.iter().max_by_key(|(_, module)| module.rank()) {
+        None => refuse("it has no part for the UNet, which is what is trained.".into()),
+        Some((name, module)) if module.rank() != rank => refuse(format!(
+            "{name} has rank {}, lora.rank is {rank}: expected the same. Set lora.rank = {}.",
+            module.rank(),
+            module.rank()
+        )),
+        Some(_) => Ok(()),
     }
 }
 

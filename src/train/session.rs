@@ -17,6 +17,7 @@ use crate::objectives;
 use crate::progress::{Progress, Stop};
 use anyhow::{Result, bail};
 use pipelines::families::ModelFolder;
+use pipelines::hub::Location;
 use pipelines::schedulers::PredictionType;
 use serde_json::{Map, Value as Json};
 use std::path::PathBuf;
@@ -34,10 +35,15 @@ pub struct Opened {
 }
 
 /// Opens model and data and resolves every "auto".
-pub fn open(document: &Document) -> Result<Opened> {
+pub fn open(document: &Document, progress: &dyn Progress) -> Result<Opened> {
     let text = |section: &str, key: &str| document.table.get(section).and_then(|t| t.get(key)).and_then(Value::as_str);
     let path = |section: &str, key: &str| text(section, key).map(PathBuf::from);
-    let mut folder = ModelFolder::open(&path("model", "path").unwrap_or_default())?;
+    let location = Location {
+        path: path("model", "path").unwrap_or_default(),
+        revision: text("model", "revision").map(String::from),
+        variant: text("model", "variant").map(String::from),
+    };
+    let mut folder = ModelFolder::find(&location, &mut |line| progress.line(line))?;
     override_noise_process(document, &mut folder)?;
     let fraction =
         document.table.get("validate").and_then(|t| t.get("fraction")).and_then(Value::as_float).unwrap_or(0.0);

@@ -1,6 +1,6 @@
 //! The descriptions of a model's components, read and compared with each other.
 
-use super::{Declaration, relatives};
+use super::{Declaration, ModelFiles, relatives};
 use crate::error::Result;
 use crate::models::{ClipTextConfig, ConfigFile, UNetConfig, VaeConfig};
 use crate::schedulers::SchedulerConfig;
@@ -18,15 +18,15 @@ pub struct Configs {
 
 impl Configs {
     /// Reads the configurations below a model folder and checks that they fit together.
-    pub(super) fn read(path: &Path, declaration: &Declaration) -> Result<Self> {
-        let vae = VaeConfig::read(&path.join("vae"))?;
-        let text = declaration.text.iter().map(|part| ClipTextConfig::read(&path.join(part.encoder)));
+    pub(super) fn read(files: &ModelFiles, declaration: &Declaration) -> Result<Self> {
+        let vae = VaeConfig::from_file(files.config("vae")?)?;
+        let text = declaration.text.iter().map(|part| ClipTextConfig::from_file(files.config(part.encoder)?));
         let configs = Self {
-            unet: read_unet(&path.join("unet"), &vae)?,
+            unet: read_unet(files.config("unet")?, &vae)?,
             text: text.collect::<Result<_>>()?,
             scheduler: match declaration.corrects_scheduler {
-                true => SchedulerConfig::read(&path.join("scheduler"))?,
-                false => SchedulerConfig::read(&path.join("scheduler"))?.uncorrected(),
+                true => files.scheduler()?,
+                false => files.scheduler()?.uncorrected(),
             },
             vae,
         };
@@ -36,8 +36,10 @@ impl Configs {
     }
 
     /// Reads and checks the configuration of a UNet that is to replace the model's own.
-    pub(super) fn other_unet(&self, dir: &Path, declaration: &Declaration) -> Result<()> {
-        self.check_unet(&read_unet(dir, &self.vae)?, declaration)
+    pub(super) fn other_unet(&self, dir: &Path, declaration: &Declaration) -> Result<UNetConfig> {
+        let unet = read_unet(ConfigFile::read(dir)?, &self.vae)?;
+        self.check_unet(&unet, declaration)?;
+        Ok(unet)
     }
 
     fn check_unet(&self, unet: &UNetConfig, declaration: &Declaration) -> Result<()> {
@@ -63,7 +65,7 @@ impl Configs {
     }
 }
 
-fn read_unet(dir: &Path, vae: &VaeConfig) -> Result<UNetConfig> {
-    relatives::refuse_unet(&ConfigFile::read(dir)?, vae.latent_channels)?;
-    UNetConfig::read(dir)
+fn read_unet(file: ConfigFile, vae: &VaeConfig) -> Result<UNetConfig> {
+    relatives::refuse_unet(&file, vae.latent_channels)?;
+    UNetConfig::from_file(file)
 }

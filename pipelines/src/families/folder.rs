@@ -1,22 +1,32 @@
-//! A model in the diffusers layout: everything that can be wrong with it is found before weights are read.
+//! A model of the diffusers layout, or a single file seen as one: everything that can be wrong with it is found before weights are read.
 
 use super::relatives::{SUPPORTED, refuse_class};
-use super::{Configs, DECLARATIONS, Declaration, Denoiser, EmptySide, Encoder, Family, TextEncoder};
+use super::{
+    Configs, DECLARATIONS, Declaration, Denoiser, EmptySide, Encoder, Family, ModelFiles, TextEncoder, layout,
+};
 use crate::error::{Error, Result};
+use crate::hub::Location;
+use crate::lora::LoraTargets;
 use crate::models::{AutoencoderKl, ClipTextConfig, ClipTextModel, UNet2DConditionModel, UNetConfig, VaeConfig};
 use crate::schedulers::{NoiseSchedule, PredictionType, SchedulerConfig};
 use crate::text::Tokenizer;
-use crate::weights::{LoadOptions, component_files, write_file};
+use crate::weights::original::vae_place;
+use crate::weights::{Entry, LoadOptions, TensorFile, WeightStore, write_file, write_streaming};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 const TOKENIZERS: &[&str] = &["CLIPTokenizer", "CLIPTokenizerFast"];
+/// What weight files of diffusers' and of transformers' components are called.
+const DIFFUSERS: &str = "diffusion_pytorch_model";
+const TRANSFORMERS: &str = "model";
 const FORCE_ZEROS: &str = "force_zeros_for_empty_prompt";
 
-/// A model folder whose model_index.json and every config.json are read and fit together; no weights yet.
+/// A model whose model_index.json and every config.json are read and fit together; no weights yet. A single-file
+/// checkpoint looks the same from here: [`ModelFiles`] gives it the descriptions of its family.
 #[derive(Debug)]
 pub struct ModelFolder {
-    path: PathBuf,
+    files: ModelFiles,
     index: Map<String, Value>,
     declaration: &'static Declaration,
     configs: Configs,
@@ -25,21 +35,34 @@ pub struct ModelFolder {
 }
 
 impl ModelFolder {
-    /// Reads the descriptions in a folder and checks that all parts are there and fit together.
+    /// Reads the descriptions in a folder, or recognises a single file, and checks that all parts are there and fit
+    /// together.
     pub fn open(path: &Path) -> Result<Self> {
-        let index = read_index(path)?;
+        Self::open_variant(path, None)
+    }
+
+    /// Opens what a location names; a hub id is fetched first. `say` gets a line for every file that is downloaded.
+    pub fn find(location: &Location, say: &mut dyn FnMut(&str)) -> Result<Self> {
+        Self::open_variant(&location.fetch(say)?, location.variant.as_deref())
+    }
+
+    /// The same with a variant of the weight files, `fp16` for example; None takes the plain files, or fp16 where there are
+    /// none.
+    pub fn open_variant(path: &Path, variant: Option<&str>) -> Result<Self> {
+        let files = ModelFiles::open(path, variant)?;
+        let index = read_index(&files)?;
         let declaration = declaration_of(path, &index)?;
         for (part, classes) in declaration.parts() {
-            check_part(path, &index, part, &classes)?;
+            check_part(&files, &index, part, &classes)?;
         }
         check_foreign_parts(path, &index, declaration)?;
         let mut weight_files = Vec::new();
         for (part, stem) in declaration.weights() {
-            weight_files.extend(component_files(&path.join(part), stem)?.into_iter().map(|file| (part, file)));
+            weight_files.extend(files.weight_files(part, stem)?.into_iter().map(|file| (part, file)));
         }
         let empty_side = empty_side(path, &index, declaration)?;
-        let configs = Configs::read(path, declaration)?;
-        Ok(Self { path: path.to_path_buf(), index, declaration, configs, empty_side, weight_files })
+        let configs = Configs::read(&files, declaration)?;
+        Ok(Self { files, index, declaration, configs, empty_side, weight_files })
     }
 
     /// Puts another noise process in place of the one that scheduler_config.json describes; None keeps a value.
@@ -55,38 +78,69 @@ impl ModelFolder {
         Ok(())
     }
 
-    /// The UNet with its noise schedule; `unet_dir` replaces the folder's own UNet.
+    /// The UNet with its noise schedule; `unet_dir` replaces the model's own UNet.
     pub fn load_denoiser(&self, unet_dir: Option<&Path>, options: &LoadOptions) -> Result<Denoiser> {
-        let own = self.path.join("unet");
-        if let Some(dir) = unet_dir {
-            self.configs.other_unet(dir, self.declaration)?;
-        }
-        let schedule = NoiseSchedule::new(&self.configs.scheduler).to_device(options.device);
-        Ok(Denoiser { unet: UNet2DConditionModel::load(unet_dir.unwrap_or(&own), options)?, schedule })
+        let (config, store) = self.unet_parts(unet_dir)?;
+        let unet = UNet2DConditionModel::from_store(config, store, options)?;
+        Ok(Denoiser { unet, schedule: NoiseSchedule::new(&self.configs.scheduler).to_device(options.device) })
     }
 
-    /// The VAE; `vae_dir` replaces the folder's own.
-    pub fn load_vae(&self, vae_dir: Option<&Path>, options: &LoadOptions) -> Result<AutoencoderKl> {
-        let dir = vae_dir.map_or_else(|| self.path.join("vae"), Path::to_path_buf);
-        self.configs.check_vae(&VaeConfig::read(&dir)?)?;
-        AutoencoderKl::load(&dir, options)
+    /// The VAE; `other` replaces the model's own: a component folder, or a file of the original layout, which is taken for
+    /// a VAE of the model's own shape and scaling_factor.
+    pub fn load_vae(&self, other: Option<&Path>, options: &LoadOptions) -> Result<AutoencoderKl> {
+        let (config, store) = self.vae_parts(other)?;
+        AutoencoderKl::from_store(config, store, options)
+    }
+
+    pub(super) fn unet_parts(&self, other: Option<&Path>) -> Result<(UNetConfig, WeightStore)> {
+        match other {
+            Some(dir) => {
+                let config = self.configs.other_unet(dir, self.declaration)?;
+                Ok((config, WeightStore::open_component(dir, DIFFUSERS)?))
+            }
+            None => Ok((self.configs.unet.clone(), self.files.store("unet", DIFFUSERS)?)),
+        }
+    }
+
+    pub(super) fn vae_parts(&self, other: Option<&Path>) -> Result<(VaeConfig, WeightStore)> {
+        let (config, store) = match other {
+            Some(file) if file.is_file() => (self.configs.vae.clone(), vae_of_file(file, &self.configs.vae)?),
+            Some(dir) => (VaeConfig::read(dir)?, WeightStore::open_component(dir, DIFFUSERS)?),
+            None => (self.configs.vae.clone(), self.files.store("vae", DIFFUSERS)?),
+        };
+        self.configs.check_vae(&config)?;
+        Ok((config, store))
+    }
+
+    /// Component, weights and configuration of every text encoder.
+    pub(super) fn text_parts(&self) -> Result<Vec<(&'static str, WeightStore, &ClipTextConfig)>> {
+        let parts = self.declaration.text.iter().zip(&self.configs.text);
+        parts.map(|(part, config)| Ok((part.encoder, self.files.store(part.encoder, TRANSFORMERS)?, config))).collect()
     }
 
     /// Tokenizers and text encoders.
     pub fn load_text(&self, options: &LoadOptions) -> Result<TextEncoder> {
-        let encoders = self.declaration.text.iter().zip(&self.configs.text).map(|(part, config)| {
-            let tokenizer = Tokenizer::open(&self.path.join(part.tokenizer), config.max_length)?;
-            Ok(Encoder { tokenizer, clip: ClipTextModel::load(&self.path.join(part.encoder), options)? })
+        let parts = self.declaration.text.iter().zip(self.text_parts()?);
+        let encoders = parts.map(|(part, (_, store, config))| {
+            let text = |name: &str| self.files.text(&format!("{}/{name}", part.tokenizer));
+            let tokenizer = Tokenizer::from_texts(&self.path().join(part.tokenizer), &text, config.max_length)?;
+            Ok(Encoder { tokenizer, clip: ClipTextModel::from_store(config.clone(), store, options)? })
         });
         TextEncoder::new(encoders.collect::<Result<_>>()?, self.declaration, options.device)
     }
 
+    /// The folder or file.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.files.path()
     }
 
     pub fn family(&self) -> Family {
         (self.declaration.family)(&self.configs.unet, self.configs.scheduler.prediction_type)
+    }
+
+    /// The layers that a LoRA of this model can be on.
+    pub fn lora_targets(&self) -> LoraTargets {
+        LoraTargets::new(&self.configs.unet, &self.configs.text)
     }
 
     pub fn unet(&self) -> &UNetConfig {
@@ -128,12 +182,11 @@ impl ModelFolder {
     }
 
     /// Every file that results depend on: weights, config.json of each part, the files of tokenizers and scheduler; sorted.
+    /// Of a single file it is the file alone: what it lacks comes with the program.
     pub fn files(&self) -> Result<Vec<PathBuf>> {
         let mut files: Vec<PathBuf> = self.weight_files.iter().map(|(_, file)| file.clone()).collect();
-        files.extend(self.declaration.weights().iter().map(|(part, _)| self.path.join(part).join("config.json")));
-        files.extend(files_of(&self.path.join("scheduler"))?);
-        for part in self.declaration.text {
-            files.extend(files_of(&self.path.join(part.tokenizer))?);
+        for (part, _) in self.declaration.parts() {
+            files.extend(self.files.texts_of(part)?.into_keys().map(|name| self.path().join(part).join(name)));
         }
         files.retain(|file| file.is_file());
         files.sort();
@@ -141,25 +194,45 @@ impl ModelFolder {
         Ok(files)
     }
 
-    /// Every file that the embeddings of prompts depend on, for hashes: weights, configurations, tokenizers.
-    pub fn text_files(&self) -> Result<Vec<PathBuf>> {
-        let mut files = Vec::new();
+    /// The weight files of the text encoders, for hashes.
+    pub fn text_files(&self) -> Vec<PathBuf> {
+        let own = |name: &&str| self.declaration.text.iter().any(|part| part.encoder == *name);
+        self.weight_files.iter().filter(|(name, _)| own(name)).map(|(_, file)| file.clone()).collect()
+    }
+
+    /// Every description that the embeddings of prompts depend on, for hashes: configurations and tokenizers.
+    pub fn text_descriptions(&self) -> Result<Vec<String>> {
+        let mut texts = Vec::new();
         for part in self.declaration.text {
-            files.extend(self.weight_files.iter().filter(|(name, _)| *name == part.encoder).map(|(_, f)| f.clone()));
-            files.push(self.path.join(part.encoder).join("config.json"));
-            files.extend(files_of(&self.path.join(part.tokenizer))?);
+            texts.extend(self.files.text(&format!("{}/config.json", part.encoder))?);
+            texts.extend(self.files.texts_of(part.tokenizer)?.into_values());
         }
-        Ok(files)
+        Ok(texts)
+    }
+
+    /// What the VAE's config.json says, as text, for hashes.
+    pub fn vae_description(&self) -> Result<String> {
+        Ok(self.files.text("vae/config.json")?.unwrap_or_default())
     }
 
     /// Writes model_index.json and copies every part but the UNet, so that a UNet saved into `to/unet` makes a folder
     /// that diffusers loads as it is. An overridden noise process is written into its scheduler_config.json.
     pub fn copy_without_unet(&self, to: &Path) -> Result<()> {
-        let parts = self.declaration.parts();
-        for (part, _) in parts.iter().filter(|(part, _)| *part != "unet") {
-            copy_files(&self.path.join(part), &to.join(part))?;
+        let stems = self.declaration.weights();
+        for (part, _) in self.declaration.parts().iter().filter(|(part, _)| *part != "unet") {
+            self.files.write_texts(part, &to.join(part))?;
+            if let Some((_, stem)) = stems.iter().find(|(name, _)| name == part) {
+                copy_weights(&self.files.store(part, stem)?, &to.join(part), stem)?;
+            }
         }
         self.configs.scheduler.write(&to.join("scheduler"))?;
+        let text = format!("{:#}\n", self.index());
+        write_file(&to.join("model_index.json"), |out| out.write_all(text.as_bytes()))
+    }
+
+    /// model_index.json with the components that this program runs and no others.
+    pub(super) fn index(&self) -> Value {
+        let parts = self.declaration.parts();
         let mut index = self.index.clone();
         for (key, value) in &mut index {
             let is_component = value.is_array() && !parts.iter().any(|(part, _)| part == key);
@@ -168,14 +241,21 @@ impl ModelFolder {
             }
         }
         index.extend(self.declaration.index_entries.iter().map(|(key, value)| (key.to_string(), json!(value))));
-        let text = format!("{:#}\n", Value::Object(index));
-        write_file(&to.join("model_index.json"), |out| out.write_all(text.as_bytes()))
+        Value::Object(index)
+    }
+
+    pub(super) fn model_files(&self) -> &ModelFiles {
+        &self.files
+    }
+
+    pub(super) fn declaration(&self) -> &'static Declaration {
+        self.declaration
     }
 }
 
 impl Declaration {
     /// Component, the classes that are implemented for it (none listed: the reader of the component decides).
-    fn parts(&self) -> Vec<(&'static str, Vec<&'static str>)> {
+    pub(super) fn parts(&self) -> Vec<(&'static str, Vec<&'static str>)> {
         let mut parts =
             vec![("scheduler", vec![]), ("unet", vec!["UNet2DConditionModel"]), ("vae", vec!["AutoencoderKL"])];
         for text in self.text {
@@ -185,28 +265,19 @@ impl Declaration {
     }
 
     /// Components with weights, and how their files are called.
-    fn weights(&self) -> Vec<(&'static str, &'static str)> {
-        let text = self.text.iter().map(|text| (text.encoder, "model"));
-        text.chain([("unet", "diffusion_pytorch_model"), ("vae", "diffusion_pytorch_model")]).collect()
+    pub(super) fn weights(&self) -> Vec<(&'static str, &'static str)> {
+        let text = self.text.iter().map(|text| (text.encoder, TRANSFORMERS));
+        text.chain([("unet", DIFFUSERS), ("vae", DIFFUSERS)]).collect()
     }
 }
 
-fn read_index(path: &Path) -> Result<Map<String, Value>> {
-    let file = path.join("model_index.json");
-    if !path.is_dir() {
-        let problem = if path.exists() {
-            "this is a file, single-file checkpoints are not built yet"
-        } else {
-            "there is no such folder"
-        };
-        return Err(Error::unusable(path, problem, "give the path of a model folder in the diffusers layout"));
-    }
-    if !file.is_file() {
+fn read_index(files: &ModelFiles) -> Result<Map<String, Value>> {
+    let Some(text) = files.text("model_index.json")? else {
         let hint = "give the folder that holds unet/, vae/, text_encoder/, tokenizer/, scheduler/ and this file";
-        return Err(Error::missing(path, "model_index.json", hint));
-    }
-    let text = std::fs::read_to_string(&file).map_err(|e| Error::io("read", &file, e))?;
-    serde_json::from_str(&text).map_err(|source| Error::Json { path: file, source })
+        return Err(Error::missing(files.path(), "model_index.json", hint));
+    };
+    let path = || files.path().join("model_index.json");
+    serde_json::from_str(&text).map_err(|source| Error::Json { path: path(), source })
 }
 
 fn declaration_of(path: &Path, index: &Map<String, Value>) -> Result<&'static Declaration> {
@@ -222,7 +293,8 @@ fn class_of<'a>(index: &'a Map<String, Value>, part: &str) -> Option<&'a str> {
     index.get(part)?.as_array()?.get(1)?.as_str()
 }
 
-fn check_part(path: &Path, index: &Map<String, Value>, part: &str, classes: &[&str]) -> Result<()> {
+fn check_part(files: &ModelFiles, index: &Map<String, Value>, part: &str, classes: &[&str]) -> Result<()> {
+    let path = files.path();
     let Some(class) = class_of(index, part) else {
         return Err(Error::missing(path, format!("component {part} in model_index.json"), SUPPORTED));
     };
@@ -230,7 +302,7 @@ fn check_part(path: &Path, index: &Map<String, Value>, part: &str, classes: &[&s
         let problem = format!("the component {part} is a {class}, expected {}", classes.join(" or "));
         return Err(Error::unusable(path, problem, SUPPORTED));
     }
-    if !path.join(part).is_dir() {
+    if !files.has(part) {
         let hint = "model_index.json names it: download the whole model again";
         return Err(Error::missing(path, format!("component folder {part}/"), hint));
     }
@@ -264,29 +336,31 @@ fn empty_side(path: &Path, index: &Map<String, Value>, declaration: &Declaration
     Ok(if zeros { EmptySide::Zeros } else { EmptySide::Encoded })
 }
 
-/// The files in a folder, sorted.
-fn files_of(dir: &Path) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(dir).map_err(|e| Error::io("read the folder", dir, e))? {
-        let path = entry.map_err(|e| Error::io("read the folder", dir, e))?.path();
-        if path.is_file() {
-            files.push(path);
-        }
+/// Writes all tensors of a component as they are, one after the other.
+fn copy_weights(store: &WeightStore, to: &Path, stem: &str) -> Result<()> {
+    let mut entries = Vec::new();
+    for name in store.names() {
+        let (Some(kind), Some(shape)) = (store.kind(name), store.shape(name)) else {
+            let problem = format!("{name} is of a type that cannot be read");
+            return Err(Error::unusable(store.path(), problem, "convert the file to float32, float16 or bfloat16"));
+        };
+        entries.push(Entry { name: name.to_string(), kind, shape });
     }
-    files.sort();
-    Ok(files)
+    let path = to.join(format!("{stem}.safetensors"));
+    write_streaming(&path, entries, &[("format", "pt")], &mut |name| store.tensor(name))
 }
 
-/// Copies the files of one component; pickles stay behind, nothing here reads them.
-fn copy_files(from: &Path, to: &Path) -> Result<()> {
-    std::fs::create_dir_all(to).map_err(|e| Error::io("create the folder", to, e))?;
-    for source in files_of(from)? {
-        let wanted = source.extension().is_some_and(|e| ["json", "txt", "safetensors"].iter().any(|known| e == *known));
-        if let (true, Some(name)) = (wanted, source.file_name()) {
-            let target = to.join(name);
-            let mut reader = std::fs::File::open(&source).map_err(|e| Error::io("open", &source, e))?;
-            write_file(&target, |out| std::io::copy(&mut reader, out).map(drop))?;
-        }
+/// A VAE in a file of its own, in the original layout or under diffusers' names.
+fn vae_of_file(path: &Path, config: &VaeConfig) -> Result<WeightStore> {
+    let file = Arc::new(TensorFile::open(path)?);
+    if file.names().any(|name| name.contains("down_blocks.")) {
+        return WeightStore::from_file(path);
     }
-    Ok(())
+    let prefix = if file.names().any(|name| name.starts_with(layout::VAE)) { layout::VAE } else { "" };
+    let levels = config.block_out_channels.len();
+    let shapes = AutoencoderKl::parameter_shapes(config);
+    let place = |(name, _): (String, Vec<i64>)| {
+        vae_place(&name, levels).map(|(at, form)| (name, format!("{prefix}{at}"), form))
+    };
+    Ok(WeightStore::of_places(&file, shapes.into_iter().filter_map(place)))
 }

@@ -6,21 +6,42 @@
 
 mod configs;
 mod denoiser;
+mod export;
+mod files;
 mod folder;
+mod layout;
+mod recognise;
 mod relatives;
 mod sd;
 mod sdxl;
+mod single_file;
+mod standard;
+mod standard_lora;
 mod text;
 
 pub use configs::Configs;
 pub use denoiser::Denoiser;
+pub use export::{Export, Labels};
+pub use files::ModelFiles;
 pub use folder::ModelFolder;
-pub use text::{Encoder, TextEncoder};
+pub use standard_lora::standard_of_lora;
+pub use text::{Encoder, TextAdapters, TextEncoder};
 
 use crate::error::Result;
 use crate::models::{ClipTextConfig, Conditioning, UNetConfig};
 use crate::schedulers::PredictionType;
 use text::Encoded;
+
+/// The family whose cross-attention takes prompt embeddings of that width; None where there is none that people share.
+pub fn family_of_context_width(width: i64) -> Option<&'static str> {
+    match width {
+        768 => Some("Stable Diffusion 1"),
+        1024 => Some("Stable Diffusion 2"),
+        1280 => Some("the SDXL refiner"),
+        2048 => Some("SDXL"),
+        _ => None,
+    }
+}
 
 /// The families that are built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +134,16 @@ impl Family {
     /// The scale of classifier-free guidance where nobody says one, as diffusers' pipelines have it.
     pub fn guidance_scale(self) -> f64 {
         self.declaration().guidance_scale
+    }
+
+    /// The name of the family's architecture in the header of a checkpoint (`modelspec.architecture`).
+    pub fn architecture(self) -> &'static str {
+        match self {
+            Self::Sd1 => "stable-diffusion-v1",
+            Self::Sd2 => "stable-diffusion-v2-512",
+            Self::Sd2V => "stable-diffusion-v2-768-v",
+            Self::Sdxl | Self::SdxlV => "stable-diffusion-xl-v1-base",
+        }
     }
 
     /// The header of a kohya LoRA file: A1111 tells the base model by it and hides LoRAs of others.

@@ -2,7 +2,8 @@
 
 use super::Declaration;
 use crate::error::{Error, Result};
-use crate::models::{ClipOutput, ClipTextModel, Conditioning};
+use crate::lora::{Lora, Network};
+use crate::models::{AdapterSet, ClipOutput, ClipTextModel, Conditioning};
 use crate::text::Tokenizer;
 use tch::{Device, Tensor};
 
@@ -18,6 +19,10 @@ pub struct TextEncoder {
     declaration: &'static Declaration,
     device: Device,
 }
+
+/// The LoRA that prompts are encoded with: one set for each encoder, None where the LoRA has no part for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TextAdapters(Vec<Option<AdapterSet>>);
 
 /// What one encoder made of a batch of prompts.
 pub(super) struct Encoded<'a> {
@@ -52,13 +57,29 @@ impl TextEncoder {
     }
 
     /// What the UNet is told of B prompts: `[B, L, D]`, and `[B, P]` where the family pools; no time_ids. `clip_skip` as
-    /// diffusers counts it: 0 is the family's own layer, n the output of the block n before that.
-    pub fn encode_prompts(&self, prompts: &[&str], clip_skip: usize) -> Result<Conditioning> {
-        let encoded = self.encoders.iter().map(|encoder| {
+    /// diffusers counts it: 0 is the family's own layer, n the output of the block n before that. `adapters`: the LoRA of
+    /// the side that the prompts are for.
+    pub fn encode_prompts(
+        &self,
+        prompts: &[&str],
+        clip_skip: usize,
+        adapters: Option<&TextAdapters>,
+    ) -> Result<Conditioning> {
+        let encoded = self.encoders.iter().enumerate().map(|(place, encoder)| {
             let ids = encoder.tokenizer.encode(prompts)?.f_to_device(self.device)?;
-            Ok(Encoded { clip: &encoder.clip, output: encoder.clip.forward(&ids)? })
+            let set = adapters.and_then(|adapters| adapters.0.get(place).copied().flatten());
+            Ok(Encoded { clip: &encoder.clip, output: encoder.clip.forward(&ids, set)? })
         });
         (self.declaration.conditioning)(&encoded.collect::<Result<Vec<_>>>()?, clip_skip)
+    }
+
+    /// Hangs the text parts of a LoRA into the encoders. Several can hang there; a call of `encode_prompts` takes one.
+    pub fn attach(&mut self, lora: &Lora) -> Result<TextAdapters> {
+        let encoders = self.encoders.iter_mut().zip(Network::TEXT_ENCODERS);
+        encoders
+            .map(|(encoder, network)| lora.attach(network, &mut encoder.clip))
+            .collect::<Result<_>>()
+            .map(TextAdapters)
     }
 
     pub fn encoders(&self) -> &[Encoder] {

@@ -1,35 +1,35 @@
 //! Reading LoRA files: PEFT naming, diffusers' older two, and kohya's. What is not understood is refused by name:
 //! a part that is skipped in silence gives a wrong picture.
 
-use super::write::kohya_name;
-use super::{LoraModule, LoraWeights, check_shapes};
+use super::targets::{LoraTargets, Network};
+use super::{Lora, LoraModule, adapter_shapes, check_shapes};
 use crate::error::{Error, Result};
-use crate::models::UNet2DConditionModel;
+use crate::families::family_of_context_width;
 use crate::weights::TensorFile;
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
 use tch::{Kind, Tensor};
 
 /// What parts of other adapters are called in files, and what they are.
 const REFUSED: [(&str, &str); 20] = [
     (".dora_scale", "DoRA"),
     (".lora_magnitude_vector", "DoRA"),
-    (".hada_", "LoHa"),
-    (".lokr_", "LoKr"),
-    (".lora_mid.", "a Tucker-decomposed LoRA"),
-    (".oft_", "OFT"),
-    (".a1.", "GLoRA"),
-    (".a2.", "GLoRA"),
-    (".b1.", "GLoRA"),
-    (".b2.", "GLoRA"),
-    (".on_input", "IA3"),
-    (".diff_b", "a full difference"),
-    (".diff", "a full difference"),
-    (".w_norm", "a full difference"),
-    (".b_norm", "a full difference"),
-    (".set_weight", "a full difference"),
-    (".reshape_weight", "a full difference"),
+    (".hada_", "LoHa (LyCORIS)"),
+    (".lokr_", "LoKr (LyCORIS)"),
+    (".lora_mid.", "a Tucker-decomposed LoRA (LyCORIS)"),
+    (".oft_", "OFT (LyCORIS)"),
+    (".a1.", "GLoRA (LyCORIS)"),
+    (".a2.", "GLoRA (LyCORIS)"),
+    (".b1.", "GLoRA (LyCORIS)"),
+    (".b2.", "GLoRA (LyCORIS)"),
+    (".on_input", "IA3 (LyCORIS)"),
+    (".diff_b", "a full difference (LyCORIS)"),
+    (".diff", "a full difference (LyCORIS)"),
+    (".w_norm", "a full difference (LyCORIS)"),
+    (".b_norm", "a full difference (LyCORIS)"),
+    (".set_weight", "a full difference (LyCORIS)"),
+    (".reshape_weight", "a full difference (LyCORIS)"),
     (".lora_B.bias", "a LoRA with bias"),
     (".lora_up.bias", "a LoRA with bias"),
     ("bundle_emb.", "a bundled embedding"),
@@ -50,6 +50,13 @@ const PARTS: [(&str, Part); 11] = [
     (".alpha", Part::Alpha),
 ];
 
+/// How the modules of models without a UNet are named.
+const TRANSFORMERS: [&str; 4] = ["transformer.", "lora_transformer_", "diffusion_model.", "lora_unet_double_blocks"];
+/// The weights of a PEFT adapter folder.
+const ADAPTER: &str = "adapter_model.safetensors";
+const OTHER_FAMILY: &str = "use a LoRA that was trained on this model's family";
+const AGAIN: &str = "make or download the file again";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
     A,
@@ -64,112 +71,200 @@ struct Found {
     alpha: Option<f64>,
 }
 
-impl LoraWeights {
-    /// Reads a LoRA for `unet` from a file, or from a folder that holds `pytorch_lora_weights.safetensors` or a PEFT
-    /// adapter. float32 on the network's device.
-    pub fn read(path: &Path, unet: &UNet2DConditionModel) -> Result<Self> {
-        let adapter = path.join("adapter_model.safetensors");
-        if adapter.is_file() {
+impl Lora {
+    /// The weight file that a path stands for: itself, or the one that a folder holds.
+    pub fn file_in(path: &Path) -> PathBuf {
+        let adapter = path.join(ADAPTER);
+        match (adapter.is_file(), path.is_dir()) {
+            (true, _) => adapter,
+            (false, true) => path.join("pytorch_lora_weights.safetensors"),
+            (false, false) => path.to_path_buf(),
+        }
+    }
+
+    /// The width of the prompt embeddings that the cross-attention of a LoRA file takes: it tells the family. None where
+    /// the file has no cross-attention.
+    pub fn context_width(file: &TensorFile) -> Option<i64> {
+        let is_key = |name: &str| name.contains("attn2") && name.contains("to_k");
+        let is_first = |name: &str| PARTS.iter().any(|(end, part)| *part == Part::A && name.ends_with(end));
+        let name = file.names().find(|name| is_key(name) && is_first(name))?;
+        file.shape(name)?.get(1).copied()
+    }
+
+    /// Reads a LoRA for a model from a file, or from a folder that holds `pytorch_lora_weights.safetensors` or a PEFT
+    /// adapter of a UNet (adapter_config.json beside adapter_model.safetensors). float32 on the CPU.
+    ///
+    /// # Errors
+    /// Every tensor that is not understood or does not belong to a layer of the model, by name; another family; DoRA and
+    /// LyCORIS files.
+    pub fn read(path: &Path, targets: &LoraTargets) -> Result<Self> {
+        let file = Self::file_in(path);
+        if path.is_dir() && file.ends_with(ADAPTER) {
             let config_path = path.join("adapter_config.json");
             let text = std::fs::read_to_string(&config_path).map_err(|e| Error::io("read", &config_path, e))?;
-            let scales = Scales::parse(&config_path, &text, "")?;
-            return read_file(&TensorFile::open(&adapter)?, Some(scales), unet);
+            let scales = BTreeMap::from([(Network::Unet, Scales::parse(&config_path, &text, "")?)]);
+            return read_file(&TensorFile::open(&file)?, &scales, targets);
         }
-        let file = if path.is_dir() { path.join("pytorch_lora_weights.safetensors") } else { path.to_path_buf() };
         let file = TensorFile::open(&file)?;
-        let metadata = file.metadata().get("lora_adapter_metadata");
-        let scales = metadata.map(|text| Scales::parse(file.path(), text, "unet.")).transpose()?;
-        read_file(&file, scales, unet)
-    }
-}
-
-fn read_file(file: &TensorFile, scales: Option<Scales>, unet: &UNet2DConditionModel) -> Result<LoraWeights> {
-    let by_kohya_name: BTreeMap<String, &String> =
-        unet.linear_shapes().keys().map(|path| (kohya_name(path), path)).collect();
-    let mut found: BTreeMap<String, Found> = BTreeMap::new();
-    for name in file.names() {
-        let (stored, part) = split(file.path(), name)?;
-        let kohya = stored.starts_with("lora_unet_");
-        let path = match by_kohya_name.get(stored) {
-            Some(path) => (*path).clone(),
-            None => module_path(stored),
-        };
-        if part == Part::Alpha && !kohya {
-            let problem = format!("{name} is a scale under PEFT naming, which no program reads");
-            return Err(Error::unusable(
-                file.path(),
-                problem,
-                "fold alpha / rank into lora_B and drop the .alpha tensors",
-            ));
-        }
-        let tensor = file.tensor(name)?.f_to_kind(Kind::Float)?;
-        let module = found.entry(path).or_default();
-        match part {
-            Part::A => module.a = Some(tensor),
-            Part::B => module.b = Some(tensor),
-            Part::Alpha if tensor.numel() == 1 => module.alpha = Some(tensor.view([]).double_value(&[])),
-            Part::Alpha => {
-                let problem = format!("{name} has {} numbers, expected one", tensor.numel());
-                return Err(Error::unusable(file.path(), problem, "make the file again"));
+        let mut scales = BTreeMap::new();
+        if let Some(text) = file.metadata().get("lora_adapter_metadata") {
+            for network in [Network::Unet, Network::TextEncoder, Network::TextEncoder2] {
+                let prefix = format!("{}.", network.name());
+                // A network without keys has the scale 1, as in diffusers.
+                if text.contains(&format!("\"{prefix}")) {
+                    scales.insert(network, Scales::parse(file.path(), text, &prefix)?);
+                }
             }
         }
+        read_file(&file, &scales, targets)
     }
-    if found.is_empty() {
-        return Err(Error::unusable(file.path(), "the file holds no tensors", "make the file again"));
-    }
-    let modules = found.into_iter().map(|(path, found)| {
-        let module = assemble(file.path(), &path, found, scales.as_ref(), unet)?;
-        Ok((path, module))
-    });
-    Ok(LoraWeights { modules: modules.collect::<Result<_>>()? })
 }
 
+fn read_file(file: &TensorFile, scales: &BTreeMap<Network, Scales>, targets: &LoraTargets) -> Result<Lora> {
+    check_family(file, targets)?;
+    let names = targets.names();
+    let mut found: BTreeMap<(Network, String), Found> = BTreeMap::new();
+    for name in file.names() {
+        let (stored, part) = split(file.path(), name)?;
+        if part == Part::Alpha && stored.contains('.') {
+            let problem = format!("{name} is a scale under PEFT naming, which no program reads");
+            let hint = "fold alpha / rank into lora_B and drop the .alpha tensors";
+            return Err(Error::unusable(file.path(), problem, hint));
+        }
+        let (network, path) = look_up(&names, stored).ok_or_else(|| unknown_module(file.path(), stored))?;
+        take(file, name, part, found.entry((*network, path.clone())).or_default())?;
+    }
+    if found.is_empty() {
+        return Err(Error::unusable(file.path(), "the file holds no tensors", AGAIN));
+    }
+    let mut networks: BTreeMap<Network, super::LoraWeights> = BTreeMap::new();
+    for ((network, path), found) in found {
+        let module = assemble(file.path(), network, &path, found, scales.get(&network), targets)?;
+        networks.entry(network).or_default().modules.insert(path, module);
+    }
+    Ok(Lora::of_networks(networks))
+}
+
+/// The module and the matrix that a tensor's name stands for.
 fn split<'a>(file: &Path, name: &'a str) -> Result<(&'a str, Part)> {
-    let text_encoder = ["lora_te", "text_encoder"].iter().any(|start| name.starts_with(start));
+    let refused = REFUSED.iter().find(|(mark, _)| name.contains(mark));
     let known = PARTS.iter().find_map(|(end, part)| Some((name.strip_suffix(end)?, *part)));
-    match known.filter(|_| !text_encoder) {
-        Some(known) => Ok(known),
-        None => {
-            let other = REFUSED.iter().find(|(mark, _)| name.contains(mark));
-            let what =
-                if text_encoder { "a LoRA of the text encoder" } else { other.map_or("no LoRA known here", |o| o.1) };
+    match (refused, known) {
+        (None, Some(known)) => Ok(known),
+        _ => {
+            let what = refused.map_or("no LoRA known here", |(_, what)| what);
             let problem = format!("{name} belongs to {what}, which is not implemented");
-            Err(Error::unusable(file, problem, "use a plain LoRA of the UNet in PEFT (diffusers) or kohya naming"))
+            Err(Error::unusable(file, problem, "use a plain LoRA in PEFT (diffusers) or kohya naming"))
         }
     }
 }
 
-/// The module path in a name of diffusers or PEFT.
-fn module_path(stored: &str) -> String {
-    let path =
-        ["base_model.model.", "unet."].iter().fold(stored, |path, start| path.strip_prefix(start).unwrap_or(path));
-    let path = path.replace(".processor.", ".");
-    // The oldest naming leaves out that to_out is a list.
-    if path.ends_with(".to_out") { format!("{path}.0") } else { path }
+fn look_up<'a>(names: &'a HashMap<String, (Network, String)>, stored: &str) -> Option<&'a (Network, String)> {
+    if let Some(found) = names.get(stored) {
+        return Some(found);
+    }
+    // diffusers' oldest naming has the attention's processor in between, and leaves out that to_out is a list.
+    let plain = stored.replace(".processor.", ".");
+    let plain = if plain.ends_with(".to_out") { format!("{plain}.0") } else { plain };
+    names.get(&plain)
+}
+
+fn take(file: &TensorFile, name: &str, part: Part, found: &mut Found) -> Result<()> {
+    let tensor = file.tensor(name)?;
+    if file.not_floating(name).is_some() && part != Part::Alpha {
+        let problem = format!("{name} is {:?} instead of floating point", tensor.kind());
+        return Err(Error::unusable(file.path(), problem, AGAIN));
+    }
+    let tensor = tensor.f_to_kind(Kind::Float)?;
+    let twice = match part {
+        Part::A => found.a.replace(tensor).is_some(),
+        Part::B => found.b.replace(tensor).is_some(),
+        Part::Alpha if tensor.numel() == 1 => found.alpha.replace(tensor.f_view([1])?.double_value(&[0])).is_some(),
+        Part::Alpha => {
+            let problem = format!("{name} has {} numbers, expected one", tensor.numel());
+            return Err(Error::unusable(file.path(), problem, AGAIN));
+        }
+    };
+    match twice {
+        true => {
+            let problem = format!("{name}: the file holds this module twice, in two namings");
+            Err(Error::unusable(file.path(), problem, "keep one of them"))
+        }
+        false => Ok(()),
+    }
+}
+
+/// Tells a LoRA of another family by the width of the prompt embeddings that its cross-attention takes.
+fn check_family(file: &TensorFile, targets: &LoraTargets) -> Result<()> {
+    if let Some(name) = file.names().find(|name| TRANSFORMERS.iter().any(|start| name.starts_with(start))) {
+        let problem =
+            format!("{name} belongs to a LoRA of a transformer model (SD3, FLUX or their kin), not of a UNet");
+        return Err(Error::unusable(file.path(), problem, OTHER_FAMILY));
+    }
+    let width = Lora::context_width(file);
+    let expected = targets.context_width();
+    match width {
+        Some(width) if width != expected => {
+            let family = |width| match family_of_context_width(width) {
+                Some(name) => format!("{name} ({width} wide prompt embeddings)"),
+                None => format!("a model with {width} wide prompt embeddings"),
+            };
+            let problem =
+                format!("this is a LoRA of another architecture: of {}, not of {}", family(width), family(expected));
+            Err(Error::unusable(file.path(), problem, OTHER_FAMILY))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn unknown_module(file: &Path, stored: &str) -> Error {
+    let text = ["lora_te2_", "text_encoder_2."].iter().any(|start| stored.starts_with(start));
+    let why = if text { " (the model has no second text encoder, or another one)" } else { "" };
+    let problem = format!("the LoRA has the module {stored}, which is no layer of this model{why}");
+    Error::unusable(file, problem, OTHER_FAMILY)
 }
 
 fn assemble(
     file: &Path,
+    network: Network,
     path: &str,
     found: Found,
     scales: Option<&Scales>,
-    unet: &UNet2DConditionModel,
+    targets: &LoraTargets,
 ) -> Result<LoraModule> {
     let (Some(a), Some(b)) = (found.a, found.b) else {
         let problem = format!("{path} has only one of its two matrices");
-        return Err(Error::unusable(file, problem, "make or download the file again"));
+        return Err(Error::unusable(file, problem, AGAIN));
     };
-    let weight = unet.linear_shapes().get(path);
-    check_shapes(path, &a.size(), &b.size(), weight)
-        .map_err(|problem| Error::unusable(file, problem, "use a LoRA that was trained on this model's family"))?;
+    let weight = targets.weight_shape(network, path).unwrap_or_default();
+    let (a, b) = (in_form_of(a, weight, true)?, in_form_of(b, weight, false)?);
+    check_shapes(path, &a.size(), &b.size(), weight).map_err(|problem| Error::unusable(file, problem, OTHER_FAMILY))?;
     let rank = a.size().first().copied().unwrap_or(1) as f64;
     let scale = match (found.alpha, scales) {
         (Some(alpha), _) => alpha / rank,
         (None, Some(scales)) => scales.of(path, rank),
         (None, None) => 1.0,
     };
-    let device = unet.device();
-    Ok(LoraModule { a: a.f_to_device(device)?, b: b.f_to_device(device)?, scale })
+    if !scale.is_finite() {
+        return Err(Error::unusable(file, format!("the scale of {path} is {scale}, expected a number"), AGAIN));
+    }
+    Ok(LoraModule { a, b, scale })
+}
+
+/// A matrix in the form that the layer's weight has: programs write 1x1 convolutions as matrices and the reverse.
+fn in_form_of(tensor: Tensor, weight: &[i64], first: bool) -> Result<Tensor> {
+    let shape = tensor.size();
+    let rank = if first { shape.first() } else { shape.get(1) }.copied().unwrap_or_default();
+    let (a, b) = adapter_shapes(weight, rank);
+    let wanted = if first { a } else { b };
+    let matrix = |shape: &[i64]| match *shape {
+        [rows, columns, 1, 1] => vec![rows, columns],
+        _ => shape.to_vec(),
+    };
+    match shape != wanted && matrix(&shape) == matrix(&wanted) {
+        true => Ok(tensor.f_view(wanted.as_slice())?),
+        false => Ok(tensor),
+    }
 }
 
 /// PEFT's alphas, from `lora_adapter_metadata` or adapter_config.json.

@@ -1,58 +1,57 @@
 //! LoRA files: PEFT naming for diffusers, kohya naming for ComfyUI and A1111.
 
-use super::LoraWeights;
-use crate::error::Result;
+use super::{Lora, LoraTargets, LoraWeights, Network};
+use crate::error::{Error, Result};
 use crate::weights::write_safetensors;
 use serde_json::{Map, Value, json};
 use std::path::Path;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
-impl LoraWeights {
+impl Lora {
     /// Writes the file that diffusers' `load_lora_weights` reads. Where a scale is not 1, the header's
     /// `lora_adapter_metadata` says so; diffusers refuses `.alpha` tensors under these names.
-    pub fn write_peft(&self, path: &Path) -> Result<()> {
-        let tensors = self.trainable();
-        if self.modules.values().all(|module| module.scale == 1.0) {
+    pub fn write_peft(&self, path: &Path, kind: Kind) -> Result<()> {
+        let mut tensors = Vec::new();
+        let mut metadata = Map::new();
+        for (network, weights) in self.networks() {
+            let prefix = network.name();
+            for (path, module) in &weights.modules {
+                tensors.push((format!("{prefix}.{path}.lora_A.weight"), module.a.f_to_kind(kind)?));
+                tensors.push((format!("{prefix}.{path}.lora_B.weight"), module.b.f_to_kind(kind)?));
+            }
+            // diffusers gives a network without these keys the scale 1, so that a part may go without.
+            if weights.modules.values().any(|module| module.scale != 1.0) {
+                metadata.extend(adapter_metadata(prefix, weights));
+            }
+        }
+        if metadata.is_empty() {
             return write_safetensors(path, &tensors, &[("format", "pt")]);
         }
-        let metadata = self.adapter_metadata().to_string();
+        let metadata = Value::Object(metadata).to_string();
         write_safetensors(path, &tensors, &[("format", "pt"), ("lora_adapter_metadata", &metadata)])
     }
 
-    /// PEFT's configuration of these adapters as the flat keys that diffusers writes.
-    fn adapter_metadata(&self) -> Value {
-        let rank = self.modules.values().next().map_or(0, |module| module.rank());
-        let alpha = self.modules.values().next().map_or(0.0, |module| module.alpha());
-        let mut ranks = Map::new();
-        let mut alphas = Map::new();
-        for (path, module) in &self.modules {
-            if module.rank() != rank {
-                ranks.insert(path.clone(), json!(module.rank()));
-            }
-            if module.alpha() != alpha {
-                alphas.insert(path.clone(), number(module.alpha()));
-            }
-        }
-        json!({
-            "unet.alpha_pattern": alphas,
-            "unet.lora_alpha": number(alpha),
-            "unet.r": rank,
-            "unet.rank_pattern": ranks,
-            "unet.target_modules": self.modules.keys().collect::<Vec<_>>(),
-        })
-    }
-
     /// Writes the file that ComfyUI and A1111 read. `header` says for which base model it is: `Family::lora_header`.
-    pub fn write_kohya(&self, path: &Path, header: &[(&str, &str)]) -> Result<()> {
+    ///
+    /// # Errors
+    /// A module that is no layer of the model.
+    pub fn write_kohya(&self, path: &Path, kind: Kind, targets: &LoraTargets, header: &[(&str, &str)]) -> Result<()> {
         let mut tensors = Vec::new();
-        for (module_path, module) in &self.modules {
-            let name = kohya_name(module_path);
-            tensors.push((format!("{name}.lora_down.weight"), module.a.shallow_clone()));
-            tensors.push((format!("{name}.lora_up.weight"), module.b.shallow_clone()));
-            tensors.push((format!("{name}.alpha"), Tensor::from(module.alpha() as f32)));
+        for (network, weights) in self.networks() {
+            targets.check(network, weights).map_err(Error::Invalid)?;
+            for (path, module) in &weights.modules {
+                let name = targets.kohya_name(network, path);
+                tensors.push((format!("{name}.lora_down.weight"), module.a.f_to_kind(kind)?));
+                tensors.push((format!("{name}.lora_up.weight"), module.b.f_to_kind(kind)?));
+                // An alpha in half precision would be a scale that is off by up to a thousandth.
+                tensors.push((format!("{name}.alpha"), Tensor::from(module.alpha() as f32)));
+            }
         }
-        let rank = self.modules.values().map(|module| module.rank()).max().unwrap_or_default().to_string();
-        let alpha = self.modules.values().map(|module| module.alpha()).fold(0.0, f64::max).to_string();
+        // kohya's header has one rank and one alpha: those of the UNet, the largest where they differ.
+        let unet = self.network(Network::Unet).or_else(|| self.networks().next().map(|(_, weights)| weights));
+        let modules = || unet.into_iter().flat_map(|weights| weights.modules.values());
+        let rank = modules().map(|module| module.rank()).max().unwrap_or_default().to_string();
+        let alpha = modules().map(|module| module.alpha()).fold(0.0, f64::max).to_string();
         let mut metadata = vec![
             ("format", "pt"),
             ("ss_network_module", "networks.lora"),
@@ -64,12 +63,33 @@ impl LoraWeights {
     }
 }
 
+/// PEFT's configuration of these adapters as the flat keys that diffusers writes. Modules of text encoders are named
+/// without `text_model.`: transformers dropped it in 5.6, and PEFT matches ends of names, so that every version finds them.
+fn adapter_metadata(prefix: &str, weights: &LoraWeights) -> Map<String, Value> {
+    let rank = weights.modules.values().next().map_or(0, |module| module.rank());
+    let alpha = weights.modules.values().next().map_or(0.0, |module| module.alpha());
+    let mut ranks = Map::new();
+    let mut alphas = Map::new();
+    let short = |path: &'_ str| path.strip_prefix("text_model.").unwrap_or(path).to_string();
+    for (path, module) in &weights.modules {
+        if module.rank() != rank {
+            ranks.insert(short(path), json!(module.rank()));
+        }
+        if module.alpha() != alpha {
+            alphas.insert(short(path), number(module.alpha()));
+        }
+    }
+    let keys = [
+        ("alpha_pattern", Value::Object(alphas)),
+        ("lora_alpha", number(alpha)),
+        ("r", json!(rank)),
+        ("rank_pattern", Value::Object(ranks)),
+        ("target_modules", json!(weights.modules.keys().map(|path| short(path)).collect::<Vec<_>>())),
+    ];
+    keys.into_iter().map(|(key, value)| (format!("{prefix}.{key}"), value)).collect()
+}
+
 /// A whole number without a point, as PEFT's configuration has it.
 fn number(value: f64) -> Value {
     if value.fract() == 0.0 && value.abs() < 1e15 { json!(value as i64) } else { json!(value) }
-}
-
-/// kohya's name of a UNet module.
-pub(super) fn kohya_name(path: &str) -> String {
-    format!("lora_unet_{}", path.replace('.', "_"))
 }

@@ -1,8 +1,8 @@
 //! CLIP's text encoder (arXiv 2103.00020): transformers' `CLIPTextModel` and `CLIPTextModelWithProjection`.
 
 use crate::error::{Error, Result};
-use crate::models::layers::{LayerNorm, Linear, attend};
-use crate::models::{ConfigFile, save_component, shallow};
+use crate::models::layers::{AdapterHost, AdapterSet, Adapters, LayerNorm, Linear, attend};
+use crate::models::{ConfigFile, LayerShapes, layer_shapes, save_component, shallow};
 use crate::weights::{LoadOptions, Loader, ParameterShapes, WeightStore};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -45,7 +45,11 @@ pub struct ClipTextConfig {
 impl ClipTextConfig {
     /// Reads `config.json` of a text encoder folder.
     pub fn read(dir: &Path) -> Result<Self> {
-        let file = ConfigFile::read(dir)?;
+        Self::from_file(ConfigFile::read(dir)?)
+    }
+
+    /// Takes a config.json of a text encoder that is read already.
+    pub fn from_file(file: ConfigFile) -> Result<Self> {
         file.only("model_type", &json!("clip_text_model"))?;
         let projects = file.get("architectures") == Some(&json!(["CLIPTextModelWithProjection"]));
         let width = file.size("hidden_size", Some(512))?;
@@ -100,6 +104,7 @@ pub struct ClipTextModel {
     final_layer_norm: LayerNorm,
     text_projection: Option<Linear>,
     parameters: BTreeMap<String, Tensor>,
+    adapter_sets: usize,
 }
 
 impl ClipTextModel {
@@ -111,11 +116,16 @@ impl ClipTextModel {
 
     /// Builds the encoder from a configuration and a store of tensors, named with or without `text_model.`.
     pub fn from_store(config: ClipTextConfig, mut store: WeightStore, options: &LoadOptions) -> Result<Self> {
-        store.rename(with_prefix);
+        Self::rename(&mut store);
         let loader = Loader::new(store, options);
         let mut clip = Self::build(config, &loader);
         clip.parameters = loader.finish()?;
         Ok(clip)
+    }
+
+    /// Gives the tensors of a file the names of the parameters, whatever version of transformers wrote it.
+    pub fn rename(store: &mut WeightStore) {
+        store.rename(with_prefix);
     }
 
     /// The names and shapes of all parameters of a configuration, sorted by name.
@@ -123,6 +133,11 @@ impl ClipTextModel {
         let loader = Loader::describing();
         Self::build(config.clone(), &loader);
         loader.shapes()
+    }
+
+    /// The layers of a configuration that can wear a LoRA.
+    pub fn layer_shapes(config: &ClipTextConfig) -> LayerShapes {
+        layer_shapes(&mut Self::build(config.clone(), &Loader::describing()))
     }
 
     fn build(config: ClipTextConfig, from: &Loader) -> Self {
@@ -137,6 +152,7 @@ impl ClipTextModel {
             final_layer_norm: LayerNorm::load(&text.sub("final_layer_norm"), width, config.eps),
             text_projection: config.projection.map(|p| Linear::load(&from.sub("text_projection"), width, p, false)),
             parameters: BTreeMap::new(),
+            adapter_sets: 0,
             config,
         }
     }
@@ -147,14 +163,14 @@ impl ClipTextModel {
 
     /// `ids: [B, L]` int64, padded, in the vocabulary; L is at most `max_length`. No attention mask: padding is seen,
     /// as in Stable Diffusion.
-    pub fn forward(&self, ids: &Tensor) -> Result<ClipOutput> {
+    pub fn forward(&self, ids: &Tensor, adapters: Option<AdapterSet>) -> Result<ClipOutput> {
         self.check(ids)?;
         let length = ids.size()[1];
         let positions = self.position_embedding.narrow(0, 0, length); // [L, D]
         let mut x = Tensor::embedding(&self.token_embedding, ids, -1, false, false) + positions;
         let mut hidden_states = vec![x.shallow_clone()];
         for block in &self.blocks {
-            x = block.forward(&x, &self.config);
+            x = block.forward(&x, &self.config, adapters);
             hidden_states.push(x.shallow_clone());
         }
         let last_hidden_state = self.final_layer_norm.forward(&x);
@@ -212,6 +228,27 @@ impl ClipTextModel {
     }
 }
 
+impl AdapterHost for ClipTextModel {
+    /// The projection of `CLIPTextModelWithProjection` is none of them: no program puts a LoRA there.
+    fn adapters_mut(&mut self, visit: &mut dyn FnMut(&mut Adapters)) {
+        for block in &mut self.blocks {
+            let attention = [&mut block.q_proj, &mut block.k_proj, &mut block.v_proj, &mut block.out_proj];
+            for linear in attention.into_iter().chain([&mut block.fc1, &mut block.fc2]) {
+                visit(&mut linear.adapters);
+            }
+        }
+    }
+
+    fn new_adapter_set(&mut self) -> AdapterSet {
+        self.adapter_sets += 1;
+        AdapterSet(self.adapter_sets - 1)
+    }
+
+    fn device(&self) -> tch::Device {
+        self.token_embedding.device()
+    }
+}
+
 /// transformers from 5.6 on saves the encoder without its prefix; older files hold position_ids, which is no weight.
 fn with_prefix(name: &str) -> Option<String> {
     if name.ends_with("embeddings.position_ids") {
@@ -250,16 +287,16 @@ impl Block {
     }
 
     /// `[B, L, D] -> [B, L, D]`, every token seeing those before it.
-    fn forward(&self, x: &Tensor, config: &ClipTextConfig) -> Tensor {
+    fn forward(&self, x: &Tensor, config: &ClipTextConfig, adapters: Option<AdapterSet>) -> Tensor {
         let normed = self.layer_norm1.forward(x);
-        let project = |linear: &Linear| linear.forward(&normed, None);
+        let project = |linear: &Linear| linear.forward(&normed, adapters);
         let h = attend(&project(&self.q_proj), &project(&self.k_proj), &project(&self.v_proj), config.heads, true);
-        let x = x + self.out_proj.forward(&h, None);
-        let h = self.fc1.forward(&self.layer_norm2.forward(&x), None);
+        let x = x + self.out_proj.forward(&h, adapters);
+        let h = self.fc1.forward(&self.layer_norm2.forward(&x), adapters);
         let h = match config.activation {
             Activation::QuickGelu => &h * (&h * 1.702).sigmoid(),
             Activation::Gelu => h.gelu("none"),
         };
-        x + self.fc2.forward(&h, None)
+        x + self.fc2.forward(&h, adapters)
     }
 }

@@ -22,11 +22,21 @@ impl ConfigFile {
 
     pub fn read_file(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
-        let parsed = serde_json::from_str(&text).map_err(|source| Error::Json { path: path.into(), source })?;
+        Self::parse(path, &text)
+    }
+
+    /// Takes the text of a config.json that is not a file of its own; `path` is for messages.
+    pub fn parse(path: &Path, text: &str) -> Result<Self> {
+        let parsed = serde_json::from_str(text).map_err(|source| Error::Json { path: path.into(), source })?;
         match parsed {
             Value::Object(values) => Ok(Self { path: path.into(), values }),
             _ => Err(Error::unusable(path, "this is no JSON object", "restore the file from where the model came")),
         }
+    }
+
+    /// The same keys as JSON.
+    pub fn to_json(&self) -> Value {
+        Value::Object(self.values.clone())
     }
 
     /// Writes the same keys as `config.json` into another folder.

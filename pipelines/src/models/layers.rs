@@ -9,14 +9,66 @@ use tch::{Kind, Tensor};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AdapterSet(pub usize);
 
-/// The LoRA of one linear layer: `y += scale * x A^T B^T` (arXiv 2106.09685).
+/// The LoRA of one layer: `y += scale * B A x` (arXiv 2106.09685).
 #[derive(Debug)]
 pub struct Adapter {
-    /// `[r, in]`, or `[r, in, 1, 1]` where the layer is stored as a 1x1 convolution
+    /// `[r, in]`, or `[r, in, k, k]` where the layer is a convolution
     pub a: Tensor,
     /// `[out, r]`, or `[out, r, 1, 1]`
     pub b: Tensor,
     pub scale: f64,
+}
+
+/// The place of a layer where adapters go: one for each set.
+#[derive(Debug)]
+pub struct Adapters {
+    /// The module path, for example `down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q`.
+    path: String,
+    /// The shape of the layer's weight, as it is stored.
+    shape: Vec<i64>,
+    by_set: Vec<Option<Adapter>>,
+}
+
+impl Adapters {
+    fn new(from: &Loader, shape: &[i64]) -> Self {
+        Self { path: from.own_path().to_string(), shape: shape.to_vec(), by_set: Vec::new() }
+    }
+
+    /// The module path of the layer.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The shape of the layer's weight: `[out, in]`, or `[out, in, k, k]` where the file has a convolution.
+    pub fn weight_shape(&self) -> &[i64] {
+        &self.shape
+    }
+
+    /// Puts an adapter into the given set, in place of the one it may hold there.
+    pub fn attach(&mut self, set: AdapterSet, adapter: Adapter) {
+        if self.by_set.len() <= set.0 {
+            self.by_set.resize_with(set.0 + 1, || None);
+        }
+        if let Some(place) = self.by_set.get_mut(set.0) {
+            *place = Some(adapter);
+        }
+    }
+
+    fn worn(&self, set: Option<AdapterSet>) -> Option<&Adapter> {
+        self.by_set.get(set?.0)?.as_ref()
+    }
+}
+
+/// What a network offers to LoRA: every layer that can wear an adapter.
+pub trait AdapterHost {
+    /// Visits the layers.
+    fn adapters_mut(&mut self, visit: &mut dyn FnMut(&mut Adapters));
+
+    /// A set that no adapter belongs to yet.
+    fn new_adapter_set(&mut self) -> AdapterSet;
+
+    /// Where the weights are.
+    fn device(&self) -> tch::Device;
 }
 
 /// `tensor` in the kind and on the device of a computation; the tensor itself where it is there already.
@@ -36,76 +88,71 @@ fn matrix(weight: &Tensor, kind: Kind) -> Tensor {
 /// `y = x W^T + b` over the last dimension, with LoRA adapters beside it.
 #[derive(Debug)]
 pub struct Linear {
-    /// The module path, for example `down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q`.
-    path: String,
     /// `[out, in]`, or `[out, in, 1, 1]` where the file has a 1x1 convolution
     weight: Tensor,
     bias: Option<Tensor>,
-    adapters: Vec<Option<Adapter>>,
+    pub adapters: Adapters,
 }
 
 impl Linear {
     pub fn load(from: &Loader, input: i64, output: i64, bias: bool) -> Self {
-        Self::with_weight(from, from.tensor("weight", &[output, input]), output, bias)
+        Self::with_weight(from, &[output, input], bias)
     }
 
     /// A layer that the file stores as a 1x1 convolution: over channels-last data it is the same product.
     pub fn load_pointwise(from: &Loader, input: i64, output: i64, bias: bool) -> Self {
-        Self::with_weight(from, from.tensor("weight", &[output, input, 1, 1]), output, bias)
+        Self::with_weight(from, &[output, input, 1, 1], bias)
     }
 
-    fn with_weight(from: &Loader, weight: Tensor, output: i64, bias: bool) -> Self {
-        let bias = bias.then(|| from.tensor("bias", &[output]));
-        Self { path: from.own_path().to_string(), weight, bias, adapters: Vec::new() }
-    }
-
-    pub fn path(&self) -> &str {
-        &self.path
-    }
-
-    /// `[out, in]` or `[out, in, 1, 1]`.
-    pub fn weight(&self) -> &Tensor {
-        &self.weight
-    }
-
-    /// Puts an adapter into the given set, in place of the one it may hold there.
-    pub fn attach(&mut self, set: AdapterSet, adapter: Adapter) {
-        if self.adapters.len() <= set.0 {
-            self.adapters.resize_with(set.0 + 1, || None);
-        }
-        if let Some(place) = self.adapters.get_mut(set.0) {
-            *place = Some(adapter);
-        }
+    fn with_weight(from: &Loader, shape: &[i64], bias: bool) -> Self {
+        let weight = from.tensor("weight", shape);
+        let bias = bias.then(|| from.tensor("bias", &shape[..1]));
+        Self { weight, bias, adapters: Adapters::new(from, shape) }
     }
 
     /// `[.., in] -> [.., out]`.
     pub fn forward(&self, x: &Tensor, adapters: Option<AdapterSet>) -> Tensor {
         let kind = x.kind();
         let y = x.linear(&matrix(&self.weight, kind), self.bias.as_ref().map(|b| cast(b, kind)));
-        match adapters.and_then(|set| self.adapters.get(set.0)) {
-            Some(Some(adapter)) => y + adapter.forward(x),
-            _ => y,
+        match self.adapters.worn(adapters) {
+            Some(adapter) => y + adapter.over_last_dimension(x),
+            None => y,
         }
     }
 }
 
 impl Adapter {
     /// `[.., in] -> [.., out]`: the scale is applied where the data is narrowest.
-    fn forward(&self, x: &Tensor) -> Tensor {
+    fn over_last_dimension(&self, x: &Tensor) -> Tensor {
         let kind = x.kind();
         let narrow = x.linear(&matrix(&self.a, kind), None::<Tensor>);
-        let narrow = if self.scale == 1.0 { narrow } else { narrow * self.scale };
-        narrow.linear(&matrix(&self.b, kind), None::<Tensor>)
+        self.scaled(narrow).linear(&matrix(&self.b, kind), None::<Tensor>)
+    }
+
+    /// `[B, in, H, W] -> [B, out, H', W']` beside a convolution of that stride and padding.
+    fn over_pixels(&self, x: &Tensor, stride: i64, padding: i64) -> Tensor {
+        let kind = x.kind();
+        let narrow = convolve(x, &cast(&self.a, kind), None, stride, padding);
+        convolve(&self.scaled(narrow), &cast(&self.b, kind), None, 1, 0)
+    }
+
+    fn scaled(&self, narrow: Tensor) -> Tensor {
+        if self.scale == 1.0 { narrow } else { narrow * self.scale }
     }
 }
 
-/// A 2-d convolution with bias.
+fn convolve(x: &Tensor, weight: &Tensor, bias: Option<Tensor>, stride: i64, padding: i64) -> Tensor {
+    x.conv2d(weight, bias, [stride; 2], [padding; 2], [1, 1], 1)
+}
+
+/// A 2-d convolution with bias, with LoRA adapters beside it.
 #[derive(Debug)]
 pub struct Conv2d {
     weight: Tensor,
     bias: Tensor,
     stride: i64,
     padding: i64,
+    pub adapters: Adapters,
 }
 
 impl Conv2d {
@@ -119,14 +166,19 @@ impl Conv2d {
     }
 
     pub fn with_kernel(from: &Loader, input: i64, output: i64, kernel: i64, stride: i64, padding: i64) -> Self {
-        let weight = from.tensor("weight", &[output, input, kernel, kernel]);
-        Self { weight, bias: from.tensor("bias", &[output]), stride, padding }
+        let shape = [output, input, kernel, kernel];
+        let (weight, bias) = (from.tensor("weight", &shape), from.tensor("bias", &[output]));
+        Self { weight, bias, stride, padding, adapters: Adapters::new(from, &shape) }
     }
 
     /// `[B, in, H, W] -> [B, out, H', W']`.
-    pub fn forward(&self, x: &Tensor) -> Tensor {
+    pub fn forward(&self, x: &Tensor, adapters: Option<AdapterSet>) -> Tensor {
         let (weight, bias) = (cast(&self.weight, x.kind()), cast(&self.bias, x.kind()));
-        x.conv2d(&weight, Some(bias), [self.stride; 2], [self.padding; 2], [1, 1], 1)
+        let y = convolve(x, &weight, Some(bias), self.stride, self.padding);
+        match self.adapters.worn(adapters) {
+            Some(adapter) => y + adapter.over_pixels(x, self.stride, self.padding),
+            None => y,
+        }
     }
 }
 

@@ -9,7 +9,7 @@ pub mod vae;
 
 pub use clip::{ClipOutput, ClipTextConfig, ClipTextModel};
 pub use config::ConfigFile;
-pub use layers::{Adapter, AdapterSet, Linear};
+pub use layers::{Adapter, AdapterHost, AdapterSet, Adapters, Linear};
 pub use unet::{Conditioning, UNet2DConditionModel, UNetConfig};
 pub use vae::{AutoencoderKl, Moments, VaeConfig};
 
@@ -18,6 +18,16 @@ use crate::weights::write_safetensors;
 use std::collections::BTreeMap;
 use std::path::Path;
 use tch::{Kind, Tensor};
+
+/// Module paths of the layers that can wear a LoRA, with the shapes of their weights: `[out, in]`, or `[out, in, k, k]`
+/// where the file has a convolution.
+pub type LayerShapes = BTreeMap<String, Vec<i64>>;
+
+fn layer_shapes(network: &mut dyn AdapterHost) -> LayerShapes {
+    let mut shapes = LayerShapes::new();
+    network.adapters_mut(&mut |layer| drop(shapes.insert(layer.path().to_string(), layer.weight_shape().to_vec())));
+    shapes
+}
 
 /// Writes a component folder: its config.json and `<stem>.safetensors` in the given kind.
 pub(crate) fn save_component(

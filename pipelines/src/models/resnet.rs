@@ -1,6 +1,6 @@
 //! The residual block of UNet and VAE, and the two ways to change the size of a feature map.
 
-use crate::models::layers::{Conv2d, GroupNorm, Linear};
+use crate::models::layers::{AdapterSet, Adapters, Conv2d, GroupNorm, Linear};
 use crate::weights::Loader;
 use tch::Tensor;
 
@@ -38,21 +38,24 @@ impl Resnet {
     }
 
     /// `x: [B, in, H, W] -> [B, out, H, W]`; `time: [B, time_width]` is the embedding after its silu.
-    pub fn forward(&self, x: &Tensor, time: Option<&Tensor>) -> Tensor {
-        let mut h = self.conv1.forward(&self.norm1.forward(x).silu());
+    pub fn forward(&self, x: &Tensor, time: Option<&Tensor>, adapters: Option<AdapterSet>) -> Tensor {
+        let mut h = self.conv1.forward(&self.norm1.forward(x).silu(), adapters);
         if let (Some(project), Some(time)) = (&self.time_emb_proj, time) {
-            h += project.forward(time, None).unsqueeze(-1).unsqueeze(-1); // [B, out, 1, 1]
+            h += project.forward(time, adapters).unsqueeze(-1).unsqueeze(-1); // [B, out, 1, 1]
         }
-        let h = self.conv2.forward(&self.norm2.forward(&h).silu());
+        let h = self.conv2.forward(&self.norm2.forward(&h).silu(), adapters);
         match &self.conv_shortcut {
-            Some(shortcut) => shortcut.forward(x) + h,
+            Some(shortcut) => shortcut.forward(x, adapters) + h,
             None => x + h,
         }
     }
 
-    pub fn linears_mut(&mut self, visit: &mut dyn FnMut(&mut Linear)) {
+    pub fn adapters_mut(&mut self, visit: &mut dyn FnMut(&mut Adapters)) {
+        for conv in [Some(&mut self.conv1), Some(&mut self.conv2), self.conv_shortcut.as_mut()].into_iter().flatten() {
+            visit(&mut conv.adapters);
+        }
         if let Some(project) = &mut self.time_emb_proj {
-            visit(project);
+            visit(&mut project.adapters);
         }
     }
 }
@@ -76,8 +79,15 @@ impl Downsample {
         Self { conv, pad_after: true }
     }
 
-    pub fn forward(&self, x: &Tensor) -> Tensor {
-        if self.pad_after { self.conv.forward(&x.constant_pad_nd([0, 1, 0, 1])) } else { self.conv.forward(x) }
+    pub fn forward(&self, x: &Tensor, adapters: Option<AdapterSet>) -> Tensor {
+        match self.pad_after {
+            true => self.conv.forward(&x.constant_pad_nd([0, 1, 0, 1]), adapters),
+            false => self.conv.forward(x, adapters),
+        }
+    }
+
+    pub fn adapters_mut(&mut self, visit: &mut dyn FnMut(&mut Adapters)) {
+        visit(&mut self.conv.adapters);
     }
 }
 
@@ -93,7 +103,11 @@ impl Upsample {
     }
 
     /// `[B, C, h, w] -> [B, C, H, W]`.
-    pub fn forward(&self, x: &Tensor, height: i64, width: i64) -> Tensor {
-        self.conv.forward(&x.upsample_nearest2d([height, width], None, None))
+    pub fn forward(&self, x: &Tensor, height: i64, width: i64, adapters: Option<AdapterSet>) -> Tensor {
+        self.conv.forward(&x.upsample_nearest2d([height, width], None, None), adapters)
+    }
+
+    pub fn adapters_mut(&mut self, visit: &mut dyn FnMut(&mut Adapters)) {
+        visit(&mut self.conv.adapters);
     }
 }

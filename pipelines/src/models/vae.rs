@@ -36,7 +36,11 @@ pub struct VaeConfig {
 impl VaeConfig {
     /// Reads `config.json` of a VAE folder.
     pub fn read(dir: &Path) -> Result<Self> {
-        let file = ConfigFile::read(dir)?;
+        Self::from_file(ConfigFile::read(dir)?)
+    }
+
+    /// Takes a config.json of a VAE that is read already.
+    pub fn from_file(file: ConfigFile) -> Result<Self> {
         file.only("_class_name", &json!("AutoencoderKL"))?;
         file.only("act_fn", &json!("silu"))?;
         for key in ["use_quant_conv", "use_post_quant_conv", "mid_block_add_attention"] {
@@ -122,11 +126,16 @@ impl AutoencoderKl {
     pub fn from_store(config: VaeConfig, mut store: WeightStore, options: &LoadOptions) -> Result<Self> {
         let half = matches!(options.kind, Kind::Half | Kind::BFloat16);
         let kind = if config.force_upcast && half { Kind::Float } else { options.kind };
-        store.rename(|name| Some(newer_name(name)));
+        Self::rename(&mut store);
         let loader = Loader::new(store, &LoadOptions { kind, ..*options });
         let mut vae = Self::build(config, &loader, kind);
         vae.parameters = loader.finish()?;
         Ok(vae)
+    }
+
+    /// Gives the tensors of a file the names of the parameters, whatever version of diffusers wrote it.
+    pub fn rename(store: &mut WeightStore) {
+        store.rename(|name| Some(newer_name(name)));
     }
 
     /// The names and shapes of all parameters of a configuration, sorted by name.
@@ -172,7 +181,7 @@ impl AutoencoderKl {
             let expected = format!("[B, {channels}, H, W] with H and W multiples of {factor}");
             return Err(Error::Shape { what: "a batch of images", expected, found: format!("{:?}", images.size()) });
         }
-        let h = self.quant_conv.forward(&self.encoder.forward(&images.to_kind(self.kind)));
+        let h = self.quant_conv.forward(&self.encoder.forward(&images.to_kind(self.kind)), None);
         let latent = self.config.latent_channels;
         let std = (h.narrow(1, latent, latent).clamp(-30.0, 20.0) * 0.5).exp();
         Ok(Moments { mean: h.narrow(1, 0, latent), std })
@@ -191,7 +200,7 @@ impl AutoencoderKl {
             return Err(Error::Shape { what: "a batch of latents", expected: format!("[B, {channels}, h, w]"), found });
         }
         let latents = latents.to_kind(self.kind) / self.config.scaling_factor;
-        Ok(self.decoder.forward(&self.post_quant_conv.forward(&latents)))
+        Ok(self.decoder.forward(&self.post_quant_conv.forward(&latents, None)))
     }
 
     /// Shallow clones of all parameters, sorted by name.
@@ -231,8 +240,8 @@ impl Mid {
     }
 
     fn forward(&self, x: &Tensor) -> Tensor {
-        let x = self.attention.forward(&self.first.forward(x, None));
-        self.second.forward(&x, None)
+        let x = self.attention.forward(&self.first.forward(x, None, None));
+        self.second.forward(&x, None, None)
     }
 }
 
@@ -301,17 +310,17 @@ impl Encoder {
     }
 
     fn forward(&self, images: &Tensor) -> Tensor {
-        let mut x = self.conv_in.forward(images);
+        let mut x = self.conv_in.forward(images, None);
         for (resnets, downsample) in &self.levels {
             for resnet in resnets {
-                x = resnet.forward(&x, None);
+                x = resnet.forward(&x, None, None);
             }
             if let Some(downsample) = downsample {
-                x = downsample.forward(&x);
+                x = downsample.forward(&x, None);
             }
         }
         let x = self.mid.forward(&x);
-        self.conv_out.forward(&self.conv_norm_out.forward(&x).silu())
+        self.conv_out.forward(&self.conv_norm_out.forward(&x).silu(), None)
     }
 }
 
@@ -350,16 +359,16 @@ impl Decoder {
     }
 
     fn forward(&self, latents: &Tensor) -> Tensor {
-        let mut x = self.mid.forward(&self.conv_in.forward(latents));
+        let mut x = self.mid.forward(&self.conv_in.forward(latents, None));
         for (resnets, upsample) in &self.levels {
             for resnet in resnets {
-                x = resnet.forward(&x, None);
+                x = resnet.forward(&x, None, None);
             }
             if let Some(upsample) = upsample {
                 let size = x.size();
-                x = upsample.forward(&x, 2 * size[2], 2 * size[3]);
+                x = upsample.forward(&x, 2 * size[2], 2 * size[3], None);
             }
         }
-        self.conv_out.forward(&self.conv_norm_out.forward(&x).silu())
+        self.conv_out.forward(&self.conv_norm_out.forward(&x).silu(), None)
     }
 }

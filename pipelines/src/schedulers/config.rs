@@ -112,13 +112,18 @@ impl SchedulerConfig {
             }
             Err(e) => return Err(Error::io("read", &path, e)),
         };
-        let json = |source| Error::Json { path: path.clone(), source };
+        Self::parse(&path, &text)
+    }
+
+    /// Takes the text of a scheduler_config.json that is not a file of its own; `path` is for messages.
+    pub fn parse(path: &Path, text: &str) -> Result<Self> {
+        let json = |source| Error::Json { path: path.to_path_buf(), source };
         // Python writes an unset lambda_min_clipped as -Infinity, which is no JSON.
         let text = text.replace(": -Infinity", ": null");
         let value: Value = serde_json::from_str(&text).map_err(json)?;
         let values = value.as_object().cloned().unwrap_or_default();
         let file: File = serde_json::from_value(value).map_err(json)?;
-        Self::checked(file, values, &path)
+        Self::checked(file, values, path)
     }
 
     /// As the file states it, for pipelines that correct nothing (SDXL): missing keys have the defaults that the classes
@@ -157,6 +162,11 @@ impl SchedulerConfig {
             ));
         }
         Ok(())
+    }
+
+    /// The keys that were read, overrides in place, as JSON.
+    pub fn to_json(&self) -> Value {
+        Value::Object(self.values.clone())
     }
 
     /// Writes `scheduler_config.json` into a folder: the keys that were read, overrides in place.

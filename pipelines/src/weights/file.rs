@@ -11,6 +11,7 @@ use tch::{Kind, Tensor};
 const AGAIN: &str = "download or copy the file again";
 
 /// A safetensors file whose header, offsets and length were checked when it was opened.
+#[derive(Debug)]
 pub struct TensorFile {
     path: PathBuf,
     map: Mmap,
@@ -18,6 +19,7 @@ pub struct TensorFile {
     metadata: BTreeMap<String, String>,
 }
 
+#[derive(Debug)]
 struct Entry {
     dtype: Dtype,
     shape: Vec<i64>,
@@ -25,8 +27,12 @@ struct Entry {
 }
 
 impl TensorFile {
-    /// Opens and checks a file. Truncated, damaged and foreign files are errors that name the file.
+    /// Opens and checks a file. Truncated, damaged and foreign files are errors that name the file; a pickle is refused
+    /// with the way to convert it.
     pub fn open(path: &Path) -> Result<Self> {
+        if is_pickle_name(path) && path.exists() {
+            return Err(Error::unusable(path, "this is a pickle, not a safetensors file", pickle_hint(path)));
+        }
         let file = std::fs::File::open(path).map_err(|e| Error::io("open", path, e))?;
         // SAFETY: the map is read-only and private to this value. A file that another process shortens meanwhile
         // raises SIGBUS, as with every program that maps its weights.
@@ -58,6 +64,11 @@ impl TensorFile {
 
     pub fn shape(&self, name: &str) -> Option<&[i64]> {
         self.entries.get(name).map(|e| e.shape.as_slice())
+    }
+
+    /// The kind a tensor is stored in; None where there is no such tensor or libtorch has no such kind.
+    pub fn kind(&self, name: &str) -> Option<Kind> {
+        self.entries.get(name).and_then(|entry| kind_of(entry.dtype))
     }
 
     /// The file's name for a tensor's type where it is not one of the floating point kinds.
@@ -111,6 +122,28 @@ fn kind_of(dtype: Dtype) -> Option<Kind> {
     })
 }
 
+/// Whether a file is called as Python's pickles are.
+pub(super) fn is_pickle_name(path: &Path) -> bool {
+    path.extension().is_some_and(|e| ["bin", "ckpt", "pt", "pth"].iter().any(|known| e.eq_ignore_ascii_case(known)))
+}
+
+/// How a pickle becomes a safetensors file, by what it probably holds.
+pub(super) fn pickle_hint(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let (stem, end) = name.rsplit_once('.').unwrap_or((&name, ""));
+    let convert = if end == "bin" {
+        "DiffusionPipeline.from_pretrained(MODEL).save_pretrained(NEW, safe_serialization=True), and use the folder NEW"
+            .to_string()
+    } else {
+        format!(
+            "d = torch.load(\"{name}\", map_location=\"cpu\", weights_only=True); d = d.get(\"state_dict\", d); \
+             safetensors.torch.save_file({{k: v.contiguous() for k, v in d.items() if hasattr(v, \"shape\")}}, \
+             \"{stem}.safetensors\"), and use {stem}.safetensors"
+        )
+    };
+    format!("a pickle can run code and is never loaded. Convert it once with Python, where you trust it: {convert}")
+}
+
 /// Says what a file that is no whole safetensors file probably is.
 fn refuse(path: &Path, bytes: &[u8], error: SafeTensorError) -> Error {
     if bytes.starts_with(b"version https://git-lfs") {
@@ -118,8 +151,7 @@ fn refuse(path: &Path, bytes: &[u8], error: SafeTensorError) -> Error {
         return Error::unusable(path, "this is a git-lfs pointer, not the weights", hint);
     }
     if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"\x80\x02") {
-        let hint = "convert it to safetensors: a pickle can run code and is never loaded";
-        return Error::unusable(path, "this is a pickle, not a safetensors file", hint);
+        return Error::unusable(path, "this is a pickle, not a safetensors file", pickle_hint(path));
     }
     if matches!(error, SafeTensorError::MetadataIncompleteBuffer | SafeTensorError::InvalidHeaderLength) {
         let problem = format!("the file is truncated or has bytes too many ({} bytes, {error})", bytes.len());

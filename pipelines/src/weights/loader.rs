@@ -80,8 +80,8 @@ impl Loader {
             problems.missing.push(name.to_string());
             return None;
         };
-        if !same_matrix(found, shape) {
-            problems.misshapen.push((name.to_string(), shape.to_vec(), found.to_vec()));
+        if !same_matrix(&found, shape) {
+            problems.misshapen.push((name.to_string(), shape.to_vec(), found));
             return None;
         }
         if let Some(dtype) = store.not_floating(name) {
@@ -112,6 +112,22 @@ impl Loader {
     pub fn shapes(&self) -> ParameterShapes {
         self.shared.shapes.borrow().iter().map(|(name, shape)| (name.clone(), shape.clone())).collect()
     }
+}
+
+/// Refuses a store that does not hold exactly the parameters of a network, with the list of what differs: what a loader
+/// does, without reading a tensor.
+pub fn check_store(store: &WeightStore, shapes: &ParameterShapes) -> Result<()> {
+    let mut problems = TensorProblems { path: store.path().to_path_buf(), ..TensorProblems::default() };
+    for (name, shape) in shapes {
+        match store.shape(name) {
+            None => problems.missing.push(name.clone()),
+            Some(found) if !same_matrix(&found, shape) => problems.misshapen.push((name.clone(), shape.clone(), found)),
+            Some(_) => problems.untyped.extend(store.not_floating(name).map(|dtype| (name.clone(), dtype))),
+        }
+    }
+    let wanted: BTreeSet<&str> = shapes.iter().map(|(name, _)| name.as_str()).collect();
+    problems.extra = store.names().filter(|name| !wanted.contains(name)).map(String::from).collect();
+    if problems.is_empty() { Ok(()) } else { Err(Error::Tensors(problems)) }
 }
 
 /// Equal shapes, where a 1x1 convolution and the matrix it is count as equal: older VAE files store attention so.

@@ -2,13 +2,14 @@
 
 mod file;
 mod loader;
+pub mod original;
 mod store;
 mod write;
 
 pub use file::TensorFile;
-pub use loader::{Loader, ParameterShapes};
+pub use loader::{Loader, ParameterShapes, check_store};
 pub use store::{WeightStore, component_files};
-pub use write::{write_file, write_safetensors};
+pub use write::{Entry, write_file, write_safetensors, write_streaming};
 
 /// Where the weights of a network go and in which kind they are held there.
 #[derive(Debug, Clone, Copy)]

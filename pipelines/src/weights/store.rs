@@ -2,11 +2,13 @@
 
 use crate::error::{Error, Result};
 use crate::weights::TensorFile;
+use crate::weights::file::{is_pickle_name, pickle_hint};
+use crate::weights::original::Form;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 /// All tensors of one component. A name can be changed before a network asks for it, so that files with older
 /// names read like new ones.
@@ -18,6 +20,7 @@ pub struct WeightStore {
 struct Source {
     file: Arc<TensorFile>,
     stored_name: String,
+    form: Form,
 }
 
 #[derive(Deserialize)]
@@ -28,7 +31,12 @@ struct Index {
 impl WeightStore {
     /// Opens the weights of a component folder: `<stem>.safetensors`, its shards, or the same as `.fp16`, in this order.
     pub fn open_component(dir: &Path, stem: &str) -> Result<Self> {
-        let files = component_files(dir, stem)?;
+        Self::open_variant(dir, stem, None)
+    }
+
+    /// Opens one variant of a component folder, `<stem>.<variant>.safetensors` or its shards; None as `open_component`.
+    pub fn open_variant(dir: &Path, stem: &str, variant: Option<&str>) -> Result<Self> {
+        let files = component_files(dir, stem, variant)?;
         let mut store = Self { path: dir.to_path_buf(), entries: BTreeMap::new() };
         let is_index = |path: &PathBuf| path.extension().is_some_and(|e| e == "json");
         match files.iter().find(|path| is_index(path)) {
@@ -50,10 +58,19 @@ impl WeightStore {
         Ok(store)
     }
 
+    /// Tensors of a file under other names: (name, the file's name, how the tensor is made of what is stored).
+    /// Names that the file lacks are left out; a loader then lists them as missing.
+    pub fn of_places(file: &Arc<TensorFile>, places: impl IntoIterator<Item = (String, String, Form)>) -> Self {
+        let there = places.into_iter().filter(|(_, stored_name, _)| file.shape(stored_name).is_some());
+        let entries =
+            there.map(|(name, stored_name, form)| (name, Source { file: file.clone(), stored_name, form })).collect();
+        Self { path: file.path().to_path_buf(), entries }
+    }
+
     fn add_file(&mut self, path: &Path) -> Result<()> {
         let file = Arc::new(TensorFile::open(path)?);
         for name in file.names() {
-            let source = Source { file: file.clone(), stored_name: name.to_string() };
+            let source = Source { file: file.clone(), stored_name: name.to_string(), form: Form::Same };
             self.entries.insert(name.to_string(), source);
         }
         Ok(())
@@ -70,7 +87,7 @@ impl WeightStore {
                 let problem = format!("it says that {shard} holds {name}, which that file does not");
                 return Err(Error::unusable(index, problem, "download the shards and their index again"));
             }
-            self.entries.insert(name.clone(), Source { file: file.clone(), stored_name: name });
+            self.entries.insert(name.clone(), Source { file: file.clone(), stored_name: name, form: Form::Same });
         }
         Ok(())
     }
@@ -90,9 +107,15 @@ impl WeightStore {
         self.entries = entries.into_iter().filter_map(|(name, source)| Some((rename(&name)?, source))).collect();
     }
 
-    pub fn shape(&self, name: &str) -> Option<&[i64]> {
+    pub fn shape(&self, name: &str) -> Option<Vec<i64>> {
         let source = self.entries.get(name)?;
-        source.file.shape(&source.stored_name)
+        Some(source.form.shape_of(source.file.shape(&source.stored_name)?))
+    }
+
+    /// The kind a tensor is stored in; None where there is no such tensor or no such kind.
+    pub fn kind(&self, name: &str) -> Option<Kind> {
+        let source = self.entries.get(name)?;
+        source.file.kind(&source.stored_name)
     }
 
     /// The type of a tensor that holds no floating point numbers.
@@ -104,28 +127,33 @@ impl WeightStore {
     /// A copy of one tensor on the CPU, in the kind it is stored in.
     pub fn tensor(&self, name: &str) -> Result<Tensor> {
         match self.entries.get(name) {
-            Some(source) => source.file.tensor(&source.stored_name),
+            Some(source) => source.form.tensor_of(source.file.tensor(&source.stored_name)?),
             None => Err(Error::unusable(&self.path, format!("there is no tensor {name}"), "use the whole model")),
         }
     }
 }
 
-/// The weight files of a component folder: one safetensors file, or an index and its shards.
-pub fn component_files(dir: &Path, stem: &str) -> Result<Vec<PathBuf>> {
-    let whole = [format!("{stem}.safetensors"), format!("{stem}.fp16.safetensors")];
-    let index = [format!("{stem}.safetensors.index.json"), format!("{stem}.safetensors.index.fp16.json")];
-    for (whole, index) in whole.iter().zip(&index) {
-        if dir.join(whole).is_file() {
-            return Ok(vec![dir.join(whole)]);
+/// The weight files of a component folder: one safetensors file, or an index and its shards. Without a variant the
+/// plain files come first, then fp16; a variant that is asked for must be there.
+pub fn component_files(dir: &Path, stem: &str, variant: Option<&str>) -> Result<Vec<PathBuf>> {
+    let tried: &[Option<&str>] = if variant.is_some() { &[variant] } else { &[None, Some("fp16")] };
+    for variant in tried {
+        let infix = variant.map(|v| format!(".{v}")).unwrap_or_default();
+        let whole = dir.join(format!("{stem}{infix}.safetensors"));
+        if whole.is_file() {
+            return Ok(vec![whole]);
         }
-        let index = dir.join(index);
+        let index = dir.join(format!("{stem}.safetensors.index{infix}.json"));
         if index.is_file() {
             let shards: BTreeSet<String> = read_index(&index)?.weight_map.into_values().collect();
             let shards = shards.iter().map(|shard| dir.join(shard));
             return Ok(std::iter::once(index.clone()).chain(shards).collect());
         }
     }
-    Err(without_weights(dir, &whole[0]))
+    match variant {
+        Some(variant) => Err(without_variant(dir, stem, variant)),
+        None => Err(without_weights(dir, &format!("{stem}.safetensors"))),
+    }
 }
 
 fn read_index(path: &Path) -> Result<Index> {
@@ -141,18 +169,33 @@ fn read_index(path: &Path) -> Result<Index> {
     Ok(index)
 }
 
-fn without_weights(dir: &Path, wanted: &str) -> Error {
-    let names: Vec<String> = match std::fs::read_dir(dir) {
-        Ok(entries) => entries.flatten().filter_map(|e| e.file_name().into_string().ok()).collect(),
-        Err(source) => return Error::io("read the folder", dir, source),
+fn file_names(dir: &Path) -> Result<Vec<String>> {
+    let entries = std::fs::read_dir(dir).map_err(|e| Error::io("read the folder", dir, e))?;
+    Ok(entries.flatten().filter_map(|e| e.file_name().into_string().ok()).collect())
+}
+
+fn without_variant(dir: &Path, stem: &str, variant: &str) -> Error {
+    let names = match file_names(dir) {
+        Ok(names) => names,
+        Err(error) => return error,
     };
-    let pickle = names.iter().find(|n| [".bin", ".ckpt", ".pt", ".pth"].iter().any(|end| n.ends_with(end)));
+    let mut there: Vec<&String> = names.iter().filter(|n| n.starts_with(stem) && n.contains(".safetensors")).collect();
+    there.sort();
+    let hint = match there[..] {
+        [] => "there are no safetensors weights: download the component again".to_string(),
+        _ => format!("there is {there:?}: leave the variant out, or name one that is there"),
+    };
+    Error::missing(dir, format!("{stem}.{variant}.safetensors"), hint)
+}
+
+fn without_weights(dir: &Path, wanted: &str) -> Error {
+    let names = match file_names(dir) {
+        Ok(names) => names,
+        Err(error) => return error,
+    };
+    let pickle = names.iter().find(|n| is_pickle_name(Path::new(n)));
     let hint = match pickle {
-        Some(pickle) => format!(
-            "{pickle} is a pickle, which can run code and is never loaded. Convert the model once with Python, on a \
-             machine where you trust it: DiffusionPipeline.from_pretrained(MODEL).save_pretrained(NEW, \
-             safe_serialization=True), and use the folder NEW"
-        ),
+        Some(pickle) => format!("{pickle} is a pickle. {}", pickle_hint(Path::new(pickle))),
         None => "download the component again (single .safetensors file, shards with their index, or .fp16)".into(),
     };
     Error::missing(dir, wanted, hint)

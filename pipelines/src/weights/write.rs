@@ -2,28 +2,76 @@
 
 use crate::error::{Error, Result};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 use tch::{Kind, Tensor};
 
-/// Writes tensors and header texts to `path`. The header is sorted here because the safetensors crate writes its
-/// metadata in the order of a hash map, which differs from run to run.
-pub fn write_safetensors(path: &Path, tensors: &[(String, Tensor)], metadata: &[(&str, &str)]) -> Result<()> {
-    let mut order: Vec<&(String, Tensor)> = tensors.iter().collect();
-    // Wide elements first keeps every tensor aligned, as the safetensors crate does it.
-    order.sort_by_key(|(name, tensor)| (std::cmp::Reverse(tensor.kind().elt_size_in_bytes()), name.clone()));
-    let header = header(path, &order, metadata)?;
-    write_file(path, |out| {
-        out.write_all(&(header.len() as u64).to_le_bytes())?;
-        out.write_all(&header)?;
-        for (_, tensor) in &order {
-            out.write_all(&bytes(tensor).map_err(std::io::Error::other)?)?;
-        }
-        Ok(())
-    })
+/// A tensor that a file will hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub name: String,
+    pub kind: Kind,
+    pub shape: Vec<i64>,
 }
 
-fn header(path: &Path, order: &[&(String, Tensor)], metadata: &[(&str, &str)]) -> Result<Vec<u8>> {
+/// Writes tensors and header texts to `path`.
+pub fn write_safetensors(path: &Path, tensors: &[(String, Tensor)], metadata: &[(&str, &str)]) -> Result<()> {
+    let entry =
+        |(name, tensor): &(String, Tensor)| Entry { name: name.clone(), kind: tensor.kind(), shape: tensor.size() };
+    let by_name: BTreeMap<&str, &Tensor> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+    let found = |name: &str| match by_name.get(name) {
+        Some(tensor) => Ok(tensor.shallow_clone()),
+        None => Err(Error::Invalid(format!("there is no tensor {name}"))),
+    };
+    write_streaming(path, tensors.iter().map(entry).collect(), metadata, &mut |name| found(name))
+}
+
+/// Writes a file whose tensors are made one after the other, so that no more than one is in memory: `make` gives the
+/// tensor of a name, with the kind and shape that its entry says.
+///
+/// The same tensors give the same bytes: the header is sorted here because the safetensors crate writes its metadata in
+/// the order of a hash map, which differs from run to run. An error of `make` leaves no file.
+pub fn write_streaming(
+    path: &Path,
+    mut entries: Vec<Entry>,
+    metadata: &[(&str, &str)],
+    make: &mut dyn FnMut(&str) -> Result<Tensor>,
+) -> Result<()> {
+    // Wide elements first keeps every tensor aligned, as the safetensors crate does it.
+    entries.sort_by(|a, b| {
+        let width = |e: &Entry| std::cmp::Reverse(e.kind.elt_size_in_bytes());
+        (width(a), &a.name).cmp(&(width(b), &b.name))
+    });
+    let header = header(path, &entries, metadata)?;
+    let mut failure = None;
+    let written = write_file(path, |out| {
+        out.write_all(&(header.len() as u64).to_le_bytes())?;
+        out.write_all(&header)?;
+        for entry in &entries {
+            match make(&entry.name).and_then(|tensor| checked_bytes(entry, &tensor)) {
+                Ok(bytes) => out.write_all(&bytes)?,
+                Err(error) => return Err(std::io::Error::other(failure.insert(error).to_string())),
+            }
+        }
+        Ok(())
+    });
+    match failure {
+        Some(error) => Err(error),
+        None => written,
+    }
+}
+
+fn checked_bytes(entry: &Entry, tensor: &Tensor) -> Result<Vec<u8>> {
+    if (tensor.kind(), tensor.size()) != (entry.kind, entry.shape.clone()) {
+        let expected = format!("{:?} {:?}", entry.kind, entry.shape);
+        let found = format!("{:?} {:?}", tensor.kind(), tensor.size());
+        return Err(Error::Invalid(format!("{} became {found}, expected {expected}", entry.name)));
+    }
+    Ok(bytes(tensor)?)
+}
+
+fn header(path: &Path, order: &[Entry], metadata: &[(&str, &str)]) -> Result<Vec<u8>> {
     let mut entries = Map::new();
     if !metadata.is_empty() {
         let mut texts = metadata.to_vec();
@@ -32,12 +80,17 @@ fn header(path: &Path, order: &[&(String, Tensor)], metadata: &[(&str, &str)]) -
         entries.insert("__metadata__".into(), Value::Object(texts));
     }
     let mut start = 0;
-    for (name, tensor) in order {
-        let dtype = dtype(tensor.kind()).ok_or_else(|| {
-            Error::Invalid(format!("{}: {name} is {:?}, which safetensors cannot hold", path.display(), tensor.kind()))
+    for Entry { name, kind, shape } in order {
+        let dtype = dtype(*kind).ok_or_else(|| {
+            Error::Invalid(format!("{}: {name} is {kind:?}, which safetensors cannot hold", path.display()))
         })?;
-        let end = start + tensor.numel() * tensor.kind().elt_size_in_bytes();
-        entries.insert(name.clone(), json!({"dtype": dtype, "shape": tensor.size(), "data_offsets": [start, end]}));
+        let numel = shape.iter().try_fold(1_usize, |n, &d| n.checked_mul(usize::try_from(d).ok()?));
+        let length = numel.and_then(|n| n.checked_mul(kind.elt_size_in_bytes()));
+        let Some(length) = length else {
+            return Err(Error::Invalid(format!("{}: {name} has an impossible shape {shape:?}", path.display())));
+        };
+        let end = start + length;
+        entries.insert(name.clone(), json!({"dtype": dtype, "shape": shape, "data_offsets": [start, end]}));
         start = end;
     }
     if entries.len() != order.len() + usize::from(!metadata.is_empty()) {

@@ -1,6 +1,6 @@
 //! A network's outputs and gradients from named inputs: golden tests and `examples/parity_dump.rs` share it.
 
-use pipelines::lora::LoraWeights;
+use pipelines::lora::{Lora, LoraTargets, LoraWeights, Network};
 use pipelines::models::{AutoencoderKl, ClipTextModel, Conditioning, UNet2DConditionModel};
 use pipelines::weights::{LoadOptions, TensorFile};
 use std::collections::BTreeMap;
@@ -29,7 +29,8 @@ pub fn compute(kind: &str, dir: &Path, file: &TensorFile, lora: Option<&Path>) -
     let (parameters, outputs) = match kind {
         "unet" => {
             let mut unet = UNet2DConditionModel::load(dir, &options).unwrap();
-            let lora = lora.map(|path| LoraWeights::read(path, &unet).unwrap());
+            let targets = LoraTargets::new(unet.config(), &[]);
+            let lora = lora.map(|path| Lora::read(path, &targets).unwrap().take(Network::Unet));
             let parameters = lora.as_ref().map_or_else(|| unet.named_parameters(), LoraWeights::trainable);
             let set = lora.as_ref().map(|lora| lora.attach(&mut unet).unwrap());
             let tracked = track(parameters);
@@ -51,7 +52,7 @@ pub fn compute(kind: &str, dir: &Path, file: &TensorFile, lora: Option<&Path>) -
         _ => {
             let clip = ClipTextModel::load(dir, &options).unwrap();
             let tracked = track(clip.named_parameters());
-            let mut made = clip.forward(&given["ids"]).unwrap();
+            let mut made = clip.forward(&given["ids"], None).unwrap();
             let before_last = made.hidden_states.swap_remove(made.hidden_states.len() - 2);
             let rest = [("last_hidden_state", made.last_hidden_state), ("pooled", made.pooled)];
             (tracked, [("before_last", before_last)].into_iter().chain(rest).collect())

@@ -1,6 +1,6 @@
 //! The levels of the UNet: down, mid, up.
 
-use crate::models::layers::{AdapterSet, Linear};
+use crate::models::layers::{AdapterSet, Adapters};
 use crate::models::resnet::{Downsample, Resnet, ResnetShape, Upsample};
 use crate::models::unet::UNetConfig;
 use crate::models::unet::transformer::{Transformer, TransformerShape};
@@ -44,17 +44,17 @@ struct Layer {
 
 impl Layer {
     fn forward(&self, x: &Tensor, context: Context<'_>) -> Tensor {
-        let x = self.resnet.forward(x, Some(context.time));
+        let x = self.resnet.forward(x, Some(context.time), context.adapters);
         match &self.attention {
             Some(attention) => attention.forward(&x, context.prompt_embeds, context.adapters),
             None => x,
         }
     }
 
-    fn linears_mut(&mut self, visit: &mut dyn FnMut(&mut Linear)) {
-        self.resnet.linears_mut(visit);
+    fn adapters_mut(&mut self, visit: &mut dyn FnMut(&mut Adapters)) {
+        self.resnet.adapters_mut(visit);
         if let Some(attention) = &mut self.attention {
-            attention.linears_mut(visit);
+            attention.adapters_mut(visit);
         }
     }
 }
@@ -96,14 +96,17 @@ impl DownBlock {
             skips.push(x.shallow_clone());
         }
         if let Some(downsample) = &self.downsample {
-            x = downsample.forward(&x);
+            x = downsample.forward(&x, context.adapters);
             skips.push(x.shallow_clone());
         }
         x
     }
 
-    pub fn linears_mut(&mut self, visit: &mut dyn FnMut(&mut Linear)) {
-        self.layers.iter_mut().for_each(|layer| layer.linears_mut(visit));
+    pub fn adapters_mut(&mut self, visit: &mut dyn FnMut(&mut Adapters)) {
+        self.layers.iter_mut().for_each(|layer| layer.adapters_mut(visit));
+        if let Some(downsample) = &mut self.downsample {
+            downsample.adapters_mut(visit);
+        }
     }
 }
 
@@ -125,12 +128,12 @@ impl MidBlock {
     }
 
     pub fn forward(&self, x: &Tensor, context: Context<'_>) -> Tensor {
-        self.second.forward(&self.first.forward(x, context), Some(context.time))
+        self.second.forward(&self.first.forward(x, context), Some(context.time), context.adapters)
     }
 
-    pub fn linears_mut(&mut self, visit: &mut dyn FnMut(&mut Linear)) {
-        self.first.linears_mut(visit);
-        self.second.linears_mut(visit);
+    pub fn adapters_mut(&mut self, visit: &mut dyn FnMut(&mut Adapters)) {
+        self.first.adapters_mut(visit);
+        self.second.adapters_mut(visit);
     }
 }
 
@@ -171,12 +174,15 @@ impl UpBlock {
             }
         }
         match (&self.upsample, skips.last().map(Tensor::size).as_deref()) {
-            (Some(upsample), Some([_, _, height, width])) => upsample.forward(&x, *height, *width),
+            (Some(upsample), Some([_, _, height, width])) => upsample.forward(&x, *height, *width, context.adapters),
             _ => x,
         }
     }
 
-    pub fn linears_mut(&mut self, visit: &mut dyn FnMut(&mut Linear)) {
-        self.layers.iter_mut().for_each(|layer| layer.linears_mut(visit));
+    pub fn adapters_mut(&mut self, visit: &mut dyn FnMut(&mut Adapters)) {
+        self.layers.iter_mut().for_each(|layer| layer.adapters_mut(visit));
+        if let Some(upsample) = &mut self.upsample {
+            upsample.adapters_mut(visit);
+        }
     }
 }

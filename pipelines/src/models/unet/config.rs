@@ -91,7 +91,11 @@ const UNUSED: [&str; 11] = [
 impl UNetConfig {
     /// Reads `config.json` of a UNet folder.
     pub fn read(dir: &Path) -> Result<Self> {
-        let file = ConfigFile::read(dir)?;
+        Self::from_file(ConfigFile::read(dir)?)
+    }
+
+    /// Takes a config.json of a UNet that is read already.
+    pub fn from_file(file: ConfigFile) -> Result<Self> {
         for (key, value) in fixed() {
             file.only(key, &value)?;
         }

@@ -1,6 +1,6 @@
 //! Time, and for SDXL also pooled text and picture sizes, as one vector per sample.
 
-use crate::models::layers::Linear;
+use crate::models::layers::{AdapterSet, Adapters, Linear};
 use crate::models::unet::{Conditioning, UNetConfig};
 use crate::weights::Loader;
 use tch::{Kind, Tensor};
@@ -20,8 +20,8 @@ impl Mlp {
         }
     }
 
-    fn forward(&self, x: &Tensor) -> Tensor {
-        self.linear_2.forward(&self.linear_1.forward(x, None).silu(), None)
+    fn forward(&self, x: &Tensor, adapters: Option<AdapterSet>) -> Tensor {
+        self.linear_2.forward(&self.linear_1.forward(x, adapters).silu(), adapters)
     }
 }
 
@@ -51,8 +51,14 @@ impl Embedding {
     }
 
     /// `timesteps: [B] -> [B, time_width]` in `kind`.
-    pub fn forward(&self, timesteps: &Tensor, conditioning: &Conditioning, kind: Kind) -> Tensor {
-        let time = self.time.forward(&self.sinusoids(timesteps, self.width).to_kind(kind));
+    pub fn forward(
+        &self,
+        timesteps: &Tensor,
+        conditioning: &Conditioning,
+        kind: Kind,
+        adapters: Option<AdapterSet>,
+    ) -> Tensor {
+        let time = self.time.forward(&self.sinusoids(timesteps, self.width).to_kind(kind), adapters);
         let (Some((mlp, width)), Some(pooled), Some(time_ids)) =
             (&self.added, &conditioning.pooled_prompt_embeds, &conditioning.time_ids)
         else {
@@ -60,7 +66,7 @@ impl Embedding {
         };
         let ids = self.sinusoids(&time_ids.flatten(0, -1), *width).reshape([time_ids.size()[0], -1]); // [B, 6 * width]
         let added = Tensor::cat(&[pooled.to_kind(kind), ids.to_kind(kind)], -1);
-        time + mlp.forward(&added)
+        time + mlp.forward(&added, adapters)
     }
 
     /// Sinusoids of "Denoising Diffusion Probabilistic Models" (arXiv 2006.11239), always in float32 as diffusers has
@@ -74,11 +80,11 @@ impl Embedding {
         if self.flip_sin_to_cos { Tensor::cat(&[cos, sin], -1) } else { Tensor::cat(&[sin, cos], -1) }
     }
 
-    pub fn linears_mut(&mut self, visit: &mut dyn FnMut(&mut Linear)) {
+    pub fn adapters_mut(&mut self, visit: &mut dyn FnMut(&mut Adapters)) {
         let added = self.added.as_mut().map(|(mlp, _)| mlp);
         for mlp in std::iter::once(&mut self.time).chain(added) {
-            visit(&mut mlp.linear_1);
-            visit(&mut mlp.linear_2);
+            visit(&mut mlp.linear_1.adapters);
+            visit(&mut mlp.linear_2.adapters);
         }
     }
 }

@@ -8,8 +8,8 @@ mod transformer;
 pub use config::{TextTime, UNetConfig};
 
 use crate::error::{Error, Result};
-use crate::models::layers::{Conv2d, GroupNorm, Linear};
-use crate::models::{AdapterSet, save_component, shallow};
+use crate::models::layers::{AdapterHost, Adapters, Conv2d, GroupNorm};
+use crate::models::{AdapterSet, LayerShapes, layer_shapes, save_component, shallow};
 use crate::weights::{LoadOptions, Loader, ParameterShapes, WeightStore};
 use blocks::{Context, DownBlock, MidBlock, UpBlock};
 use embedding::Embedding;
@@ -76,7 +76,6 @@ pub struct UNet2DConditionModel {
     conv_norm_out: GroupNorm,
     conv_out: Conv2d,
     parameters: BTreeMap<String, Tensor>,
-    linear_shapes: BTreeMap<String, Vec<i64>>,
     adapter_sets: usize,
 }
 
@@ -93,9 +92,6 @@ impl UNet2DConditionModel {
         let loader = Loader::new(store, options);
         let mut unet = Self::build(config, &loader);
         unet.parameters = loader.finish()?;
-        let mut shapes = BTreeMap::new();
-        unet.linears_mut(&mut |linear| drop(shapes.insert(linear.path().to_string(), linear.weight().size())));
-        unet.linear_shapes = shapes;
         Ok(unet)
     }
 
@@ -118,7 +114,6 @@ impl UNet2DConditionModel {
             conv_norm_out: GroupNorm::load(&from.sub("conv_norm_out"), config.norm_num_groups, outer, config.norm_eps),
             conv_out: Conv2d::load(&from.sub("conv_out"), outer, config.out_channels, 1),
             parameters: BTreeMap::new(),
-            linear_shapes: BTreeMap::new(),
             adapter_sets: 0,
             config,
         }
@@ -140,10 +135,10 @@ impl UNet2DConditionModel {
         self.check(latents, timesteps, conditioning)?;
         let kind = latents.kind();
         // Every resnet takes the silu of the same embedding: once is enough.
-        let time = self.embedding.forward(timesteps, conditioning, kind).silu();
+        let time = self.embedding.forward(timesteps, conditioning, kind, adapters).silu();
         let prompt_embeds = conditioning.prompt_embeds.to_kind(kind);
         let context = Context { time: &time, prompt_embeds: &prompt_embeds, adapters };
-        let mut x = self.conv_in.forward(latents);
+        let mut x = self.conv_in.forward(latents, adapters);
         let mut skips = vec![x.shallow_clone()];
         for block in &self.down {
             x = block.forward(x, context, &mut skips);
@@ -152,7 +147,7 @@ impl UNet2DConditionModel {
         for block in &self.up {
             x = block.forward(x, context, &mut skips);
         }
-        Ok(self.conv_out.forward(&self.conv_norm_out.forward(&x).silu()))
+        Ok(self.conv_out.forward(&self.conv_norm_out.forward(&x).silu(), adapters))
     }
 
     fn check(&self, latents: &Tensor, timesteps: &Tensor, conditioning: &Conditioning) -> Result<()> {
@@ -194,29 +189,9 @@ impl UNet2DConditionModel {
         shallow(&self.parameters)
     }
 
-    /// Visits every linear layer, among them the 1x1 convolutions of the transformers.
-    pub fn linears_mut(&mut self, visit: &mut dyn FnMut(&mut Linear)) {
-        self.embedding.linears_mut(visit);
-        self.down.iter_mut().for_each(|block| block.linears_mut(visit));
-        self.mid.linears_mut(visit);
-        self.up.iter_mut().for_each(|block| block.linears_mut(visit));
-    }
-
-    /// Where the weights are.
-    pub fn device(&self) -> Device {
-        self.parameters.values().next().map_or(Device::Cpu, Tensor::device)
-    }
-
-    /// The module path of every linear layer with the shape of its weight: `[out, in]`, or `[out, in, 1, 1]` where the
-    /// file has a 1x1 convolution.
-    pub fn linear_shapes(&self) -> &BTreeMap<String, Vec<i64>> {
-        &self.linear_shapes
-    }
-
-    /// A set that no adapter belongs to yet.
-    pub(crate) fn new_adapter_set(&mut self) -> AdapterSet {
-        self.adapter_sets += 1;
-        AdapterSet(self.adapter_sets - 1)
+    /// The layers of a configuration that can wear a LoRA.
+    pub fn layer_shapes(config: &UNetConfig) -> LayerShapes {
+        layer_shapes(&mut Self::build(config.clone(), &Loader::describing()))
     }
 
     /// Writes config.json and the weights in `kind`; `values` replaces the network's own (an EMA, for example).
@@ -229,5 +204,25 @@ impl UNet2DConditionModel {
             }
         }
         save_component(dir, STEM, &self.config.file, kind, tensors.into_iter().collect())
+    }
+}
+
+impl AdapterHost for UNet2DConditionModel {
+    fn adapters_mut(&mut self, visit: &mut dyn FnMut(&mut Adapters)) {
+        self.embedding.adapters_mut(visit);
+        visit(&mut self.conv_in.adapters);
+        self.down.iter_mut().for_each(|block| block.adapters_mut(visit));
+        self.mid.adapters_mut(visit);
+        self.up.iter_mut().for_each(|block| block.adapters_mut(visit));
+        visit(&mut self.conv_out.adapters);
+    }
+
+    fn new_adapter_set(&mut self) -> AdapterSet {
+        self.adapter_sets += 1;
+        AdapterSet(self.adapter_sets - 1)
+    }
+
+    fn device(&self) -> Device {
+        self.parameters.values().next().map_or(Device::Cpu, Tensor::device)
     }
 }

@@ -1,6 +1,6 @@
 //! Spatial transformer: self-attention over the pixels, cross-attention to the prompt (arXiv 2112.10752, section 3.3).
 
-use crate::models::layers::{AdapterSet, GroupNorm, LayerNorm, Linear, attend};
+use crate::models::layers::{AdapterSet, Adapters, GroupNorm, LayerNorm, Linear, attend};
 use crate::weights::Loader;
 use tch::Tensor;
 
@@ -59,11 +59,11 @@ impl Transformer {
         x + h.transpose(1, 2).reshape(&size)
     }
 
-    pub fn linears_mut(&mut self, visit: &mut dyn FnMut(&mut Linear)) {
-        visit(&mut self.proj_in);
-        visit(&mut self.proj_out);
+    pub fn adapters_mut(&mut self, visit: &mut dyn FnMut(&mut Adapters)) {
+        visit(&mut self.proj_in.adapters);
+        visit(&mut self.proj_out.adapters);
         for block in &mut self.blocks {
-            block.linears_mut(visit);
+            block.adapters_mut(visit);
         }
     }
 }
@@ -100,15 +100,15 @@ impl Block {
         self.ff.forward(&self.norm3.forward(&x), adapters) + x
     }
 
-    fn linears_mut(&mut self, visit: &mut dyn FnMut(&mut Linear)) {
+    fn adapters_mut(&mut self, visit: &mut dyn FnMut(&mut Adapters)) {
         for attention in [&mut self.attn1, &mut self.attn2] {
-            visit(&mut attention.to_q);
-            visit(&mut attention.to_k);
-            visit(&mut attention.to_v);
-            visit(&mut attention.to_out);
+            visit(&mut attention.to_q.adapters);
+            visit(&mut attention.to_k.adapters);
+            visit(&mut attention.to_v.adapters);
+            visit(&mut attention.to_out.adapters);
         }
-        visit(&mut self.ff.proj);
-        visit(&mut self.ff.out);
+        visit(&mut self.ff.proj.adapters);
+        visit(&mut self.ff.out.adapters);
     }
 }
 

@@ -1,0 +1,296 @@
+//! A model written in another format: a folder of the diffusers layout, or a single-file checkpoint; LoRAs merged on the
+//! way. Tensors go through one at a time.
+
+use super::layout::{Place, Shapes, places};
+use super::single_file::HEADER;
+use super::standard::{Standard, tokenizer};
+use super::{Family, ModelFolder};
+use crate::error::{Error, Result};
+use crate::lora::{Lora, Network};
+use crate::models::{AutoencoderKl, ClipTextModel, UNet2DConditionModel, UNetConfig, VaeConfig};
+use crate::schedulers::PredictionType;
+use crate::weights::original::Form;
+use crate::weights::{Entry, ParameterShapes, WeightStore, check_store, write_file, write_streaming};
+use serde_json::{Map, json};
+use std::collections::BTreeMap;
+use std::path::Path;
+use tch::{Kind, Tensor};
+
+/// The configuration by which A1111 knows an SD2 that predicts velocity.
+const VELOCITY_YAML: &str = include_str!("../../assets/standard/sd2-v.yaml");
+
+/// A model about to be written.
+pub struct Export<'a> {
+    folder: &'a ModelFolder,
+    lora: &'a Lora,
+    kind: Kind,
+    unet: UNetConfig,
+    vae: VaeConfig,
+    parts: BTreeMap<&'static str, (WeightStore, ParameterShapes)>,
+}
+
+/// What the header of a checkpoint says of it beside its architecture.
+#[derive(Debug, Clone)]
+pub struct Labels {
+    pub title: String,
+    /// ISO 8601, for example `2026-01-31T12:00:00Z`
+    pub date: String,
+}
+
+impl<'a> Export<'a> {
+    /// Opens the weights of a model and checks that they fit its descriptions. `unet` and `vae` replace the model's own;
+    /// `lora` is merged; `kind` None keeps the kind in which the UNet is stored.
+    pub fn open(
+        folder: &'a ModelFolder,
+        unet: Option<&Path>,
+        vae: Option<&Path>,
+        lora: &'a Lora,
+        kind: Option<Kind>,
+    ) -> Result<Self> {
+        let (unet, unet_store) = folder.unet_parts(unet)?;
+        let (vae, mut vae_store) = folder.vae_parts(vae)?;
+        AutoencoderKl::rename(&mut vae_store);
+        let first = unet_store.names().next().and_then(|name| unet_store.kind(name));
+        let kind = kind.or(first).unwrap_or(Kind::Float);
+        let mut parts = BTreeMap::from([
+            ("unet", (unet_store, UNet2DConditionModel::parameter_shapes(&unet))),
+            ("vae", (vae_store, AutoencoderKl::parameter_shapes(&vae))),
+        ]);
+        for (name, mut store, config) in folder.text_parts()? {
+            ClipTextModel::rename(&mut store);
+            parts.insert(name, (store, ClipTextModel::parameter_shapes(config)));
+        }
+        for (store, shapes) in parts.values() {
+            check_store(store, shapes)?;
+        }
+        Ok(Self { folder, lora, kind, unet, vae, parts })
+    }
+
+    /// Writes a folder that diffusers loads; `to` must not exist. It appears when it is whole.
+    pub fn write_folder(&self, to: &Path, on_file: &mut dyn FnMut(&Path)) -> Result<()> {
+        let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        std::fs::create_dir_all(parent).map_err(|e| Error::io("create the folder", parent, e))?;
+        let temporary = tempfile::Builder::new().prefix(".partial-").tempdir_in(parent);
+        let temporary = temporary.map_err(|e| Error::io("write into", parent, e))?;
+        let dir = temporary.path();
+        for (part, _) in self.folder.declaration().parts() {
+            self.folder.model_files().write_texts(part, &dir.join(part))?;
+        }
+        self.unet.file().write(&dir.join("unet"))?;
+        self.vae.file().write(&dir.join("vae"))?;
+        self.folder.scheduler().write(&dir.join("scheduler"))?;
+        for (part, stem) in self.folder.declaration().weights() {
+            let path = dir.join(part).join(format!("{stem}.safetensors"));
+            on_file(&to.join(part).join(format!("{stem}.safetensors")));
+            let (_, shapes) = &self.parts[part];
+            let entry = |(name, shape): &(String, Vec<i64>)| Entry {
+                name: name.clone(),
+                kind: self.kind,
+                shape: shape.clone(),
+            };
+            let entries = shapes.iter().map(entry).collect();
+            write_streaming(&path, entries, &[("format", "pt")], &mut |name| self.tensor(part, name))?;
+        }
+        let index = format!("{:#}\n", self.folder.index());
+        write_file(&dir.join("model_index.json"), |out| out.write_all(index.as_bytes()))?;
+        publish(temporary, to)
+    }
+
+    /// Writes a single-file checkpoint, and beside it the YAML that A1111 wants where an SD2 predicts velocity.
+    pub fn write_checkpoint(&self, to: &Path, labels: &Labels) -> Result<()> {
+        let family = self.folder.family();
+        let standard = Standard::of(family);
+        let shapes = Shapes { unet: &self.unet, vae: &self.vae, text: self.folder.text() };
+        let places =
+            places(standard, shapes, &|layout| layout.prefixes.first().map(|p| (*p).to_string()).unwrap_or_default())?;
+        let mut tensors: BTreeMap<String, Stored> = BTreeMap::new();
+        for place in &places {
+            tensors.entry(place.stored.clone()).or_insert_with(|| Stored::Of(Vec::new())).add(place);
+        }
+        self.add_expected(family, &mut tensors)?;
+        let entries = tensors.iter().map(|(name, stored)| Entry {
+            name: name.clone(),
+            kind: stored.kind(self.kind),
+            shape: stored.shape(),
+        });
+        let model = self.header(standard)?;
+        let resolution = self.unet.sample_size * self.vae.factor();
+        let resolution = format!("{resolution}x{resolution}");
+        let prediction = self.prediction_name();
+        let metadata = [
+            ("format", "pt"),
+            ("modelspec.sai_model_spec", "1.0.1"),
+            ("modelspec.architecture", family.architecture()),
+            ("modelspec.implementation", "https://github.com/Stability-AI/generative-models"),
+            ("modelspec.title", labels.title.as_str()),
+            ("modelspec.date", labels.date.as_str()),
+            ("modelspec.resolution", resolution.as_str()),
+            ("modelspec.prediction_type", prediction),
+            ("modelspec.predict_key", prediction),
+            (HEADER, model.as_str()),
+        ];
+        let entries = entries.collect();
+        write_streaming(to, entries, &metadata, &mut |name| match &tensors[name] {
+            Stored::Of(places) => self.stored(places),
+            Stored::Given(tensor) => Ok(tensor.shallow_clone()),
+        })?;
+        if family == Family::Sd2V {
+            write_file(&to.with_extension("yaml"), |out| out.write_all(VELOCITY_YAML.as_bytes()))?;
+        }
+        Ok(())
+    }
+
+    fn prediction_name(&self) -> &'static str {
+        match self.folder.scheduler().prediction_type {
+            PredictionType::Epsilon => "epsilon",
+            PredictionType::VPrediction => "v",
+        }
+    }
+
+    /// One tensor of a component as it will be written.
+    fn tensor(&self, part: &str, name: &str) -> Result<Tensor> {
+        let (store, shapes) = &self.parts[part];
+        let shape =
+            shapes.iter().find(|(known, _)| known == name).map(|(_, shape)| shape.as_slice()).unwrap_or_default();
+        let weight = store.tensor(name)?.f_view(shape)?;
+        let network = network(part);
+        let merged = match network {
+            Some(network) => self.lora.merged(network, name, weight)?,
+            None => weight,
+        };
+        let written = merged.f_to_kind(self.kind)?;
+        let finite = |t: &Tensor| -> Result<bool> { Ok(t.f_isfinite()?.f_all()?.int64_value(&[]) != 0) };
+        if finite(&written)? {
+            return Ok(written);
+        }
+        let hint = match finite(&merged)? {
+            true => format!("a value is too large for {:?}: write bfloat16 or float32", self.kind),
+            false => "it is not finite: the weights, or a LoRA that is merged, are damaged".to_string(),
+        };
+        Err(Error::unusable(store.path(), format!("{part} {name}"), hint))
+    }
+
+    /// One tensor of a checkpoint out of those that lie in it.
+    fn stored(&self, places: &[Place]) -> Result<Tensor> {
+        let parts = places.iter().map(|place| place.form.stored_of(self.tensor(place.component, &place.name)?));
+        let parts = parts.collect::<Result<Vec<_>>>()?;
+        match &parts[..] {
+            [one] => Ok(one.shallow_clone()),
+            many => Ok(Tensor::f_cat(many, 0)?),
+        }
+    }
+
+    /// What other programs look for beside the model: markers of what it predicts, and what SD2's files hold unused.
+    fn add_expected(&self, family: Family, tensors: &mut BTreeMap<String, Stored>) -> Result<()> {
+        let marker = || Tensor::zeros([0], (Kind::Float, tch::Device::Cpu));
+        if family == Family::SdxlV {
+            tensors.insert("v_pred".into(), Stored::Given(marker()));
+            if self.folder.scheduler().rescale_betas_zero_snr {
+                tensors.insert("ztsnr".into(), Stored::Given(marker()));
+            }
+        }
+        let (Family::Sd2 | Family::Sd2V, Some(text)) = (family, self.folder.text().first()) else { return Ok(()) };
+        let prefix = "cond_stage_model.model.";
+        let last = format!("{prefix}transformer.resblocks.{}.", text.layers - 1);
+        let unused = format!("{prefix}transformer.resblocks.{}.", text.layers);
+        let block: Vec<_> = tensors
+            .iter()
+            .filter_map(|(name, stored)| {
+                Some((format!("{unused}{}", name.strip_prefix(&last)?), stored.places()?.to_vec()))
+            })
+            .collect();
+        tensors.extend(block.into_iter().map(|(name, places)| (name, Stored::Of(places))));
+        let kind = (self.kind, tch::Device::Cpu);
+        let projection = Tensor::f_eye_m(text.hidden_size, text.hidden_size, kind)?;
+        tensors.insert(format!("{prefix}text_projection"), Stored::Given(projection));
+        let scale = Tensor::from(100.0_f64.ln()).f_to_kind(self.kind)?;
+        tensors.insert(format!("{prefix}logit_scale"), Stored::Given(scale));
+        Ok(())
+    }
+
+    /// The descriptions of the model as [`HEADER`] holds them; CLIP's vocabulary is left out where it is the usual one.
+    fn header(&self, standard: Standard) -> Result<String> {
+        let usual: BTreeMap<&str, String> = tokenizer("").into_iter().collect();
+        let mut files = Map::new();
+        for (part, _) in self.folder.declaration().parts() {
+            for (name, text) in self.folder.model_files().texts_of(part)? {
+                if !is_usual(&usual, &name, &text) {
+                    files.insert(format!("{part}/{name}"), json!(text));
+                }
+            }
+        }
+        let own = [
+            ("model_index.json", self.folder.index()),
+            ("scheduler/scheduler_config.json", self.folder.scheduler().to_json()),
+            ("unet/config.json", self.unet.file().to_json()),
+            ("vae/config.json", self.vae.file().to_json()),
+        ];
+        files.extend(own.into_iter().map(|(name, value)| (name.to_string(), json!(value.to_string()))));
+        Ok(json!({"layout": standard.name(), "files": files}).to_string())
+    }
+}
+
+/// Whether a tokenizer's file says what CLIP's own says.
+fn is_usual(usual: &BTreeMap<&str, String>, name: &str, text: &str) -> bool {
+    match (name, usual.get(name)) {
+        ("merges.txt", Some(own)) => {
+            let lines = |text: &'_ str| {
+                text.lines().filter(|l| !l.starts_with("#version")).map(String::from).collect::<Vec<_>>()
+            };
+            lines(own) == lines(text)
+        }
+        ("vocab.json", Some(own)) => {
+            let parse = |text: &str| serde_json::from_str::<BTreeMap<String, u32>>(text).ok();
+            parse(text).is_some_and(|vocabulary| Some(vocabulary) == parse(own))
+        }
+        _ => false,
+    }
+}
+
+/// A tensor of a checkpoint.
+enum Stored {
+    /// Made of one tensor of the model, or of the three that a fused one joins, in their order.
+    Of(Vec<Place>),
+    Given(Tensor),
+}
+
+impl Stored {
+    fn add(&mut self, place: &Place) {
+        if let Self::Of(places) = self {
+            places.push(place.clone());
+            places.sort_by_key(|place| if let Form::Third(third) = place.form { third } else { 0 });
+        }
+    }
+
+    fn places(&self) -> Option<&[Place]> {
+        if let Self::Of(places) = self { Some(places) } else { None }
+    }
+
+    fn kind(&self, kind: Kind) -> Kind {
+        if let Self::Given(tensor) = self { tensor.kind() } else { kind }
+    }
+
+    fn shape(&self) -> Vec<i64> {
+        match self {
+            Self::Of(places) => places.first().map(|place| place.form.stored_shape(&place.shape)).unwrap_or_default(),
+            Self::Given(tensor) => tensor.size(),
+        }
+    }
+}
+
+fn network(part: &str) -> Option<Network> {
+    [Network::Unet, Network::TextEncoder, Network::TextEncoder2].into_iter().find(|network| network.name() == part)
+}
+
+/// Renames a finished temporary folder into place.
+fn publish(temporary: tempfile::TempDir, to: &Path) -> Result<()> {
+    #[cfg(unix)]
+    {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(temporary.path(), mode).map_err(|e| Error::io("write", temporary.path(), e))?;
+    }
+    std::fs::rename(temporary.path(), to).map_err(|e| Error::io("rename the finished folder to", to, e))?;
+    // It is no longer where it was made: there is nothing left to remove.
+    drop(temporary.keep());
+    Ok(())
+}

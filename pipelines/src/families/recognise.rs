@@ -1,0 +1,118 @@
+//! What a single-file checkpoint is, told by its tensors: the family, the noise process, and what must be refused.
+
+use super::layout::UNET;
+use super::standard::{Noise, Standard};
+use crate::error::{Error, Result};
+use crate::schedulers::PredictionType;
+use crate::weights::TensorFile;
+use std::path::Path;
+use tch::Kind;
+
+const SUPPORTED: &str = "use a checkpoint of Stable Diffusion 1.x, 2.x or XL base in the layout that A1111, ComfyUI and \
+                         kohya share, or a model folder in the diffusers layout";
+/// Names (or their beginnings) that only other kinds of models have.
+const OTHERS: [(&str, &str); 14] = [
+    ("edm_mean", "a model of EDM's noise process (Playground)"),
+    ("edm_vpred.sigma_max", "a model of EDM's noise process"),
+    ("model.diffusion_model.joint_blocks.", "Stable Diffusion 3"),
+    ("joint_blocks.", "Stable Diffusion 3"),
+    ("model.diffusion_model.double_blocks.", "FLUX"),
+    ("double_blocks.", "FLUX"),
+    ("model.diffusion_model.time_embed.cond_proj.", "a distilled model (latent consistency)"),
+    ("control_model.", "a ControlNet"),
+    ("model.diffusion_model.clip_txt_mapper.", "Stable Cascade"),
+    ("lora_unet_", "a LoRA: give it with --lora, or as lora.init"),
+    ("lora_te", "a LoRA: give it with --lora, or as lora.init"),
+    ("unet.down_blocks.", "a LoRA: give it with --lora, or as lora.init"),
+    ("down_blocks.", "a UNet or VAE in diffusers' names: put it into a component folder with its config.json"),
+    ("decoder.up.", "a VAE alone: give it as the VAE of another model"),
+];
+/// From this spread on the biases are those of an SD2 that predicts velocity (ComfyUI's rule).
+const VELOCITY_SPREAD: f64 = 0.09;
+
+/// The family of a file.
+///
+/// # Errors
+/// Every kind of checkpoint that is not supported, by its name where it is known.
+pub fn family(file: &TensorFile) -> Result<Standard> {
+    let refuse = |what: &str| {
+        Err(Error::unusable(file.path(), format!("this is {what}, which is not supported here"), SUPPORTED))
+    };
+    if let Some((_, what)) = OTHERS.iter().find(|(start, _)| file.names().any(|name| name.starts_with(start))) {
+        return refuse(what);
+    }
+    let shape = |name: &str| file.shape(&format!("{UNET}{name}"));
+    let Some([model_channels, channels, ..]) = shape("input_blocks.0.0.weight") else {
+        let count = file.names().count();
+        let first = file.names().next().unwrap_or("nothing");
+        return refuse(&format!(
+            "no Stable Diffusion checkpoint that is known ({count} tensors, the first is {first})"
+        ));
+    };
+    match channels {
+        4 => {}
+        5 => return refuse("a model steered by depth"),
+        8 => return refuse("InstructPix2Pix, or another model that takes a picture"),
+        9 => return refuse("an inpainting model"),
+        _ => return refuse(&format!("a model with {channels} input channels")),
+    }
+    let width =
+        |block: &str| shape(&format!("{block}.transformer_blocks.0.attn2.to_k.weight")).and_then(|s| s.get(1).copied());
+    let labelled = shape("label_emb.0.0.weight").is_some();
+    match (width("input_blocks.1.1"), width("input_blocks.4.1"), labelled) {
+        (Some(768), _, false) => Ok(Standard::Sd1),
+        (Some(1024), _, false) => Ok(Standard::Sd2),
+        (Some(1024), _, true) => refuse("Stable unCLIP, or another SD2 that takes a picture"),
+        (None, Some(2048), true) => Ok(Standard::Sdxl),
+        (None, Some(1280), true) if *model_channels == 384 => refuse("the SDXL refiner"),
+        (first, second, _) => {
+            let width = first.or(second).map_or("no".to_string(), |w| format!("{w} wide"));
+            refuse(&format!("of no family that is known ({width} prompt embeddings, {model_channels} channels)"))
+        }
+    }
+}
+
+/// What the network of a file predicts, by markers in the file, its header, or a YAML beside it.
+pub fn noise(file: &TensorFile, standard: Standard) -> Result<Noise> {
+    let has = |name: &str| file.shape(name).is_some();
+    let said = ["modelspec.prediction_type", "modelspec.predict_key"].iter().find_map(|key| file.metadata().get(*key));
+    let zero_terminal_snr = has("ztsnr") || said.is_some_and(|said| said == "v-zsnr");
+    let prediction = match said.map(String::as_str) {
+        Some("epsilon") => PredictionType::Epsilon,
+        Some("v" | "v_prediction" | "v-zsnr") => PredictionType::VPrediction,
+        Some(other) => {
+            let problem = format!("its header says that it predicts {other:?}, expected \"epsilon\" or \"v\"");
+            return Err(Error::unusable(file.path(), problem, SUPPORTED));
+        }
+        None if has("v_pred") || yaml_says_velocity(file.path()) => PredictionType::VPrediction,
+        None if standard == Standard::Sd2 && spread_of_velocity(file)? => PredictionType::VPrediction,
+        None => PredictionType::Epsilon,
+    };
+    Ok(Noise { prediction, zero_terminal_snr })
+}
+
+/// A1111 is told by NAME.yaml beside NAME.safetensors.
+fn yaml_says_velocity(path: &Path) -> bool {
+    let text = std::fs::read_to_string(path.with_extension("yaml")).unwrap_or_default();
+    let value =
+        |line: &str| line.trim().strip_prefix("parameterization:").map(|v| v.trim().trim_matches(['"', '\'']) == "v");
+    text.lines().find_map(value).unwrap_or(false)
+}
+
+fn spread_of_velocity(file: &TensorFile) -> Result<bool> {
+    let name = format!("{UNET}output_blocks.11.1.transformer_blocks.0.norm1.bias");
+    match file.shape(&name).is_some() && file.not_floating(&name).is_none() {
+        true => Ok(file.tensor(&name)?.f_to_kind(Kind::Double)?.f_std(false)?.double_value(&[]) > VELOCITY_SPREAD),
+        false => Ok(false),
+    }
+}
+
+/// Names that may stand beside a model and are no part of it: copies, buffers of the noise process, leftovers of training.
+pub fn is_harmless(name: &str) -> bool {
+    const STARTS: [&str; 5] =
+        ["model_ema.", "denoiser.", "embedding_manager.", "first_stage_model.loss.", "first_stage_model.model_ema."];
+    const ENDS: [&str; 4] = [".position_ids", ".logit_scale", ".text_projection", ".text_projection.weight"];
+    !name.contains('.')
+        || STARTS.iter().any(|start| name.starts_with(start))
+        || ENDS.iter().any(|end| name.ends_with(end))
+}

@@ -1,0 +1,114 @@
+//! What a single-file checkpoint does not hold and every model of a family shares: configurations and CLIP's tokenizer.
+
+use crate::error::{Error, Result};
+use crate::schedulers::PredictionType;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+/// CLIP's merges in the order in which they were learnt (`assets/NOTICE`).
+const MERGES: &str = include_str!("../../assets/clip-merges.txt");
+const SD1: &str = include_str!("../../assets/standard/sd1.json");
+const SD2: &str = include_str!("../../assets/standard/sd2.json");
+const SDXL: &str = include_str!("../../assets/standard/sdxl.json");
+const START: &str = "<|startoftext|>";
+const END: &str = "<|endoftext|>";
+
+/// The families whose single files are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standard {
+    Sd1,
+    Sd2,
+    Sdxl,
+}
+
+impl Standard {
+    const NAMES: [(Self, &'static str); 3] = [(Self::Sd1, "sd1"), (Self::Sd2, "sd2"), (Self::Sdxl, "sdxl")];
+
+    /// Its name in the header of an exported file.
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(standard, _)| *standard == self).map_or("", |(_, name)| name)
+    }
+
+    /// The one with that [`name`](Self::name).
+    pub fn named(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(_, known)| *known == name).map(|(standard, _)| *standard)
+    }
+}
+
+/// The noise process that a file was found to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Noise {
+    pub prediction: PredictionType,
+    pub zero_terminal_snr: bool,
+}
+
+/// Every description of a model of the family by its name in a model folder, `unet/config.json` for example.
+pub fn descriptions(standard: Standard, noise: Noise) -> Result<BTreeMap<String, String>> {
+    let (text, padding) = match standard {
+        Standard::Sd1 => (SD1, &[("tokenizer", END)][..]),
+        // OpenCLIP pads with id 0, which is `!`.
+        Standard::Sd2 => (SD2, &[("tokenizer", "!")][..]),
+        Standard::Sdxl => (SDXL, &[("tokenizer", END), ("tokenizer_2", "!")][..]),
+    };
+    let damaged = |e: serde_json::Error| Error::Invalid(format!("the program's own configurations are damaged: {e}"));
+    let mut files: Map<String, Value> = serde_json::from_str(text).map_err(damaged)?;
+    if let Some(scheduler) = files.get_mut("scheduler/scheduler_config.json") {
+        scheduler["prediction_type"] = json!(noise.prediction.name());
+        if noise.zero_terminal_snr {
+            scheduler["rescale_betas_zero_snr"] = json!(true);
+        }
+    }
+    // Models that predict velocity are those of 768 pixels.
+    if let (Standard::Sd2, PredictionType::VPrediction, Some(unet)) =
+        (standard, noise.prediction, files.get_mut("unet/config.json"))
+    {
+        unet["sample_size"] = json!(96);
+    }
+    let mut texts: BTreeMap<String, String> =
+        files.into_iter().map(|(name, value)| (name, format!("{value:#}\n"))).collect();
+    for (folder, pad) in padding {
+        for (name, text) in tokenizer(pad) {
+            texts.insert(format!("{folder}/{name}"), text);
+        }
+    }
+    Ok(texts)
+}
+
+/// The files of CLIP's tokenizer as transformers reads them.
+pub fn tokenizer(pad: &str) -> [(&'static str, String); 4] {
+    let added = |content: &str| json!({"content": content, "lstrip": false, "normalized": true, "rstrip": false, "single_word": false});
+    let special = json!({
+        "bos_token": added(START), "eos_token": added(END), "pad_token": pad, "unk_token": added(END),
+    });
+    let mut config = json!({
+        "add_prefix_space": false, "do_lower_case": true, "errors": "replace", "model_max_length": 77,
+        "tokenizer_class": "CLIPTokenizer",
+    });
+    for (key, value) in special.as_object().into_iter().flatten() {
+        config[key] = value.clone();
+    }
+    [
+        ("merges.txt", MERGES.to_string()),
+        ("special_tokens_map.json", format!("{special:#}\n")),
+        ("tokenizer_config.json", format!("{config:#}\n")),
+        ("vocab.json", Value::Object(vocabulary()).to_string()),
+    ]
+}
+
+/// CLIP's vocabulary follows from its merges (`simple_tokenizer.py` of the published code): the symbols of all bytes,
+/// the same at the end of a word, what every merge makes, and the two ends of a prompt.
+fn vocabulary() -> Map<String, Value> {
+    let symbols = byte_symbols();
+    let ends = symbols.iter().map(|symbol| format!("{symbol}</w>"));
+    let merged = MERGES.lines().skip(1).map(|line| line.replacen(' ', "", 1));
+    let words = symbols.iter().map(char::to_string).chain(ends).chain(merged);
+    let words = words.chain([START.to_string(), END.to_string()]);
+    words.enumerate().map(|(id, word)| (word, json!(id))).collect()
+}
+
+/// GPT-2's letters for bytes: those that print stand for themselves, the others follow from U+0100 on.
+fn byte_symbols() -> Vec<char> {
+    let prints = |byte: &u32| matches!(byte, 33..=126 | 161..=172 | 174..=255);
+    let others = (0..256).filter(|byte| !prints(byte)).count() as u32;
+    (0..256).filter(prints).chain(256..256 + others).filter_map(char::from_u32).collect()
+}

@@ -1,0 +1,117 @@
+//! What a LoRA file can name: the layers of a model's networks, in every naming that is in use.
+
+use super::{LoraWeights, no_such_layer};
+use crate::models::{ClipTextConfig, ClipTextModel, LayerShapes, UNet2DConditionModel, UNetConfig};
+use crate::weights::original::{UNetLayout, unet_name};
+use std::collections::{BTreeMap, HashMap};
+
+/// A network that a LoRA can be on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Network {
+    Unet,
+    TextEncoder,
+    /// SDXL's second
+    TextEncoder2,
+}
+
+impl Network {
+    /// The text encoders, in the order in which a family has them.
+    pub const TEXT_ENCODERS: [Self; 2] = [Self::TextEncoder, Self::TextEncoder2];
+
+    /// The component's name, before the module path in files of diffusers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unet => "unet",
+            Self::TextEncoder => "text_encoder",
+            Self::TextEncoder2 => "text_encoder_2",
+        }
+    }
+}
+
+/// The layers of a model that can wear a LoRA, and how files name them.
+#[derive(Debug, Clone)]
+pub struct LoraTargets {
+    layers: BTreeMap<Network, LayerShapes>,
+    /// Where kohya numbers the UNet's blocks as single-file checkpoints do: SDXL.
+    original_blocks: Option<UNetLayout>,
+    context_width: i64,
+}
+
+impl LoraTargets {
+    /// The layers of a UNet and of the text encoders that stand before it, in their order.
+    pub fn new(unet: &UNetConfig, text_encoders: &[ClipTextConfig]) -> Self {
+        let text = Network::TEXT_ENCODERS.into_iter().zip(text_encoders);
+        let mut layers: BTreeMap<Network, LayerShapes> =
+            text.map(|(network, config)| (network, ClipTextModel::layer_shapes(config))).collect();
+        layers.insert(Network::Unet, UNet2DConditionModel::layer_shapes(unet));
+        let layout = || UNetLayout::of(&unet.layers_per_block, &unet.up_attention);
+        let original_blocks = unet.text_time.and_then(|_| layout());
+        Self { layers, original_blocks, context_width: unet.cross_attention_dim }
+    }
+
+    /// The width of the prompt embeddings, by which families are told apart.
+    pub(super) fn context_width(&self) -> i64 {
+        self.context_width
+    }
+
+    /// The shape of a layer's weight.
+    pub fn weight_shape(&self, network: Network, path: &str) -> Option<&[i64]> {
+        self.layers.get(&network)?.get(path).map(Vec::as_slice)
+    }
+
+    /// The first module of `weights` that is no layer of the network.
+    pub(super) fn check(&self, network: Network, weights: &LoraWeights) -> Result<(), String> {
+        match weights.modules.keys().find(|path| self.weight_shape(network, path).is_none()) {
+            Some(path) => Err(no_such_layer(&format!("{}.{path}", network.name()))),
+            None => Ok(()),
+        }
+    }
+
+    /// kohya's name of a module.
+    pub(super) fn kohya_name(&self, network: Network, path: &str) -> String {
+        let two_encoders = self.layers.contains_key(&Network::TextEncoder2);
+        let underscored = |path: &str| path.replace('.', "_");
+        match network {
+            Network::Unet => {
+                let original = self.original_blocks.as_ref().and_then(|layout| unet_name(path, layout));
+                format!("lora_unet_{}", underscored(original.as_deref().unwrap_or(path)))
+            }
+            Network::TextEncoder if two_encoders => format!("lora_te1_{}", underscored(path)),
+            Network::TextEncoder => format!("lora_te_{}", underscored(path)),
+            Network::TextEncoder2 => format!("lora_te2_{}", underscored(path)),
+        }
+    }
+
+    /// Every name that a file may have for a module, without the end that says which matrix it is. kohya's underscores
+    /// cannot be undone by splitting, so that the names of all known modules are built and looked up.
+    pub(super) fn names(&self) -> HashMap<String, (Network, String)> {
+        let mut names = HashMap::new();
+        for (network, layers) in &self.layers {
+            for path in layers.keys() {
+                for name in self.names_of(*network, path) {
+                    names.insert(name, (*network, path.clone()));
+                }
+            }
+        }
+        names
+    }
+
+    fn names_of(&self, network: Network, path: &str) -> Vec<String> {
+        let underscored = path.replace('.', "_");
+        let mut names = vec![format!("{}.{path}", network.name()), self.kohya_name(network, path)];
+        match network {
+            Network::Unet => names.extend([
+                path.to_string(),
+                format!("base_model.model.{path}"),
+                format!("lora_unet_{underscored}"),
+                format!("lycoris_{underscored}"),
+            ]),
+            Network::TextEncoder => names.push(format!("lora_te_{underscored}")),
+            Network::TextEncoder2 => {}
+        }
+        // Some files leave out what stands before every layer of a text encoder.
+        let short = path.strip_prefix("text_model.").filter(|_| network != Network::Unet);
+        names.extend(short.map(|path| format!("{}.{path}", network.name())));
+        names
+    }
+}

@@ -1,0 +1,71 @@
+//! The layout of single-file checkpoints, as CompVis and Stability published them and A1111, ComfyUI and kohya share
+//! them: for every name of the diffusers layout its place in such a file, and the way from the one tensor to the other.
+
+mod text;
+mod unet;
+mod vae;
+
+pub use text::openclip_place;
+pub use unet::{UNetLayout, unet_name};
+pub use vae::vae_place;
+
+use crate::error::Result;
+use tch::Tensor;
+
+/// How a tensor of the diffusers layout is made of the one that a file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    Same,
+    /// A matrix that the file holds as a 1x1 convolution, `[out, in, 1, 1]`; older files as a matrix too.
+    Pointwise,
+    /// A matrix that the file holds the other way round, without `.weight`.
+    Transposed,
+    /// One third of the rows of OpenCLIP's fused `in_proj`: 0 is q, 1 is k, 2 is v.
+    Third(i64),
+}
+
+impl Form {
+    /// The shape of what is made of a stored tensor.
+    pub fn shape_of(self, stored: &[i64]) -> Vec<i64> {
+        match (self, stored) {
+            (Self::Pointwise, [out, input, 1, 1]) => vec![*out, *input],
+            (Self::Transposed, [a, b]) => vec![*b, *a],
+            (Self::Third(_), [rows, rest @ ..]) if rows % 3 == 0 => [&[rows / 3], rest].concat(),
+            _ => stored.to_vec(),
+        }
+    }
+
+    /// What is made of a stored tensor; a shape that does not fit is left for the loader to refuse.
+    pub fn tensor_of(self, stored: Tensor) -> Result<Tensor> {
+        let size = stored.size();
+        let shape = self.shape_of(&size);
+        match self {
+            Self::Third(third) if shape != size => Ok(stored.f_narrow(0, third * shape[0], shape[0])?),
+            Self::Transposed if size.len() == 2 => Ok(stored.f_transpose(0, 1)?.f_contiguous()?),
+            Self::Pointwise if shape != size => Ok(stored.f_view(shape.as_slice())?),
+            _ => Ok(stored),
+        }
+    }
+
+    /// The shape in which a file holds a tensor.
+    pub fn stored_shape(self, shape: &[i64]) -> Vec<i64> {
+        match (self, shape) {
+            (Self::Pointwise, [out, input]) => vec![*out, *input, 1, 1],
+            (Self::Transposed, [a, b]) => vec![*b, *a],
+            (Self::Third(_), [rows, rest @ ..]) => [&[rows * 3], rest].concat(),
+            _ => shape.to_vec(),
+        }
+    }
+
+    /// What a file holds of a tensor; the thirds of a fused one are joined by the writer.
+    pub fn stored_of(self, tensor: Tensor) -> Result<Tensor> {
+        match self {
+            Self::Pointwise => {
+                let shape = self.stored_shape(&tensor.size());
+                Ok(tensor.f_view(shape.as_slice())?)
+            }
+            Self::Transposed => Ok(tensor.f_transpose(0, 1)?.f_contiguous()?),
+            Self::Same | Self::Third(_) => Ok(tensor),
+        }
+    }
+}
