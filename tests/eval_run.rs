@@ -4,7 +4,6 @@ use diffpref::eval::figures::Evaluation;
 use diffpref::eval::{NamedModel, Request, evaluate, models_of_run};
 use diffpref::progress::{Progress, Signal, Silent, Stop, Stopped};
 use diffpref::report::render_evaluation;
-use pipelines::hub::Location;
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind};

@@ -3,7 +3,9 @@
 
 use assert_cmd::Command;
 use diffpref::generate::ModelRequest;
+use diffpref::progress::Silent;
 use pipelines::families::{Family, ModelFolder};
+use pipelines::hub::Location;
 use pipelines::lora::{Lora, Network};
 use pipelines::schedulers::PredictionType;
 use pipelines::weights::{LoadOptions, TensorFile};
@@ -273,14 +275,14 @@ fn eval_compares_the_models_as_the_run_trained_them() {
         assert_eq!((overrides.clip_skip, overrides.zero_terminal_snr), (1, Some(true)), "{}", model.name);
         assert_eq!(overrides.prediction_type, Some(PredictionType::VPrediction), "{}", model.name);
         let request = ModelRequest {
-            path: root().join(model.path),
+            model: Location::of(&root().join(model.model.path)),
             unet: model.unet,
             loras: model.loras,
             overrides,
             device: tch::Device::Cpu,
             kind: tch::Kind::Float,
         };
-        assert_eq!(request.folder().unwrap().family(), Family::SdxlV);
+        assert_eq!(request.folder(&Silent).unwrap().family(), Family::SdxlV);
     }
 }
 

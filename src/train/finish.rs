@@ -4,7 +4,7 @@ use super::checkpoint::{LORA_FILE, whole_lora, write_weights};
 use super::step::Learner;
 use crate::config::Config;
 use crate::data::files::{publish_dir, unfinished_dir, write_atomically};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use pipelines::families::{Family, ModelFolder};
 use pipelines::weights::LoadOptions;
 use std::path::Path;
