@@ -19,6 +19,6 @@ run() { .python/python "tools/demo/$1" "${@:2}"; }
 run drawings.py "$work"
 run tokenizer.py "$work"
 run train_vae.py "$work"
-run train_judge.py "$work"
 run train_unet.py "$work" assets/demo-model
+run train_judge.py
 run check.py --sheet "$work/samples.png"

@@ -2,9 +2,10 @@
 
 Captions are the plain names for both styles, so the trained model draws in either. Noise prediction
 with min-SNR weights, 10 % empty captions for classifier-free guidance, an average of the weights.
-The average is written as a whole model folder at some steps on the way and at the end.
+The average is written as a whole model folder at some steps on the way and at the end. `--from` goes
+on from the weights of a model folder instead of random ones: an interrupted training is not lost.
 
-Usage: train_unet.py WORK MODEL_FOLDER [--steps N | --minutes M]
+Usage: train_unet.py WORK MODEL_FOLDER [--steps N | --minutes M] [--from MODEL_FOLDER] [--threads N]
 """
 
 import argparse
@@ -27,7 +28,7 @@ MIN_SNR_GAMMA = 5.0
 EMA_DECAY = 0.999
 VARIANTS = 8
 TEXT_WIDTH = 96
-SNAPSHOTS = (0, 600, 1200, 2000, 2800)
+SNAPSHOTS = (600, 1200, 2000, 2800)
 
 
 def new_unet():
@@ -48,6 +49,15 @@ def new_text_encoder(tokenizer):
         max_position_embeddings=LENGTH, hidden_act="quick_gelu",
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id))
+
+
+def start_networks(tokenizer, folder):
+    """Both networks, untrained or with the weights of a model folder."""
+    if folder is None:
+        return new_unet(), new_text_encoder(tokenizer)
+    unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
+    text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", torch_dtype=torch.float32)
+    return unet.train(), text_encoder.train()
 
 
 def token_ids(tokenizer):
@@ -103,15 +113,18 @@ def main():
     parser.add_argument("folder", type=Path)
     parser.add_argument("--steps", type=int, default=3300)
     parser.add_argument("--minutes", type=float, help="train so long instead of --steps")
+    parser.add_argument("--from", dest="start", type=Path, help="a model folder to go on from")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     torch.manual_seed(2)
     generator = torch.Generator().manual_seed(2)
-    vae = AutoencoderKL.from_pretrained(options.work / "vae")
+    vae = AutoencoderKL.from_pretrained(options.work / "vae", torch_dtype=torch.float32)
     tokenizer = CLIPTokenizer.from_pretrained(options.work / "tokenizer")
     ids = token_ids(tokenizer)
     empty = len(ids) - 1
     means, deviations = encode_drawings(vae, generator)
-    unet, text_encoder = new_unet(), new_text_encoder(tokenizer)
+    unet, text_encoder = start_networks(tokenizer, options.start)
     average = Average([unet, text_encoder])
     parameters = [*unet.parameters(), *text_encoder.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=PEAK_RATE, betas=(0.9, 0.99), weight_decay=0.01,
