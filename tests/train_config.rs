@@ -108,10 +108,7 @@ fn values_that_do_not_fit_together_are_refused_with_the_reason() {
             &["lora.rank=0", "lora.init=x.safetensors"],
             "lora.init = \"x.safetensors\" with lora.rank = 0: expected the rank of that LoRA.",
         ),
-        (
-            &["lora.targets=[\"to_z\"]"],
-            "[lora]: the LoRA target \"to_z\" matches no linear layer of the UNet; there are:",
-        ),
+        (&["lora.targets=[\"to_z\"]"], "[lora]: the LoRA target \"to_z\" matches no layer of the UNet; there are:"),
         (&["model.clip_skip=9"], "model.clip_skip = 9: expected 0 to 2 for this model's text encoders."),
         (
             &["sample.every=1", "sample.steps=1000"],

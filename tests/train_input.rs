@@ -34,7 +34,10 @@ fn a_model_folder_without_a_component_is_refused_with_its_name() {
         std::fs::rename(world.path("aside"), &lost).unwrap();
     }
     let said = refused(&world, &["model.path=\"nowhere\""]);
-    assert!(said.contains("nowhere: there is no such folder; give the path of a model folder"), "{said}");
+    assert!(
+        said.contains("nowhere: there is no such file or folder; give a model folder in the diffusers layout"),
+        "{said}"
+    );
 }
 
 #[test]
