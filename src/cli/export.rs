@@ -63,11 +63,11 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let progress = terminal::sink(false);
     export::run(&request(args), progress.as_ref())?;
+    let out = args.out.display();
     match args.json {
-        true => println!("{}", json!({"out": args.out.display().to_string(), "format": args.format})),
-        false => println!("{}", args.out.display()),
+        true => terminal::print(&format!("{}\n", json!({"out": out.to_string(), "format": args.format}))),
+        false => terminal::print(&format!("{out}\n")),
     }
-    Ok(())
 }
 
 fn request(args: &Args) -> Request {
