@@ -82,7 +82,9 @@ fn painted(name: &str, case: &Value, all: &Value, batch: usize) -> i32 {
         model: ModelRequest {
             model: Location::of(&model),
             unet: None,
+            vae: None,
             loras: vec![],
+            negative: None,
             overrides,
             device: Device::Cpu,
             kind: Kind::Float,

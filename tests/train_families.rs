@@ -277,7 +277,9 @@ fn eval_compares_the_models_as_the_run_trained_them() {
         let request = ModelRequest {
             model: Location::of(&root().join(model.model.path)),
             unet: model.unet,
+            vae: None,
             loras: model.loras,
+            negative: None,
             overrides,
             device: tch::Device::Cpu,
             kind: tch::Kind::Float,

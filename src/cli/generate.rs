@@ -1,21 +1,21 @@
 //! `diffpref generate`: pictures from prompts.
 
 use super::model::ModelArgs;
+use super::painting::PaintingArgs;
 use super::terminal;
 use anyhow::Result;
-use clap::builder::PossibleValuesParser;
 use diffpref::config::ConfigError;
 use diffpref::data::cache::default_cache_dir;
-use diffpref::generate::{self, LoraFile, ModelRequest, Outcome, Overrides, Request, SamplingRequest, read_prompts};
+use diffpref::generate::{self, ModelRequest, Outcome, Request, read_prompts};
 use diffpref::progress::Stop;
-use pipelines::schedulers::{PredictionType, SCHEDULERS};
 use serde_json::json;
 use std::path::PathBuf;
 use tch::{Device, Kind};
 
 const EXAMPLES: &str = "Examples:
   diffpref generate --model assets/demo-model --prompt \"red apple\" --num-images 4 --grid --out pictures
-  diffpref generate --model models/sd15 --scheduler dpmpp_2m --karras --prompts prompts.csv --lora runs/dpo/final/pytorch_lora_weights.safetensors:0.8 --out pictures";
+  diffpref generate --model models/sd15 --scheduler dpmpp_2m --karras --prompts prompts.csv --lora runs/dpo/final/pytorch_lora_weights.safetensors:0.8 --out pictures
+  diffpref generate --model models/sd15 --lora aligned.safetensors --negative-lora npo.safetensors --negative-merge 1,1 --prompt \"red apple\" --out pictures";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -31,20 +31,8 @@ pub struct Args {
     /// The column of --prompts that holds them
     #[arg(long, value_name = "NAME", requires = "prompts")]
     prompt_column: Option<String>,
-    /// What the pictures are guided away from [default: the empty prompt, or zeros where the model's pipeline says so]
-    #[arg(long, value_name = "TEXT")]
-    negative_prompt: Option<String>,
-    /// A UNet folder that replaces the model's own
-    #[arg(long, value_name = "DIR")]
-    unet: Option<PathBuf>,
-    /// A LoRA and how strongly it acts; may be repeated
-    #[arg(long, value_name = "FILE[:SCALE]")]
-    lora: Vec<LoraFile>,
-    /// Layers of the text encoders to skip, as diffusers counts them
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    clip_skip: usize,
     #[command(flatten)]
-    sampling: SamplingArgs,
+    painting: PaintingArgs,
     /// Seed of the first picture of every prompt
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -80,73 +68,14 @@ pub struct Args {
     json: bool,
 }
 
-/// How pictures are sampled.
-#[derive(Debug, clap::Args)]
-struct SamplingArgs {
-    /// Classifier-free guidance; 1 switches it off [default: 7.5, SDXL 5]
-    #[arg(long, allow_negative_numbers = true, value_name = "SCALE")]
-    guidance_scale: Option<f64>,
-    /// Draws the spread of guided predictions back to that of unguided ones, from 0 (not) to 1 (wholly); 0.7 is usual
-    #[arg(long, allow_negative_numbers = true, value_name = "PHI")]
-    guidance_rescale: Option<f64>,
-    /// CFG++ instead of classifier-free guidance, from 0 to 1; with ddim only
-    #[arg(long, allow_negative_numbers = true, value_name = "LAMBDA")]
-    cfg_plus_plus: Option<f64>,
-    /// The sampler; auto is the model's own
-    #[arg(long, value_name = "NAME", default_value = "auto", value_parser = schedulers())]
-    scheduler: String,
-    /// Noise added at every step of ddim, from 0 (none) to 1 (as in DDPM) [default: 0]
-    #[arg(long, allow_negative_numbers = true, value_name = "ETA")]
-    eta: Option<f64>,
-    /// Steps through Karras's noise levels, for dpmpp_2m and euler [default: as the model says]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
-    karras: Option<bool>,
-    /// What the network predicts [default: as the model says]
-    #[arg(long, value_name = "TYPE", value_parser = ["auto", "epsilon", "v_prediction"], default_value = "auto")]
-    prediction_type: String,
-    /// Ends the noise schedule in noise alone [default: as the model says]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
-    zero_terminal_snr: Option<bool>,
-    /// Denoising steps [default: 50; dpmpp_2m 25]
-    #[arg(long, allow_negative_numbers = true, value_name = "N")]
-    steps: Option<i64>,
-}
-
-fn schedulers() -> PossibleValuesParser {
-    PossibleValuesParser::new(std::iter::once("auto").chain(SCHEDULERS.iter().map(|scheduler| scheduler.name)))
-}
-
-impl SamplingArgs {
-    fn request(&self) -> SamplingRequest {
-        SamplingRequest {
-            scheduler: self.scheduler.clone(),
-            steps: self.steps,
-            eta: self.eta,
-            karras: self.karras,
-            guidance_scale: self.guidance_scale,
-            guidance_rescale: self.guidance_rescale,
-            cfg_plus_plus: self.cfg_plus_plus,
-        }
-    }
-}
-
 pub fn run(args: &Args, stop: &Stop) -> Result<()> {
     let progress = terminal::sink(false);
     let outcome = generate::run(&request(args)?, progress.as_ref(), stop)?;
     print(&outcome, &args.out, args.json)
 }
 
-impl Args {
-    fn overrides(&self) -> Overrides {
-        Overrides {
-            clip_skip: self.clip_skip,
-            prediction_type: PredictionType::named(&self.sampling.prediction_type),
-            zero_terminal_snr: self.sampling.zero_terminal_snr,
-        }
-    }
-}
-
 fn request(args: &Args) -> Result<Request> {
+    let painting = &args.painting;
     let device = device(&args.device)?;
     let kind = kind(&args.dtype, device);
     let prompts = match &args.prompts {
@@ -156,15 +85,17 @@ fn request(args: &Args) -> Result<Request> {
     Ok(Request {
         model: ModelRequest {
             model: args.model.location(),
-            unet: args.unet.clone(),
-            loras: args.lora.clone(),
-            overrides: args.overrides(),
+            unet: painting.unet.clone(),
+            vae: painting.vae.clone(),
+            loras: painting.lora.clone(),
+            negative: painting.negative()?,
+            overrides: painting.overrides(),
             device,
             kind,
         },
         prompts,
-        negative_prompt: args.negative_prompt.clone(),
-        sampling: args.sampling.request(),
+        negative_prompt: painting.negative_prompt.clone(),
+        sampling: painting.sampling(),
         seed: args.seed,
         num_images: args.num_images,
         width: args.width,

@@ -5,6 +5,7 @@ mod eval;
 mod export;
 mod generate;
 mod model;
+mod painting;
 mod terminal;
 mod train;
 

@@ -51,7 +51,8 @@ impl NamedModel {
 
     pub(super) fn request(&self, device: Device, kind: Kind) -> ModelRequest {
         let (model, unet) = (self.model.clone(), self.unet.clone());
-        ModelRequest { model, unet, loras: self.loras.clone(), overrides: self.overrides, device, kind }
+        let (loras, overrides) = (self.loras.clone(), self.overrides);
+        ModelRequest { model, unet, vae: None, loras, negative: None, overrides, device, kind }
     }
 }
 

@@ -104,7 +104,8 @@ impl Album {
         let missing: Vec<Place> =
             places.iter().copied().filter(|place| !self.dir.join(place.file()).is_file()).collect();
         if !missing.is_empty() {
-            let loaded = Model::load(&model.request(easel.device, easel.kind), easel.progress)?;
+            let request = model.request(easel.device, easel.kind);
+            let loaded = Model::load(request.folder(easel.progress)?, &request, None)?;
             let prompt = |place: &Place| names.get(place.name).map_or("", |name| name.prompt.as_str());
             let pictures: Vec<Picture> =
                 missing.iter().map(|place| Picture { prompt: prompt(place), seed: place.seed }).collect();

@@ -6,6 +6,7 @@
 
 mod folder;
 mod grid;
+mod memory;
 mod model;
 mod painter;
 mod png;
@@ -13,11 +14,14 @@ mod prompts;
 mod record;
 mod run;
 mod sampling;
+mod sides;
 
 pub use grid::{Grid, grid};
-pub use model::{LoraFile, Model, ModelRequest, Overrides, read_loras};
-pub use painter::{Look, Painter, Picture, PromptMemory, check_size};
+pub use memory::PromptMemory;
+pub use model::{LoraFile, Model, ModelRequest, Overrides, Worn, read_loras};
+pub use painter::{Look, Network, Painter, Picture, check_size};
 pub use png::{read_text as read_png_text, write as write_png};
 pub use prompts::read as read_prompts;
 pub use run::{Outcome, Request, run};
 pub use sampling::{Sampling, SamplingRequest};
+pub use sides::{Merge, NegativeRequest, NegativeSide};

@@ -1,20 +1,21 @@
-//! A model as `--model`, `--unet` and `--lora` name it: loaded, its files hashed.
+//! A model as `--model`, `--unet`, `--lora` and the options of the negative side name it: loaded, its files hashed.
 
+use super::sides::{NegativeRequest, NegativeSide};
 use crate::config::ConfigError;
-use crate::generate::{Painter, PromptMemory};
+use crate::generate::{Network, Painter, PromptMemory};
 use crate::hashes::HashMemory;
 use crate::progress::Progress;
 use anyhow::{Context, Result};
 use pipelines::families::{Denoiser, ModelFolder};
 use pipelines::hub::Location;
-use pipelines::lora::{Lora, LoraTargets, Network};
+use pipelines::lora::{self, Lora, LoraTargets};
 use pipelines::models::{AdapterSet, AutoencoderKl};
 use pipelines::schedulers::PredictionType;
 use pipelines::weights::{LoadOptions, component_files};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 /// Which model, and where it computes.
 #[derive(Debug, Clone)]
@@ -23,8 +24,12 @@ pub struct ModelRequest {
     pub model: Location,
     /// Replaces the folder's UNet.
     pub unet: Option<PathBuf>,
+    /// Replaces the folder's VAE: a component folder, or a file of the original layout.
+    pub vae: Option<PathBuf>,
     /// All are worn at once.
     pub loras: Vec<LoraFile>,
+    /// None: one network serves both sides of guidance.
+    pub negative: Option<NegativeRequest>,
     pub overrides: Overrides,
     pub device: Device,
     pub kind: Kind,
@@ -75,6 +80,10 @@ impl std::str::FromStr for LoraFile {
 }
 
 impl ModelRequest {
+    fn load_options(&self) -> LoadOptions {
+        LoadOptions { device: self.device, kind: self.kind }
+    }
+
     /// Opens the model, and fetches it where it is a hub id: everything wrong with it but its weights shows here.
     pub fn folder(&self, progress: &dyn Progress) -> Result<ModelFolder> {
         let mut folder = ModelFolder::find(&self.model, &mut |line| progress.line(line))?;
@@ -91,9 +100,14 @@ impl ModelRequest {
     /// `{"unet/diffusion_pytorch_model.safetensors": sha256, ..}` of every weight file that is used but the LoRAs.
     pub fn weight_hashes(&self, folder: &ModelFolder, hashes: &mut HashMemory) -> Result<Map<String, Value>> {
         let mut files: Vec<(&str, PathBuf)> = folder.weight_files();
-        if let Some(dir) = &self.unet {
-            files.retain(|(component, _)| *component != "unet");
-            files.extend(component_files(dir, "diffusion_pytorch_model", None)?.into_iter().map(|file| ("unet", file)));
+        for (part, other) in [("unet", &self.unet), ("vae", &self.vae)] {
+            let Some(path) = other else { continue };
+            files.retain(|(component, _)| *component != part);
+            let others = match path.is_file() {
+                true => vec![path.clone()],
+                false => component_files(path, "diffusion_pytorch_model", None)?,
+            };
+            files.extend(others.into_iter().map(|file| (part, file)));
         }
         let mut found = BTreeMap::new();
         for (component, file) in files {
@@ -102,14 +116,32 @@ impl ModelRequest {
         }
         Ok(found.into_iter().collect())
     }
+}
 
-    /// `[{"file": .., "scale": .., "sha256": ..}, ..]` of the LoRAs.
-    pub fn lora_hashes(&self, hashes: &mut HashMemory) -> Result<Vec<Value>> {
-        let record = |lora: &LoraFile| {
-            let sha256 = hashes.of_file(&Lora::file_in(&lora.path))?;
-            Ok(json!({"file": lora.path.display().to_string(), "scale": lora.scale, "sha256": sha256}))
-        };
-        self.loras.iter().map(record).collect()
+/// `[{"file": .., "scale": .., "sha256": ..}, ..]` of LoRAs.
+pub(super) fn lora_hashes(loras: &[LoraFile], hashes: &mut HashMemory) -> Result<Vec<Value>> {
+    let record = |lora: &LoraFile| {
+        let sha256 = hashes.of_file(&Lora::file_in(&lora.path))?;
+        Ok(json!({"file": lora.path.display().to_string(), "scale": lora.scale, "sha256": sha256}))
+    };
+    loras.iter().map(record).collect()
+}
+
+/// The LoRAs of both sides in memory.
+pub struct Worn {
+    positive: Lora,
+    /// None: the negative side wears what the positive one wears.
+    negative: Option<Lora>,
+}
+
+impl Worn {
+    /// Reads the LoRAs of a request.
+    pub fn read(request: &ModelRequest, negative: Option<&NegativeSide>, targets: &LoraTargets) -> Result<Self> {
+        let others = negative.and_then(|side| side.loras.as_ref());
+        Ok(Self {
+            positive: read_loras(&request.loras, targets)?,
+            negative: others.map(|loras| read_loras(loras, targets)).transpose()?,
+        })
     }
 }
 
@@ -121,32 +153,76 @@ pub struct Model {
     pub prompts: PromptMemory,
     /// The LoRAs of the request.
     pub adapters: Option<AdapterSet>,
+    negative: Option<NegativeNetwork>,
     options: LoadOptions,
+    /// Bytes of the LoRAs of both sides.
+    lora_bytes: (usize, usize),
+}
+
+/// The network of a negative side that is not the positive one's.
+struct NegativeNetwork {
+    /// None: the positive side's UNet, under other adapters.
+    denoiser: Option<Denoiser>,
+    adapters: Option<AdapterSet>,
 }
 
 impl Model {
-    /// Loads all weights of a request.
-    pub fn load(request: &ModelRequest, progress: &dyn Progress) -> Result<Self> {
-        Self::load_from(request.folder(progress)?, request)
+    /// Loads all weights of a request. `negative`: the negative side of the request, as [`NegativeSide::of`] found it.
+    pub fn load(folder: ModelFolder, request: &ModelRequest, negative: Option<&NegativeSide>) -> Result<Self> {
+        let worn = Worn::read(request, negative, &folder.lora_targets())?;
+        let prompts = Self::load_prompts(&folder, request, &worn)?;
+        Self::load_around(prompts, folder, request, negative, &worn)
     }
 
-    /// The same where the folder is open already.
-    pub fn load_from(folder: ModelFolder, request: &ModelRequest) -> Result<Self> {
-        let options = LoadOptions { device: request.device, kind: request.kind };
+    /// The text encoders alone: prompts can be encoded before the rest needs its memory.
+    pub fn load_prompts(folder: &ModelFolder, request: &ModelRequest, worn: &Worn) -> Result<PromptMemory> {
+        let text = folder.load_text(&request.load_options())?;
+        let mut prompts = PromptMemory::new(text, request.overrides.clip_skip, folder.empty_side());
+        prompts.wear(&worn.positive)?;
+        if let Some(lora) = &worn.negative {
+            prompts.wear_on_negative_side(lora)?;
+        }
+        Ok(prompts)
+    }
+
+    /// Loads the networks that paint.
+    pub fn load_around(
+        prompts: PromptMemory,
+        folder: ModelFolder,
+        request: &ModelRequest,
+        negative: Option<&NegativeSide>,
+        worn: &Worn,
+    ) -> Result<Self> {
+        let options = request.load_options();
         let mut denoiser = folder.load_denoiser(request.unet.as_deref(), &options)?;
-        let lora = read_loras(&request.loras, &folder.lora_targets())?;
-        let adapters = lora.attach(Network::Unet, &mut denoiser.unet)?;
-        let vae = folder.load_vae(None, &options)?;
-        let mut prompts =
-            PromptMemory::new(folder.load_text(&options)?, request.overrides.clip_skip, folder.empty_side());
-        prompts.wear(&lora)?;
-        Ok(Self { folder, denoiser, vae, prompts, adapters, options })
+        let wear = |lora: &Lora, denoiser: &mut Denoiser| lora.attach(lora::Network::Unet, &mut denoiser.unet);
+        let adapters = wear(&worn.positive, &mut denoiser)?;
+        let other = worn.negative.as_ref();
+        let negative = match negative.map(|side| side.unet.as_deref()) {
+            None => None,
+            Some(None) => {
+                let adapters = other.map_or(Ok(adapters), |lora| wear(lora, &mut denoiser))?;
+                Some(NegativeNetwork { denoiser: None, adapters })
+            }
+            Some(Some(terms)) => {
+                let mut denoiser = folder.load_mixed_denoiser(terms, &options)?;
+                let adapters = wear(other.unwrap_or(&worn.positive), &mut denoiser)?;
+                Some(NegativeNetwork { denoiser: Some(denoiser), adapters })
+            }
+        };
+        let vae = folder.load_vae(request.vae.as_deref(), &options)?;
+        let lora_bytes = (bytes_of_lora(&worn.positive), other.map_or(0, bytes_of_lora));
+        Ok(Self { folder, denoiser, vae, prompts, adapters, negative, options, lora_bytes })
     }
 
     /// A painter over this model's parts.
     pub fn painter(&self) -> Painter<'_> {
         Painter {
             denoiser: &self.denoiser,
+            negative_network: self.negative.as_ref().map(|negative| Network {
+                denoiser: negative.denoiser.as_ref().unwrap_or(&self.denoiser),
+                adapters: negative.adapters,
+            }),
             vae: &self.vae,
             scheduler: self.folder.scheduler(),
             conditioning: Box::new(|prompt| self.prompts.conditioning(prompt)),
@@ -155,6 +231,38 @@ impl Model {
             kind: self.options.kind,
         }
     }
+
+    /// What each side takes, in a line; None where one network serves both.
+    pub fn memory(&self) -> Option<String> {
+        let negative = self.negative.as_ref()?;
+        let unet = |denoiser: &Denoiser| size(bytes_of(denoiser.unet.named_parameters().iter().map(|(_, t)| t)));
+        let own = negative.denoiser.as_ref().map_or("the same UNet".to_string(), |d| format!("a UNet of {}", unet(d)));
+        let loras = |bytes: usize| if bytes == 0 { String::new() } else { format!(" and LoRAs of {}", size(bytes)) };
+        let (positive, other) = self.lora_bytes;
+        // LoRAs of both sides are held twice where two networks wear them.
+        let other = if other == 0 && negative.denoiser.is_some() { positive } else { other };
+        Some(format!(
+            "memory: the positive side has a UNet of {}{}, the negative side {own}{}",
+            unet(&self.denoiser),
+            loras(positive),
+            loras(other)
+        ))
+    }
+}
+
+fn bytes_of<'a>(tensors: impl Iterator<Item = &'a Tensor>) -> usize {
+    tensors.map(|tensor| tensor.numel() * tensor.kind().elt_size_in_bytes()).sum()
+}
+
+fn bytes_of_lora(lora: &Lora) -> usize {
+    let modules = lora.network(lora::Network::Unet).into_iter().flat_map(|weights| weights.modules.values());
+    modules.map(|module| bytes_of([&module.a, &module.b].into_iter())).sum()
+}
+
+/// Bytes for people.
+fn size(bytes: usize) -> String {
+    let mib = bytes as f64 / f64::from(1 << 20);
+    if mib < 1024.0 { format!("{mib:.1} MiB") } else { format!("{:.2} GiB", mib / 1024.0) }
 }
 
 /// Reads the LoRAs of a side and joins them: all are worn at once.

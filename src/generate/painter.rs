@@ -6,13 +6,10 @@ use crate::progress::{Progress, Stop};
 use anyhow::{Context, Result};
 use diffpref_native::Generator;
 use image::RgbImage;
-use pipelines::families::{Denoiser, EmptySide, TextAdapters, TextEncoder};
-use pipelines::lora::Lora;
+use pipelines::families::Denoiser;
 use pipelines::models::{AdapterSet, AutoencoderKl, Conditioning};
 use pipelines::sampling::{Side, sample, to_bytes};
 use pipelines::schedulers::SchedulerConfig;
-use std::cell::RefCell;
-use std::collections::HashMap;
 use tch::{Device, Kind, Tensor};
 
 /// What the network is told of a prompt, one row.
@@ -24,7 +21,7 @@ pub type OfNegative<'a> = Box<dyn Fn(Option<&str>) -> Result<Conditioning> + 'a>
 ///
 /// ```ignore
 /// let memory = PromptMemory::new(text, 0, folder.empty_side());
-/// let painter = Painter { denoiser: &denoiser, vae: &vae, scheduler: folder.scheduler(),
+/// let painter = Painter { denoiser: &denoiser, negative_network: None, vae: &vae, scheduler: folder.scheduler(),
 ///                         conditioning: Box::new(|prompt| memory.conditioning(prompt)),
 ///                         negative: Box::new(|prompt| memory.negative(prompt)), device, kind };
 /// let pictures = [Picture { prompt: "cat", seed: 0 }, Picture { prompt: "cat", seed: 1 }];
@@ -32,15 +29,24 @@ pub type OfNegative<'a> = Box<dyn Fn(Option<&str>) -> Result<Conditioning> + 'a>
 /// ```
 pub struct Painter<'a> {
     pub denoiser: &'a Denoiser,
+    /// What predicts the negative side of guidance; None: the network and the adapters of the positive side.
+    pub negative_network: Option<Network<'a>>,
     pub vae: &'a AutoencoderKl,
     /// The model's scheduler_config.json: samplers are built from it as diffusers' `from_config` would.
     pub scheduler: &'a SchedulerConfig,
-    /// From a [`PromptMemory`], or from a cache where the text encoder is not resident.
+    /// From a [`super::PromptMemory`], or from a cache where the text encoder is not resident.
     pub conditioning: OfPrompt<'a>,
     pub negative: OfNegative<'a>,
     /// Where the networks are, and the kind they compute in.
     pub device: Device,
     pub kind: Kind,
+}
+
+/// A network and the adapters it wears.
+#[derive(Clone, Copy)]
+pub struct Network<'a> {
+    pub denoiser: &'a Denoiser,
+    pub adapters: Option<AdapterSet>,
 }
 
 /// What to paint: a prompt, and the seed of `torch.Generator("cpu")` from which the picture's noise comes.
@@ -117,7 +123,6 @@ impl Painter<'_> {
         let prompts = batch.iter().map(|picture| (self.conditioning)(picture.prompt).map(told));
         let conditioning = rows(&prompts.collect::<Result<Vec<_>>>()?);
         let positive = Side { denoiser: self.denoiser, adapters, conditioning: &conditioning };
-        // One network serves both sides, so the negative side wears the same adapters.
         let guidance = look.sampling.guidance;
         let negative = match guidance.is_off() {
             true => None,
@@ -125,7 +130,9 @@ impl Painter<'_> {
         };
         let negative =
             negative.map(|n| n.map(|t| t.repeat([&[batch.len() as i64][..], &vec![1; t.dim() - 1]].concat())));
-        let negative = negative.as_ref().map(|conditioning| Side { conditioning, ..positive });
+        let Network { denoiser, adapters } =
+            self.negative_network.unwrap_or(Network { denoiser: self.denoiser, adapters });
+        let negative = negative.as_ref().map(|conditioning| Side { denoiser, adapters, conditioning });
 
         let factor = self.vae.factor();
         let shape = [1, self.denoiser.unet.config().in_channels, look.height / factor, look.width / factor];
@@ -179,65 +186,4 @@ fn picture_of(bytes: &Tensor) -> Result<RgbImage> {
     let (height, width, _) = bytes.size3()?;
     let pixels = Vec::<u8>::try_from(bytes.contiguous().view(-1))?;
     RgbImage::from_raw(width as u32, height as u32, pixels).context("a decoded picture has no three channels")
-}
-
-/// A text encoder that remembers: prompts repeat over seeds, the negative prompt over everything.
-pub struct PromptMemory {
-    text: TextEncoder,
-    clip_skip: usize,
-    empty_side: EmptySide,
-    adapters: Option<TextAdapters>,
-    known: RefCell<HashMap<(String, usize), Conditioning>>,
-}
-
-/// Prompts kept: 77 x 768 floats are 0.23 MiB, SDXL's 77 x 2048 0.6.
-const REMEMBERED: usize = 256;
-
-impl PromptMemory {
-    /// `clip_skip` as `TextEncoder::encode_prompts` takes it, for prompts only: diffusers leaves the negative side as it
-    /// is.
-    pub fn new(text: TextEncoder, clip_skip: usize, empty_side: EmptySide) -> Self {
-        Self { text, clip_skip, empty_side, adapters: None, known: RefCell::default() }
-    }
-
-    /// Encodes from now on with the text parts of a LoRA.
-    pub fn wear(&mut self, lora: &Lora) -> Result<()> {
-        self.adapters = Some(self.text.attach(lora)?);
-        self.known.borrow_mut().clear();
-        Ok(())
-    }
-
-    /// The text encoder itself.
-    pub fn text(&self) -> &TextEncoder {
-        &self.text
-    }
-
-    /// One row for a prompt, encoded once.
-    pub fn conditioning(&self, prompt: &str) -> Result<Conditioning> {
-        self.encoded(prompt, self.clip_skip)
-    }
-
-    /// One row for a negative prompt; without one, what the model's pipeline gives that side.
-    pub fn negative(&self, prompt: Option<&str>) -> Result<Conditioning> {
-        let encoded = self.encoded(prompt.unwrap_or_default(), 0)?;
-        Ok(match (prompt, self.empty_side) {
-            (None, EmptySide::Zeros) => encoded.without_prompt(),
-            _ => encoded,
-        })
-    }
-
-    fn encoded(&self, prompt: &str, clip_skip: usize) -> Result<Conditioning> {
-        let key = (prompt.to_string(), clip_skip);
-        if let Some(known) = self.known.borrow().get(&key) {
-            return Ok(known.shallow_clone());
-        }
-        let _frozen = tch::no_grad_guard();
-        let conditioning = self.text.encode_prompts(&[prompt], clip_skip, self.adapters.as_ref())?;
-        let mut known = self.known.borrow_mut();
-        if known.len() >= REMEMBERED {
-            known.clear();
-        }
-        known.insert(key, conditioning.shallow_clone());
-        Ok(conditioning)
-    }
 }

@@ -1,10 +1,10 @@
 //! What is known of a picture: its line in images.jsonl, and the settings that other programs read.
 
 use pipelines::schedulers::Scheduler;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// Keys that do not change a picture, or only as far as other keys say: a resumed run may differ in them.
-const FREE: [&str; 4] = ["model", "unet", "batch", "program"];
+const FREE: [&str; 5] = ["model", "unet", "vae", "batch", "program"];
 
 /// The program and its version, as pictures name it.
 pub const PROGRAM: &str = concat!("diffpref ", env!("CARGO_PKG_VERSION"));
@@ -15,21 +15,29 @@ pub fn first_difference(there: &Value, asked: &Value) -> Option<(String, Value, 
         return Some(("record".to_string(), there.clone(), asked.clone()));
     };
     let keys = new.keys().chain(old.keys().filter(|key| !new.contains_key(*key)));
-    let value = |map: &serde_json::Map<String, Value>, key: &str| map.get(key).cloned().unwrap_or(Value::Null);
+    let value = |map: &Map<String, Value>, key: &str| map.get(key).cloned().unwrap_or(Value::Null);
     keys.map(|key| (key.clone(), value(&old, key), value(&new, key))).find(|(_, old, new)| old != new)
 }
 
-/// The record without what may differ: free keys, and where a LoRA lies (its hash says what it is).
+/// The record without what may differ: free keys, and where a file lies whose hash says what it is.
 fn comparable(record: &Value) -> Value {
     let mut record = record.clone();
     if let Some(object) = record.as_object_mut() {
         FREE.iter().for_each(|key| drop(object.shift_remove(*key)));
-        let loras = object.get_mut("loras").and_then(Value::as_array_mut);
-        for lora in loras.into_iter().flatten().filter_map(Value::as_object_mut) {
-            lora.shift_remove("file");
+        forget_lora_places(object);
+        if let Some(negative) = object.get_mut("negative").and_then(Value::as_object_mut) {
+            negative.shift_remove("unet");
+            forget_lora_places(negative);
         }
     }
     record
+}
+
+fn forget_lora_places(side: &mut Map<String, Value>) {
+    let loras = side.get_mut("loras").and_then(Value::as_array_mut);
+    for lora in loras.into_iter().flatten().filter_map(Value::as_object_mut) {
+        lora.shift_remove("file");
+    }
 }
 
 /// The `parameters` text of A1111 and its kin: prompt, negative prompt, one line of settings.
@@ -39,10 +47,6 @@ pub fn parameters(record: &Value) -> String {
     if !text("negative_prompt").is_empty() {
         lines.push(format!("Negative prompt: {}", text("negative_prompt")));
     }
-    let weights = record["weights"].as_object();
-    let unet =
-        weights.and_then(|w| w.iter().find(|(name, _)| name.starts_with("unet/") && name.ends_with(".safetensors")));
-    let hash = unet.and_then(|(_, hash)| hash.as_str()).unwrap_or_default();
     let model = std::path::Path::new(text("model")).file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut settings = vec![
         ("Steps", record["steps"].to_string()),
@@ -53,7 +57,7 @@ pub fn parameters(record: &Value) -> String {
         },
         ("Seed", record["seed"].to_string()),
         ("Size", format!("{}x{}", record["width"], record["height"])),
-        ("Model hash", hash.chars().take(10).collect()),
+        ("Model hash", unet_hash(&record["weights"])),
         ("Model", model),
     ];
     if record["eta"] != json!(0.0) {
@@ -68,8 +72,14 @@ pub fn parameters(record: &Value) -> String {
     if record["zero_terminal_snr"] == true {
         settings.push(("Noise Schedule", "Zero Terminal SNR".to_string()));
     }
-    if let Some(loras) = record["loras"].as_array().filter(|loras| !loras.is_empty()) {
-        settings.push(("Lora hashes", loras.iter().map(lora_hash).collect::<Vec<_>>().join(", ")));
+    settings.extend(lora_hashes(&record["loras"]).map(|loras| ("Lora hashes", loras)));
+    let negative = &record["negative"];
+    if !negative.is_null() {
+        settings.push(("Negative model hash", unet_hash(&negative["weights"])));
+        settings.extend(lora_hashes(&negative["loras"]).map(|loras| ("Negative Lora hashes", loras)));
+        if let [alpha, beta] = negative["merge"].as_array().map(Vec::as_slice).unwrap_or_default() {
+            settings.push(("Negative merge", format!("{alpha}, {beta}")));
+        }
     }
     settings.push(("Version", PROGRAM.to_string()));
     let settings: Vec<String> = settings.into_iter().map(|(key, value)| format!("{key}: {}", quoted(&value))).collect();
@@ -83,6 +93,18 @@ fn sampler_title(record: &Value) -> String {
     let title = Scheduler::by_name(name).map_or(name, |scheduler| scheduler.title);
     let levels = if record["karras"] == true { " Karras" } else { "" };
     format!("{title}{levels}")
+}
+
+/// The first digits of the hash of a UNet's first file.
+fn unet_hash(weights: &Value) -> String {
+    let mut files = weights.as_object().into_iter().flatten();
+    let unet = files.find(|(name, _)| name.starts_with("unet/") && name.ends_with(".safetensors"));
+    unet.and_then(|(_, hash)| hash.as_str()).unwrap_or_default().chars().take(10).collect()
+}
+
+fn lora_hashes(loras: &Value) -> Option<String> {
+    let loras = loras.as_array().filter(|loras| !loras.is_empty())?;
+    Some(loras.iter().map(lora_hash).collect::<Vec<_>>().join(", "))
 }
 
 fn lora_hash(lora: &Value) -> String {

@@ -1,8 +1,11 @@
 //! `diffpref generate` as a library call.
 
 use super::folder::{self, OutFolder};
+use super::model::lora_hashes;
 use super::record::PROGRAM;
-use super::{Grid, Look, Model, ModelRequest, Picture, SamplingRequest, check_size, grid};
+use super::{
+    Grid, Look, Model, ModelRequest, NegativeSide, Picture, PromptMemory, SamplingRequest, Worn, check_size, grid,
+};
 use crate::config::ConfigError;
 use crate::hashes::{self, HashMemory};
 use crate::progress::{Progress, Stop};
@@ -60,7 +63,10 @@ pub fn run(request: &Request, progress: &dyn Progress, stop: &Stop) -> Result<Ou
     let look = look(request, &model_folder)?;
     let layout = layout(request, &look)?;
     folder::prepare(&request.out, request.resume)?;
-    let planned = plan(request, &model_folder, &look)?;
+    let mut hashes = HashMemory::open(&request.cache_dir);
+    let negative = NegativeSide::of(&request.model, &model_folder, &mut hashes)?;
+    let planned = plan(request, &model_folder, &look, &mut hashes)?;
+    hashes.save();
     let mut out = OutFolder::open(&request.out, &planned)?;
     let missing: Vec<&Value> = planned.iter().filter(|record| !out.has(record)).collect();
     let skipped = planned.len() - missing.len();
@@ -69,7 +75,8 @@ pub fn run(request: &Request, progress: &dyn Progress, stop: &Stop) -> Result<Ou
     }
     if !missing.is_empty() {
         say_what_diffusers_does_too(&look, model_folder.scheduler(), progress);
-        paint(request, model_folder, &look, &missing, &mut out, progress, stop)?;
+        let painting = Painting { request, negative, look: &look, progress, stop };
+        painting.paint(model_folder, &missing, &mut out)?;
     }
     out.close()?;
     let grid = layout.map(|layout| write_grid(&request.out, layout, &planned)).transpose()?;
@@ -80,9 +87,11 @@ fn look(request: &Request, folder: &ModelFolder) -> Result<Look> {
     let sampling =
         request.sampling.resolve(folder.scheduler(), request.model.overrides, folder.family().guidance_scale())?;
     check_request(request)?;
-    let side = folder.unet().sample_size * folder.vae().factor();
+    check_negative_side(request, &sampling.guidance)?;
+    let factor = folder.vae_config(request.model.vae.as_deref())?.factor();
+    let side = folder.unet().sample_size * factor;
     let (width, height) = (request.width.unwrap_or(side), request.height.unwrap_or(side));
-    check_size(width, height, folder.vae().factor())?;
+    check_size(width, height, factor)?;
     check_clip_skip(request.model.overrides.clip_skip, folder)?;
     Ok(Look { width, height, sampling, negative_prompt: request.negative_prompt.clone(), batch: request.batch.max(1) })
 }
@@ -96,6 +105,17 @@ fn check_request(request: &Request) -> Result<(), ConfigError> {
         return Err(ConfigError(format!("--seed {}: with --num-images it passes 2^63 - 1", request.seed)));
     }
     Ok(())
+}
+
+/// Refuses a negative network that guidance would never ask.
+fn check_negative_side(request: &Request, guidance: &Guidance) -> Result<(), ConfigError> {
+    match request.model.negative.is_some() && guidance.is_off() {
+        true => Err(ConfigError(
+            "--guidance-scale 1 switches guidance off: the negative model would do nothing; leave one of them out"
+                .to_string(),
+        )),
+        false => Ok(()),
+    }
 }
 
 /// Refuses to skip more layers than a text encoder has, before weights are read.
@@ -124,11 +144,10 @@ fn layout(request: &Request, look: &Look) -> Result<Option<Grid>, ConfigError> {
 }
 
 /// The records of all pictures, in order.
-fn plan(request: &Request, folder: &ModelFolder, look: &Look) -> Result<Vec<Value>> {
-    let mut hashes = HashMemory::open(&request.cache_dir);
-    let weights = request.model.weight_hashes(folder, &mut hashes)?;
-    let loras = request.model.lora_hashes(&mut hashes)?;
-    hashes.save();
+fn plan(request: &Request, folder: &ModelFolder, look: &Look, hashes: &mut HashMemory) -> Result<Vec<Value>> {
+    let weights = request.model.weight_hashes(folder, hashes)?;
+    let loras = lora_hashes(&request.model.loras, hashes)?;
+    let negative = request.model.negative_record(folder, hashes)?;
     let empty_side = match folder.empty_side() {
         EmptySide::Encoded => "encoded",
         EmptySide::Zeros => "zeros",
@@ -144,7 +163,9 @@ fn plan(request: &Request, folder: &ModelFolder, look: &Look) -> Result<Vec<Valu
                 "seed": request.seed + image,
                 "model": request.model.model.path.display().to_string(),
                 "unet": request.model.unet.as_ref().map(|path| path.display().to_string()),
+                "vae": request.model.vae.as_ref().map(|path| path.display().to_string()),
                 "loras": loras,
+                "negative": negative,
                 "clip_skip": request.model.overrides.clip_skip,
                 "empty_side": empty_side,
                 "width": look.width,
@@ -204,43 +225,58 @@ fn say_what_diffusers_does_too(look: &Look, noise_process: &SchedulerConfig, pro
     }
 }
 
-fn paint(
-    request: &Request,
-    folder: ModelFolder,
-    look: &Look,
-    records: &[&Value],
-    out: &mut OutFolder,
-    progress: &dyn Progress,
-    stop: &Stop,
-) -> Result<()> {
-    let model = Model::load_from(folder, &request.model)?;
-    say_what_is_cut(&model, request, progress)?;
-    let pictures: Vec<Picture> = records
-        .iter()
-        .map(|record| Picture {
-            prompt: record["prompt"].as_str().unwrap_or_default(),
-            seed: record["seed"].as_u64().unwrap_or_default(),
-        })
-        .collect();
-    progress.begin("sample", 0, pictures.len() as u64);
-    let mut save = |index: usize, image: RgbImage| out.add(records[index], &image);
-    let result = model.painter().paint(&pictures, look, model.adapters, progress, stop, &mut save);
-    progress.end();
-    result
+/// A request on its way to pictures.
+struct Painting<'a> {
+    request: &'a Request,
+    negative: Option<NegativeSide>,
+    look: &'a Look,
+    progress: &'a dyn Progress,
+    stop: &'a Stop,
 }
 
-fn say_what_is_cut(model: &Model, request: &Request, progress: &dyn Progress) -> Result<()> {
-    let text = model.prompts.text();
-    let mut cut = 0;
-    for prompt in request.prompts.iter().chain(&request.negative_prompt) {
-        cut += usize::from(text.tokens_cut(prompt)? > 0);
+impl Painting<'_> {
+    fn paint(&self, folder: ModelFolder, records: &[&Value], out: &mut OutFolder) -> Result<()> {
+        let (request, negative) = (&self.request.model, self.negative.as_ref());
+        let pictures: Vec<Picture> = records
+            .iter()
+            .map(|record| Picture {
+                prompt: record["prompt"].as_str().unwrap_or_default(),
+                seed: record["seed"].as_u64().unwrap_or_default(),
+            })
+            .collect();
+        let worn = Worn::read(request, negative, &folder.lora_targets())?;
+        let mut prompts = Model::load_prompts(&folder, request, &worn)?;
+        self.encode(&mut prompts, &pictures)?;
+        let model = Model::load_around(prompts, folder, request, negative, &worn)?;
+        model.memory().iter().for_each(|line| self.progress.line(line));
+        self.progress.begin("sample", 0, pictures.len() as u64);
+        let mut save = |index: usize, image: RgbImage| out.add(records[index], &image);
+        let result = model.painter().paint(&pictures, self.look, model.adapters, self.progress, self.stop, &mut save);
+        self.progress.end();
+        result
     }
-    if cut > 0 {
-        let room = text.length() - 2;
-        progress
-            .line(&format!("note: {cut} prompts are longer than the {room} tokens of the text encoder and are cut"));
+
+    /// Encodes the prompts before the other networks need the memory.
+    fn encode(&self, prompts: &mut PromptMemory, pictures: &[Picture]) -> Result<()> {
+        self.say_what_is_cut(prompts)?;
+        let texts: Vec<&str> = pictures.iter().map(|picture| picture.prompt).collect();
+        prompts.encode_ahead(&texts, self.look.negative_prompt.as_deref(), &mut |_| Ok(self.stop.check()?))
     }
-    Ok(())
+
+    fn say_what_is_cut(&self, prompts: &PromptMemory) -> Result<()> {
+        let Some(text) = prompts.text() else { return Ok(()) };
+        let mut cut = 0;
+        for prompt in self.request.prompts.iter().chain(&self.request.negative_prompt) {
+            cut += usize::from(text.tokens_cut(prompt)? > 0);
+        }
+        if cut > 0 {
+            let room = text.length() - 2;
+            self.progress.line(&format!(
+                "note: {cut} prompts are longer than the {room} tokens of the text encoder and are cut"
+            ));
+        }
+        Ok(())
+    }
 }
 
 fn write_grid(out: &Path, layout: Grid, records: &[Value]) -> Result<PathBuf> {

@@ -70,6 +70,7 @@ pub fn paint(
     let vae = folder.load_vae(config.model.vae.as_deref(), &learner.machine.frozen())?;
     let painter = Painter {
         denoiser: &learner.policy.denoiser,
+        negative_network: None,
         vae: &vae,
         scheduler: folder.scheduler(),
         conditioning: Box::new(|prompt| feed.conditioning(prompt)),

@@ -5,6 +5,7 @@
 
 Models: the tiny random one of tests/golden/generate, under the scheduler files of Stable Diffusion 1.5, 2.1-v, SDXL and a model
 with zero terminal SNR; the tiny SDXL and 2.1-v models of tests/golden/families; the bundled demo model where it is there.
+Negative models, for which diffusers has no pipeline, are compared with the loop of tests/golden/sides.py.
 Fails where a channel of a pixel is off by more than 2, or where `--batch` changes more than that. Ends with the largest
 deviation of each model and sampler.
 """
@@ -23,9 +24,14 @@ import numpy as np
 import torch
 import transformers
 from PIL import Image
+from safetensors.torch import save_file
 from transformers import CLIPTextModel
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests/golden"))
+
+from sides import of_case, other_unet, paint  # noqa: E402
+
 PROGRAM = sys.argv[1] if len(sys.argv) > 1 else str(ROOT / "target/debug/diffpref")
 LEVELS = 2
 PROMPTS = ["red apple", "", "Water Buffalo!! with a VERY long tail, riding 2 honeybees over the moon and back again, don't stop 🦊 " * 4]
@@ -133,6 +139,36 @@ def check(folder, name, cases, count):
             compare(name, case, " in batches of 3", alone, ours(folder, case, 11, count, 3))
 
 
+def between_networks(folder, name, loras):
+    """Negative models, every case of the golden pictures at other seeds and steps."""
+    pipe = diffusers.DiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+    cases = json.loads((ROOT / "tests/golden/negative/cases.json").read_text())["cases"]
+    with tempfile.TemporaryDirectory() as place:
+        unet = Path(place) / "unet"
+        shutil.copytree(Path(folder) / "unet", unet)
+        save_file({k: v.contiguous() for k, v in other_unet(pipe.unet.state_dict()).items()}, unet / "diffusion_pytorch_model.safetensors")
+        for case in cases.values():
+            case = {k: [[f"{loras}-{file}.safetensors", s] for file, s in v] if k.endswith("lora") else v for k, v in case.items()}
+            positive, negative = of_case(pipe, case, ROOT / "tests/golden/negative")
+            options = {"rescale": case.get("rescale", 0.0), "lam": case.get("lam")}
+            reference = [paint(pipe, positive, negative, PROMPTS[0], case.get("negative_prompt"), seed, 15, 5.0, **options) for seed in (11, 12)]
+            command = [PROGRAM, "generate", "--model", folder, "--prompt", PROMPTS[0], "--scheduler", "ddim", "--steps", 15, "--seed", 11]
+            command += ["--num-images", 2, "--device", "cpu", "--out", f"{place}/out", "--json"]
+            command += ["--cfg-plus-plus", case["lam"]] if "lam" in case else ["--guidance-scale", 5]
+            for key in ("unet", "negative_unet"):
+                command += [f"--{key.replace('_', '-')}", unet] if case.get(key) else []
+            for key in ("lora", "negative_lora"):
+                for file, scale in case.get(key, []):
+                    command += [f"--{key.replace('_', '-')}", f"{ROOT}/tests/golden/negative/{file}:{scale}"]
+            command += ["--negative-merge", ",".join(map(str, case["negative_merge"]))] if "negative_merge" in case else []
+            command += ["--negative-prompt", case["negative_prompt"]] if "negative_prompt" in case else []
+            command += ["--guidance-rescale", case["rescale"]] if "rescale" in case else []
+            report = subprocess.run([str(c) for c in command], check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=ENVIRONMENT).stdout
+            made = [Image.open(f"{place}/out/{record['file']}").convert("RGB") for record in json.loads(report)["images"]]
+            compare(name, {"scheduler": "ddim"} | case, "", reference, made)
+            shutil.rmtree(f"{place}/out")
+
+
 def under_other_schedulers(folder):
     """The tiny model under every scheduler file of the golden values."""
     files = json.loads((ROOT / "pipelines/tests/golden/samplers.json").read_text())["files"]
@@ -161,6 +197,8 @@ def main():
     tiny = ROOT / "tests/golden/generate/model"
     check(str(tiny), "tiny", CASES + TINY_ONLY, 2)
     under_other_schedulers(tiny)
+    between_networks(str(tiny), "tiny between two networks", "sd")
+    between_networks(str(ROOT / "tests/golden/families/sdxl"), "sdxl between two networks", "sdxl")
     for name in ("sdxl", "sd21"):
         folder = ROOT / "tests/golden/families" / name
         # without skip_prk_steps PNDM would start with Runge-Kutta steps

@@ -102,13 +102,23 @@ impl ModelFolder {
         }
     }
 
-    pub(super) fn vae_parts(&self, other: Option<&Path>) -> Result<(VaeConfig, WeightStore)> {
-        let (config, store) = match other {
-            Some(file) if file.is_file() => (self.configs.vae.clone(), vae_of_file(file, &self.configs.vae)?),
-            Some(dir) => (VaeConfig::read(dir)?, WeightStore::open_component(dir, DIFFUSERS)?),
-            None => (self.configs.vae.clone(), self.files.store("vae", DIFFUSERS)?),
+    /// What a VAE says that is, or is to replace, the model's own.
+    pub fn vae_config(&self, other: Option<&Path>) -> Result<VaeConfig> {
+        let config = match other {
+            Some(dir) if !dir.is_file() => VaeConfig::read(dir)?,
+            _ => self.configs.vae.clone(),
         };
         self.configs.check_vae(&config)?;
+        Ok(config)
+    }
+
+    pub(super) fn vae_parts(&self, other: Option<&Path>) -> Result<(VaeConfig, WeightStore)> {
+        let config = self.vae_config(other)?;
+        let store = match other {
+            Some(file) if file.is_file() => vae_of_file(file, &self.configs.vae)?,
+            Some(dir) => WeightStore::open_component(dir, DIFFUSERS)?,
+            None => self.files.store("vae", DIFFUSERS)?,
+        };
         Ok((config, store))
     }
 

@@ -10,6 +10,7 @@ mod export;
 mod files;
 mod folder;
 mod layout;
+mod mixed;
 mod recognise;
 mod relatives;
 mod sd;
@@ -24,6 +25,7 @@ pub use denoiser::Denoiser;
 pub use export::{Export, Labels};
 pub use files::ModelFiles;
 pub use folder::ModelFolder;
+pub use mixed::UnetTerm;
 pub use standard_lora::standard_of_lora;
 pub use text::{Encoder, TextAdapters, TextEncoder};
 

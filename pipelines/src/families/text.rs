@@ -82,6 +82,12 @@ impl TextEncoder {
             .map(TextAdapters)
     }
 
+    /// Memory that the weights take.
+    pub fn bytes(&self) -> usize {
+        let parameters = self.encoders.iter().flat_map(|encoder| encoder.clip.named_parameters());
+        parameters.map(|(_, tensor)| tensor.numel() * tensor.kind().elt_size_in_bytes()).sum()
+    }
+
     pub fn encoders(&self) -> &[Encoder] {
         &self.encoders
     }

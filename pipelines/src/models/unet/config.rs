@@ -140,6 +140,33 @@ impl UNetConfig {
         &self.file
     }
 
+    /// The first key in which another description builds another network: the key, its value here, the other's.
+    /// `sample_size` builds nothing.
+    pub fn difference(&self, other: &Self) -> Option<(&'static str, String, String)> {
+        let pairs = self.traits().into_iter().zip(other.traits());
+        pairs.map(|((key, own), (_, others))| (key, own, others)).find(|(_, own, others)| own != others)
+    }
+
+    fn traits(&self) -> [(&'static str, String); 15] {
+        [
+            ("in_channels", self.in_channels.to_string()),
+            ("out_channels", self.out_channels.to_string()),
+            ("block_out_channels", format!("{:?}", self.block_out_channels)),
+            ("down_block_types with cross-attention", format!("{:?}", self.down_attention)),
+            ("up_block_types with cross-attention", format!("{:?}", self.up_attention)),
+            ("layers_per_block", format!("{:?}", self.layers_per_block)),
+            ("transformer_layers_per_block", format!("{:?}", self.transformer_layers)),
+            ("attention_head_dim", format!("{:?}", self.heads)),
+            ("cross_attention_dim", self.cross_attention_dim.to_string()),
+            ("use_linear_projection", self.use_linear_projection.to_string()),
+            ("norm_num_groups", self.norm_num_groups.to_string()),
+            ("norm_eps", self.norm_eps.to_string()),
+            ("flip_sin_to_cos", self.flip_sin_to_cos.to_string()),
+            ("freq_shift", self.freq_shift.to_string()),
+            ("addition_embed_type", format!("{:?}", self.text_time)),
+        ]
+    }
+
     fn check(&self) -> Result<()> {
         let groups = self.norm_num_groups;
         if self.block_out_channels.iter().any(|c| c % groups != 0 || c % 2 != 0) {

@@ -1,0 +1,132 @@
+//! Prompts encoded once: they repeat over seeds, the negative prompt over everything.
+
+use anyhow::{Context, Result};
+use pipelines::families::{EmptySide, TextAdapters, TextEncoder};
+use pipelines::lora::Lora;
+use pipelines::models::Conditioning;
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
+use tch::{Device, Tensor};
+
+/// Prompts kept while the text encoder is there: 77 x 768 floats are 0.23 MiB, SDXL's 77 x 2048 0.6.
+const REMEMBERED: usize = 256;
+
+/// A side of guidance: each has its own LoRA on the text encoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Side {
+    Positive,
+    Negative,
+}
+
+/// A text encoder that remembers, and that can be let go once it has seen every prompt.
+pub struct PromptMemory {
+    /// None: everything that will be asked for is known.
+    text: Option<TextEncoder>,
+    clip_skip: usize,
+    empty_side: EmptySide,
+    adapters: Option<TextAdapters>,
+    /// None: the negative side wears what the positive one wears.
+    negative_adapters: Option<TextAdapters>,
+    known: RefCell<HashMap<(String, Side), Conditioning>>,
+}
+
+impl PromptMemory {
+    /// `clip_skip` as `TextEncoder::encode_prompts` takes it, for prompts only: diffusers leaves the negative side as it
+    /// is.
+    pub fn new(text: TextEncoder, clip_skip: usize, empty_side: EmptySide) -> Self {
+        let known = RefCell::default();
+        Self { text: Some(text), clip_skip, empty_side, adapters: None, negative_adapters: None, known }
+    }
+
+    /// Encodes from now on with the text parts of a LoRA, prompts of both sides.
+    pub fn wear(&mut self, lora: &Lora) -> Result<()> {
+        self.adapters = Some(self.text.as_mut().context("the text encoder is gone")?.attach(lora)?);
+        self.known.borrow_mut().clear();
+        Ok(())
+    }
+
+    /// Encodes from now on negative prompts with the text parts of another LoRA.
+    pub fn wear_on_negative_side(&mut self, lora: &Lora) -> Result<()> {
+        self.negative_adapters = Some(self.text.as_mut().context("the text encoder is gone")?.attach(lora)?);
+        self.known.borrow_mut().clear();
+        Ok(())
+    }
+
+    /// The text encoder itself, while it is there.
+    pub fn text(&self) -> Option<&TextEncoder> {
+        self.text.as_ref()
+    }
+
+    /// Encodes every distinct prompt and the negative one, and lets the text encoder go, where the embeddings take less
+    /// memory than the encoder. Afterwards only these can be asked for. `on_prompt(i)` after the i-th of them; an error of
+    /// it stops.
+    pub fn encode_ahead(
+        &mut self,
+        prompts: &[&str],
+        negative: Option<&str>,
+        on_prompt: &mut dyn FnMut(usize) -> Result<()>,
+    ) -> Result<()> {
+        let Some(text) = &self.text else { return Ok(()) };
+        let distinct: BTreeSet<&str> = prompts.iter().copied().collect();
+        let first = self.negative(negative)?;
+        if (distinct.len() + 1) * bytes(&first) >= text.bytes() {
+            return Ok(());
+        }
+        let mut all = HashMap::new();
+        for (index, prompt) in distinct.into_iter().enumerate() {
+            // Results wait in main memory: a device keeps its own for the networks.
+            let encoded = self.encoded(prompt, Side::Positive)?;
+            all.insert((prompt.to_string(), Side::Positive), encoded.map(|t| t.to_device(Device::Cpu)));
+            on_prompt(index)?;
+        }
+        let encoded = self.encoded(negative.unwrap_or_default(), Side::Negative)?;
+        all.insert(
+            (negative.unwrap_or_default().to_string(), Side::Negative),
+            encoded.map(|t| t.to_device(Device::Cpu)),
+        );
+        self.known = RefCell::new(all);
+        self.text = None;
+        Ok(())
+    }
+
+    /// One row for a prompt, encoded once.
+    pub fn conditioning(&self, prompt: &str) -> Result<Conditioning> {
+        self.encoded(prompt, Side::Positive)
+    }
+
+    /// One row for a negative prompt; without one, what the model's pipeline gives that side.
+    pub fn negative(&self, prompt: Option<&str>) -> Result<Conditioning> {
+        let encoded = self.encoded(prompt.unwrap_or_default(), Side::Negative)?;
+        Ok(match (prompt, self.empty_side) {
+            (None, EmptySide::Zeros) => encoded.without_prompt(),
+            _ => encoded,
+        })
+    }
+
+    fn encoded(&self, prompt: &str, side: Side) -> Result<Conditioning> {
+        let key = (prompt.to_string(), side);
+        if let Some(known) = self.known.borrow().get(&key) {
+            return Ok(known.shallow_clone());
+        }
+        let text = self.text.as_ref();
+        let text =
+            text.with_context(|| format!("the prompt {prompt:?} was not encoded before the text encoder was let go"))?;
+        let (clip_skip, adapters) = match side {
+            Side::Positive => (self.clip_skip, self.adapters.as_ref()),
+            Side::Negative => (0, self.negative_adapters.as_ref().or(self.adapters.as_ref())),
+        };
+        let _frozen = tch::no_grad_guard();
+        let conditioning = text.encode_prompts(&[prompt], clip_skip, adapters)?;
+        let mut known = self.known.borrow_mut();
+        if known.len() >= REMEMBERED {
+            known.clear();
+        }
+        known.insert(key, conditioning.shallow_clone());
+        Ok(conditioning)
+    }
+}
+
+fn bytes(conditioning: &Conditioning) -> usize {
+    let size = |tensor: &Tensor| tensor.numel() * tensor.kind().elt_size_in_bytes();
+    size(&conditioning.prompt_embeds) + conditioning.pooled_prompt_embeds.as_ref().map_or(0, size)
+}
