@@ -129,18 +129,40 @@ fn write_lora(request: &Request, folder: Option<&ModelFolder>) -> Result<()> {
     };
     let lora = read_loras(&request.loras, &targets)?;
     let kind = request.kind.unwrap_or(Kind::Float);
-    check_range(&lora, kind)?;
-    if let Some(parent) = request.out.parent() {
+    let kohya = (request.format == Format::LoraKohya).then_some((&targets, family));
+    let title = title(request);
+    write_lora_file(&lora, &LoraOutput { out: &request.out, kind, kohya, title: &title, notes: &[] })
+}
+
+/// How and where a LoRA is written.
+pub(crate) struct LoraOutput<'a> {
+    pub out: &'a Path,
+    pub kind: Kind,
+    /// None: PEFT naming.
+    pub kohya: Option<(&'a LoraTargets, Family)>,
+    pub title: &'a str,
+    /// Further texts for the header.
+    pub notes: &'a [(&'a str, &'a str)],
+}
+
+/// Writes a LoRA file.
+///
+/// # Errors
+/// Values that the kind does not hold.
+pub(crate) fn write_lora_file(lora: &Lora, output: &LoraOutput) -> Result<()> {
+    check_range(lora, output.kind)?;
+    if let Some(parent) = output.out.parent() {
         std::fs::create_dir_all(parent)?;
     }
-    if request.format == Format::LoraPeft {
-        return Ok(lora.write_peft(&request.out, kind)?);
-    }
-    let (title, date) = (title(request), iso(SystemTime::now()));
+    let Some((targets, family)) = output.kohya else {
+        return Ok(lora.write_peft_with(output.out, output.kind, output.notes)?);
+    };
+    let date = iso(SystemTime::now());
     let mut header = family.lora_header().to_vec();
-    header.extend([("ss_output_name", title.as_str()), ("modelspec.title", title.as_str())]);
+    header.extend([("ss_output_name", output.title), ("modelspec.title", output.title)]);
     header.extend([("modelspec.sai_model_spec", "1.0.1"), ("modelspec.date", date.as_str())]);
-    Ok(lora.write_kohya(&request.out, kind, &targets, &header)?)
+    header.extend_from_slice(output.notes);
+    Ok(lora.write_kohya(output.out, output.kind, targets, &header)?)
 }
 
 /// Refuses matrices whose values the kind does not hold.
@@ -165,7 +187,7 @@ fn title(request: &Request) -> String {
 }
 
 /// A moment as `2026-01-31T12:00:00Z`. Days to dates: Howard Hinnant's `civil_from_days`.
-fn iso(at: SystemTime) -> String {
+pub(crate) fn iso(at: SystemTime) -> String {
     let seconds = at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let (days, rest) = (seconds / 86400, seconds % 86400);
     let shifted = days + 719_468; // days since 0000-03-01, the start of the calendar's 400-year eras

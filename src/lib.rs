@@ -6,6 +6,7 @@ pub mod eval;
 pub mod export;
 pub mod generate;
 pub mod hashes;
+pub mod merge;
 pub mod objectives;
 pub mod progress;
 pub mod report;

@@ -33,6 +33,11 @@ pub enum Error {
     #[error("{0}")]
     Tensors(TensorProblems),
 
+    /// Two models whose weights cannot be added; `other` is the one that says what is expected.
+    #[error("{} is of another architecture than {}:{}\nMerge models that were trained from one base",
+        problems.path.display(), other.display(), problems.lists())]
+    Architecture { other: PathBuf, problems: TensorProblems },
+
     /// A tensor handed to a network has a shape that the network cannot take.
     #[error("{what} has the shape {found}, expected {expected}")]
     Shape { what: &'static str, expected: String, found: String },
@@ -67,29 +72,34 @@ impl TensorProblems {
 
 impl std::fmt::Display for TensorProblems {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: the tensors do not fit config.json", self.path.display())?;
-        let misshapen = self.misshapen.iter().map(|(n, want, got)| format!("{n}: expected {want:?}, found {got:?}"));
-        let untyped = self.untyped.iter().map(|(n, kind)| format!("{n}: {kind} instead of floating point"));
-        list(f, "missing", &self.missing)?;
-        list(f, "extra", &self.extra)?;
-        list(f, "misshapen", &misshapen.collect::<Vec<_>>())?;
-        list(f, "of another type", &untyped.collect::<Vec<_>>())?;
+        write!(f, "{}: the tensors do not fit config.json{}", self.path.display(), self.lists())?;
         write!(f, "\nUse the config.json that belongs to these weights, or download both again")
     }
 }
 
-fn list(f: &mut std::fmt::Formatter<'_>, title: &str, lines: &[String]) -> std::fmt::Result {
+impl TensorProblems {
+    /// The lists of what differs, each entry on a line of its own.
+    fn lists(&self) -> String {
+        let misshapen = self.misshapen.iter().map(|(n, want, got)| format!("{n}: expected {want:?}, found {got:?}"));
+        let untyped = self.untyped.iter().map(|(n, kind)| format!("{n}: {kind} instead of floating point"));
+        let lists = [
+            list("missing", &self.missing),
+            list("extra", &self.extra),
+            list("misshapen", &misshapen.collect::<Vec<_>>()),
+            list("of another type", &untyped.collect::<Vec<_>>()),
+        ];
+        lists.concat()
+    }
+}
+
+fn list(title: &str, lines: &[String]) -> String {
     if lines.is_empty() {
-        return Ok(());
+        return String::new();
     }
-    write!(f, "\n  {title} ({}):", lines.len())?;
-    for line in lines.iter().take(LISTED) {
-        write!(f, "\n    {line}")?;
-    }
-    if lines.len() > LISTED {
-        write!(f, "\n    and {} more", lines.len() - LISTED)?;
-    }
-    Ok(())
+    let shown: String = lines.iter().take(LISTED).map(|line| format!("\n    {line}")).collect();
+    let more = lines.len().saturating_sub(LISTED);
+    let more = if more > 0 { format!("\n    and {more} more") } else { String::new() };
+    format!("\n  {title} ({}):{shown}{more}", lines.len())
 }
 
 impl Error {

@@ -4,6 +4,7 @@ mod doctor;
 mod eval;
 mod export;
 mod generate;
+mod merge;
 mod model;
 mod painting;
 mod terminal;
@@ -40,6 +41,8 @@ enum Command {
     Eval(eval::Args),
     /// Write a model or a LoRA in another format
     Export(export::Args),
+    /// Add models and LoRAs: soups, task vectors, negative models, LoRAs merged, joined and extracted
+    Merge(merge::Args),
     /// Say what works here: libtorch, devices, precision, disk
     Doctor(doctor::Args),
 }
@@ -76,6 +79,7 @@ fn dispatch(command: Command, cuda: &Cuda, stop: &Stop) -> anyhow::Result<()> {
         Command::Generate(args) => generate::run(&args, stop),
         Command::Eval(args) => eval::run(&args, stop),
         Command::Export(args) => export::run(&args),
+        Command::Merge(args) => merge::run(args, stop),
         Command::Doctor(args) => doctor::run(&args, cuda),
     }
 }

@@ -1,12 +1,12 @@
-//! A model written in another format: a folder of the diffusers layout, or a single-file checkpoint; LoRAs merged on the
-//! way. Tensors go through one at a time.
+//! A model written in another format: a folder of the diffusers layout, a UNet folder, or a single-file checkpoint; weights
+//! changed on the way. Tensors go through one at a time.
 
 use super::layout::{Place, Shapes, places};
 use super::single_file::HEADER;
 use super::standard::{Standard, tokenizer};
-use super::{Family, ModelFolder};
+use super::{Change, Family, ModelFolder, ModelWeights};
 use crate::error::{Error, Result};
-use crate::lora::{Lora, Network};
+use crate::lora::Network;
 use crate::models::{AutoencoderKl, ClipTextModel, UNet2DConditionModel, UNetConfig, VaeConfig};
 use crate::schedulers::PredictionType;
 use crate::weights::original::Form;
@@ -22,7 +22,8 @@ const VELOCITY_YAML: &str = include_str!("../../assets/standard/sd2-v.yaml");
 /// A model about to be written.
 pub struct Export<'a> {
     folder: &'a ModelFolder,
-    lora: &'a Lora,
+    change: &'a dyn Change,
+    notes: Vec<(String, String)>,
     kind: Kind,
     unet: UNetConfig,
     vae: VaeConfig,
@@ -39,12 +40,12 @@ pub struct Labels {
 
 impl<'a> Export<'a> {
     /// Opens the weights of a model and checks that they fit its descriptions. `unet` and `vae` replace the model's own;
-    /// `lora` is merged; `kind` None keeps the kind in which the UNet is stored.
+    /// `change` is made to the UNet and the text encoders, a LoRA for example; `kind` None keeps the kind in which the UNet is stored.
     pub fn open(
         folder: &'a ModelFolder,
         unet: Option<&Path>,
         vae: Option<&Path>,
-        lora: &'a Lora,
+        change: &'a dyn Change,
         kind: Option<Kind>,
     ) -> Result<Self> {
         let (unet, unet_store) = folder.unet_parts(unet)?;
@@ -63,15 +64,19 @@ impl<'a> Export<'a> {
         for (store, shapes) in parts.values() {
             check_store(store, shapes)?;
         }
-        Ok(Self { folder, lora, kind, unet, vae, parts })
+        Ok(Self { folder, change, notes: Vec::new(), kind, unet, vae, parts })
+    }
+
+    /// A text for the header of every file with changed weights.
+    #[must_use]
+    pub fn with_note(mut self, key: &str, text: &str) -> Self {
+        self.notes.push((key.to_string(), text.to_string()));
+        self
     }
 
     /// Writes a folder that diffusers loads; `to` must not exist. It appears when it is whole.
     pub fn write_folder(&self, to: &Path, on_file: &mut dyn FnMut(&Path)) -> Result<()> {
-        let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        std::fs::create_dir_all(parent).map_err(|e| Error::io("create the folder", parent, e))?;
-        let temporary = tempfile::Builder::new().prefix(".partial-").tempdir_in(parent);
-        let temporary = temporary.map_err(|e| Error::io("write into", parent, e))?;
+        let temporary = temporary_beside(to)?;
         let dir = temporary.path();
         for (part, _) in self.folder.declaration().parts() {
             self.folder.model_files().write_texts(part, &dir.join(part))?;
@@ -89,7 +94,9 @@ impl<'a> Export<'a> {
                 shape: shape.clone(),
             };
             let entries = shapes.iter().map(entry).collect();
-            write_streaming(&path, entries, &[("format", "pt")], &mut |name| self.tensor(part, name))?;
+            // The VAE is no part of a merge.
+            let notes = if network(part).is_some() { self.notes.as_slice() } else { &[] };
+            write_streaming(&path, entries, &header(&[("format", "pt")], notes), &mut |name| self.tensor(part, name))?;
         }
         let index = format!("{:#}\n", self.folder.index());
         write_file(&dir.join("model_index.json"), |out| out.write_all(index.as_bytes()))?;
@@ -130,6 +137,7 @@ impl<'a> Export<'a> {
             (HEADER, model.as_str()),
         ];
         let entries = entries.collect();
+        let metadata = header(&metadata, &self.notes);
         write_streaming(to, entries, &metadata, &mut |name| match &tensors[name] {
             Stored::Of(places) => self.stored(places),
             Stored::Given(tensor) => Ok(tensor.shallow_clone()),
@@ -153,21 +161,11 @@ impl<'a> Export<'a> {
         let shape =
             shapes.iter().find(|(known, _)| known == name).map(|(_, shape)| shape.as_slice()).unwrap_or_default();
         let weight = store.tensor(name)?.f_view(shape)?;
-        let network = network(part);
-        let merged = match network {
-            Some(network) => self.lora.merged(network, name, weight)?,
+        let changed = match network(part) {
+            Some(network) => self.change.changed(network, name, weight)?,
             None => weight,
         };
-        let written = merged.f_to_kind(self.kind)?;
-        let finite = |t: &Tensor| -> Result<bool> { Ok(t.f_isfinite()?.f_all()?.int64_value(&[]) != 0) };
-        if finite(&written)? {
-            return Ok(written);
-        }
-        let hint = match finite(&merged)? {
-            true => format!("a value is too large for {:?}: write bfloat16 or float32", self.kind),
-            false => "it is not finite: the weights, or a LoRA that is merged, are damaged".to_string(),
-        };
-        Err(Error::unusable(store.path(), format!("{part} {name}"), hint))
+        rounded(&changed, self.kind, store.path(), part, name)
     }
 
     /// One tensor of a checkpoint out of those that lie in it.
@@ -280,6 +278,54 @@ impl Stored {
 
 fn network(part: &str) -> Option<Network> {
     [Network::Unet, Network::TextEncoder, Network::TextEncoder2].into_iter().find(|network| network.name() == part)
+}
+
+/// A weight in the kind in which it is written.
+fn rounded(weight: &Tensor, kind: Kind, path: &Path, part: &str, name: &str) -> Result<Tensor> {
+    let written = weight.f_to_kind(kind)?;
+    let finite = |t: &Tensor| -> Result<bool> { Ok(t.f_isfinite()?.f_all()?.int64_value(&[]) != 0) };
+    if finite(&written)? {
+        return Ok(written);
+    }
+    let hint = match finite(weight)? {
+        true => format!("a value is too large for {kind:?}: write bfloat16 or float32"),
+        false => "it is not finite: the weights, or a LoRA that is merged, are damaged".to_string(),
+    };
+    Err(Error::unusable(path, format!("{part} {name}"), hint))
+}
+
+fn header<'a>(texts: &[(&'a str, &'a str)], notes: &'a [(String, String)]) -> Vec<(&'a str, &'a str)> {
+    texts.iter().copied().chain(notes.iter().map(|(key, text)| (key.as_str(), text.as_str()))).collect()
+}
+
+/// Writes the changed UNet of a model as a UNet folder; `to` must not exist. It appears when it is whole. `kind` None keeps
+/// the kind in which it is stored; `notes` go into the header.
+pub fn write_unet(
+    weights: &ModelWeights,
+    change: &dyn Change,
+    kind: Option<Kind>,
+    notes: &[(&str, &str)],
+    to: &Path,
+) -> Result<()> {
+    let kind = kind.unwrap_or(weights.kind());
+    let temporary = temporary_beside(to)?;
+    weights.unet().file().write(temporary.path())?;
+    let shapes = weights.shapes(Network::Unet).iter();
+    let entries = shapes.map(|(name, shape)| Entry { name: name.clone(), kind, shape: shape.clone() }).collect();
+    let file = temporary.path().join("diffusion_pytorch_model.safetensors");
+    let metadata = [&[("format", "pt")], notes].concat();
+    write_streaming(&file, entries, &metadata, &mut |name| {
+        let changed = change.changed(Network::Unet, name, weights.tensor(Network::Unet, name)?)?;
+        rounded(&changed, kind, weights.path(), "unet", name)
+    })?;
+    publish(temporary, to)
+}
+
+fn temporary_beside(to: &Path) -> Result<tempfile::TempDir> {
+    let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(parent).map_err(|e| Error::io("create the folder", parent, e))?;
+    let temporary = tempfile::Builder::new().prefix(".partial-").tempdir_in(parent);
+    temporary.map_err(|e| Error::io("write into", parent, e))
 }
 
 /// Renames a finished temporary folder into place.

@@ -4,6 +4,7 @@
 //! A family is one [`Declaration`]: `sd.rs` and `sdxl.rs` hold one each. Everybody else asks a [`ModelFolder`], a
 //! [`TextEncoder`] or a [`Denoiser`].
 
+mod combination;
 mod configs;
 mod denoiser;
 mod export;
@@ -11,6 +12,7 @@ mod files;
 mod folder;
 mod layout;
 mod mixed;
+mod model_weights;
 mod recognise;
 mod relatives;
 mod sd;
@@ -20,12 +22,14 @@ mod standard;
 mod standard_lora;
 mod text;
 
+pub use combination::{Change, Combination, Difference, Extracted, Layers};
 pub use configs::Configs;
 pub use denoiser::Denoiser;
-pub use export::{Export, Labels};
+pub use export::{Export, Labels, write_unet};
 pub use files::ModelFiles;
 pub use folder::ModelFolder;
 pub use mixed::UnetTerm;
+pub use model_weights::ModelWeights;
 pub use standard_lora::standard_of_lora;
 pub use text::{Encoder, TextAdapters, TextEncoder};
 

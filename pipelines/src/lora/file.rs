@@ -1,9 +1,10 @@
 //! A whole LoRA: what one file holds for the networks of a model.
 
 use super::{LoraModule, LoraWeights, Network};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::models::{AdapterHost, AdapterSet};
 use std::collections::BTreeMap;
+use std::path::Path;
 use tch::{Kind, Tensor};
 
 /// The LoRA of a model: of its UNet, of its text encoders, or of both.
@@ -51,6 +52,20 @@ impl Lora {
         self
     }
 
+    /// Refuses matrices with values that are not finite, by name; `path` is where the LoRA was read.
+    pub fn check_finite(&self, path: &Path) -> Result<()> {
+        for (network, weights) in &self.networks {
+            for (module, LoraModule { a, b, .. }) in &weights.modules {
+                let finite = |t: &Tensor| -> Result<bool> { Ok(t.f_isfinite()?.f_all()?.f_int64_value(&[])? != 0) };
+                if !finite(a)? || !finite(b)? {
+                    let problem = format!("{}.{module} has values that are not finite", network.name());
+                    return Err(Error::unusable(path, problem, "the LoRA is damaged: make or download it again"));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Several LoRAs as one that adds their sum: a forward pass takes one set, so their ranks are laid side by side.
     pub fn joined(loras: Vec<Self>) -> Result<Self> {
         let mut by_module: BTreeMap<(Network, String), Vec<LoraModule>> = BTreeMap::new();
@@ -78,7 +93,7 @@ impl Lora {
         let module = name.strip_suffix(".weight").and_then(|path| self.networks.get(&network)?.modules.get(path));
         let Some(module) = module else { return Ok(weight) };
         let wide = if weight.kind() == Kind::Double { Kind::Double } else { Kind::Float };
-        let product = module.product(&weight.size())?.f_to_device(weight.device())?.f_to_kind(wide)?;
+        let product = module.product(&weight.size(), wide)?.f_to_device(weight.device())?;
         Ok(weight.f_to_kind(wide)?.f_add(&product)?)
     }
 }

@@ -1,12 +1,15 @@
 //! LoRA weights (arXiv 2106.09685): made, attached, merged, copied. Files: `lora/read.rs` and `lora/write.rs`, their names:
-//! `lora/targets.rs`.
+//! `lora/targets.rs`. Lower ranks: `lora/reduce.rs`.
 
 mod file;
 mod read;
+mod reduce;
 mod targets;
 mod write;
 
 pub use file::Lora;
+pub(crate) use reduce::check_rank;
+pub use reduce::{Reduced, Truncation};
 pub use targets::{LoraTargets, Network};
 
 use crate::error::{Error, Result};
@@ -34,9 +37,10 @@ impl LoraModule {
         self.scale * self.rank() as f64
     }
 
-    /// `scale * B A` in the shape of a weight; float32.
-    pub fn product(&self, shape: &[i64]) -> Result<Tensor> {
-        let (a, b) = (self.a.f_flatten(1, -1)?, self.b.f_flatten(1, -1)?);
+    /// `scale * B A` in the shape of a weight, computed in `kind`.
+    pub fn product(&self, shape: &[i64], kind: Kind) -> Result<Tensor> {
+        let matrix = |t: &Tensor| t.f_to_kind(kind)?.f_flatten(1, -1);
+        let (a, b) = (matrix(&self.a)?, matrix(&self.b)?);
         Ok((b.f_matmul(&a)? * self.scale).f_view(shape)?)
     }
 

@@ -82,6 +82,14 @@ impl Lora {
         }
     }
 
+    /// Whether a path names a LoRA, by the names of its tensors: of any kind, those that are refused too.
+    pub fn is_at(path: &Path) -> bool {
+        let Ok(file) = TensorFile::open(&Self::file_in(path)) else { return false };
+        let is_part = |name: &str| PARTS.iter().any(|(end, part)| *part != Part::Alpha && name.ends_with(end));
+        let is_kohya = |name: &str| ["lora_unet_", "lora_te", "lycoris_"].iter().any(|start| name.starts_with(start));
+        file.names().any(|name| is_part(name) || is_kohya(name))
+    }
+
     /// The width of the prompt embeddings that the cross-attention of a LoRA file takes: it tells the family. None where
     /// the file has no cross-attention.
     pub fn context_width(file: &TensorFile) -> Option<i64> {
@@ -131,7 +139,7 @@ fn read_file(file: &TensorFile, scales: &BTreeMap<Network, Scales>, targets: &Lo
             let hint = "fold alpha / rank into lora_B and drop the .alpha tensors";
             return Err(Error::unusable(file.path(), problem, hint));
         }
-        let (network, path) = look_up(&names, stored).ok_or_else(|| unknown_module(file.path(), stored))?;
+        let (network, path) = look_up(&names, stored).ok_or_else(|| unknown_module(file.path(), stored, targets))?;
         take(file, name, part, found.entry((*network, path.clone())).or_default())?;
     }
     if found.is_empty() {
@@ -217,7 +225,12 @@ fn check_family(file: &TensorFile, targets: &LoraTargets) -> Result<()> {
     }
 }
 
-fn unknown_module(file: &Path, stored: &str) -> Error {
+fn unknown_module(file: &Path, stored: &str, targets: &LoraTargets) -> Error {
+    let of_text = ["lora_te", "text_encoder"].iter().any(|start| stored.starts_with(start));
+    if of_text && !targets.has(Network::TextEncoder) {
+        let problem = format!("the LoRA has a part for a text encoder ({stored}), and a UNet alone has none");
+        return Error::unusable(file, problem, "give the whole model, or a LoRA of the UNet alone");
+    }
     let text = ["lora_te2_", "text_encoder_2."].iter().any(|start| stored.starts_with(start));
     let why = if text { " (the model has no second text encoder, or another one)" } else { "" };
     let problem = format!("the LoRA has the module {stored}, which is no layer of this model{why}");

@@ -54,6 +54,11 @@ impl LoraTargets {
         self.context_width
     }
 
+    /// Whether the model has such a network.
+    pub fn has(&self, network: Network) -> bool {
+        self.layers.contains_key(&network)
+    }
+
     /// The shape of a layer's weight.
     pub fn weight_shape(&self, network: Network, path: &str) -> Option<&[i64]> {
         self.layers.get(&network)?.get(path).map(Vec::as_slice)
@@ -69,7 +74,7 @@ impl LoraTargets {
 
     /// kohya's name of a module.
     pub(super) fn kohya_name(&self, network: Network, path: &str) -> String {
-        let two_encoders = self.layers.contains_key(&Network::TextEncoder2);
+        let two_encoders = self.has(Network::TextEncoder2);
         let underscored = |path: &str| path.replace('.', "_");
         match network {
             Network::Unet => {

@@ -11,6 +11,11 @@ impl Lora {
     /// Writes the file that diffusers' `load_lora_weights` reads. Where a scale is not 1, the header's
     /// `lora_adapter_metadata` says so; diffusers refuses `.alpha` tensors under these names.
     pub fn write_peft(&self, path: &Path, kind: Kind) -> Result<()> {
+        self.write_peft_with(path, kind, &[])
+    }
+
+    /// The same with further texts in the header.
+    pub fn write_peft_with(&self, path: &Path, kind: Kind, header: &[(&str, &str)]) -> Result<()> {
         let mut tensors = Vec::new();
         let mut metadata = Map::new();
         for (network, weights) in self.networks() {
@@ -24,11 +29,11 @@ impl Lora {
                 metadata.extend(adapter_metadata(prefix, weights));
             }
         }
-        if metadata.is_empty() {
-            return write_safetensors(path, &tensors, &[("format", "pt")]);
-        }
-        let metadata = Value::Object(metadata).to_string();
-        write_safetensors(path, &tensors, &[("format", "pt"), ("lora_adapter_metadata", &metadata)])
+        let adapters = (!metadata.is_empty()).then(|| Value::Object(metadata).to_string());
+        let mut texts = vec![("format", "pt")];
+        texts.extend(adapters.as_ref().map(|text| ("lora_adapter_metadata", text.as_str())));
+        texts.extend_from_slice(header);
+        write_safetensors(path, &tensors, &texts)
     }
 
     /// Writes the file that ComfyUI and A1111 read. `header` says for which base model it is: `Family::lora_header`.

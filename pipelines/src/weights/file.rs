@@ -102,7 +102,26 @@ impl TensorFile {
         if bytes.is_empty() {
             return Ok(Tensor::f_empty(&entry.shape, (kind, tch::Device::Cpu))?);
         }
-        Ok(Tensor::f_from_data_size(bytes, &entry.shape, kind)?)
+        let tensor = Tensor::f_from_data_size(bytes, &entry.shape, kind)?;
+        self.release(&entry.bytes);
+        Ok(tensor)
+    }
+}
+
+impl TensorFile {
+    /// Gives the memory of pages that were copied back to the system, so that reading a file tensor by tensor does not fill
+    /// memory with it.
+    fn release(&self, bytes: &Range<usize>) {
+        #[cfg(unix)]
+        {
+            // SAFETY: the map is a read-only view of a file: a page that is dropped is read again from the file.
+            let dropped = unsafe {
+                let advice = memmap2::UncheckedAdvice::DontNeed;
+                self.map.unchecked_advise_range(advice, bytes.start, bytes.len())
+            };
+            // Advice that is not taken costs memory, nothing else.
+            let _ = dropped;
+        }
     }
 }
 

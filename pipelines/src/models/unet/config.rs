@@ -47,6 +47,23 @@ pub struct TextTime {
     pub input_width: i64,
 }
 
+impl UNetConfig {
+    /// The first key of config.json in which a UNet of equal shapes computes something else: key, own value, the other's.
+    pub fn computes_otherwise(&self, other: &Self) -> Option<(&'static str, String, String)> {
+        let keys = |c: &Self| {
+            [
+                ("attention_head_dim", format!("{:?}", c.heads)),
+                ("norm_num_groups", c.norm_num_groups.to_string()),
+                ("norm_eps", c.norm_eps.to_string()),
+                ("flip_sin_to_cos", c.flip_sin_to_cos.to_string()),
+                ("freq_shift", c.freq_shift.to_string()),
+            ]
+        };
+        let pairs = keys(self).into_iter().zip(keys(other));
+        pairs.map(|((key, own), (_, theirs))| (key, own, theirs)).find(|(_, own, theirs)| own != theirs)
+    }
+}
+
 /// Keys that change the computation and are implemented at one value only.
 fn fixed() -> [(&'static str, serde_json::Value); 20] {
     [

@@ -1,0 +1,218 @@
+//! Weight algebra (methods.md 16): a model plus weighted differences of models and LoRAs, tensor by tensor in float64.
+
+use super::ModelWeights;
+use crate::error::{Error, Result};
+use crate::lora::{Lora, LoraModule, LoraWeights, Network, Reduced, Truncation, check_rank};
+use std::collections::{BTreeMap, BTreeSet};
+use tch::{Kind, Tensor};
+
+/// What becomes of a model's weights on their way into a file.
+pub trait Change {
+    /// The weight `name` of a network, changed or as it is; of any floating point kind.
+    fn changed(&self, network: Network, name: &str, weight: Tensor) -> Result<Tensor>;
+}
+
+impl Change for Lora {
+    fn changed(&self, network: Network, name: &str, weight: Tensor) -> Result<Tensor> {
+        self.merged(network, name, weight)
+    }
+}
+
+/// `weight (to - from)`.
+#[derive(Clone, Copy)]
+pub struct Difference<'a> {
+    pub to: &'a ModelWeights,
+    /// None: the model that the differences are added to.
+    pub from: Option<&'a ModelWeights>,
+    pub weight: f64,
+}
+
+impl Difference<'_> {
+    /// Whether both sides have the network. A UNet alone says nothing of text encoders: they do not differ then.
+    fn has(&self, network: Network) -> bool {
+        self.to.has(network) && self.from.is_none_or(|from| from.has(network))
+    }
+}
+
+/// Which layers a LoRA of a difference is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layers {
+    /// Every matrix and convolution.
+    All,
+    /// Those inside the UNet's attentions, and the text encoders': what kohya's plain LoRAs are on.
+    Attention,
+}
+
+/// `frame + sum_i weight_i (to_i - from_i) + LoRA`.
+pub struct Combination<'a> {
+    frame: &'a ModelWeights,
+    differences: Vec<Difference<'a>>,
+    lora: Lora,
+}
+
+/// A difference as LoRA, and what of it no LoRA holds.
+#[derive(Debug)]
+pub struct Extracted {
+    pub reduced: Reduced,
+    /// Tensors that differ and that the LoRA has no place for: biases, norms, embeddings, layers that were not asked for.
+    pub left_out: Vec<String>,
+    /// Their Frobenius norm as a share of the whole difference's, in `[0, 1]`.
+    pub left_out_share: f64,
+}
+
+impl<'a> Combination<'a> {
+    /// Checks that all models are of one architecture. Differences of weight 0 are dropped.
+    pub fn new(frame: &'a ModelWeights, differences: Vec<Difference<'a>>, lora: Lora) -> Result<Self> {
+        for model in differences.iter().flat_map(|d| std::iter::once(d.to).chain(d.from)) {
+            model.check_fits(frame)?;
+        }
+        let differences = differences.into_iter().filter(|d| d.weight != 0.0).collect();
+        Ok(Self { frame, differences, lora })
+    }
+
+    /// All that is added to one weight, float64; None where nothing is.
+    fn added(&self, network: Network, name: &str, shape: &[i64]) -> Result<Option<Tensor>> {
+        let mut sum = self.product(network, name, shape)?;
+        for difference in self.differences.iter().filter(|d| d.has(network)) {
+            let from = difference.from.unwrap_or(self.frame).finite_tensor(network, name)?;
+            let vector = (difference.to.finite_tensor(network, name)?.f_sub(&from)?) * difference.weight;
+            sum = Some(match sum {
+                Some(sum) => sum.f_add(&vector)?,
+                None => vector,
+            });
+        }
+        Ok(sum)
+    }
+
+    fn product(&self, network: Network, name: &str, shape: &[i64]) -> Result<Option<Tensor>> {
+        let module = name.strip_suffix(".weight").and_then(|path| self.lora.network(network)?.modules.get(path));
+        module.map(|module| module.product(shape, Kind::Double)).transpose()
+    }
+
+    /// How many calls of `on_module` [`Combination::to_lora`] makes.
+    pub fn steps(&self) -> usize {
+        match self.differences.is_empty() {
+            true => self.lora.networks().map(|(_, weights)| weights.modules.len()).sum(),
+            false => self.frame.networks().map(|network| self.frame.shapes(network).len()).sum(),
+        }
+    }
+
+    /// The difference that the combination makes as a LoRA: exact by laying ranks side by side where it is made of LoRAs
+    /// alone and no `rank` is given, else the nearest of at most `rank` module by module. `on_module` hears of every module
+    /// before it is computed and may stop the work.
+    ///
+    /// # Errors
+    /// No rank where whole weights differ; a rank that no layer has.
+    pub fn to_lora(
+        &self,
+        rank: Option<i64>,
+        layers: Layers,
+        on_module: &mut dyn FnMut(&str) -> Result<()>,
+    ) -> Result<Extracted> {
+        if self.differences.is_empty() {
+            let reduced = self.lora.reduced(rank, on_module)?;
+            return Ok(Extracted { reduced, left_out: Vec::new(), left_out_share: 0.0 });
+        }
+        let Some(rank) = rank else {
+            return Err(Error::Invalid("a difference of whole weights has no rank of its own; give one".into()));
+        };
+        let mut found = Found::default();
+        check_rank(rank, self.layers(layers).map(|(network, path, shape)| (full_name(network, path), shape.to_vec())))?;
+        for network in self.frame.networks() {
+            let own = self.layers(layers).filter(|(of, ..)| *of == network);
+            let paths: BTreeSet<&str> = own.map(|(_, path, _)| path).collect();
+            for (name, shape) in self.frame.shapes(network) {
+                on_module(&full_name(network, name))?;
+                let Some(added) = self.added(network, name, shape)? else { continue };
+                let path = name.strip_suffix(".weight").filter(|path| paths.contains(path));
+                found.take(network, name, path, &added, rank)?;
+            }
+        }
+        Ok(found.finish())
+    }
+
+    /// The layers of the frame that can wear a LoRA: network, module path, the weight's shape.
+    fn layers(&self, layers: Layers) -> impl Iterator<Item = (Network, &str, &[i64])> {
+        let targets = self.frame.lora_targets();
+        let chosen = move |network: Network, path: &str| {
+            let inside = layers == Layers::All || network != Network::Unet || path.contains(".attentions.");
+            inside && targets.weight_shape(network, path).is_some()
+        };
+        let of_network = |network| self.frame.shapes(network).iter().map(move |(name, shape)| (network, name, shape));
+        self.frame.networks().flat_map(of_network).filter_map(move |(network, name, shape)| {
+            let path = name.strip_suffix(".weight").filter(|path| chosen(network, path))?;
+            Some((network, path, shape.as_slice()))
+        })
+    }
+}
+
+impl Change for Combination<'_> {
+    /// Written as a sum of weights, not of differences: with the whole weight on one model the result is that model's to
+    /// the bit.
+    fn changed(&self, network: Network, name: &str, weight: Tensor) -> Result<Tensor> {
+        let shape = weight.size();
+        let weight = self.frame.finite(network, name, weight)?;
+        let mut own = 1.0;
+        let mut sum = self.product(network, name, &shape)?;
+        let mut add = |part: Tensor, factor: f64| -> Result<()> {
+            let part = part * factor;
+            sum = Some(match sum.take() {
+                Some(sum) => sum.f_add(&part)?,
+                None => part,
+            });
+            Ok(())
+        };
+        for difference in self.differences.iter().filter(|d| d.has(network)) {
+            add(difference.to.finite_tensor(network, name)?, difference.weight)?;
+            match difference.from {
+                Some(from) => add(from.finite_tensor(network, name)?, -difference.weight)?,
+                None => own -= difference.weight,
+            }
+        }
+        if own != 0.0 {
+            add(weight, own)?;
+        }
+        sum.ok_or_else(|| Error::Invalid(format!("{name}: no weights are left to add")))
+    }
+}
+
+fn full_name(network: Network, path: &str) -> String {
+    format!("{}.{path}", network.name())
+}
+
+/// What an extraction has found so far.
+#[derive(Default)]
+struct Found {
+    networks: BTreeMap<Network, LoraWeights>,
+    modules: Vec<(String, Truncation)>,
+    left_out: Vec<String>,
+    /// Squares of Frobenius norms.
+    outside: f64,
+    whole: f64,
+}
+
+impl Found {
+    /// Takes the difference of one weight; `path` is its module where the LoRA has a place for it.
+    fn take(&mut self, network: Network, name: &str, path: Option<&str>, added: &Tensor, rank: i64) -> Result<()> {
+        let square = added.f_square()?.f_sum(Kind::Double)?.f_double_value(&[])?;
+        if square == 0.0 {
+            return Ok(());
+        }
+        self.whole += square;
+        let Some(path) = path else {
+            self.outside += square;
+            self.left_out.push(full_name(network, name));
+            return Ok(());
+        };
+        let (module, truncation) = LoraModule::of_difference(added, rank)?;
+        self.modules.push((full_name(network, path), truncation));
+        self.networks.entry(network).or_default().modules.insert(path.to_string(), module);
+        Ok(())
+    }
+
+    fn finish(self) -> Extracted {
+        let left_out_share = if self.whole > 0.0 { (self.outside / self.whole).sqrt() } else { 0.0 };
+        let reduced = Reduced { lora: Lora::of_networks(self.networks), modules: self.modules };
+        Extracted { reduced, left_out: self.left_out, left_out_share }
+    }
+}

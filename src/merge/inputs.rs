@@ -1,0 +1,190 @@
+//! What a merge reads: models, UNets and LoRAs, told apart, opened and hashed.
+
+use super::recipe::{Recipe, Term};
+use crate::hashes::HashMemory;
+use crate::progress::Progress;
+use anyhow::{Context, Result};
+use pipelines::families::{Combination, Difference, Family, ModelFolder, ModelWeights, standard_of_lora};
+use pipelines::hub::Location;
+use pipelines::lora::{Lora, LoraTargets};
+use pipelines::weights::component_files;
+use serde_json::{Map, Value, json};
+use std::path::{Path, PathBuf};
+
+/// A path and the weight that was given with it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Weighted {
+    pub path: PathBuf,
+    pub weight: Option<f64>,
+}
+
+impl std::str::FromStr for Weighted {
+    type Err = String;
+
+    /// `PATH[:weight]`. What follows the last colon is the weight if it is a number, else part of the name.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (path, weight) = match text.rsplit_once(':') {
+            Some((path, weight)) if weight.parse::<f64>().is_ok() => (path, weight.parse().ok()),
+            _ => (text, None),
+        };
+        match path.is_empty() || !weight.is_none_or(f64::is_finite) {
+            true => {
+                Err(format!("{text:?}: expected PATH or PATH:weight with a finite weight, for example models/a:0.5"))
+            }
+            false => Ok(Self { path: PathBuf::from(path), weight }),
+        }
+    }
+}
+
+/// One input of a sum.
+enum Source {
+    Model { folder: Box<ModelFolder>, weights: Box<ModelWeights> },
+    Unet(Box<ModelWeights>),
+    Lora(PathBuf),
+}
+
+impl Source {
+    fn open(path: &Path, progress: &dyn Progress) -> Result<Self> {
+        if Lora::is_at(path) {
+            return Ok(Self::Lora(path.to_path_buf()));
+        }
+        let unet_alone = path.join("config.json").is_file() && !path.join("model_index.json").exists();
+        if unet_alone {
+            return Ok(Self::Unet(Box::new(ModelWeights::of_unet(path)?)));
+        }
+        let location = Location { path: path.to_path_buf(), revision: None, variant: None };
+        let folder = ModelFolder::find(&location, &mut |line| progress.line(line))?;
+        Ok(Self::Model { weights: Box::new(ModelWeights::of_model(&folder)?), folder: Box::new(folder) })
+    }
+
+    fn weights(&self) -> Option<&ModelWeights> {
+        match self {
+            Self::Model { weights, .. } | Self::Unet(weights) => Some(weights),
+            Self::Lora(_) => None,
+        }
+    }
+
+    /// The files that weights are read from; the VAE's are copied and no part of the sum.
+    fn files(&self) -> Result<Vec<PathBuf>> {
+        Ok(match self {
+            Self::Model { folder, .. } => {
+                let merged = folder.weight_files().into_iter().filter(|(component, _)| *component != "vae");
+                merged.map(|(_, file)| file).collect()
+            }
+            Self::Unet(weights) => component_files(weights.path(), "diffusion_pytorch_model", None)?,
+            Self::Lora(path) => vec![Lora::file_in(path)],
+        })
+    }
+}
+
+/// The opened inputs of a recipe.
+pub struct Inputs {
+    recipe: Recipe,
+    frame: Option<Source>,
+    from: Option<Source>,
+    terms: Vec<Source>,
+}
+
+impl Inputs {
+    /// Opens everything: names, shapes and descriptions are read, no weights.
+    pub fn open(recipe: Recipe, progress: &dyn Progress) -> Result<Self> {
+        let whole = |term: &Option<Term>| -> Result<Option<Source>> {
+            let Some(term) = term else { return Ok(None) };
+            let source = Source::open(&term.path, progress)?;
+            if let Source::Lora(path) = &source {
+                let (path, role) = (path.display(), term.role);
+                return Err(super::refused(format!("--{role} {path}: this is a LoRA; give the model that it is for")));
+            }
+            Ok(Some(source))
+        };
+        let (frame, from) = (whole(&recipe.frame)?, whole(&recipe.from)?);
+        let terms = recipe.terms.iter().map(|term| Source::open(&term.path, progress)).collect::<Result<_>>()?;
+        Ok(Self { recipe, frame, from, terms })
+    }
+
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// The whole model that everything is added to; None where it is a UNet alone, or where there is none.
+    pub fn folder(&self) -> Option<&ModelFolder> {
+        match &self.frame {
+            Some(Source::Model { folder, .. }) => Some(folder),
+            _ => None,
+        }
+    }
+
+    /// The networks that everything is added to.
+    pub fn frame(&self) -> Option<&ModelWeights> {
+        self.frame.as_ref().and_then(Source::weights)
+    }
+
+    /// The layers that a LoRA can be on, and the family where it is known.
+    pub fn targets(&self) -> Result<(LoraTargets, Option<Family>)> {
+        match (self.frame(), self.recipe.terms.first()) {
+            (Some(frame), _) => Ok((frame.lora_targets(), frame.family())),
+            (None, Some(term)) => {
+                let (targets, family) = standard_of_lora(&term.path, None)?;
+                Ok((targets, Some(family)))
+            }
+            (None, None) => Err(super::refused("nothing was named to merge")),
+        }
+    }
+
+    /// The LoRAs among the terms as one, ranks side by side. Terms of weight 0 are read and checked, and left out.
+    pub fn lora(&self, targets: &LoraTargets) -> Result<Lora> {
+        let mut loras = Vec::new();
+        for (term, source) in self.recipe.terms.iter().zip(&self.terms) {
+            let Source::Lora(path) = source else { continue };
+            let lora = Lora::read(path, targets).with_context(|| format!("cannot use the LoRA {}", path.display()))?;
+            lora.check_finite(path)?;
+            if term.weight != 0.0 {
+                loras.push(lora.scaled(term.weight));
+            }
+        }
+        Ok(Lora::joined(loras)?)
+    }
+
+    /// The sum as something that is done to the frame's weights.
+    pub fn combination<'a>(&'a self, frame: &'a ModelWeights) -> Result<Combination<'a>> {
+        let terms = self.recipe.terms.iter().zip(&self.terms);
+        let from = self.from.as_ref().and_then(Source::weights);
+        let differences = terms
+            .filter_map(|(term, source)| Some(Difference { to: source.weights()?, from, weight: term.weight }))
+            .collect();
+        Ok(Combination::new(frame, differences, self.lora(&frame.lora_targets())?)?)
+    }
+
+    /// The whole models and UNets among the terms.
+    pub fn added(&self) -> impl Iterator<Item = &ModelWeights> {
+        self.terms.iter().filter_map(Source::weights)
+    }
+
+    /// What was merged: `{"operation": .., "arithmetic": "float64", "inputs": [{role, path, weight, files}, ..]}`, the
+    /// files by name with their SHA-256.
+    pub fn record(&self, operation: &str, cache_dir: &Path) -> Result<String> {
+        let mut hashes = HashMemory::open(cache_dir);
+        let one = |term: &Term, source: &Source, hashes: &mut HashMemory| -> Result<Value> {
+            let mut files = Map::new();
+            for file in source.files()? {
+                let inside = file.strip_prefix(&term.path).ok().filter(|rest| !rest.as_os_str().is_empty());
+                let name = inside.or(file.file_name().map(Path::new)).unwrap_or(&file).display().to_string();
+                files.insert(name, json!(hashes.of_file(&file)?));
+            }
+            Ok(json!({"role": term.role, "path": term.path, "weight": term.weight, "files": files}))
+        };
+        let ends = [(&self.recipe.frame, &self.frame), (&self.recipe.from, &self.from)];
+        let mut inputs = Vec::new();
+        for (term, source) in ends {
+            if let (Some(term), Some(source)) = (term, source) {
+                inputs.push(one(term, source, &mut hashes)?);
+            }
+        }
+        for (term, source) in self.recipe.terms.iter().zip(&self.terms) {
+            inputs.push(one(term, source, &mut hashes)?);
+        }
+        hashes.save();
+        let program = concat!("diffpref ", env!("CARGO_PKG_VERSION"));
+        Ok(json!({"operation": operation, "arithmetic": "float64", "inputs": inputs, "program": program}).to_string())
+    }
+}

@@ -1,0 +1,133 @@
+//! `diffpref merge` as a library call: weight algebra over models and LoRAs (methods.md 6 and 16).
+//!
+//! Every operation is one sum, `frame + sum_i weight_i (to_i - from_i)`, written as a model or as a LoRA; sums are in
+//! float64 and rounded once, when they are written.
+
+mod inputs;
+mod recipe;
+mod result;
+
+pub use inputs::Weighted;
+pub use result::{Loss, Summary};
+
+use crate::config::ConfigError;
+use crate::progress::{Progress, Stop};
+use anyhow::Result;
+use pipelines::families::Layers;
+use std::path::PathBuf;
+use tch::Kind;
+
+/// What is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// A UNet folder.
+    Unet,
+    /// A model folder in the diffusers layout.
+    Diffusers,
+    /// A single-file checkpoint for A1111, ComfyUI and kohya.
+    Checkpoint,
+    /// A LoRA in PEFT naming, for diffusers.
+    LoraPeft,
+    /// A LoRA in kohya naming, for ComfyUI and A1111.
+    LoraKohya,
+}
+
+impl Format {
+    /// The names that `--format` takes.
+    pub const NAMES: [(Self, &'static str); 5] = [
+        (Self::Unet, "unet"),
+        (Self::Diffusers, "diffusers"),
+        (Self::Checkpoint, "checkpoint"),
+        (Self::LoraPeft, "lora-peft"),
+        (Self::LoraKohya, "lora-kohya"),
+    ];
+
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(format, _)| *format == self).map_or("", |(_, name)| name)
+    }
+
+    fn is_lora(self) -> bool {
+        matches!(self, Self::LoraPeft | Self::LoraKohya)
+    }
+
+    fn is_file(self) -> bool {
+        self.is_lora() || self == Self::Checkpoint
+    }
+}
+
+/// How a difference becomes a LoRA.
+#[derive(Debug, Clone, Copy)]
+pub struct AsLora {
+    /// None: all ranks side by side, where everything is a LoRA already.
+    pub rank: Option<i64>,
+    pub layers: Layers,
+}
+
+/// The sub-commands. A model is a folder in the diffusers layout, a single file, a hub id or a UNet folder; where a path is
+/// [`Weighted`] or a side of `Npo`, it may be a LoRA too.
+#[derive(Debug, Clone)]
+pub enum Operation {
+    /// `sum_i w_i model_i`, or the same of LoRAs alone; the weights add up to 1, and are equal where none is given.
+    Soup { models: Vec<Weighted> },
+    /// `onto + sum_i w_i (model_i - base)`; `onto` None is the base.
+    TaskVector { base: PathBuf, onto: Option<PathBuf>, models: Vec<Weighted> },
+    /// `base + alpha (positive - base) + beta (negative - base)`, as a model or as what a LoRA adds to the base.
+    Npo { base: PathBuf, positive: PathBuf, negative: PathBuf, alpha: f64, beta: f64, lora: Option<AsLora> },
+    /// `base + sum_i w_i lora_i`.
+    Lora { base: PathBuf, loras: Vec<Weighted> },
+    /// `sum_i w_i lora_i` as one LoRA; `base` None: that of the usual shape of the LoRA's family.
+    Join { base: Option<PathBuf>, loras: Vec<Weighted>, rank: Option<i64> },
+    /// `model - base` as a LoRA.
+    Extract { base: PathBuf, model: PathBuf, lora: AsLora },
+}
+
+impl Operation {
+    /// The name of the sub-command.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Soup { .. } => "soup",
+            Self::TaskVector { .. } => "task-vector",
+            Self::Npo { .. } => "npo",
+            Self::Lora { .. } => "lora",
+            Self::Join { .. } => "join",
+            Self::Extract { .. } => "extract",
+        }
+    }
+}
+
+/// Everything `diffpref merge` can be asked.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub operation: Operation,
+    /// None: what fits the result and the name of `out`.
+    pub format: Option<Format>,
+    /// None: the kind in which the UNet is stored; float32 for a LoRA.
+    pub kind: Option<Kind>,
+    /// In the header of a file; None: the name of `out`.
+    pub title: Option<String>,
+    pub out: PathBuf,
+    /// Where hashes of large files are remembered.
+    pub cache_dir: PathBuf,
+}
+
+/// Merges what a request asks for. The result appears when it is whole; nothing that is there is written over.
+///
+/// # Errors
+/// [`ConfigError`] for what the options say (exit code 2); everything that is wrong with models and LoRAs;
+/// [`crate::progress::Stopped`] between two tensors after a signal.
+pub fn run(request: &Request, stop: &Stop, progress: &dyn Progress) -> Result<Summary> {
+    let out = request.out.display();
+    if request.out.exists() {
+        return Err(refused(format!("--out {out}: it exists already, and nothing is written over; name another")));
+    }
+    let inputs = inputs::Inputs::open(recipe::of(&request.operation)?, progress)?;
+    let format = result::format(request, &inputs)?;
+    match format.is_lora() {
+        true => result::write_lora(request, &inputs, format, stop, progress),
+        false => result::write_model(request, &inputs, format, stop, progress),
+    }
+}
+
+fn refused(text: impl Into<String>) -> anyhow::Error {
+    ConfigError(text.into()).into()
+}
