@@ -120,6 +120,13 @@ pub fn run(request: &Request, stop: &Stop, progress: &dyn Progress) -> Result<Su
     if request.out.exists() {
         return Err(refused(format!("--out {out}: it exists already, and nothing is written over; name another")));
     }
+    if let Operation::Npo { alpha, beta, .. } = &request.operation {
+        for (name, value) in [("alpha", alpha), ("beta", beta)] {
+            if !value.is_finite() {
+                return Err(refused(format!("--{name} {value}: expected a finite number; NPO publishes 1")));
+            }
+        }
+    }
     let inputs = inputs::Inputs::open(recipe::of(&request.operation)?, progress)?;
     let format = result::format(request, &inputs)?;
     match format.is_lora() {

@@ -2,7 +2,7 @@
 
 use super::inputs::Weighted;
 use super::{AsLora, Operation, refused};
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use pipelines::families::Layers;
 use pipelines::lora::Lora;
 use std::path::PathBuf;
@@ -105,6 +105,9 @@ fn shares(models: &[Weighted]) -> Result<Vec<Term>> {
 }
 
 fn only_loras(terms: Vec<Term>) -> Result<Vec<Term>> {
+    if let Some(term) = terms.iter().find(|term| !Lora::file_in(&term.path).exists()) {
+        return Err(anyhow!("--lora {}: there is no such file, or no LoRA in that folder", term.path.display()));
+    }
     match terms.iter().find(|term| term.path.exists() && !Lora::is_at(&term.path)) {
         Some(term) => Err(refused(format!(
             "--lora {}: this is no LoRA; the difference of a whole model is merged by task-vector, or made a LoRA by extract",

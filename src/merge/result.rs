@@ -128,6 +128,13 @@ pub fn write_model(
 ) -> Result<Summary> {
     let frame = inputs.frame().ok_or_else(|| refused("a model is written, and only LoRAs were named"))?;
     let combination = inputs.combination(frame)?;
+    if let (Format::Unet, Some(network)) = (format, combination.lora_networks().find(|n| *n != Network::Unet)) {
+        let name = network.name();
+        return Err(refused(format!(
+            "--format unet: a LoRA has a part for the text encoder {name}, which would get lost; leave the format away and \
+             write the whole model"
+        )));
+    }
     let record = inputs.record(request.operation.name(), &request.cache_dir)?;
     if let Some(parent) = request.out.parent() {
         std::fs::create_dir_all(parent)?;

@@ -75,11 +75,11 @@ impl<'a> Combination<'a> {
         let mut sum = self.product(network, name, shape)?;
         for difference in self.differences.iter().filter(|d| d.has(network)) {
             let from = difference.from.unwrap_or(self.frame).finite_tensor(network, name)?;
-            let vector = (difference.to.finite_tensor(network, name)?.f_sub(&from)?) * difference.weight;
-            sum = Some(match sum {
-                Some(sum) => sum.f_add(&vector)?,
-                None => vector,
-            });
+            let vector = difference.to.finite_tensor(network, name)?.f_sub_(&from)?.f_mul_scalar_(difference.weight)?;
+            match sum.as_mut() {
+                Some(sum) => drop(sum.f_add_(&vector)?),
+                None => sum = Some(vector),
+            }
         }
         Ok(sum)
     }
@@ -87,6 +87,11 @@ impl<'a> Combination<'a> {
     fn product(&self, network: Network, name: &str, shape: &[i64]) -> Result<Option<Tensor>> {
         let module = name.strip_suffix(".weight").and_then(|path| self.lora.network(network)?.modules.get(path));
         module.map(|module| module.product(shape, Kind::Double)).transpose()
+    }
+
+    /// The networks on which the LoRA acts.
+    pub fn lora_networks(&self) -> impl Iterator<Item = Network> {
+        self.lora.networks().map(|(network, _)| network)
     }
 
     /// How many calls of `on_module` [`Combination::to_lora`] makes.
@@ -154,12 +159,13 @@ impl Change for Combination<'_> {
         let weight = self.frame.finite(network, name, weight)?;
         let mut own = 1.0;
         let mut sum = self.product(network, name, &shape)?;
-        let mut add = |part: Tensor, factor: f64| -> Result<()> {
-            let part = part * factor;
-            sum = Some(match sum.take() {
-                Some(sum) => sum.f_add(&part)?,
-                None => part,
-            });
+        // In place: the tensors are this call's own, and the largest of SDXL take 100 MB each.
+        let mut add = |mut part: Tensor, factor: f64| -> Result<()> {
+            let part = part.f_mul_scalar_(factor)?;
+            match sum.as_mut() {
+                Some(sum) => drop(sum.f_add_(&part)?),
+                None => sum = Some(part),
+            }
             Ok(())
         };
         for difference in self.differences.iter().filter(|d| d.has(network)) {

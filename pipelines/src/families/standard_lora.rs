@@ -31,7 +31,7 @@ pub fn standard_of_lora(path: &Path, prediction: Option<PredictionType>) -> Resu
                 format!("its cross-attention takes {width} wide prompt embeddings{family}")
             });
             let problem = format!("the model that this LoRA is for cannot be told: {found}");
-            return Err(Error::unusable(path, problem, "name the model too: --model"));
+            return Err(Error::unusable(path, problem, "name the model too, with --model (export) or --base (merge)"));
         }
     };
     let texts = descriptions(standard, Noise { prediction, zero_terminal_snr: false })?;
