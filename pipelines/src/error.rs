@@ -36,7 +36,7 @@ pub enum Error {
     /// Two models whose weights cannot be added; `other` is the one that says what is expected.
     #[error("{} is of another architecture than {}:{}\nMerge models that were trained from one base",
         problems.path.display(), other.display(), problems.lists())]
-    Architecture { other: PathBuf, problems: TensorProblems },
+    Architecture { other: PathBuf, problems: Box<TensorProblems> },
 
     /// A tensor handed to a network has a shape that the network cannot take.
     #[error("{what} has the shape {found}, expected {expected}")]

@@ -135,7 +135,7 @@ fn joined_loras_cut_to_a_rank_are_the_nearest_of_that_rank() {
     let (exact, cut) = (read(&exact), read(&cut));
     for (path, module) in &exact.network(Network::Unet).unwrap().modules {
         let (whole, near) = (product(module), &cut.network(Network::Unet).unwrap().modules[path]);
-        let (_, values, _) = Tensor::linalg_svd(&whole.flatten(1, -1), false, "");
+        let (_, values, _) = whole.flatten(1, -1).svd(true, false);
         let tail = norm(&values.narrow(0, 2, values.size()[0] - 2)) / norm(&values);
         let error = norm(&(&whole - product(near))) / norm(&whole);
         let said = found["lora"]["modules"][&format!("unet.{path}")].as_f64().unwrap();

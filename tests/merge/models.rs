@@ -1,6 +1,6 @@
 //! Merges that make a model.
 
-use crate::{Tensors, assert_same, file, furthest, golden, merge, named, unet, write_unet};
+use crate::{Tensors, assert_same, file, furthest, golden, merge, named, unet};
 use assert_cmd::Command;
 use image::RgbImage;
 use pipelines::weights::{TensorFile, WeightStore};
@@ -182,6 +182,7 @@ fn weights_are_rounded_once_to_the_kind_that_is_asked_for() {
 }
 
 /// Runs a merge and returns the most memory that it held, in MiB.
+#[allow(clippy::zombie_processes)] // wait4 waits for the child, which clippy cannot see
 fn peak(arguments: &[&str], out: &Path) -> i64 {
     let program = assert_cmd::cargo::cargo_bin("diffpref");
     let child = std::process::Command::new(program)
@@ -240,6 +241,6 @@ fn a_merge_needs_the_memory_of_a_few_tensors_whatever_the_models_hold() {
     }
     let most = peak(&["task-vector", "--base", &large[0], "--model", &large[1]], &dir.path().join("large"));
     println!("peak {most} MiB; {least} MiB for tiny models");
-    // Two tensors as they are stored, and three float64 copies of the largest.
-    assert!(most - least < 180, "{most} MiB, {least} MiB for tiny models");
+    // Two tensors as they are stored (28 MiB each) and three float64 copies of the largest; the files hold three times as much.
+    assert!(most - least < 230, "{most} MiB, {least} MiB for tiny models");
 }

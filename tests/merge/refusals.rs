@@ -148,7 +148,7 @@ fn what_does_not_go_together_is_refused_with_the_way_out() {
         );
         refused(&["soup", "--model", &base, "--model", &some], out, 2, &["give all, or none"]);
         refused(&["soup", "--model", &base, "--model", &lora], out, 2, &["cannot be averaged", "merge lora"]);
-        refused(&["lora", "--base", &base, "--lora", &a], out, 2, &["this is no LoRA", "extract"]);
+        refused(&["lora", "--base", &base, "--lora", &a], out, 1, &["no LoRA in that folder"]);
         refused(
             &["lora", "--base", &base, "--lora", "none.safetensors"],
             out,

@@ -132,7 +132,9 @@ impl ModelWeights {
         for (network, (_, shapes)) in &frame.parts {
             let Some((store, _)) = self.parts.get(network) else { continue };
             match check_store(store, shapes) {
-                Err(Error::Tensors(problems)) => return Err(Error::Architecture { other: other(), problems }),
+                Err(Error::Tensors(problems)) => {
+                    return Err(Error::Architecture { other: other(), problems: Box::new(problems) });
+                }
                 result => result?,
             }
         }
