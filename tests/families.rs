@@ -1,5 +1,7 @@
 //! SDXL and SD2.1-v: conditioning and pictures against Python diffusers (golden/make_families.py), and what is refused.
 
+mod support;
+
 use assert_cmd::Command;
 use image::RgbImage;
 use pipelines::families::{EmptySide, Family, ModelFolder};
@@ -175,7 +177,7 @@ fn an_overridden_noise_process_is_used_and_written() {
 fn the_scheduler_of_sdxl_is_taken_as_its_file_states_it() {
     let read = |model: &str, key: &str, value: Value| {
         let dir = tempfile::tempdir().unwrap();
-        copy_folder(&golden().join(model), dir.path());
+        support::copy(&golden().join(model), dir.path());
         change(&dir.path().join("scheduler/scheduler_config.json"), key, value);
         let folder = ModelFolder::open(dir.path()).unwrap();
         (folder.scheduler().steps_offset, folder.scheduler().clip_sample)
@@ -189,7 +191,7 @@ fn the_scheduler_of_sdxl_is_taken_as_its_file_states_it() {
 #[test]
 fn epsilon_prediction_with_zero_terminal_snr_is_refused_with_the_file_that_says_it() {
     let dir = tempfile::tempdir().unwrap();
-    copy_folder(&golden().join("sdxl"), dir.path());
+    support::copy(&golden().join("sdxl"), dir.path());
     change(&dir.path().join("scheduler/scheduler_config.json"), "rescale_betas_zero_snr", json!(true));
     let case = json!({"prompt": "a cat"});
     let assert = generate(dir.path(), &case, &dir.path().join("out")).assert().failure();
@@ -204,7 +206,7 @@ fn epsilon_prediction_with_zero_terminal_snr_is_refused_with_the_file_that_says_
 fn a_vae_is_decoded_in_float32_unless_its_config_says_that_half_precision_is_safe() {
     let kind = |force_upcast: Value, asked: Kind| {
         let dir = tempfile::tempdir().unwrap();
-        copy_folder(&golden().join("sdxl"), dir.path());
+        support::copy(&golden().join("sdxl"), dir.path());
         change(&dir.path().join("vae/config.json"), "force_upcast", force_upcast);
         let folder = ModelFolder::open(dir.path()).unwrap();
         folder.load_vae(None, &LoadOptions { device: Device::Cpu, kind: asked }).unwrap().kind()
@@ -230,17 +232,6 @@ fn time_ids_keep_their_values_where_embeddings_are_bfloat16() {
     assert!(plain.with_size(prompt, 64, 64).time_ids.is_none());
 }
 
-fn copy_folder(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let (source, target) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));
-        match source.is_dir() {
-            true => copy_folder(&source, &target),
-            false => drop(std::fs::copy(&source, &target).unwrap()),
-        }
-    }
-}
-
 /// Sets a key of a JSON file; null removes it.
 fn change(file: &Path, key: &str, value: Value) {
     let mut json: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
@@ -254,7 +245,7 @@ fn change(file: &Path, key: &str, value: Value) {
 /// What is said of a copy of `model` with a key of one file changed.
 fn refused(model: &str, file: &str, key: &str, value: Value) -> String {
     let dir = tempfile::tempdir().unwrap();
-    copy_folder(&golden().join(model), dir.path());
+    support::copy(&golden().join(model), dir.path());
     change(&dir.path().join(file), key, value);
     let error = ModelFolder::open(dir.path()).unwrap_err().to_string();
     error.replace(&dir.path().display().to_string(), "DIR")
@@ -266,7 +257,7 @@ fn relatives_of_the_families_are_refused_by_name() {
     assert!(class("StableDiffusionXLInpaintPipeline").contains("this is an inpainting model, which is not supported"));
     assert!(class("StableDiffusionXLInstructPix2PixPipeline").contains("InstructPix2Pix"));
     let dir = tempfile::tempdir().unwrap();
-    copy_folder(&golden().join("sdxl"), dir.path());
+    support::copy(&golden().join("sdxl"), dir.path());
     let index = dir.path().join("model_index.json");
     change(&index, "_class_name", json!("StableDiffusionXLImg2ImgPipeline"));
     let plain = ModelFolder::open(dir.path()).unwrap_err().to_string();
@@ -314,7 +305,7 @@ fn components_that_do_not_fit_together_are_named_with_both_sides() {
 #[test]
 fn tokenizers_of_different_length_are_refused() {
     let dir = tempfile::tempdir().unwrap();
-    copy_folder(&golden().join("sdxl"), dir.path());
+    support::copy(&golden().join("sdxl"), dir.path());
     change(&dir.path().join("tokenizer_2/tokenizer_config.json"), "model_max_length", json!(40));
     let error = ModelFolder::open(dir.path()).unwrap().load_text(&LoadOptions::cpu()).err().unwrap().to_string();
     assert!(error.contains("pads prompts to 77 tokens, another to 40"), "{error}");

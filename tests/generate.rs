@@ -1,5 +1,7 @@
 //! `diffpref generate`: the real binary against pictures of Python diffusers (golden/make_generate.py), and its refusals.
 
+mod support;
+
 use assert_cmd::Command;
 use image::RgbImage;
 use serde_json::Value;
@@ -289,21 +291,10 @@ fn a_model_of_another_form_is_refused() {
     let single = refused(&mut with(&file), 1, dir.path());
     assert!(single.contains("DIR/model.safetensors: the file is truncated: it has only 1 bytes"), "{single}");
     let copy = dir.path().join("model");
-    copy_folder(&golden().join("model"), &copy);
+    support::copy(&golden().join("model"), &copy);
     std::fs::remove_dir_all(copy.join("vae")).unwrap();
     let part = refused(&mut with(&copy), 1, dir.path());
     assert!(part.contains("DIR/model has no component folder vae/"), "{part}");
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let (source, target) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));
-        match source.is_dir() {
-            true => copy_folder(&source, &target),
-            false => drop(std::fs::copy(&source, &target).unwrap()),
-        }
-    }
 }
 
 #[test]

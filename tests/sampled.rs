@@ -1,5 +1,7 @@
 //! `generate` under every sampler against pictures of Python diffusers (golden/make_sampled.py), and what the options say.
 
+mod support;
+
 use assert_cmd::Command;
 use diffpref::generate::{ModelRequest, Overrides, Request, SamplingRequest};
 use diffpref::progress::{Silent, Stop};
@@ -21,21 +23,10 @@ fn cases() -> Value {
     serde_json::from_str(&std::fs::read_to_string(golden().join("sampled/cases.json")).unwrap()).unwrap()
 }
 
-fn copy_folder(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let (source, target) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));
-        match source.is_dir() {
-            true => copy_folder(&source, &target),
-            false => drop(std::fs::copy(&source, &target).unwrap()),
-        }
-    }
-}
-
 /// The tiny model with another scheduler_config.json.
 fn model_with(dir: &Path, scheduler: &Value) -> PathBuf {
     let model = dir.join("model");
-    copy_folder(&golden().join("generate/model"), &model);
+    support::copy(&golden().join("generate/model"), &model);
     std::fs::write(model.join("scheduler/scheduler_config.json"), scheduler.to_string()).unwrap();
     model
 }

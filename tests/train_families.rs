@@ -1,6 +1,8 @@
 //! `diffpref train` on the tiny SDXL and SD2.1-v of golden/make_families.py: figures against those that Python made
 //! (golden/make_families_train.py), what a run leaves, and what is refused.
 
+mod support;
+
 use assert_cmd::Command;
 use diffpref::generate::ModelRequest;
 use diffpref::progress::Silent;
@@ -160,7 +162,7 @@ fn true_sizes_constant_time_ids_and_another_noise_process_tell_the_network_diffe
 fn at_the_end_of_a_zero_terminal_snr_schedule_margins_are_zero_and_everything_stays_finite() {
     let run = Run::new();
     let model = run.dir.path().join("model");
-    copy_folder(&root().join("tests/golden/families/sdxl"), &model);
+    support::copy(&root().join("tests/golden/families/sdxl"), &model);
     // Four timesteps: a quarter of the draws is the last, where abar = 0.
     let file = model.join("scheduler/scheduler_config.json");
     let mut scheduler: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
@@ -313,15 +315,4 @@ fn keys_that_do_not_fit_the_model_are_refused_with_the_reason() {
     assert!(skipped.contains("model.clip_skip = 2: expected 0 to 1 for this model's text encoders"), "{skipped}");
     let kind = run.refused(&sets("sd21-lora", json!({"model.prediction_type": "sample"})));
     assert!(kind.contains("expected \"epsilon\" | \"v_prediction\""), "{kind}");
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let (source, target) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));
-        match source.is_dir() {
-            true => copy_folder(&source, &target),
-            false => drop(std::fs::copy(&source, &target).unwrap()),
-        }
-    }
 }
