@@ -186,7 +186,7 @@ fn files_that_are_no_plain_lora_of_this_unet_are_refused_by_name() {
     assert!(message(&dora).contains("DoRA"));
     let mut text = pair(&[4, 16], &[16, 4]);
     text.push(("text_encoder.text_model.encoder.layers.0.self_attn.q_proj.lora_A.weight".into(), &[4, 16]));
-    assert!(message(&text).contains("q_proj, which is no layer of this model"));
+    assert!(message(&text).contains("a UNet alone has none"));
     assert!(message(&pair(&[4, 16], &[16, 4])[..1]).contains("only one of its two matrices"));
     let unknown = vec![
         ("unet.down_blocks.7.to_q.lora_A.weight".into(), &[4, 16][..]),

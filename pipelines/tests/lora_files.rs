@@ -205,8 +205,9 @@ fn a_lora_for_another_architecture_is_refused_with_both_names() {
     let targets = |family: &str| {
         let text = std::fs::read_to_string(standard.join(format!("{family}.json"))).unwrap();
         let files: serde_json::Value = serde_json::from_str(&text).unwrap();
-        let config = ConfigFile::parse(Path::new("config.json"), &files["unet/config.json"].to_string()).unwrap();
-        LoraTargets::new(&UNetConfig::from_file(config).unwrap(), &[])
+        let config = |name: &str| ConfigFile::parse(Path::new(name), &files[name].to_string()).unwrap();
+        let text = ClipTextConfig::from_file(config("text_encoder/config.json")).unwrap();
+        LoraTargets::new(&UNetConfig::from_file(config("unet/config.json")).unwrap(), &[text])
     };
     let key = "down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k";
     let refused = |family: &str, name: &str, shape: &[i64]| {

@@ -73,7 +73,8 @@ def fill(state, seed):
 def save_lora(pipe, kind, folder):
     """A LoRA over attention, convolutions and every text encoder, of rank 3 and alpha 6, as diffusers saves it."""
     unet = LoraConfig(r=3, lora_alpha=6, target_modules=["to_q", "to_k", "to_v", "to_out.0", "proj_in", "ff.net.2", "conv1", "conv_shortcut", "time_emb_proj"])
-    text = LoraConfig(r=3, lora_alpha=6, target_modules=["q_proj", "v_proj", "fc1"])
+    # All six, as kohya has them: of a kohya file without out_proj diffusers drops the other projections in silence.
+    text = LoraConfig(r=3, lora_alpha=6, target_modules=["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"])
     layers, metadata = {}, {}
     for part, config in {"unet": unet, "text_encoder": text, "text_encoder_2": text}.items():
         module = getattr(pipe, part, None)
