@@ -18,9 +18,9 @@ release: setup
 
 test: setup
 ifeq ($(NEXTEST),yes)
-	cargo nextest run --workspace
+	cargo nextest run --workspace --no-fail-fast
 else
-	cargo test --workspace
+	cargo test --workspace --no-fail-fast
 endif
 
 setup:

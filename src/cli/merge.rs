@@ -34,8 +34,13 @@ const EXTRACT: &str = "Examples:
   diffpref merge extract --base models/sd15 --model runs/full/final --rank 64 --out full64.safetensors
   diffpref merge extract --base sd15.safetensors --model fine.safetensors --rank 32 --layers attention --format lora-kohya --out fine32.safetensors";
 
+/// One example of the command itself; its operations have their own.
+const EXAMPLE: &str = "Example:
+  diffpref merge lora --base models/sd15 --lora style.safetensors:0.8 --out models/merged";
+
 #[derive(Debug, clap::Args)]
 #[command(long_about = format!("Add models and LoRAs. {ABOUT}"), subcommand_required = true, arg_required_else_help = true)]
+#[command(after_help = EXAMPLE)]
 pub struct Args {
     #[command(subcommand)]
     operation: Command,
