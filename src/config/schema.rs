@@ -70,6 +70,8 @@ pub enum Default {
     Absent,
     /// A TOML literal.
     Toml(&'static str),
+    /// TOML literals for SD1.5 and SD2.1, and for SDXL: known when the model is.
+    ByFamily(&'static str, &'static str),
 }
 
 /// One key of one table.
@@ -106,9 +108,21 @@ impl Key {
         checked.map_err(|expected| if self.auto { format!("{expected}, or \"auto\"") } else { expected })
     }
 
-    /// The default as a value; `None` where the key stays absent or must be given.
+    /// The default as a value; `None` where the key stays absent, must be given, or depends on the model.
     pub fn default_value(&self) -> Option<Value> {
         let Default::Toml(text) = self.default else { return None };
+        self.parsed(text)
+    }
+
+    /// The default for a model.
+    pub fn default_for(&self, sdxl: bool) -> Option<Value> {
+        match self.default {
+            Default::ByFamily(sd, xl) => self.parsed(if sdxl { xl } else { sd }),
+            _ => self.default_value(),
+        }
+    }
+
+    fn parsed(&self, text: &str) -> Option<Value> {
         let parsed = text.parse::<Value>().ok()?;
         self.check(&parsed).ok()
     }

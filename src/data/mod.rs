@@ -7,6 +7,7 @@ pub mod decode;
 pub mod disk;
 pub mod draws;
 pub mod files;
+pub mod items;
 pub mod jpeg;
 pub mod pairs;
 mod records;

@@ -12,7 +12,7 @@ use super::{ERROR, Entry, Needs, Objective, PROMPT_DROPOUT, PairErrors, StepCont
 use crate::config::schema::{Default, Kind, Range, auto};
 use tch::Tensor;
 
-const NEEDS: Needs = Needs { reference: true, loser: true, auto_beta: true };
+const NEEDS: Needs = Needs { auto_beta: true, ..Needs::PAIRS };
 
 pub const ENTRY: Entry = Entry {
     name: "dpo",

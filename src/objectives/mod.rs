@@ -4,22 +4,13 @@
 //! files, devices, optimizers or the CLI. Notation: docs/methods.md, section 0.
 
 mod dpo;
+mod needs;
 mod sft;
+
+pub use needs::Needs;
 
 use crate::config::schema::{Default, Key, Kind, Range, key};
 use tch::Tensor;
-
-/// What an objective asks of the trainer, as data: the trainer supplies it, the config check refuses what does not
-/// fit, the plan counts it, the docs print it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Needs {
-    /// Errors of a reference network.
-    pub reference: bool,
-    /// The loser of a pair is trained on too.
-    pub loser: bool,
-    /// `beta = "auto"` is allowed.
-    pub auto_beta: bool,
-}
 
 /// Errors of a micro-batch. A leaf is the mean over C, H, W of the squared difference between prediction and target,
 /// in the model's own parameterisation, `[n]`, float32 (float64 models: float64).

@@ -9,7 +9,7 @@
 use super::{ERROR, Entry, Needs, Objective, PROMPT_DROPOUT, PairErrors, StepContext};
 use tch::Tensor;
 
-const NEEDS: Needs = Needs { reference: false, loser: false, auto_beta: false };
+const NEEDS: Needs = Needs { reference: false, loser: false, timestep_weighting: false, ..Needs::PAIRS };
 
 pub const ENTRY: Entry = Entry { name: "sft", keys: &[PROMPT_DROPOUT, ERROR], needs: NEEDS, build: |_| Box::new(Sft) };
 

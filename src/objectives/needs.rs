@@ -1,0 +1,52 @@
+//! What a method asks of the trainer, as data: the trainer supplies it, the configuration check refuses what does not
+//! fit, the plan counts it, the docs print it.
+
+use crate::data::items::ItemKind;
+
+/// The needs of a method. Methods start from [`Needs::PAIRS`], [`LISTS`](Self::LISTS) or [`LABELS`](Self::LABELS).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Needs {
+    /// What an item is.
+    pub items: ItemKind,
+    /// Errors of a reference network.
+    pub reference: bool,
+    /// The loser of a pair is trained on too.
+    pub loser: bool,
+    /// `data.ties = "keep"` is allowed: the method has a model of ties.
+    pub ties: bool,
+    /// Winner and loser change places before anything is drawn: the model learns what is not wanted.
+    pub swapped: bool,
+    /// Scores of both images of every pair, from the scorer that `method.scorer` names.
+    pub scores: bool,
+    /// The pairs must have been ranked by that scorer: `data.labels = "score:NAME"`.
+    pub score_labels: bool,
+    /// Latents come from inverting the images with the policy, not from adding noise.
+    pub inversion: bool,
+    /// Mean over C, H, W of the product of the residuals of policy and reference, for every winner.
+    pub products: bool,
+    /// `beta = "auto"` is allowed.
+    pub auto_beta: bool,
+    /// The method has a logit or an implicit reward that lambda(t) of `timesteps.weighting` can multiply.
+    pub timestep_weighting: bool,
+}
+
+impl Needs {
+    /// Pairs, both trained, compared with a reference.
+    pub const PAIRS: Self = Self {
+        items: ItemKind::Pairs,
+        reference: true,
+        loser: true,
+        ties: false,
+        swapped: false,
+        scores: false,
+        score_labels: false,
+        inversion: false,
+        products: false,
+        auto_beta: false,
+        timestep_weighting: true,
+    };
+    /// Ranked lists, compared with a reference.
+    pub const LISTS: Self = Self { items: ItemKind::Lists, ..Self::PAIRS };
+    /// Labelled images, compared with a reference.
+    pub const LABELS: Self = Self { items: ItemKind::Labels, ..Self::PAIRS };
+}
