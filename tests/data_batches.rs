@@ -1,11 +1,12 @@
-//! From pairs on disk through the cache to batches, with a stand-in for the encoders.
+//! From items on disk through the cache to batches, with a stand-in for the encoders.
 
-use diffpref::data::batches::{BatchOptions, Batches, CropRule, PairBatch, Posterior, TimeIds};
+use diffpref::data::batches::{Batch, BatchOptions, Batches, CropRule, Images, NoiseRule, Posterior, TimeIds};
 use diffpref::data::cache::{CacheDtype, LatentCache, LatentOptions};
-use diffpref::data::draws::{Draws, Side};
-use diffpref::data::pairs::{Format, Holdout, PairSet, ReadOptions, Ties};
+use diffpref::data::draws::Draws;
+use diffpref::data::items::{Holdout, Item, ItemKind, ItemSet, Labels, Preference, ReadOptions, Ties};
 use diffpref::data::report::DataReport;
 use diffpref::data::text_cache::{TextCache, TextOptions};
+use diffpref::data::timesteps::TimestepLaw;
 use diffpref::progress::{Progress, Signal, Silent, Stop, Stopped};
 use pipelines::models::Conditioning;
 use std::cell::RefCell;
@@ -40,12 +41,21 @@ impl World {
         self.dir.path().join(name)
     }
 
-    fn pairs(&self) -> PairSet {
-        let (format, ties, holdout) = (Format::Auto, Ties::Drop, Holdout::Fraction(0.0));
-        PairSet::read(&ReadOptions { path: self.path("pairs.jsonl"), format, ties, holdout }).unwrap()
+    fn pairs(&self) -> ItemSet {
+        self.items(ItemKind::Pairs)
+    }
+
+    fn items(&self, wanted: ItemKind) -> ItemSet {
+        let (path, ties, holdout) = (self.path("pairs.jsonl"), Ties::Drop, Holdout::Fraction(0.0));
+        let (labels, swapped, scorer) = (Labels::Given, false, None);
+        ItemSet::read(&ReadOptions { path, wanted, ties, labels, swapped, scorer, holdout }).unwrap()
     }
 
     fn batches(&self, change: impl FnOnce(&mut BatchOptions)) -> Batches {
+        Self::batches_of(self.pairs().train, change)
+    }
+
+    fn batches_of(items: Vec<Item>, change: impl FnOnce(&mut BatchOptions)) -> Batches {
         let mut options = BatchOptions {
             posterior: Posterior::Sample,
             crop: CropRule::Random { crops: 4 },
@@ -56,11 +66,17 @@ impl World {
             resolution: 8,
             latent_shape: SHAPE,
             time_ids: None,
-            losers: true,
+            images: Images::All,
+            noise: NoiseRule::Shared,
+            timesteps: TimestepLaw::all(1000),
+            scorer: None,
+            weighting: None,
+            inversion_steps: None,
+            desirable_share: None,
         };
         change(&mut options);
         let draws = Draws { seed: 5, draws_per_pair: 0, total_timesteps: 1000 };
-        Batches::new(self.pairs().train, draws, options).unwrap()
+        Batches::new(items, draws, options).unwrap()
     }
 
     fn latents(&self, dtype: CacheDtype) -> LatentCache {
@@ -128,7 +144,7 @@ impl Progress for Lines {
     }
 }
 
-fn rows(batch: &PairBatch) -> i64 {
+fn rows(batch: &Batch) -> i64 {
     batch.latents.size()[0]
 }
 
@@ -145,19 +161,24 @@ fn batches_follow_the_streams_and_hold_winners_first() {
     for (row, position) in (3..8u64).enumerate() {
         let (epoch, place) = (position / 5, (position % 5) as usize);
         let id = format!("p{}", draws.order(epoch, 5).unwrap()[place]);
-        assert_eq!(batch.ids[row], id);
-        for (side, row) in [(Side::Winner, row as i64), (Side::Loser, row as i64 + 5)] {
-            assert_eq!(batch.timesteps.int64_value(&[row]), draws.timestep(epoch, &id).unwrap());
+        assert_eq!(batch.items[row].id, id);
+        assert_eq!(batch.items[row].rows, [row as i64, row as i64 + 5]);
+        assert_eq!(batch.items[row].timestep, batch.timesteps.int64_value(&[row as i64]));
+        for (k, row) in [(0, row as i64), (1, row as i64 + 5)] {
+            assert_eq!(
+                batch.timesteps.int64_value(&[row]),
+                draws.timestep(epoch, &id, &TimestepLaw::all(1000)).unwrap()
+            );
             assert!(batch.noise.get(row).equal(&draws.noise(epoch, &id, &SHAPE)));
             let length = if draws.dropout(epoch, &id, 0.2) { 0.0 } else { 8.0 };
             assert_eq!(batch.conditioning.prompt_embeds.double_value(&[row, 1, 2]), length);
             let time_ids = Vec::<f32>::try_from(batch.conditioning.time_ids.as_ref().unwrap().get(row)).unwrap();
-            let left = [0.0, 1.0, 1.0, 2.0][draws.crop(epoch, side, &id, 4).unwrap() as usize];
+            let left = [0.0, 1.0, 1.0, 2.0][draws.crop(epoch, k, &id, 4).unwrap() as usize];
             assert_eq!(time_ids, [12.0, 16.0, 0.0, left, 8.0, 8.0]);
             // (mean + std z - shift) scale: what is left after z is a mean of pixels, whose blue tells the side.
-            let z = draws.vae(epoch, side, &id, &SHAPE);
+            let z = draws.vae(epoch, k, &id, &SHAPE);
             let mean = batch.latents.get(row) / 0.5 + 0.25 - z * 0.125;
-            let blue = if side == Side::Winner { -1.0 } else { 1.0 };
+            let blue = if k == 0 { -1.0 } else { 1.0 };
             assert!((mean.get(2) - blue).abs().max().double_value(&[]) < 1e-5);
         }
     }
@@ -172,7 +193,7 @@ fn the_size_of_a_micro_batch_changes_nothing() {
     let all = batches.batch(2..6, &latents, &texts).unwrap().batch.unwrap();
     for (row, p) in (2..6).enumerate() {
         let alone = one(p);
-        assert_eq!(all.ids[row], alone.ids[0]);
+        assert_eq!(all.items[row].id, alone.items[0].id);
         for side in 0..2 {
             assert!(all.latents.get(row as i64 + 4 * side).equal(&alone.latents.get(side)));
             assert!(all.noise.get(row as i64 + 4 * side).equal(&alone.noise.get(side)));
@@ -187,7 +208,7 @@ fn each_distinct_image_is_encoded_once_and_a_second_run_encodes_nothing() {
     let batches = world.batches(|o| (o.flip, o.crop) = (0.0, CropRule::Center));
     assert_eq!(world.fill(&batches, 0..30).2, 5);
     assert_eq!(world.fill(&batches, 0..30).2, 0);
-    let winners = world.batches(|o| (o.flip, o.crop, o.losers) = (0.0, CropRule::Center, false));
+    let winners = world.batches(|o| (o.flip, o.crop, o.images) = (0.0, CropRule::Center, Images::First));
     assert!(winners.plan(0..30).unwrap().views.iter().all(|v| !v.image.ends_with("l0.png")));
 }
 
@@ -284,13 +305,13 @@ fn pairs_with_unusable_images_keep_their_position_and_are_left_out_and_reported(
     left_out.sort();
     assert_eq!(left_out, ["p1", "p3", "p4"]);
     let batch = drawn.batch.unwrap();
-    assert_eq!((batch.ids.len(), rows(&batch)), (2, 4));
-    let bad = (0..5).find(|p| batches.pairs()[batches.item(*p).unwrap().0].id == "p3").unwrap();
+    assert_eq!((batch.items.len(), rows(&batch)), (2, 4));
+    let bad = (0..5).find(|p| batches.items()[batches.item(*p).unwrap().0].id == "p3").unwrap();
     assert!(batches.batch(bad..bad + 1, &latents, &texts).unwrap().batch.is_none());
 
     let set = world.pairs();
     let mut report = DataReport::new(&set);
-    let read: Vec<_> = set.train.iter().map(|p| (p, true)).collect();
+    let read: Vec<_> = set.train.iter().map(|item| (item.id.as_str(), item.images.as_slice())).collect();
     report.add_images(&read, latents.unreadable());
     assert_eq!((report.items_read, report.items_bad, report.bad_images.len()), (5, 3, 4));
     report.check(0.6).unwrap();
@@ -313,7 +334,7 @@ fn pairs_with_unusable_images_keep_their_position_and_are_left_out_and_reported(
 #[test]
 fn validation_reads_centres_means_and_fixed_noise() {
     let world = World::new(3);
-    let batches = world.batches(|o| o.losers = false);
+    let batches = world.batches(|o| o.images = Images::First);
     let held_out = world.pairs().train;
     let (mut latents, mut texts, _) = world.fill(&batches, 0..1);
     let mut plan = batches.plan(0..1).unwrap();
@@ -321,7 +342,7 @@ fn validation_reads_centres_means_and_fixed_noise() {
     latents.ensure(&plan.views, &mut encode, &Silent, &Stop::default()).unwrap();
     texts.ensure(&plan.prompts, &mut |p| Ok(embed(p)), &Silent, &Stop::default()).unwrap();
     let batch = batches.validation_batch(&held_out[2], 4, &latents, &texts).unwrap().unwrap();
-    assert_eq!((batch.ids.len(), rows(&batch)), (4, 8));
+    assert_eq!((batch.items.len(), rows(&batch)), (4, 8));
     assert_eq!(Vec::<i64>::try_from(&batch.timesteps).unwrap(), [125, 375, 625, 875, 125, 375, 625, 875]);
     let draws = Draws { seed: 99, draws_per_pair: 7, total_timesteps: 1000 };
     assert!(batch.noise.get(6).equal(&draws.val_noise(2, "p2", &SHAPE)));

@@ -39,6 +39,14 @@ pub struct Config {
     /// `name` and the objective's own keys.
     pub method: toml::Table,
     #[serde(default)]
+    pub timesteps: Option<TimestepsConfig>,
+    #[serde(default)]
+    pub reference: Option<ReferenceConfig>,
+    #[serde(default)]
+    pub safeguard: Option<SafeguardConfig>,
+    #[serde(default)]
+    pub weights: Option<WeightsConfig>,
+    #[serde(default)]
     pub lora: Option<LoraConfig>,
     pub optim: OptimConfig,
     pub ema: EmaConfig,
@@ -96,6 +104,42 @@ pub struct ValidateConfig {
     pub every: u64,
     pub draws: i64,
     pub max_pairs: usize,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct TimestepsConfig {
+    pub weighting: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct SafeguardConfig {
+    pub name: String,
+    pub mu: f64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct WeightsConfig {
+    pub source: String,
+    pub as_published: bool,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct ReferenceConfig {
+    pub kind: String,
+    /// Steps between copies, and when they end; only of `kind = "updated"`.
+    #[serde(default)]
+    pub every: u64,
+    #[serde(default)]
+    pub divergence_limit: f64,
+    #[serde(default)]
+    pub divergence_ema: f64,
+}
+
+impl ReferenceConfig {
+    /// The reference is renewed while the run goes on.
+    pub fn moves(&self) -> bool {
+        self.kind == "updated"
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]

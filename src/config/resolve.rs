@@ -26,8 +26,8 @@ pub struct Facts {
     pub most_clip_skip: i64,
     /// Of the model's family.
     pub guidance_scale: f64,
-    /// Training pairs left after row checks and split.
-    pub pairs: u64,
+    /// Training items left after row checks and split.
+    pub items: u64,
     /// Prompts for the sample grid when none are given.
     pub sample_prompts: Vec<String>,
     pub cuda: bool,
@@ -207,7 +207,7 @@ fn resolve_steps(table: &mut Table, facts: &Facts) -> std::result::Result<(), St
     let steps = match (integer(train, "steps"), train.get("epochs").and_then(Value::as_float)) {
         (Some(_), Some(_)) => return Err("train.steps and train.epochs are both given: expected one of them.".into()),
         (Some(s), None) => s,
-        (None, Some(epochs)) => steps_of(epochs, facts.pairs as f64 / per_step)?,
+        (None, Some(epochs)) => steps_of(epochs, facts.items as f64 / per_step)?,
         (None, None) => return Err("train.steps is missing: optimizer steps. Add it (or epochs) under [train].".into()),
     };
     train.remove("epochs");

@@ -37,6 +37,8 @@ pub struct Range {
 }
 
 impl Range {
+    /// Every finite number.
+    pub const ANY: Range = Range { low: f64::NEG_INFINITY, high: f64::INFINITY, low_open: true, high_open: true };
     pub const POSITIVE: Range = Range { low: 0.0, high: f64::INFINITY, low_open: true, high_open: true };
     pub const NOT_NEGATIVE: Range = Range { low: 0.0, high: f64::INFINITY, low_open: false, high_open: true };
     /// [0, 1]
@@ -52,6 +54,7 @@ impl Range {
 
     fn words(&self) -> String {
         match (self.high.is_infinite(), self.low_open) {
+            (true, _) if self.low.is_infinite() => "a number".into(),
             (true, true) => format!("a number above {}", self.low),
             (true, false) => format!("a number of at least {}", self.low),
             (false, _) => {

@@ -11,6 +11,7 @@
 //!
 //! `tests/golden/data_draws.py` makes the values that the tests compare with.
 
+use super::timesteps::TimestepLaw;
 use anyhow::{Context, Result};
 use diffpref_native::Generator;
 use sha2::{Digest, Sha256};
@@ -42,24 +43,8 @@ pub fn held_out(prompt: &str, fraction: f64) -> bool {
     key(FIXED_SEED, "split", &[&prompt]) < threshold
 }
 
-/// Which of the two images of a pair a draw is for: the `k` among its ids.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Side {
-    Winner,
-    Loser,
-}
-
-impl Side {
-    /// 0 for the winner, 1 for the loser.
-    pub fn index(self) -> u8 {
-        match self {
-            Side::Winner => 0,
-            Side::Loser => 1,
-        }
-    }
-}
-
-/// The random streams of one run. `d` is the number of the draw of an item, see [`Draws::draw_of_epoch`].
+/// The random streams of one run. `d` is the number of the draw of an item, see [`Draws::draw_of_epoch`]; `k` the place
+/// of an image in its item: 0 the winner and 1 the loser of a pair, as trained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Draws {
     /// `[train] seed`
@@ -86,29 +71,57 @@ impl Draws {
         Ok(self.generator("order", &[&epoch]).randperm(n)?)
     }
 
-    /// Stream `timestep`, ids `d, id`: uniform over all timesteps, `torch.randint(0, T, (1,))`.
-    pub fn timestep(&self, d: u64, id: &str) -> Result<i64> {
-        Ok(self.generator("timestep", &[&d, &id]).randint(self.total_timesteps)?)
+    /// Stream `order`, ids `class, pass`: the order of the `n` labelled images of a class in one pass over them.
+    pub fn class_order(&self, class: &str, pass: u64, n: usize) -> Result<Vec<i64>> {
+        let n = i64::try_from(n).context("more items than an order can number")?;
+        Ok(self.generator("order", &[&class, &pass]).randperm(n)?)
     }
 
-    /// Stream `noise`, ids `d, id`: `torch.randn(shape)`, shared by winner and loser.
+    /// Stream `slot`, id `position`: `torch.rand(1) < share` makes the position one of a desirable image.
+    pub fn slot(&self, position: u64, share: f64) -> bool {
+        below(self.generator("slot", &[&position]), share)
+    }
+
+    /// Stream `timestep`, ids `d, id`: `torch.randint(0, T, (1,))` for the uniform law over all timesteps; the others
+    /// turn `torch.rand(1, dtype=torch.float64)` into a timestep.
+    pub fn timestep(&self, d: u64, id: &str, law: &TimestepLaw) -> Result<i64> {
+        let mut generator = self.generator("timestep", &[&d, &id]);
+        match *law == TimestepLaw::all(self.total_timesteps) {
+            true => Ok(generator.randint(self.total_timesteps)?),
+            false => Ok(law.at(generator.rand_f64())),
+        }
+    }
+
+    /// Stream `noise`, ids `d, id`: `torch.randn(shape)`, shared by all images of an item.
     pub fn noise(&self, d: u64, id: &str, shape: &[i64]) -> Tensor {
         self.generator("noise", &[&d, &id]).randn(shape)
     }
 
+    /// Stream `noise`, ids `d, k, id`: `torch.randn(shape)`, an image's own.
+    pub fn image_noise(&self, d: u64, k: usize, id: &str, shape: &[i64]) -> Tensor {
+        self.generator("noise", &[&d, &k, &id]).randn(shape)
+    }
+
+    /// Stream `inversion`, ids `d, k, id`: `torch.randn(m, *shape)` `[m, C, h, w]`, the noise of the m steps of an
+    /// inversion that adds some.
+    pub fn inversion(&self, d: u64, k: usize, id: &str, m: usize, shape: &[i64]) -> Tensor {
+        let shape: Vec<i64> = std::iter::once(m as i64).chain(shape.iter().copied()).collect();
+        self.generator("inversion", &[&d, &k, &id]).randn(&shape)
+    }
+
     /// Stream `vae`, ids `d, k, id`: `torch.randn(shape)`, the z of a posterior sample mean + std z.
-    pub fn vae(&self, d: u64, side: Side, id: &str, shape: &[i64]) -> Tensor {
-        self.generator("vae", &[&d, &side.index(), &id]).randn(shape)
+    pub fn vae(&self, d: u64, k: usize, id: &str, shape: &[i64]) -> Tensor {
+        self.generator("vae", &[&d, &k, &id]).randn(shape)
     }
 
     /// Stream `flip`, ids `d, k, id`: `torch.rand(1) < probability`, compared in float32 as torch compares.
-    pub fn flip(&self, d: u64, side: Side, id: &str, probability: f64) -> bool {
-        below(self.generator("flip", &[&d, &side.index(), &id]), probability)
+    pub fn flip(&self, d: u64, k: usize, id: &str, probability: f64) -> bool {
+        below(self.generator("flip", &[&d, &k, &id]), probability)
     }
 
     /// Stream `crop`, ids `d, k, id`: which of `crops` crops, `torch.randint(0, crops, (1,))`.
-    pub fn crop(&self, d: u64, side: Side, id: &str, crops: i64) -> Result<i64> {
-        Ok(self.generator("crop", &[&d, &side.index(), &id]).randint(crops)?)
+    pub fn crop(&self, d: u64, k: usize, id: &str, crops: i64) -> Result<i64> {
+        Ok(self.generator("crop", &[&d, &k, &id]).randint(crops)?)
     }
 
     /// Stream `dropout`, ids `d, id`: `torch.rand(1) < probability` gives the whole item the empty prompt.

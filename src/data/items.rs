@@ -1,6 +1,13 @@
 //! What a run trains on, whatever its kind: an item is a prompt, its images, and what somebody thought of them.
 
+use super::draws::held_out;
+use super::index::Index;
+pub use super::ranking::Labels;
+use crate::hashes;
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 /// The kinds of rows a data file may hold, and a method may train on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +30,24 @@ impl ItemKind {
             ItemKind::Labels => "labels",
         }
     }
+
+    /// What people call such items.
+    pub fn noun(self) -> &'static str {
+        match self {
+            ItemKind::Pairs => "pairs",
+            ItemKind::Lists => "lists",
+            ItemKind::Labels => "labelled images",
+        }
+    }
+
+    /// What a row of this kind must have.
+    pub fn fields(self) -> &'static str {
+        match self {
+            ItemKind::Pairs => "prompt, winner and loser",
+            ItemKind::Lists => "prompt, images and ranks or scores",
+            ItemKind::Labels => "prompt, image and label",
+        }
+    }
 }
 
 /// What is known of an item's images.
@@ -41,7 +66,22 @@ pub enum Preference {
     },
 }
 
+impl Default for Preference {
+    fn default() -> Self {
+        Preference::Pair { tie: false }
+    }
+}
+
 impl Preference {
+    /// What people call one such item.
+    pub fn noun(&self) -> &'static str {
+        match self {
+            Preference::Pair { .. } => "pair",
+            Preference::List { .. } => "list",
+            Preference::Label { .. } => "image",
+        }
+    }
+
     pub fn kind(&self) -> ItemKind {
         match self {
             Preference::Pair { .. } => ItemKind::Pairs,
@@ -49,4 +89,173 @@ impl Preference {
             Preference::Label { .. } => ItemKind::Labels,
         }
     }
+
+    /// True for a pair of which neither image was preferred.
+    pub fn is_tie(&self) -> bool {
+        matches!(self, Preference::Pair { tie: true })
+    }
+}
+
+/// A prompt, images of it, and what somebody thought of them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Item {
+    /// The row's id as text, or its 0-based number: the last id of every draw of this item. Labelled images of pairs
+    /// have `:w` or `:l` behind it.
+    pub id: String,
+    pub prompt: String,
+    /// As trained: of a pair the winner first, of a list in the order of the file. Their places are the `k` of draws.
+    pub images: Vec<PathBuf>,
+    pub preference: Preference,
+    /// `weight` of the row, at least 0.
+    pub weight: Option<f64>,
+    /// Scorer -> one score an image, in their order.
+    pub scores: BTreeMap<String, Vec<f64>>,
+    /// 0-based row of the file.
+    pub row: usize,
+}
+
+/// `[data] ties`: what happens to pairs whose row says "tie".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ties {
+    #[default]
+    Drop,
+    /// They stay ties, in the order of their row, whatever their scores.
+    Keep,
+    Error,
+}
+
+/// Which items are held out for validation.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Holdout {
+    /// All items of about this fraction of the prompts, see [`held_out`].
+    Fraction(f64),
+    /// The items of another file (or folder); nothing is held out of the training file.
+    File(PathBuf),
+}
+
+/// What to read and how.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReadOptions {
+    pub path: PathBuf,
+    /// What is to be trained on. Labelled images may be made of pairs; no other kind becomes another.
+    pub wanted: ItemKind,
+    pub ties: Ties,
+    /// Who ranks pairs; means nothing for lists and labelled images.
+    pub labels: Labels,
+    /// Winner and loser of every pair change places, after relabelling.
+    pub swapped: bool,
+    /// A scorer that every pair must have scores of.
+    pub scorer: Option<String>,
+    pub holdout: Holdout,
+}
+
+/// A file holds another kind of rows than what is to be trained on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{} holds {}, expected {}", file.display(), holds.noun(), wanted.noun())]
+pub struct WrongKind {
+    pub file: PathBuf,
+    pub holds: ItemKind,
+    pub wanted: ItemKind,
+}
+
+/// The items of a run, in the order of their file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ItemSet {
+    pub train: Vec<Item>,
+    pub validation: Vec<Item>,
+    /// The file that was read.
+    pub index: PathBuf,
+    /// What its rows are; the items may be labelled images made of its pairs.
+    pub kind: ItemKind,
+    /// SHA-256 of the index file (with a validation file: of both hashes).
+    pub index_sha256: String,
+    /// Rows of the index.
+    pub rows: usize,
+    /// Ids of the ties that were dropped.
+    pub dropped_ties: Vec<String>,
+    /// Ids of the pairs that were dropped because their scores or votes were even.
+    pub dropped_labels: Vec<String>,
+    /// Fields of rows that mean nothing to their kind, and were not read.
+    pub ignored_fields: BTreeSet<String>,
+}
+
+impl ItemSet {
+    /// Reads and checks every row. Only the index is read, not the images.
+    ///
+    /// # Errors
+    /// [`WrongKind`]; a row that does not parse, a missing field or score, a duplicate id, ties where they are refused,
+    /// nothing left to train on, labelled images of one class only: the text names file and line.
+    pub fn read(options: &ReadOptions) -> Result<Self> {
+        let main = Index::read(&options.path, options)?;
+        let mut set = Self {
+            train: Vec::new(),
+            validation: Vec::new(),
+            index: main.path,
+            kind: main.kind,
+            index_sha256: main.sha256,
+            rows: main.rows,
+            dropped_ties: main.dropped_ties,
+            dropped_labels: main.dropped_labels,
+            ignored_fields: main.ignored_fields,
+        };
+        match &options.holdout {
+            Holdout::Fraction(fraction) => {
+                (set.validation, set.train) = main.items.into_iter().partition(|i| held_out(&i.prompt, *fraction));
+            }
+            Holdout::File(path) => {
+                let other = Index::read(path, options).context("[validate] path")?;
+                set.index_sha256 = hashes::of_bytes(format!("{}:{}", set.index_sha256, other.sha256).as_bytes());
+                set.dropped_ties.extend(other.dropped_ties);
+                set.dropped_labels.extend(other.dropped_labels);
+                (set.train, set.validation) = (main.items, other.items);
+            }
+        }
+        set.check(options.wanted)?;
+        Ok(set)
+    }
+
+    fn check(&self, wanted: ItemKind) -> Result<()> {
+        if self.train.is_empty() {
+            bail!(
+                "{}: all {} {} are held out for validation, none is left to train on; lower validate.fraction",
+                self.index.display(),
+                self.validation.len(),
+                wanted.noun()
+            );
+        }
+        let labelled =
+            |wanted: bool| self.train.iter().any(|item| item.preference == Preference::Label { desirable: wanted });
+        if wanted == ItemKind::Labels && labelled(true) != labelled(false) {
+            let (all, missing) =
+                if labelled(true) { ("desirable", "undesirable") } else { ("undesirable", "desirable") };
+            bail!(
+                "{}: all {} images to train on are {all}, expected some that are {missing} too; add rows of them, or \
+                 lower validate.fraction if it holds them out",
+                self.index.display(),
+                self.train.len()
+            );
+        }
+        Ok(())
+    }
+
+    /// Least and greatest score of `scorer` over all images of the training items; `None` where there is none.
+    pub fn score_range(&self, scorer: &str) -> Option<[f64; 2]> {
+        let scores = self.train.iter().filter_map(|item| item.scores.get(scorer)).flatten();
+        scores.fold(None, |range: Option<[f64; 2]>, score| {
+            let [low, high] = range.unwrap_or([*score; 2]);
+            Some([low.min(*score), high.max(*score)])
+        })
+    }
+}
+
+/// SHA-256 of a data set: its index and the images that were read, whatever their folder is called.
+/// `images` are SHA-256 digests in hex, in any order.
+pub fn data_sha256<'a>(index_sha256: &str, images: impl IntoIterator<Item = &'a str>) -> String {
+    let images: BTreeSet<&str> = images.into_iter().collect();
+    let mut text = format!("index:{index_sha256}\n");
+    for image in images {
+        text.push_str(image);
+        text.push('\n');
+    }
+    hashes::of_bytes(text.as_bytes())
 }

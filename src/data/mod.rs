@@ -1,4 +1,4 @@
-//! Rows -> pairs -> transforms -> cache -> batches, and the named random streams.
+//! Rows -> items -> transforms -> cache -> batches, and the named random streams.
 
 mod ahead;
 pub mod batches;
@@ -7,11 +7,15 @@ pub mod decode;
 pub mod disk;
 pub mod draws;
 pub mod files;
+mod index;
 pub mod items;
 pub mod jpeg;
-pub mod pairs;
+mod positions;
+mod ranking;
 mod records;
 pub mod report;
 mod rows;
 pub mod text_cache;
+pub mod timesteps;
 pub mod transforms;
+pub mod weights;

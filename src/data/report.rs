@@ -1,7 +1,7 @@
 //! data-report.json: what was read, what was dropped, and why.
 
 use super::files::write_atomically;
-use super::pairs::{Pair, PairSet};
+use super::items::{ItemKind, ItemSet};
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -24,11 +24,15 @@ pub struct BadImage {
 pub struct DataReport {
     pub index: PathBuf,
     pub index_sha256: String,
+    /// What the rows of the index are.
+    pub kind: ItemKind,
     pub rows: usize,
     /// Items left after row checks and split: `n`.
     pub train: usize,
     pub validation: usize,
     pub dropped_ties: Vec<String>,
+    /// Pairs whose scores or votes were even.
+    pub dropped_labels: Vec<String>,
     pub ignored_fields: Vec<String>,
     /// Items whose images the planned steps and the validation read.
     pub items_read: usize,
@@ -39,14 +43,16 @@ pub struct DataReport {
 
 impl DataReport {
     /// The report before any image was read.
-    pub fn new(set: &PairSet) -> Self {
+    pub fn new(set: &ItemSet) -> Self {
         Self {
             index: set.index.clone(),
             index_sha256: set.index_sha256.clone(),
+            kind: set.kind,
             rows: set.rows,
             train: set.train.len(),
             validation: set.validation.len(),
             dropped_ties: set.dropped_ties.clone(),
+            dropped_labels: set.dropped_labels.clone(),
             ignored_fields: set.ignored_fields.iter().cloned().collect(),
             items_read: 0,
             items_bad: 0,
@@ -54,18 +60,17 @@ impl DataReport {
         }
     }
 
-    /// Adds what was found while images were read: `items` are the pairs that were read and whether their losers
-    /// were, `unreadable` gives a reason for each bad image.
-    pub fn add_images(&mut self, items: &[(&Pair, bool)], unreadable: &BTreeMap<PathBuf, String>) {
+    /// Adds what was found while images were read: `items` are the ids of the items that were read, with those of their
+    /// images that were; `unreadable` gives a reason for each bad image.
+    pub fn add_images(&mut self, items: &[(&str, &[PathBuf])], unreadable: &BTreeMap<PathBuf, String>) {
         self.items_read = items.len();
         let mut bad: BTreeMap<&PathBuf, Vec<String>> = BTreeMap::new();
         self.items_bad = 0;
-        for (pair, loser) in items {
-            let images = std::iter::once(&pair.winner).chain(loser.then_some(&pair.loser));
-            let images: Vec<&PathBuf> = images.filter(|i| unreadable.contains_key(*i)).collect();
+        for (id, images) in items {
+            let images: Vec<&PathBuf> = images.iter().filter(|i| unreadable.contains_key(*i)).collect();
             self.items_bad += usize::from(!images.is_empty());
             for image in images {
-                bad.entry(image).or_default().push(pair.id.clone());
+                bad.entry(image).or_default().push(id.to_string());
             }
         }
         let reason = |image: &PathBuf| unreadable.get(image).cloned().unwrap_or_default();

@@ -1,10 +1,12 @@
-//! One line of pairs.jsonl: what it must hold, and how it is refused when it does not.
+//! One line of an index file: what it must hold, and how it is refused when it does not.
 
+use super::items::{ItemKind, Preference};
+use super::ranking::win_fractions;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
-/// The fields of a pair, and whether a row must have them.
-const FIELDS: [(&str, bool); 7] = [
+/// The fields of each kind of row, and whether a row must have them.
+const PAIR: &[(&str, bool)] = &[
     ("id", false),
     ("prompt", true),
     ("winner", true),
@@ -13,20 +15,29 @@ const FIELDS: [(&str, bool); 7] = [
     ("scores", false),
     ("weight", false),
 ];
+const LIST: &[(&str, bool)] = &[("id", false), ("prompt", true), ("images", true), ("ranks", false), ("scores", false)];
+const LABEL: &[(&str, bool)] = &[("id", false), ("prompt", true), ("image", true), ("label", true)];
+
+/// A field that only one kind of row has.
+const TELLING: [(&str, ItemKind); 4] =
+    [("winner", ItemKind::Pairs), ("loser", ItemKind::Pairs), ("images", ItemKind::Lists), ("image", ItemKind::Labels)];
 
 /// A row as the file has it: paths are not resolved yet.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Row {
     pub id: Option<String>,
     pub prompt: String,
-    pub winner: String,
-    pub loser: String,
-    pub tie: bool,
-    pub scores: BTreeMap<String, [f64; 2]>,
+    /// Of a pair: winner, loser.
+    pub images: Vec<String>,
+    pub preference: Preference,
+    /// One score an image.
+    pub scores: BTreeMap<String, Vec<f64>>,
     pub weight: Option<f64>,
-    /// Fields that are no part of a pair; they are kept out and named in the data report.
+    /// Fields that mean nothing to this kind; they are kept out and named in the data report.
     pub unknown: Vec<String>,
 }
+
+type Fields = Map<String, Value>;
 
 /// Parses one line. The error says what is wrong and what to do; the caller puts file and line before it.
 pub(super) fn parse(line: &str) -> Result<Row, String> {
@@ -36,72 +47,137 @@ pub(super) fn parse(line: &str) -> Result<Row, String> {
         format!("not valid JSON at column {}: {reason}; every line holds one JSON object", e.column())
     })?;
     let Value::Object(fields) = value else {
-        return Err(format!("expected a JSON object with prompt, winner and loser, found {}", kind(&value)));
+        return Err(format!("expected a JSON object with prompt, winner and loser, found {}", kind_of(&value)));
     };
-    refuse_other_kinds(&fields)?;
-    let unknown: Vec<String> = fields.keys().filter(|k| !FIELDS.iter().any(|(f, _)| f == k)).cloned().collect();
-    let missing: Vec<&str> =
-        FIELDS.iter().filter(|(f, must)| *must && present(&fields, f).is_none()).map(|f| f.0).collect();
-    if let Some(field) = missing.first() {
-        return Err(missing_field(field, &fields, &unknown));
+    let kind = kind_of_row(&fields)?;
+    let known = match kind {
+        ItemKind::Pairs => PAIR,
+        ItemKind::Lists => LIST,
+        ItemKind::Labels => LABEL,
+    };
+    let unknown: Vec<String> = fields.keys().filter(|k| !known.iter().any(|(f, _)| f == k)).cloned().collect();
+    if let Some((field, _)) = known.iter().find(|(f, must)| *must && present(&fields, f).is_none()) {
+        return Err(missing_field(field, kind, &fields, &unknown));
     }
-    Ok(Row {
-        id: id(&fields)?,
-        prompt: text(&fields, "prompt")?,
-        winner: path(&fields, "winner")?,
-        loser: path(&fields, "loser")?,
-        tie: tie(&fields)?,
-        scores: scores(&fields)?,
-        weight: weight(&fields)?,
+    let (id, prompt) = (id(&fields)?, text(&fields, "prompt")?);
+    let blank = Row {
+        id,
+        prompt,
+        images: Vec::new(),
+        preference: Preference::Pair { tie: false },
+        scores: BTreeMap::new(),
+        weight: None,
         unknown,
+    };
+    match kind {
+        ItemKind::Pairs => pair(&fields, blank),
+        ItemKind::Lists => list(&fields, blank),
+        ItemKind::Labels => label(&fields, blank),
+    }
+}
+
+/// The kind follows from the fields that the others do not have.
+fn kind_of_row(fields: &Fields) -> Result<ItemKind, String> {
+    let mut told = TELLING.iter().filter(|(field, _)| present(fields, field).is_some());
+    let Some((field, kind)) = told.next() else {
+        return Ok(match present(fields, "label") {
+            Some(Value::Bool(_)) => ItemKind::Labels,
+            _ if present(fields, "ranks").is_some() => ItemKind::Lists,
+            _ => ItemKind::Pairs,
+        });
+    };
+    match told.find(|(_, other)| other != kind) {
+        None => Ok(*kind),
+        Some((other, _)) => Err(format!(
+            "found both `{field}` and `{other}`; pairs have {}, lists {}, labelled images {}: remove what does not belong",
+            ItemKind::Pairs.fields(),
+            ItemKind::Lists.fields(),
+            ItemKind::Labels.fields()
+        )),
+    }
+}
+
+fn pair(fields: &Fields, row: Row) -> Result<Row, String> {
+    let tie = match present(fields, "label") {
+        None => false,
+        Some(Value::String(text)) if text == "tie" => true,
+        Some(other) => return Err(format!("field `label`: expected \"tie\" or no label, found {other}")),
+    };
+    Ok(Row {
+        images: vec![path(fields, "winner")?, path(fields, "loser")?],
+        preference: Preference::Pair { tie },
+        scores: scores(fields, 2, "[winner's, loser's]")?,
+        weight: weight(fields)?,
+        ..row
     })
 }
 
+fn list(fields: &Fields, row: Row) -> Result<Row, String> {
+    let images = images(fields)?;
+    let k = images.len();
+    let scores = scores(fields, k, &format!("[{k} scores, one an image]"))?;
+    let ranks = ranks(fields, k)?;
+    let phi = match (scores.is_empty(), ranks) {
+        (false, _) => win_fractions(scores.values().map(Vec::as_slice), k),
+        (true, Some(ranks)) => win_fractions([ranks.as_slice()], k),
+        (true, None) => {
+            return Err("neither `ranks` nor `scores`: a list needs ranks = [1, 3, 2, ..] (1 = best) or \
+                        scores = {\"scorer\": [..]}, one number an image"
+                .into());
+        }
+    };
+    Ok(Row { images, preference: Preference::List { phi }, scores, ..row })
+}
+
+fn label(fields: &Fields, row: Row) -> Result<Row, String> {
+    let desirable = match present(fields, "label") {
+        Some(Value::Bool(desirable)) => *desirable,
+        other => {
+            let found = other.map_or("nothing".into(), Value::to_string);
+            return Err(format!("field `label`: expected true (desirable) or false, found {found}"));
+        }
+    };
+    Ok(Row { images: vec![path(fields, "image")?], preference: Preference::Label { desirable }, ..row })
+}
+
 /// A field's value; null counts as absent.
-fn present<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+fn present<'a>(fields: &'a Fields, name: &str) -> Option<&'a Value> {
     fields.get(name).filter(|v| !v.is_null())
 }
 
-/// Lists of images and labelled images are other kinds of rows, recognised by their fields.
-fn refuse_other_kinds(fields: &Map<String, Value>) -> Result<(), String> {
-    let kind = if fields.contains_key("images") {
-        "a list (field `images`)"
-    } else if fields.contains_key("image") {
-        "a labelled image (field `image`)"
-    } else {
-        return Ok(());
-    };
-    Err(format!("this row is {kind}, which is not built yet; pairs with prompt, winner and loser are"))
-}
-
-fn missing_field(field: &str, fields: &Map<String, Value>, unknown: &[String]) -> String {
+fn missing_field(field: &str, kind: ItemKind, fields: &Fields, unknown: &[String]) -> String {
     let near = unknown.iter().filter(|u| strsim::damerau_levenshtein(&u.to_lowercase(), field) <= 2).min();
     let found = fields.keys().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", ");
+    let one = match kind {
+        ItemKind::Pairs => "a pair",
+        ItemKind::Lists => "a list",
+        ItemKind::Labels => "a labelled image",
+    };
     match near {
         Some(near) => format!("missing field `{field}`; found `{near}`: rename it to `{field}`"),
-        None => format!("missing field `{field}`; a pair needs prompt, winner and loser, found {found}"),
+        None => format!("missing field `{field}`; {one} needs {}, found {found}", kind.fields()),
     }
 }
 
 /// A string, or a whole number as Python's `str` writes it. Other numbers have more than one spelling.
-fn id(fields: &Map<String, Value>) -> Result<Option<String>, String> {
+fn id(fields: &Fields) -> Result<Option<String>, String> {
     match present(fields, "id") {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.clone())),
         Some(Value::Number(n)) if n.is_i64() || n.is_u64() => Ok(Some(n.to_string())),
-        Some(other) => Err(format!("field `id`: expected a string or a whole number, found {}", kind(other))),
+        Some(other) => Err(format!("field `id`: expected a string or a whole number, found {}", kind_of(other))),
     }
 }
 
-fn text(fields: &Map<String, Value>, name: &str) -> Result<String, String> {
+fn text(fields: &Fields, name: &str) -> Result<String, String> {
     match present(fields, name) {
         Some(Value::String(text)) => Ok(text.clone()),
-        Some(other) => Err(format!("field `{name}`: expected a string, found {}", kind(other))),
+        Some(other) => Err(format!("field `{name}`: expected a string, found {}", kind_of(other))),
         None => Err(format!("missing field `{name}`")),
     }
 }
 
-fn path(fields: &Map<String, Value>, name: &str) -> Result<String, String> {
+fn path(fields: &Fields, name: &str) -> Result<String, String> {
     let path = text(fields, name)?;
     if path.is_empty() {
         return Err(format!("field `{name}`: expected the path of an image, found an empty string"));
@@ -109,21 +185,41 @@ fn path(fields: &Map<String, Value>, name: &str) -> Result<String, String> {
     Ok(path)
 }
 
-fn tie(fields: &Map<String, Value>) -> Result<bool, String> {
-    match present(fields, "label") {
-        None => Ok(false),
-        Some(Value::String(text)) if text == "tie" => Ok(true),
-        Some(other) => Err(format!("field `label`: expected \"tie\" or no label, found {other}")),
+/// At least two paths.
+fn images(fields: &Fields) -> Result<Vec<String>, String> {
+    let paths = present(fields, "images").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let texts: Vec<String> =
+        paths.iter().filter_map(Value::as_str).filter(|p| !p.is_empty()).map(String::from).collect();
+    if texts.len() < 2 || texts.len() != paths.len() {
+        let found = present(fields, "images").map_or("nothing".into(), Value::to_string);
+        return Err(format!("field `images`: expected at least two paths of images, found {found}"));
+    }
+    Ok(texts)
+}
+
+/// Ranks as scores: the best, 1, is the highest. Images may share a rank.
+fn ranks(fields: &Fields, k: usize) -> Result<Option<Vec<f64>>, String> {
+    let Some(value) = present(fields, "ranks") else { return Ok(None) };
+    let ranks: Option<Vec<u64>> =
+        value.as_array().and_then(|list| list.iter().map(|rank| rank.as_u64().filter(|r| *r > 0)).collect());
+    match ranks.filter(|ranks| ranks.len() == k) {
+        Some(ranks) => Ok(Some(ranks.into_iter().map(|rank| -(rank as f64)).collect())),
+        None => {
+            Err(format!("field `ranks`: expected {k} whole numbers from 1 (the best), one an image, found {value}"))
+        }
     }
 }
 
-fn scores(fields: &Map<String, Value>) -> Result<BTreeMap<String, [f64; 2]>, String> {
+/// Scorer -> k numbers.
+fn scores(fields: &Fields, k: usize, shape: &str) -> Result<BTreeMap<String, Vec<f64>>, String> {
     let Some(value) = present(fields, "scores") else { return Ok(BTreeMap::new()) };
     serde_json::from_value(value.clone())
-        .map_err(|_| format!("field `scores`: expected {{\"scorer\": [winner's, loser's]}}, found {value}"))
+        .ok()
+        .filter(|scores: &BTreeMap<String, Vec<f64>>| scores.values().all(|s| s.len() == k))
+        .ok_or_else(|| format!("field `scores`: expected {{\"scorer\": {shape}}}, found {value}"))
 }
 
-fn weight(fields: &Map<String, Value>) -> Result<Option<f64>, String> {
+fn weight(fields: &Fields) -> Result<Option<f64>, String> {
     let Some(value) = present(fields, "weight") else { return Ok(None) };
     match value.as_f64() {
         Some(weight) if weight.is_finite() && weight >= 0.0 => Ok(Some(weight)),
@@ -131,7 +227,7 @@ fn weight(fields: &Map<String, Value>) -> Result<Option<f64>, String> {
     }
 }
 
-fn kind(value: &Value) -> String {
+fn kind_of(value: &Value) -> String {
     match value {
         Value::Null => "null".into(),
         Value::Bool(b) => format!("{b}"),

@@ -8,38 +8,21 @@
 //!
 //! The paper lets winner and loser have their own noise; its code, and we, share noise and timestep in a pair.
 
-use super::{ERROR, Entry, Needs, Objective, PROMPT_DROPOUT, PairErrors, StepContext};
-use crate::config::schema::{Default, Kind, Range, auto};
+use super::{BETA_AUTO, ERROR, Entry, Needs, Objective, PROMPT_DROPOUT, PairLoss, Pairs, Step};
 use tch::Tensor;
-
-const NEEDS: Needs = Needs { auto_beta: true, ..Needs::PAIRS };
 
 pub const ENTRY: Entry = Entry {
     name: "dpo",
-    keys: &[
-        auto("beta", Kind::Real(Range::POSITIVE), Default::Toml("5000.0"), "strength of the pull to the reference"),
-        PROMPT_DROPOUT,
-        ERROR,
-    ],
-    needs: NEEDS,
-    build: |_| Box::new(Dpo),
+    keys: &[BETA_AUTO, PROMPT_DROPOUT, ERROR],
+    needs: Needs { auto_beta: true, ..Needs::PAIRS },
+    build: |_| Objective::Pairs(Box::new(Dpo)),
 };
 
-struct Dpo;
+/// Also the loss of methods that differ from DPO only in what they are given.
+pub struct Dpo;
 
-impl Objective for Dpo {
-    fn needs(&self) -> Needs {
-        NEEDS
-    }
-
-    fn losses(&self, errors: &PairErrors, step: &StepContext) -> Tensor {
-        match self.logits(errors, step) {
-            Some(u) => -u.log_sigmoid(),
-            None => unreachable!("the trainer supplies what `needs` asks for"),
-        }
-    }
-
-    fn logits(&self, errors: &PairErrors, step: &StepContext) -> Option<Tensor> {
-        Some(errors.h()? * (0.5 * step.beta))
+impl PairLoss for Dpo {
+    fn losses(&self, pairs: &Pairs, _: &Step) -> Tensor {
+        -pairs.u().log_sigmoid()
     }
 }

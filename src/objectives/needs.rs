@@ -1,7 +1,16 @@
 //! What a method asks of the trainer, as data: the trainer supplies it, the configuration check refuses what does not
 //! fit, the plan counts it, the docs print it.
 
+use super::statistics::Statistic;
 use crate::data::items::ItemKind;
+
+/// How images are inverted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inverter {
+    Ddim,
+    /// Every step corrected once.
+    ReNoise,
+}
 
 /// The needs of a method. Methods start from [`Needs::PAIRS`], [`LISTS`](Self::LISTS) or [`LABELS`](Self::LABELS).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,9 +30,13 @@ pub struct Needs {
     /// The pairs must have been ranked by that scorer: `data.labels = "score:NAME"`.
     pub score_labels: bool,
     /// Latents come from inverting the images with the policy, not from adding noise.
-    pub inversion: bool,
-    /// Mean over C, H, W of the product of the residuals of policy and reference, for every winner.
-    pub products: bool,
+    pub inversion: Option<Inverter>,
+    /// How far the predictions of the policy have drifted from those of the reference ([`Drift`](super::Drift)).
+    pub drift: bool,
+    /// A number taken over whole steps.
+    pub statistic: Option<Statistic>,
+    /// The method weighs its losses itself, by what changes while it trains.
+    pub weights: bool,
     /// `beta = "auto"` is allowed.
     pub auto_beta: bool,
     /// The method has a logit or an implicit reward that lambda(t) of `timesteps.weighting` can multiply.
@@ -40,8 +53,10 @@ impl Needs {
         swapped: false,
         scores: false,
         score_labels: false,
-        inversion: false,
-        products: false,
+        inversion: None,
+        drift: false,
+        statistic: None,
+        weights: false,
         auto_beta: false,
         timestep_weighting: true,
     };

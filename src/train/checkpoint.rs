@@ -3,7 +3,8 @@
 use super::guards::{Beta, SpikeGuard};
 use super::optimizer::copy_into;
 use super::policy::Policy;
-use super::step::Learner;
+use super::reference::MovingState;
+use super::step::{Learner, Statistics};
 use super::validation::StartErrors;
 use crate::data::files::{publish_dir, unfinished_dir, write_atomically};
 use crate::hashes;
@@ -19,6 +20,7 @@ use tch::{Kind, Tensor};
 pub const LORA_FILE: &str = "pytorch_lora_weights.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const EMA: &str = "ema.safetensors";
+const REFERENCE: &str = "reference.safetensors";
 const STATE: &str = "state.json";
 
 /// What a checkpoint holds beside tensors.
@@ -28,11 +30,16 @@ pub struct State {
     pub step: u64,
     pub beta: Beta,
     pub guard: SpikeGuard,
+    #[serde(default)]
+    pub statistics: Statistics,
+    /// Of a reference that is renewed.
+    #[serde(default)]
+    pub reference: Option<MovingState>,
     /// Ids of items whose images could not be read.
     pub unreadable: Vec<String>,
     /// Errors of the start model on the validation pairs, once they are known.
     pub start_errors: Option<StartErrors>,
-    /// Step and val_margin of `best/`.
+    /// Step of `best/`, and its val_margin (labels: -val_loss).
     pub best: Option<(u64, f64)>,
     pub pending: Pending,
     /// SHA-256 of every other file.
@@ -102,6 +109,9 @@ pub fn save(run: &Path, learner: &Learner, mut state: State) -> Result<()> {
         write_safetensors(&parts.path().join(OPTIMIZER), &learner.optimizer.state(), &[("format", "pt")])?;
         if let Some(ema) = &learner.ema {
             write_safetensors(&parts.path().join(EMA), &ema.weights, &[("format", "pt")])?;
+        }
+        if let Some(moving) = learner.reference.moving.as_ref().filter(|m| m.state.copied) {
+            write_safetensors(&parts.path().join(REFERENCE), &moving.tensors, &[("format", "pt")])?;
         }
         state.files = file_hashes(parts.path())?;
         write_atomically(&parts.path().join(STATE), &serde_json::to_vec_pretty(&state)?)?;
@@ -176,6 +186,14 @@ pub fn load(path: &Path, state: &State, learner: &mut Learner) -> Result<()> {
     if let Some(ema) = &mut learner.ema {
         ema.load(&read_all(WeightStore::from_file(&path.join(EMA))?)?)?;
     }
+    if let (Some(moving), Some(then)) = (&mut learner.reference.moving, &state.reference) {
+        if then.copied {
+            let stored = read_all(WeightStore::from_file(&path.join(REFERENCE))?)?;
+            moving.tensors.iter_mut().try_for_each(|(name, t)| copy_into(t, &stored, name))?;
+        }
+        moving.state = then.clone();
+    }
+    learner.statistics = state.statistics.clone();
     learner.beta = state.beta.clone();
     learner.guard = state.guard.clone();
     Ok(())
@@ -198,7 +216,7 @@ pub fn rotate(run: &Path, step: u64, keep_last: usize, keep_every: Option<u64>) 
             continue;
         }
         if path.join(LORA_FILE).exists() {
-            for file in [STATE, OPTIMIZER, EMA] {
+            for file in [STATE, OPTIMIZER, EMA, REFERENCE] {
                 let _ = std::fs::remove_file(path.join(file));
             }
         } else {

@@ -39,9 +39,9 @@ pub fn contents(opened: &Opened) -> Result<Map<String, Value>> {
         }
     }
     // With a validation file the hash of the index is that of both.
-    out.insert("data.path".into(), json!(opened.pairs.index_sha256));
+    out.insert("data.path".into(), json!(opened.items.index_sha256));
     if config.validate.path.is_some() {
-        out.insert("validate.path".into(), json!(opened.pairs.index_sha256));
+        out.insert("validate.path".into(), json!(opened.items.index_sha256));
     }
     if let Some(path) = config.lora.as_ref().and_then(|l| l.init.as_ref()) {
         out.insert("lora.init".into(), json!(memory.of_file(&Lora::file_in(path))?));

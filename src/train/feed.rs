@@ -3,14 +3,15 @@
 use super::environment::DataHash;
 use super::policy::Machine;
 use super::session::Opened;
-use super::validation::ValidationPair;
+use super::validation::ValidationItem;
 use crate::config::Config;
-use crate::data::batches::{BatchOptions, Batches, CropRule, PairBatch, Plan, Posterior};
+use crate::data::batches::{Batch, BatchOptions, Batches, CropRule, Images, NoiseRule, Plan, Posterior};
 use crate::data::cache::{CacheDtype, LatentCache, LatentOptions};
 use crate::data::draws::Draws;
-use crate::data::pairs::{Pair, data_sha256};
+use crate::data::items::{Item, ItemKind, data_sha256};
 use crate::data::report::DataReport;
 use crate::data::text_cache::{TextCache, TextOptions};
+use crate::data::timesteps::TimestepLaw;
 use crate::hashes::{HashMemory, of_bytes};
 use crate::objectives::Needs;
 use crate::progress::{Progress, Stop};
@@ -33,13 +34,14 @@ pub struct Feed {
     texts: TextCache,
     index_sha256: String,
     empty_side: Conditioning,
-    validation: Vec<Pair>,
+    validation: Vec<Item>,
     validation_draws: u64,
     micro_batch: u64,
     grad_accum: u64,
     total_timesteps: i64,
     left_out: RefCell<BTreeSet<String>>,
-    waited: Cell<f64>,
+    /// A step, and the seconds that its micro-batches took so far.
+    waited: Cell<(u64, f64)>,
 }
 
 impl Feed {
@@ -53,33 +55,34 @@ impl Feed {
         progress: &dyn Progress,
         stop: &Stop,
     ) -> Result<Self> {
-        let Opened { config, folder, pairs, .. } = opened;
-        let mut report = DataReport::new(pairs);
+        let Opened { config, folder, items, .. } = opened;
+        let mut report = DataReport::new(items);
         let total_timesteps = folder.scheduler().num_train_timesteps;
         let draws =
             Draws { seed: config.train.seed, draws_per_pair: config.data.draws_per_pair as u64, total_timesteps };
-        let mut validation = pairs.validation.clone();
+        let mut validation = items.validation.clone();
         validation.truncate(config.validate.max_pairs);
-        let options = batch_options(config, folder, needs);
-        let batches = Batches::new(pairs.train.clone(), draws, options)?;
+        let options = batch_options(config, folder, needs, total_timesteps);
+        let batches = Batches::new(items.train.clone(), draws, options.clone())?;
         let mut plan = batches.plan(0..config.train.steps * config.train.pairs_per_step())?;
-        let validated: &[Pair] = if config.validate.every > 0 { &validation } else { &[] };
+        let validated: &[Item] = if config.validate.every > 0 { &validation } else { &[] };
         batches.plan_validation(&mut plan, validated);
         plan.prompt("");
         for prompt in config.sample.prompts.iter().filter(|_| config.sample.every > 0) {
             plan.prompt(prompt);
         }
         let Encoded { latents, texts, empty_side } = encode(config, folder, machine, &options, &plan, progress, stop)?;
-        let trained = plan.train.iter().map(|i| (&batches.pairs()[*i], needs.loser));
-        let items: Vec<(&Pair, bool)> = trained.chain(validated.iter().map(|p| (p, true))).collect();
-        report.add_images(&items, latents.unreadable());
+        let trained = plan.train.iter().map(|i| &batches.items()[*i]).map(|item| (item, options.images.of(item)));
+        let validated = validated.iter().map(|item| (item, item.images.as_slice()));
+        let read: Vec<_> = trained.chain(validated).map(|(item, images)| (item.id.as_str(), images)).collect();
+        report.add_images(&read, latents.unreadable());
         report.write(&run.join("data-report.json"))?;
         report.check(config.data.max_bad_fraction)?;
         Ok(Self {
             batches,
             latents,
             texts,
-            index_sha256: pairs.index_sha256.clone(),
+            index_sha256: items.index_sha256.clone(),
             empty_side,
             validation,
             validation_draws: config.validate.draws as u64,
@@ -87,11 +90,11 @@ impl Feed {
             grad_accum: config.train.grad_accum,
             total_timesteps,
             left_out: RefCell::default(),
-            waited: Cell::new(0.0),
+            waited: Cell::new((0, 0.0)),
         })
     }
 
-    /// Training pairs of an epoch.
+    /// Training items of an epoch.
     pub fn train_len(&self) -> usize {
         self.batches.len()
     }
@@ -104,31 +107,34 @@ impl Feed {
         self.total_timesteps
     }
 
-    /// The micro-batches of step `s` (from 1); `None` where no pair of one could be read.
-    pub fn micro_batches(&self, s: u64) -> impl Iterator<Item = Result<Option<PairBatch>>> + '_ {
+    /// The micro-batches of step `s` (from 1); `None` where no item of one could be read. They may be asked for again,
+    /// and are the same then.
+    pub fn micro_batches(&self, s: u64) -> impl Iterator<Item = Result<Option<Batch>>> + '_ {
         let first = (s - 1) * self.grad_accum * self.micro_batch;
-        self.waited.set(0.0);
+        if self.waited.get().0 != s {
+            self.waited.set((s, 0.0));
+        }
         (0..self.grad_accum).map(move |i| {
             let began = Instant::now();
             let start = first + i * self.micro_batch;
             let drawn = self.batches.batch(start..start + self.micro_batch, &self.latents, &self.texts)?;
             self.left_out.borrow_mut().extend(drawn.left_out);
-            self.waited.set(self.waited.get() + began.elapsed().as_secs_f64());
+            self.waited.set((s, self.waited.get().1 + began.elapsed().as_secs_f64()));
             Ok(drawn.batch)
         })
     }
 
     /// Seconds that the micro-batches of the last step took to draw.
     pub fn waited(&self) -> f64 {
-        self.waited.get()
+        self.waited.get().1
     }
 
-    /// Ids of pairs that were left out so far.
+    /// Ids of items that were left out so far.
     pub fn unreadable(&self) -> Vec<String> {
         self.left_out.borrow().iter().cloned().collect()
     }
 
-    /// Takes over the ids of pairs that a checkpoint says were left out.
+    /// Takes over the ids of items that a checkpoint says were left out.
     pub fn left_out(&mut self, ids: Vec<String>) {
         self.left_out.borrow_mut().extend(ids);
     }
@@ -138,7 +144,7 @@ impl Feed {
     pub fn data_hash(&self, config: &Config, steps: u64, validated: bool) -> Result<DataHash> {
         let mut images = self.batches.images(steps * config.train.pairs_per_step())?;
         if validated {
-            images.extend(self.validation.iter().flat_map(|pair| [&pair.winner, &pair.loser]));
+            images.extend(self.validation.iter().flat_map(|item| &item.images));
         }
         let mut memory = HashMemory::open(&config.data.cache_dir);
         let hashes: Result<Vec<String>> =
@@ -148,11 +154,11 @@ impl Feed {
         Ok(DataHash { sha256, steps, validated })
     }
 
-    /// The validation pairs that can be read, in data order, each with all its draws.
-    pub fn validation(&self) -> impl Iterator<Item = Result<ValidationPair>> + '_ {
+    /// The validation items that can be read, in data order, each with all its draws.
+    pub fn validation(&self) -> impl Iterator<Item = Result<ValidationItem>> + '_ {
         self.validation.iter().filter_map(|pair| {
             let batch = self.batches.validation_batch(pair, self.validation_draws, &self.latents, &self.texts);
-            let whole = |batch| ValidationPair { prompt: pair.prompt.clone(), batch };
+            let whole = |batch| ValidationItem { prompt: pair.prompt.clone(), batch };
             batch.map(|b| b.map(whole)).transpose()
         })
     }
@@ -168,20 +174,30 @@ impl Feed {
     }
 }
 
-fn batch_options(config: &Config, folder: &ModelFolder, needs: Needs) -> BatchOptions {
+fn batch_options(config: &Config, folder: &ModelFolder, needs: Needs, total_timesteps: i64) -> BatchOptions {
     let data = &config.data;
     let side = data.resolution / folder.vae().factor();
+    let real = |key: &str| config.method.get(key).and_then(Value::as_float);
+    let shared_noise = config.method.get("shared_noise").and_then(Value::as_bool).unwrap_or(false);
     BatchOptions {
         posterior: if data.posterior == "mean" { Posterior::Mean } else { Posterior::Sample },
         crop: if data.crop == "random" { CropRule::Random { crops: data.crops } } else { CropRule::Center },
         flip: data.flip,
-        prompt_dropout: config.method.get("prompt_dropout").and_then(Value::as_float).unwrap_or(0.0),
+        prompt_dropout: real("prompt_dropout").unwrap_or(0.0),
         scaling_factor: folder.vae().scaling_factor,
         shift_factor: 0.0,
         resolution: data.resolution as u32,
         latent_shape: [folder.vae().latent_channels, side, side],
         time_ids: config.model.time_ids,
-        losers: needs.loser,
+        images: if needs.loser { Images::All } else { Images::First },
+        noise: match needs.items == ItemKind::Lists && !shared_noise {
+            true => NoiseRule::PerImage,
+            false => NoiseRule::Shared,
+        },
+        timesteps: TimestepLaw::all(total_timesteps),
+        scorer: config.method.get("scorer").and_then(Value::as_str).map(String::from),
+        weighting: None,
+        desirable_share: real("desirable_share").filter(|_| needs.items == ItemKind::Labels),
     }
 }
 

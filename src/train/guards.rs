@@ -1,6 +1,7 @@
 //! Running statistics that steer a run: beta = "auto" and the spike guard. Both live in the checkpoint.
 
 use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
 
 /// beta of each step: fixed, or moved so that about a fifth of each gradient stays (`beta = "auto"`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -97,6 +98,43 @@ impl SpikeGuard {
     }
 }
 
+/// Notices a policy that runs away from its reference: errors grow on winners and losers alike, while the margin between
+/// them may well rise. This is how people lose models to noise pictures after hundreds of good steps.
+#[derive(Debug, Clone, Default)]
+pub struct RunawayGuard {
+    /// Errors of the last steps: model and reference, winners and losers.
+    window: VecDeque<[f64; 4]>,
+    said: Option<u64>,
+}
+
+impl RunawayGuard {
+    const WINDOW: usize = 20;
+    /// model_mse above this multiple of ref_mse is the cheapest alarm there is (docs/methods.md, section 0.6).
+    const LIMIT: f64 = 1.05;
+    const REPEAT: u64 = 200;
+
+    /// Takes in model_mse_w, model_mse_l, ref_mse_w, ref_mse_l of step `s`; the warning, when one is due.
+    pub fn observe(&mut self, s: u64, errors: [f64; 4]) -> Option<String> {
+        self.window.push_back(errors);
+        if self.window.len() > Self::WINDOW {
+            self.window.pop_front();
+        }
+        let mean = |i: usize| self.window.iter().map(|e| e[i]).sum::<f64>() / self.window.len() as f64;
+        let [model_w, model_l, ref_w, ref_l] = [0, 1, 2, 3].map(mean);
+        let ratio = (model_w + model_l) / (ref_w + ref_l);
+        let away = ratio > Self::LIMIT && model_w > ref_w && model_l > ref_l && self.window.len() == Self::WINDOW;
+        if !away || self.said.is_some_and(|said| s < said + Self::REPEAT) {
+            return None;
+        }
+        self.said = Some(s);
+        Some(format!(
+            "step {s}: warning: over the last {} steps model_mse is {:.0} % above ref_mse, on winners and losers alike: the policy runs away from its reference, which ends in noise pictures even while the margin rises. Lower optim.lr, raise method.beta, or set safeguard.name = \"sdpo\".",
+            Self::WINDOW,
+            100.0 * (ratio - 1.0)
+        ))
+    }
+}
+
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
@@ -147,5 +185,23 @@ mod tests {
             guard.skipped();
         }
         assert!(guard.exhausted());
+    }
+
+    #[test]
+    fn a_policy_that_leaves_its_reference_on_both_sides_is_noticed_and_said_seldom() {
+        let mut guard = RunawayGuard::default();
+        for s in 1..20 {
+            assert_eq!(guard.observe(s, [0.12, 0.13, 0.1, 0.1]), None, "the window is not full");
+        }
+        let said = guard.observe(20, [0.12, 0.13, 0.1, 0.1]).unwrap();
+        assert!(said.starts_with("step 20: warning: over the last 20 steps model_mse is 25 % above ref_mse"), "{said}");
+        assert!((21..220).all(|s| guard.observe(s, [0.12, 0.13, 0.1, 0.1]).is_none()));
+        assert!(guard.observe(220, [0.12, 0.13, 0.1, 0.1]).is_some());
+    }
+
+    #[test]
+    fn losers_that_get_worse_alone_are_what_training_is_for() {
+        let mut guard = RunawayGuard::default();
+        assert!((1..100).all(|s| guard.observe(s, [0.09, 0.15, 0.1, 0.1]).is_none()));
     }
 }

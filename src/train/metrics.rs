@@ -1,119 +1,151 @@
 //! What a step says of itself: one JSON object a line in metrics.jsonl. Names: docs/train.md.
 
-use crate::objectives::{Derivative, PairErrors};
-use anyhow::{Context, Result};
+use super::inverted::InversionWatch;
+use super::reference::Renewal;
+use crate::objectives::{Compared, Evaluation, ItemLoss, Labelled};
 use serde_json::{Map, Value, json};
-use tch::{Kind, Tensor};
 
-/// One pair's numbers. Errors are in the space of metrics (epsilon, unless `error = "native"`).
-#[derive(Debug, Clone)]
-pub struct PairRecord {
-    pub id: String,
-    pub timestep: i64,
-    pub loss: f64,
-    pub u: Option<f64>,
-    pub theta_w: f64,
-    pub theta_l: Option<f64>,
-    pub ref_w: Option<f64>,
-    pub ref_l: Option<f64>,
-}
-
-impl PairRecord {
-    /// The records of a micro-batch of `[n]` tensors.
-    pub fn of_batch(
-        ids: &[String],
-        timesteps: &Tensor,
-        errors: &PairErrors,
-        derivative: &Derivative,
-    ) -> Result<Vec<Self>> {
-        let scaled = |t: &Tensor| numbers(&(t * &errors.epsilon_factor));
-        let optional = |t: &Option<Tensor>| t.as_ref().map(&scaled).transpose();
-        let losses = numbers(&derivative.losses)?;
-        let u = derivative.logits.as_ref().map(numbers).transpose()?;
-        let theta_w = scaled(&errors.theta_w)?;
-        let (theta_l, ref_w, ref_l) = (optional(&errors.theta_l)?, optional(&errors.ref_w)?, optional(&errors.ref_l)?);
-        let timesteps = numbers(timesteps)?;
-        let at = |list: &Option<Vec<f64>>, i: usize| list.as_ref().map(|l| l[i]);
-        Ok(ids
-            .iter()
-            .enumerate()
-            .map(|(i, id)| Self {
-                id: id.clone(),
-                timestep: timesteps[i] as i64,
-                loss: losses[i],
-                u: at(&u, i),
-                theta_w: theta_w[i],
-                theta_l: at(&theta_l, i),
-                ref_w: at(&ref_w, i),
-                ref_l: at(&ref_l, i),
-            })
-            .collect())
-    }
-
-    pub fn h_w(&self) -> Option<f64> {
-        Some(self.ref_w? - self.theta_w)
-    }
-
-    pub fn h_l(&self) -> Option<f64> {
-        Some(self.ref_l? - self.theta_l?)
-    }
-
-    /// h = h_w - h_l
-    pub fn h(&self) -> Option<f64> {
-        Some(self.h_w()? - self.h_l()?)
-    }
-}
-
-/// A 1-d tensor as numbers.
-pub fn numbers(t: &Tensor) -> Result<Vec<f64>> {
-    let flat = t.detach().to_device(tch::Device::Cpu).to_kind(Kind::Double).contiguous();
-    Vec::<f64>::try_from(&flat).context("expected a 1-d tensor")
-}
-
-/// All pairs of a step.
+/// All items of a step.
 #[derive(Debug, Clone, Default)]
 pub struct StepRecords {
-    pub pairs: Vec<PairRecord>,
+    /// One an item that counts.
+    pub losses: Vec<ItemLoss>,
+    /// Pairs, or pairs of images of lists.
+    pub compared: Vec<Compared>,
+    pub labelled: Vec<Labelled>,
+    /// Weights of losses and factors of logits, where the method or the data has any.
+    pub effective_weights: Vec<f64>,
+    /// The safeguard's lam, one a pair.
+    pub lam: Vec<f64>,
+    /// The method's statistic and its name.
+    pub statistic: Option<(&'static str, f64)>,
+    inversions: Vec<InversionWatch>,
 }
 
+/// Upper ends of the bins of `weight_hist`; the last bin has none.
+const WEIGHT_BINS: [f64; 4] = [0.1, 0.3, 1.0, 3.0];
+
 impl StepRecords {
+    /// Takes in a micro-batch.
+    pub fn add(&mut self, evaluation: Evaluation, lam: Vec<f64>, inversion: Option<InversionWatch>) {
+        self.losses.extend(evaluation.losses);
+        self.compared.extend(evaluation.compared);
+        self.labelled.extend(evaluation.labelled);
+        self.effective_weights.extend(evaluation.effective_weights);
+        self.lam.extend(lam);
+        self.inversions.extend(inversion);
+    }
+
+    /// Pairs without ties: these count in the loss only.
+    fn preferences(&self) -> impl Iterator<Item = &Compared> {
+        self.compared.iter().filter(|c| !c.tie)
+    }
+
     /// Mean of what every pair has; `None` when some have not.
-    pub fn mean(&self, value: impl Fn(&PairRecord) -> Option<f64>) -> Option<f64> {
-        let values: Option<Vec<f64>> = self.pairs.iter().map(value).collect();
+    fn mean(&self, value: impl Fn(&Compared) -> Option<f64>) -> Option<f64> {
+        let values: Option<Vec<f64>> = self.preferences().map(value).collect();
+        mean(&values?)
+    }
+
+    fn mean_of_class(&self, desirable: bool, value: impl Fn(&Labelled) -> Option<f64>) -> Option<f64> {
+        let values: Option<Vec<f64>> = self.labelled.iter().filter(|l| l.desirable == desirable).map(value).collect();
         mean(&values?)
     }
 
     pub fn mean_abs_h(&self) -> Option<f64> {
-        self.mean(|p| p.h().map(f64::abs))
+        self.mean(|c| c.h().map(f64::abs))
     }
 
-    /// The keys that follow from the pairs, in the order of docs/train.md.
-    pub fn write(&self, into: &mut Map<String, Value>, total_timesteps: i64) {
-        put(into, "loss", self.mean(|p| Some(p.loss)));
-        put(into, "implicit_acc", self.mean(|p| p.u.map(wins)));
-        put(into, "margin", self.mean(PairRecord::h));
-        put(into, "reward_w", self.mean(PairRecord::h_w));
-        put(into, "reward_l", self.mean(PairRecord::h_l));
-        put(into, "model_mse_w", self.mean(|p| Some(p.theta_w)));
-        put(into, "model_mse_l", self.mean(|p| p.theta_l));
-        put(into, "ref_mse_w", self.mean(|p| p.ref_w));
-        put(into, "ref_mse_l", self.mean(|p| p.ref_l));
-        put(into, "gap_w", self.mean(|p| p.h_w().map(|h| -h)));
-        put(into, "gap_l", self.mean(|p| p.h_l().map(|h| -h)));
-        put(into, "gradient_factor", self.mean(|p| p.u.map(|u| 1.0 / (1.0 + u.exp()))));
-        put(into, "negative_margin", self.mean(|p| p.h().map(|h| f64::from(h < 0.0))));
-        if self.pairs.iter().all(|p| p.h().is_some()) && !self.pairs.is_empty() {
+    /// Mean errors of policy and reference, winners and losers each; `None` where a method has not all four.
+    pub fn errors(&self) -> Option<[f64; 4]> {
+        let pairs = [
+            self.mean(|c| Some(c.theta_w))?,
+            self.mean(|c| c.theta_l)?,
+            self.mean(|c| c.ref_w)?,
+            self.mean(|c| c.ref_l)?,
+        ];
+        Some(pairs)
+    }
+
+    /// The keys that follow from the items, in the order of docs/train.md. `weighted`: losses have weights.
+    pub fn write(&self, into: &mut Map<String, Value>, weighted: bool, total_timesteps: i64) {
+        let over_items = |f: &dyn Fn(&ItemLoss) -> f64| mean(&self.losses.iter().map(f).collect::<Vec<_>>());
+        put(into, "loss", over_items(&|l| l.loss));
+        if weighted {
+            put(into, "loss_unweighted", over_items(&|l| l.unweighted));
+        }
+        self.write_pairs(into, total_timesteps);
+        self.write_labels(into);
+        if !self.effective_weights.is_empty() {
+            put(into, "weight_mean", mean(&self.effective_weights));
+            into.insert("weight_hist".into(), self.weight_hist());
+        }
+        put(into, "safeguard_lam", mean(&self.lam));
+        put(into, "tau_rms", mean(&self.inversions.iter().map(|i| i.tau_rms).collect::<Vec<_>>()));
+        if let Some((name, value)) = self.statistic.filter(|_| !self.losses.is_empty()) {
+            put(into, name, Some(value));
+        }
+    }
+
+    fn write_pairs(&self, into: &mut Map<String, Value>, total_timesteps: i64) {
+        put(into, "implicit_acc", self.mean(|c| c.u.map(wins)));
+        put(into, "margin", self.mean(Compared::h));
+        put(into, "reward_w", self.mean(Compared::h_w));
+        put(into, "reward_l", self.mean(Compared::h_l));
+        put(into, "model_mse_w", self.mean(|c| Some(c.theta_w)));
+        put(into, "model_mse_l", self.mean(|c| c.theta_l));
+        put(into, "ref_mse_w", self.mean(|c| c.ref_w));
+        put(into, "ref_mse_l", self.mean(|c| c.ref_l));
+        put(into, "gap_w", self.mean(|c| c.h_w().map(|h| -h)));
+        put(into, "gap_l", self.mean(|c| c.h_l().map(|h| -h)));
+        put(into, "gradient_factor", self.mean(|c| c.u.map(|u| 1.0 / (1.0 + u.exp()))));
+        put(into, "negative_margin", self.mean(|c| c.h().map(|h| f64::from(h < 0.0))));
+        if self.preferences().next().is_some() && self.preferences().all(|c| c.h().is_some()) {
             into.insert("margin_by_t".into(), self.margin_by_t(total_timesteps));
+        }
+    }
+
+    /// w: desirable, l: undesirable.
+    fn write_labels(&self, into: &mut Map<String, Value>) {
+        let reward = |l: &Labelled| l.reference.map(|r| r - l.theta);
+        for (class, desirable) in [("w", true), ("l", false)] {
+            let mut set = |name: &str, value: Option<f64>| put(into, &format!("{name}_{class}"), value);
+            set("reward", self.mean_of_class(desirable, reward));
+            set("model_mse", self.mean_of_class(desirable, |l| Some(l.theta)));
+            set("ref_mse", self.mean_of_class(desirable, |l| l.reference));
+            set("gap", self.mean_of_class(desirable, |l| reward(l).map(|h| -h)));
         }
     }
 
     /// Means of h over tenths of [0, T); null where a tenth had no pair.
     fn margin_by_t(&self, total_timesteps: i64) -> Value {
         let tenth = |i: i64| {
-            let inside = self.pairs.iter().filter(|p| p.timestep * 10 / total_timesteps == i);
-            mean(&inside.filter_map(PairRecord::h).collect::<Vec<_>>())
+            let inside = self.preferences().filter(|c| c.timestep * 10 / total_timesteps == i);
+            mean(&inside.filter_map(Compared::h).collect::<Vec<_>>())
         };
         json!((0..10).map(tenth).collect::<Vec<Option<f64>>>())
+    }
+
+    /// Shares of the effective weights below 0.1, 0.3, 1, 3, and above.
+    fn weight_hist(&self) -> Value {
+        let mut counts = [0u64; WEIGHT_BINS.len() + 1];
+        for weight in &self.effective_weights {
+            counts[WEIGHT_BINS.iter().take_while(|end| weight >= *end).count()] += 1;
+        }
+        json!(counts.map(|n| n as f64 / self.effective_weights.len() as f64))
+    }
+}
+
+/// What happened to the reference in a step, where anything did.
+pub fn write_renewal(into: &mut Map<String, Value>, renewal: &Renewal) {
+    if let Some((divergence, smoothed)) = renewal.divergence {
+        put(into, "divergence", Some(divergence));
+        put(into, "divergence_smoothed", Some(smoothed));
+    }
+    for (key, present) in [("reference_copied", renewal.copied), ("reference_frozen", renewal.frozen)] {
+        if present {
+            into.insert(key.into(), json!(true));
+        }
     }
 }
 
@@ -157,24 +189,33 @@ pub fn peak_mem_gib(device: tch::Device) -> Option<f64> {
 mod tests {
     use super::*;
 
-    fn pair(timestep: i64, h_w: f64, h_l: f64) -> PairRecord {
-        PairRecord {
+    fn pair(timestep: i64, h_w: f64, h_l: f64) -> Compared {
+        Compared {
             id: "x".into(),
             timestep,
-            loss: 1.0,
             u: Some(2500.0 * (h_w - h_l)),
             theta_w: 0.1 - h_w,
             theta_l: Some(0.2 - h_l),
             ref_w: Some(0.1),
             ref_l: Some(0.2),
+            tie: false,
         }
+    }
+
+    fn of_pairs(compared: Vec<Compared>) -> StepRecords {
+        let losses = (0..compared.len()).map(|item| ItemLoss { item, loss: 1.0, unweighted: 2.0 }).collect();
+        StepRecords { losses, compared, ..StepRecords::default() }
+    }
+
+    fn written(records: &StepRecords) -> Map<String, Value> {
+        let mut m = Map::new();
+        records.write(&mut m, false, 1000);
+        m
     }
 
     #[test]
     fn means_run_over_the_pairs_of_the_step() {
-        let records = StepRecords { pairs: vec![pair(5, 0.002, 0.001), pair(999, -0.001, 0.001), pair(950, 0.0, 0.0)] };
-        let mut m = Map::new();
-        records.write(&mut m, 1000);
+        let m = written(&of_pairs(vec![pair(5, 0.002, 0.001), pair(999, -0.001, 0.001), pair(950, 0.0, 0.0)]));
         let get = |k: &str| m[k].as_f64().unwrap();
         assert!((get("margin") - (0.001 - 0.002) / 3.0).abs() < 1e-12);
         assert!((get("gap_w") + get("reward_w")).abs() < 1e-15);
@@ -185,12 +226,33 @@ mod tests {
     }
 
     #[test]
+    fn ties_count_in_the_loss_only() {
+        let tie = Compared { tie: true, ..pair(5, 1.0, -1.0) };
+        let m = written(&of_pairs(vec![tie, pair(5, 0.002, 0.001)]));
+        assert!((m["margin"].as_f64().unwrap() - 0.001).abs() < 1e-12);
+        assert_eq!(m["loss"].as_f64(), Some(1.0));
+    }
+
+    #[test]
     fn keys_without_a_value_are_absent() {
         let mut one = pair(5, 0.0, 0.0);
         (one.u, one.theta_l, one.ref_w, one.ref_l) = (None, None, None, None);
-        let mut m = Map::new();
-        StepRecords { pairs: vec![one] }.write(&mut m, 1000);
-        assert_eq!(m.keys().collect::<Vec<_>>(), ["loss", "model_mse_w"]);
+        assert_eq!(written(&of_pairs(vec![one])).keys().collect::<Vec<_>>(), ["loss", "model_mse_w"]);
+    }
+
+    #[test]
+    fn a_class_of_labels_that_a_step_lacks_has_no_keys() {
+        let one = Labelled { id: "x".into(), timestep: 3, desirable: true, theta: 0.1, reference: Some(0.3) };
+        let records = StepRecords { labelled: vec![one], ..StepRecords::default() };
+        let m = written(&records);
+        assert!((m["reward_w"].as_f64().unwrap() - 0.2).abs() < 1e-12);
+        assert_eq!(m.keys().collect::<Vec<_>>(), ["reward_w", "model_mse_w", "ref_mse_w", "gap_w"]);
+    }
+
+    #[test]
+    fn the_histogram_of_weights_gives_shares() {
+        let records = StepRecords { effective_weights: vec![0.05, 0.1, 1.0, 5.0], ..StepRecords::default() };
+        assert_eq!(written(&records)["weight_hist"], json!([0.25, 0.25, 0.0, 0.25, 0.25]));
     }
 
     #[test]

@@ -6,11 +6,15 @@ mod environment;
 mod feed;
 mod finish;
 mod forecast;
+mod forward;
 pub mod guards;
+mod inverted;
+mod learner;
 pub mod metrics;
 pub mod optimizer;
 pub mod plan;
 pub mod policy;
+pub mod reference;
 pub mod run_dir;
 mod samples;
 mod session;
@@ -21,12 +25,15 @@ pub use run_dir::Resume;
 pub use session::{Opened, open};
 
 use crate::data::files::write_atomically;
+use crate::data::items::ItemKind;
+use crate::objectives::Step;
 use crate::progress::{Progress, Stop, Stopped};
 use crate::report;
 use crate::report::tensorboard::EventWriter;
 use anyhow::Result;
 use checkpoint::{Pending, State};
 use forecast::Forecast;
+use guards::RunawayGuard;
 use optimizer::Swapped;
 use run_dir::{MetricsFile, RunDir, Start};
 use serde_json::{Map, Value, json};
@@ -112,6 +119,7 @@ fn train_steps(
     stop: &Stop,
 ) -> Result<()> {
     let mut forecast = Forecast::new(session.step);
+    let mut runaway = RunawayGuard::default();
     // The samples before training, or what a signal kept the last step from.
     out.after_step(session, dir, &mut forecast, progress, stop)?;
     while session.step < session.config.train.steps {
@@ -123,6 +131,9 @@ fn train_steps(
         progress.advance(session.step, &note(&line));
         if outcome.spike {
             progress.line(&spike(session.step, &outcome));
+        }
+        if let Some(warning) = outcome.records.errors().and_then(|errors| runaway.observe(session.step, errors)) {
+            progress.line(&warning);
         }
         session.pending = Pending { line: Some(line), beta: outcome.beta, samples: session.samples_due() };
         out.after_step(session, dir, &mut forecast, progress, stop)?;
@@ -237,17 +248,18 @@ impl Session {
             Some((self.step * train.pairs_per_step()) as f64 / self.feed.train_len() as f64),
         );
         metrics::put(&mut line, "lr", Some(outcome.lr));
-        outcome.records.write(&mut line, self.feed.total_timesteps());
-        if self.learner.objective.needs().auto_beta {
+        outcome.records.write(&mut line, self.learner.weighted, self.feed.total_timesteps());
+        metrics::write_renewal(&mut line, &outcome.renewal);
+        if self.learner.has_beta {
             metrics::put(&mut line, "beta", Some(outcome.beta));
         }
-        metrics::put(&mut line, "grad_norm", (!outcome.records.pairs.is_empty()).then_some(outcome.grad_norm));
+        metrics::put(&mut line, "grad_norm", (!outcome.records.losses.is_empty()).then_some(outcome.grad_norm));
         for (key, present) in [("spike", outcome.spike), ("skipped", outcome.skipped)] {
             if present {
                 line.insert(key.into(), json!(true));
             }
         }
-        metrics::put(&mut line, "pairs_per_s", Some(outcome.records.pairs.len() as f64 / seconds));
+        metrics::put(&mut line, "pairs_per_s", Some(outcome.records.losses.len() as f64 / seconds));
         metrics::put(&mut line, "s_per_step", Some(seconds));
         metrics::put(&mut line, "data_wait_s", Some(self.feed.waited()));
         metrics::put(&mut line, "peak_mem_gib", metrics::peak_mem_gib(self.learner.machine.device));
@@ -255,10 +267,14 @@ impl Session {
     }
 
     fn keep_best(&mut self, dir: &RunDir, line: &Map<String, Value>) -> Result<()> {
-        let Some(margin) = line.get("val_margin").and_then(Value::as_f64) else { return Ok(()) };
-        if self.best.is_none_or(|(_, best)| margin > best) {
+        let value = |key: &str| line.get(key).and_then(Value::as_f64);
+        // Labelled images have no margin: their loss is what falls.
+        let labels = self.learner.needs.items == ItemKind::Labels;
+        let worth = if labels { value("val_loss").map(|loss| -loss) } else { value("val_margin") };
+        let Some(worth) = worth else { return Ok(()) };
+        if self.best.is_none_or(|(_, best)| worth > best) {
             finish::write_best(&dir.path, &self.learner)?;
-            self.best = Some((self.step, margin));
+            self.best = Some((self.step, worth));
         }
         Ok(())
     }
@@ -278,6 +294,8 @@ impl Session {
             step: self.step,
             beta: self.learner.beta.clone(),
             guard: self.learner.guard.clone(),
+            statistics: self.learner.statistics.clone(),
+            reference: self.learner.reference.moving.as_ref().map(|m| m.state.clone()),
             unreadable: self.feed.unreadable(),
             start_errors: self.start_errors.clone(),
             best: self.best,
@@ -294,8 +312,9 @@ impl Session {
         let Some(start) = &self.start_errors else { return Ok(Map::new()) };
         let _ema = self.learner.ema.as_ref().map(|e| Swapped::new(&self.learner.policy.trainable, &e.weights));
         progress.begin("validate", 0, start.len() as u64);
-        let values =
-            validation::validate(&self.learner, &mut self.feed.validation(), start, self.pending.beta, progress, stop);
+        let (number, steps) = (self.step, self.learner.steps);
+        let step = Step { beta: self.pending.beta, number, steps, statistic: 0.0 };
+        let values = validation::validate(&self.learner, &mut self.feed.validation(), start, step, progress, stop);
         progress.end();
         values
     }

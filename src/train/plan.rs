@@ -1,11 +1,13 @@
 //! `--dry-run`: what a run would do, after checking everything that can be checked without training.
 
 use super::forecast;
-use super::policy::{self, Machine, Noised, Policy, Reference};
+use super::policy::{self, Machine, Noised, Policy};
+use super::reference::{Comparison, Reference};
 use super::run_dir;
 use super::session::Opened;
+use crate::data::batches::Images;
 use crate::data::decode::Unreadable;
-use crate::data::pairs::Pair;
+use crate::data::items::ItemKind;
 use crate::data::report::DataReport;
 use crate::objectives;
 use anyhow::{Context, Result};
@@ -21,6 +23,8 @@ use tch::{Device, Kind, Tensor};
 #[derive(Debug, Serialize)]
 pub struct Plan {
     pub method: String,
+    /// What is trained on: train_pairs, validation_pairs and pairs_per_step count these.
+    pub items: ItemKind,
     pub model: String,
     pub family: &'static str,
     pub out: String,
@@ -52,16 +56,19 @@ pub fn dry_run(opened: &Opened) -> Result<Plan> {
     let machine = Machine::of(config)?;
     let needs = objectives::needs_of(&opened.table);
     let (policy, reference) = policy::load(config, &opened.folder, machine, needs.reference)?;
-    let seconds = try_forward(opened, machine, &policy).context("a trial batch does not pass the network")?;
+    let images = if needs.loser { Images::All } else { Images::First };
+    // Lists may differ in length: the longest ones make the largest micro-batch.
+    let most = opened.items.train.iter().map(|item| images.of(item).len()).max().unwrap_or(1);
+    let rows = most as i64 * config.train.micro_batch as i64;
+    let seconds = try_forward(opened, machine, &policy, rows).context("a trial batch does not pass the network")?;
     let _ = opened.folder.load_vae(config.model.vae.as_deref(), &machine.frozen())?;
-    let bytes = |t: &Tensor| t.numel() as f64 * t.kind().elt_size_in_bytes() as f64;
-    let total = |list: &[(String, Tensor)]| list.iter().map(|(_, t)| bytes(t)).sum::<f64>() / MIB;
     let all = policy.denoiser.unet.named_parameters();
-    let trained = total(&policy.trainable);
-    let n = opened.pairs.train.len();
-    let missing = missing_images(opened, needs.loser)?;
+    let trained = mib(&policy.trainable);
+    let n = opened.items.train.len();
+    let missing = missing_images(opened, images)?;
     Ok(Plan {
         method: objectives::entry_of(&opened.table).name.into(),
+        items: needs.items,
         model: config.model.path.display().to_string(),
         family: opened.folder.family().name(),
         out: config.train.out.display().to_string(),
@@ -70,40 +77,58 @@ pub fn dry_run(opened: &Opened) -> Result<Plan> {
         dtype: config.model.dtype.clone(),
         resolution: config.data.resolution,
         train_pairs: n,
-        validation_pairs: opened.pairs.validation.len(),
+        validation_pairs: opened.items.validation.len(),
         missing_images: missing,
         steps: config.train.steps,
         pairs_per_step: config.train.pairs_per_step(),
         epochs: (config.train.steps * config.train.pairs_per_step()) as f64 / n as f64,
         parameters: all.iter().map(|(_, t)| t.numel() as u64).sum(),
         trained_parameters: policy.trainable.iter().map(|(_, t)| t.numel() as u64).sum(),
-        weights_mib: total(&all),
-        reference_mib: match &reference {
-            Reference::Copy(denoiser) => total(&denoiser.unet.named_parameters()),
-            _ => 0.0,
-        },
+        weights_mib: mib(&all),
+        reference_mib: reference_mib(&reference),
         optimizer_mib: trained * if config.ema.decay > 0.0 { 4.0 } else { 3.0 },
         seconds_per_forward: seconds,
     })
 }
 
+/// Of the networks that only the reference has.
+fn reference_mib(reference: &Reference) -> f64 {
+    let own = |network: &Comparison| match network {
+        Comparison::Own(denoiser) => mib(&denoiser.unet.named_parameters()),
+        Comparison::SameNetwork(_) | Comparison::Absent => 0.0,
+    };
+    let moving = reference.moving.as_ref().map_or(0.0, |m| match &m.network {
+        Comparison::SameNetwork(_) => mib(&m.tensors),
+        network => own(network),
+    });
+    own(&reference.start) + moving
+}
+
+fn mib(tensors: &[(String, Tensor)]) -> f64 {
+    tensors.iter().map(|(_, t)| t.numel() as f64 * t.kind().elt_size_in_bytes() as f64).sum::<f64>() / MIB
+}
+
 /// How many images are missing; more than `data.max_bad_fraction` allows is what would stop the run.
-fn missing_images(opened: &Opened, losers: bool) -> Result<usize> {
-    let items = opened.pairs.train.iter().map(|p| (p, losers)).chain(opened.pairs.validation.iter().map(|p| (p, true)));
-    let items: Vec<(&Pair, bool)> = items.collect();
-    let images = items.iter().flat_map(|(p, loser)| std::iter::once(&p.winner).chain(loser.then_some(&p.loser)));
-    let missing: BTreeMap<PathBuf, String> =
-        images.filter(|path| !path.exists()).map(|path| (path.clone(), Unreadable::Missing.to_string())).collect();
-    let mut report = DataReport::new(&opened.pairs);
-    report.add_images(&items, &missing);
+fn missing_images(opened: &Opened, images: Images) -> Result<usize> {
+    let trained = opened.items.train.iter().map(|item| (item.id.as_str(), images.of(item)));
+    let validated = opened.items.validation.iter().map(|item| (item.id.as_str(), item.images.as_slice()));
+    let read: Vec<(&str, &[PathBuf])> = trained.chain(validated).collect();
+    let missing: BTreeMap<PathBuf, String> = read
+        .iter()
+        .flat_map(|(_, images)| *images)
+        .filter(|path| !path.exists())
+        .map(|path| (path.clone(), Unreadable::Missing.to_string()))
+        .collect();
+    let mut report = DataReport::new(&opened.items);
+    report.add_images(&read, &missing);
     report.check(opened.config.data.max_bad_fraction)?;
     Ok(missing.len())
 }
 
-fn try_forward(opened: &Opened, machine: Machine, policy: &Policy) -> Result<f64> {
+/// Seconds that one prediction of `rows` rows of zeros takes.
+fn try_forward(opened: &Opened, machine: Machine, policy: &Policy, rows: i64) -> Result<f64> {
     let _frozen = tch::no_grad_guard();
     let config = &opened.config;
-    let rows = 2 * config.train.micro_batch as i64;
     let side = config.data.resolution / opened.folder.vae().factor();
     let latents = Tensor::zeros([rows, opened.folder.unet().in_channels, side, side], (Kind::Float, Device::Cpu));
     let timesteps = Tensor::zeros([rows], (Kind::Int64, Device::Cpu));
@@ -112,7 +137,7 @@ fn try_forward(opened: &Opened, machine: Machine, policy: &Policy) -> Result<f64
     let conditioning = policy.denoiser.with_size(conditioning.to(device, machine.compute), resolution, resolution);
     let batch = Noised::new(&policy.denoiser, machine, &latents, &latents, &timesteps, &conditioning);
     let began = Instant::now();
-    batch.errors(&policy.denoiser, policy.adapters)?.double_value(&[0]);
+    batch.residuals(&policy.denoiser, policy.adapters)?.double_value(&[0, 0, 0, 0]);
     Ok(began.elapsed().as_secs_f64())
 }
 
@@ -140,11 +165,18 @@ impl Plan {
             (
                 "data",
                 format!(
-                    "{} training pairs, {} held out, {} images missing, {} px",
-                    self.train_pairs, self.validation_pairs, self.missing_images, self.resolution
+                    "{} training {}, {} held out, {} images missing, {} px",
+                    self.train_pairs,
+                    self.items.noun(),
+                    self.validation_pairs,
+                    self.missing_images,
+                    self.resolution
                 ),
             ),
-            ("steps", format!("{} of {} pairs = {:.2} epochs", self.steps, self.pairs_per_step, self.epochs)),
+            (
+                "steps",
+                format!("{} of {} {} = {:.2} epochs", self.steps, self.pairs_per_step, self.items.noun(), self.epochs),
+            ),
             ("parameters", format!("{} trained of {}", self.trained_parameters, self.parameters)),
             (
                 "memory",

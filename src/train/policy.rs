@@ -1,5 +1,6 @@
 //! The network that is trained, the network it is compared with, and their errors.
 
+use super::reference::{Comparison, Moving, Reference};
 use crate::config::{Config, ConfigError};
 use crate::data::draws::Draws;
 use anyhow::{Context, Result, bail};
@@ -74,16 +75,6 @@ pub struct Policy {
     pub trainable: Vec<(String, Tensor)>,
 }
 
-/// What the policy is compared with: the start model, whatever the objective.
-pub enum Reference {
-    /// The policy's own network with other adapters (`None`: without).
-    SameNetwork(Option<AdapterSet>),
-    /// A frozen copy.
-    Copy(Box<Denoiser>),
-    /// Not needed after the start: full fine-tune with a reference-free objective.
-    Absent,
-}
-
 /// Loads policy and reference as the configuration asks. `needs_reference`: whether training compares with one.
 pub fn load(
     config: &Config,
@@ -107,11 +98,21 @@ fn load_full(
     let denoiser = folder.load_denoiser(unet_dir, &machine.trained())?;
     let trainable = denoiser.unet.named_parameters();
     require_grad(&trainable);
-    let reference = match needs_reference {
-        true => Reference::Copy(Box::new(folder.load_denoiser(unet_dir, &machine.frozen())?)),
-        false => Reference::Absent,
+    let frozen = || folder.load_denoiser(unet_dir, &machine.frozen());
+    let start = match needs_reference {
+        true => Comparison::Own(Box::new(frozen()?)),
+        false => Comparison::Absent,
     };
-    Ok((Policy { denoiser, adapters: None, lora: None, text_lora: Lora::default(), trainable }, reference))
+    let moving = match config.reference.as_ref().filter(|r| r.moves()) {
+        Some(moves) => {
+            let copy = frozen()?;
+            let tensors = copy.unet.named_parameters();
+            Some(Moving::new(moves, Comparison::Own(Box::new(copy)), tensors))
+        }
+        None => None,
+    };
+    let policy = Policy { denoiser, adapters: None, lora: None, text_lora: Lora::default(), trainable };
+    Ok((policy, Reference { start, moving }))
 }
 
 fn load_lora(
@@ -149,10 +150,19 @@ fn load_lora(
         Some(_) => Some(weights.copy().attach(&mut denoiser.unet)?),
         None => None,
     };
+    let moving = match config.reference.as_ref().filter(|r| r.moves()) {
+        Some(moves) => {
+            let copy = weights.copy();
+            let network = Comparison::SameNetwork(Some(copy.attach(&mut denoiser.unet)?));
+            Some(Moving::new(moves, network, copy.trainable()))
+        }
+        None => None,
+    };
     let adapters = Some(weights.attach(&mut denoiser.unet)?);
     let trainable = weights.trainable();
     require_grad(&trainable);
-    Ok((Policy { denoiser, adapters, lora: Some(weights), text_lora, trainable }, Reference::SameNetwork(start)))
+    let policy = Policy { denoiser, adapters, lora: Some(weights), text_lora, trainable };
+    Ok((policy, Reference { start: Comparison::SameNetwork(start), moving }))
 }
 
 /// A file may have several ranks, as where convolutions have their own: lora.rank names the largest.
@@ -175,6 +185,15 @@ fn require_grad(tensors: &[(String, Tensor)]) {
     }
 }
 
+/// In which a target is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Space {
+    /// The network's own parameterisation.
+    Native,
+    /// Noise, whatever the network predicts.
+    Epsilon,
+}
+
 /// Noisy latents with what should be predicted from them.
 pub struct Noised {
     /// `[R, C, h, w]`, compute kind
@@ -184,6 +203,7 @@ pub struct Noised {
     /// `[R]` int64
     pub timesteps: Tensor,
     pub conditioning: Conditioning,
+    pub space: Space,
 }
 
 impl Noised {
@@ -202,38 +222,35 @@ impl Noised {
         let target = denoiser.target(&clean, &noise, &timesteps);
         let noisy = denoiser.add_noise(&clean, &noise, &timesteps).to_kind(machine.compute);
         let conditioning = conditioning.to(machine.device, machine.compute);
-        Self { latents: noisy, target: target.to_kind(machine.master), timesteps, conditioning }
+        let target = target.to_kind(machine.master);
+        Self { latents: noisy, target, timesteps, conditioning, space: Space::Native }
     }
 
-    /// Rows `start .. start + rows`.
-    pub fn narrow(&self, start: i64, rows: i64) -> Self {
-        let cut = |t: &Tensor| t.narrow(0, start, rows);
+    /// Some of the rows.
+    pub fn select(&self, rows: &[i64]) -> Self {
+        let index = Tensor::from_slice(rows).to_device(self.latents.device());
+        let take = |t: &Tensor| t.index_select(0, &index);
         Self {
-            latents: cut(&self.latents),
-            target: cut(&self.target),
-            timesteps: cut(&self.timesteps),
-            conditioning: self.conditioning.map(cut),
+            latents: take(&self.latents),
+            target: take(&self.target),
+            timesteps: take(&self.timesteps),
+            conditioning: self.conditioning.map(take),
+            space: self.space,
         }
     }
 
-    /// Mean over C, H, W of the squared error of the network's prediction, `[R]`, master kind.
-    pub fn errors(&self, denoiser: &Denoiser, adapters: Option<AdapterSet>) -> Result<Tensor> {
+    /// Prediction minus target, `[R, C, h, w]`, master kind.
+    pub fn residuals(&self, denoiser: &Denoiser, adapters: Option<AdapterSet>) -> Result<Tensor> {
         let noise_pred = denoiser
             .predict(&self.latents, &self.timesteps, &self.conditioning, adapters)
-            .context("the network refused a batch")?;
-        let difference = noise_pred.to_kind(self.target.kind()) - &self.target;
-        Ok(difference.square().mean_dim([1i64, 2, 3].as_slice(), false, None::<Kind>))
-    }
-}
-
-impl Reference {
-    /// Errors of the reference, `[R]`, without tracking gradients; `None` when there is no reference any more.
-    pub fn errors(&self, policy: &Policy, batch: &Noised) -> Result<Option<Tensor>> {
-        let _frozen = tch::no_grad_guard();
-        match self {
-            Reference::SameNetwork(adapters) => batch.errors(&policy.denoiser, *adapters).map(Some),
-            Reference::Copy(denoiser) => batch.errors(denoiser, None).map(Some),
-            Reference::Absent => Ok(None),
-        }
+            .context("the network refused a batch")?
+            .to_kind(self.target.kind());
+        let noise_pred = match self.space {
+            Space::Native => noise_pred,
+            Space::Epsilon => {
+                denoiser.noise_of(&noise_pred, &self.latents.to_kind(self.target.kind()), &self.timesteps)
+            }
+        };
+        Ok(noise_pred - &self.target)
     }
 }

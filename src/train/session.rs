@@ -3,16 +3,17 @@
 use super::checkpoint::{self, Pending};
 use super::environment::{self, DataHash};
 use super::feed::Feed;
-use super::guards::{Beta, SpikeGuard};
-use super::optimizer::{AdamW, Ema, learning_rate};
-use super::policy::{self, Machine, Reference};
+use super::learner;
+use super::optimizer::learning_rate;
+use super::policy::Machine;
+use super::reference::Comparison;
 use super::run_dir::{RunDir, Start};
 use super::samples;
-use super::step::{Learner, OnSpike, StepOutcome};
+use super::step::{Learner, StepOutcome};
 use super::validation::{self, StartErrors};
 use crate::config::{self, Config, ConfigError, Document, Facts};
 use crate::data::cache::default_cache_dir;
-use crate::data::pairs::{Format, Holdout, PairSet, ReadOptions, Ties};
+use crate::data::items::{Holdout, ItemSet, Labels, ReadOptions, Ties};
 use crate::objectives;
 use crate::progress::{Progress, Stop};
 use anyhow::{Result, bail};
@@ -31,7 +32,7 @@ pub struct Opened {
     pub table: Table,
     pub config: Config,
     pub folder: ModelFolder,
-    pub pairs: PairSet,
+    pub items: ItemSet,
 }
 
 /// Opens model and data and resolves every "auto".
@@ -47,19 +48,27 @@ pub fn open(document: &Document, progress: &dyn Progress) -> Result<Opened> {
     override_noise_process(document, &mut folder)?;
     let fraction =
         document.table.get("validate").and_then(|t| t.get("fraction")).and_then(Value::as_float).unwrap_or(0.0);
-    let pairs = PairSet::read(&ReadOptions {
+    let needs = objectives::needs_of(&document.table);
+    let items = ItemSet::read(&ReadOptions {
         path: path("data", "path").unwrap_or_default(),
-        format: if text("data", "format") == Some("pairs") { Format::Pairs } else { Format::Auto },
-        ties: if text("data", "ties") == Some("error") { Ties::Error } else { Ties::Drop },
+        wanted: needs.items,
+        ties: match text("data", "ties") {
+            Some("error") => Ties::Error,
+            Some("keep") => Ties::Keep,
+            _ => Ties::Drop,
+        },
+        labels: text("data", "labels").and_then(Labels::parse).unwrap_or_default(),
+        swapped: needs.swapped,
+        scorer: text("method", "scorer").map(String::from),
         holdout: path("validate", "path").map_or(Holdout::Fraction(fraction), Holdout::File),
     })?;
-    let (table, config) = config::resolve(document, &facts(&folder, &pairs))?;
+    let (table, config) = config::resolve(document, &facts(&folder, &items))?;
     Machine::of(&config)?;
     if samples_wanted(&config) {
         samples::sampling(&config.sample, folder.scheduler())
             .map_err(|e| ConfigError(format!("{}: {e}", document.file)))?;
     }
-    Ok(Opened { table, config, folder, pairs })
+    Ok(Opened { table, config, folder, items })
 }
 
 /// Applies `model.prediction_type` and `model.zero_terminal_snr` where the configuration gives them.
@@ -72,12 +81,12 @@ fn override_noise_process(document: &Document, folder: &mut ModelFolder) -> Resu
         .map_err(|e| ConfigError(format!("{}: model.prediction_type and model.zero_terminal_snr: {e}", document.file)))
 }
 
-fn facts(folder: &ModelFolder, pairs: &PairSet) -> Facts {
+fn facts(folder: &ModelFolder, items: &ItemSet) -> Facts {
     let factor = folder.vae().factor();
     let mut prompts: Vec<String> = Vec::new();
-    for pair in pairs.validation.iter().chain(&pairs.train) {
-        if prompts.len() < SAMPLE_PROMPTS && !prompts.contains(&pair.prompt) {
-            prompts.push(pair.prompt.clone());
+    for item in items.validation.iter().chain(&items.train) {
+        if prompts.len() < SAMPLE_PROMPTS && !prompts.contains(&item.prompt) {
+            prompts.push(item.prompt.clone());
         }
     }
     Facts {
@@ -88,7 +97,7 @@ fn facts(folder: &ModelFolder, pairs: &PairSet) -> Facts {
         takes_time_ids: folder.takes_time_ids(),
         most_clip_skip: folder.most_clip_skip() as i64,
         guidance_scale: folder.family().guidance_scale(),
-        pairs: pairs.train.len() as u64,
+        items: items.train.len() as u64,
         sample_prompts: prompts,
         cuda: tch::Cuda::is_available(),
         cores: std::thread::available_parallelism().map_or(1, |n| n.get()),
@@ -134,7 +143,7 @@ impl Session {
         }
         let data = feed.data_hash(config, config.train.steps, config.validate.every > 0)?;
         environment::write(&dir.path, &opened, contents, Some(&data))?;
-        let mut learner = learner(config, &opened.folder, machine, entry)?;
+        let mut learner = learner::build(&opened, machine, entry)?;
         let (mut step, mut saved, mut start_errors, mut best) = (0, None, None, None);
         let mut pending = Pending { samples: samples_wanted(config), ..Pending::default() };
         if let Start::At(path, state) = start {
@@ -152,7 +161,7 @@ impl Session {
     pub fn take_step(&mut self, stop: &Stop) -> Result<StepOutcome> {
         let s = self.step + 1;
         let lr = learning_rate(&self.config.optim, &self.config.train, s);
-        let outcome = self.learner.step(s, lr, &mut self.feed.micro_batches(s), stop)?;
+        let outcome = self.learner.step(s, lr, &|| Box::new(self.feed.micro_batches(s)), stop)?;
         self.step = s;
         Ok(outcome)
     }
@@ -178,7 +187,7 @@ impl Session {
             progress.line("no pair is held out: validation is off (validate.fraction chose none of the prompts)");
             return Ok(());
         }
-        if self.step > 0 && matches!(self.learner.reference, Reference::Absent) {
+        if self.step > 0 && matches!(self.learner.reference.start, Comparison::Absent) {
             progress
                 .line("validation stays off: the start model was not measured before step 1 and is no longer at hand");
             return Ok(());
@@ -213,32 +222,4 @@ fn refuse_other_images(feed: &Feed, config: &Config, then: &DataHash) -> Result<
         );
     }
     Ok(())
-}
-
-fn learner(config: &Config, folder: &ModelFolder, machine: Machine, entry: &objectives::Entry) -> Result<Learner> {
-    let (policy, reference) = policy::load(config, folder, machine, entry.needs.reference)?;
-    let text = |key: &str| config.method.get(key).and_then(Value::as_str);
-    let default =
-        || entry.keys.iter().find(|k| k.name == "beta").and_then(|k| k.default_value()).and_then(|v| v.as_float());
-    let beta = match config.method.get("beta") {
-        Some(v) if v.as_str() == Some("auto") => Beta::auto(default().unwrap_or(1.0)),
-        Some(v) => Beta::fixed(v.as_float().unwrap_or(1.0)),
-        None => Beta::fixed(1.0),
-    };
-    Ok(Learner {
-        machine,
-        objective: (entry.build)(&config.method),
-        native_errors: text("error") == Some("native"),
-        optimizer: AdamW::new(&policy.trainable, &config.optim),
-        ema: Ema::new(&policy.trainable, config.ema.decay),
-        beta,
-        guard: SpikeGuard::default(),
-        on_spike: match config.train.on_spike.as_str() {
-            "skip" => OnSpike::Skip,
-            "stop" => OnSpike::Stop,
-            _ => OnSpike::Warn,
-        },
-        policy,
-        reference,
-    })
 }

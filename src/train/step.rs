@@ -2,29 +2,69 @@
 //!
 //! This is where gradients and sums of metrics of all micro-batches meet; several processes would meet here too.
 
+use super::forward::Forward;
 use super::guards::{Beta, SpikeGuard};
-use super::metrics::{PairRecord, StepRecords};
+use super::inverted::Inverting;
+use super::metrics::StepRecords;
 use super::optimizer::{AdamW, Ema};
-use super::policy::{Machine, Noised, Policy, Reference};
-use crate::data::batches::PairBatch;
-use crate::objectives::{Derivative, Objective, PairErrors, StepContext, differentiate};
+use super::policy::{Machine, Noised, Policy, Space};
+use super::reference::{Reference, Renewal};
+use crate::data::batches::Batch;
+use crate::objectives::statistics::{Law, Running};
+use crate::objectives::{
+    Compared, Errors, Evaluation, Labelled, Needs, Objective, Step, Weighting, evaluate, safeguard, statistic_values,
+    weight_values,
+};
 use crate::progress::Stop;
 use anyhow::{Context, Result, bail};
-use tch::{Kind, Tensor};
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
 
 /// What a step works with.
 pub struct Learner {
     pub machine: Machine,
     pub policy: Policy,
     pub reference: Reference,
-    pub objective: Box<dyn Objective>,
+    pub objective: Objective,
+    pub needs: Needs,
     /// `error = "native"`: margins and metrics in the model's own parameterisation.
     pub native_errors: bool,
+    /// lambda(t) of every timestep; `None` without `timesteps.weighting`.
+    pub timestep_weights: Option<Tensor>,
+    pub inverting: Option<Inverting>,
+    /// mu of the SDPO safeguard.
+    pub safeguard: Option<f64>,
+    /// How the method's own loss weights are normalised.
+    pub own_weights: OwnWeights,
+    /// Some loss is weighted: by the data or by the method.
+    pub weighted: bool,
+    pub statistics: Statistics,
     pub optimizer: AdamW,
     pub ema: Option<Ema>,
     pub beta: Beta,
+    /// The method has a beta: metrics report it.
+    pub has_beta: bool,
     pub guard: SpikeGuard,
     pub on_spike: OnSpike,
+    /// Micro-batches a step, and steps of the run.
+    pub grad_accum: u64,
+    pub steps: u64,
+}
+
+/// What a method's own weights are divided by (docs/methods.md, section 0.7).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum OwnWeights {
+    /// A number known before training: their mean over the training set, or 1 as published.
+    By(f64),
+    /// Their running mean over the steps before.
+    Running,
+}
+
+/// What the steps so far have left for the next ones. Part of a checkpoint.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Statistics {
+    pub statistic: Running,
+    pub weight: Running,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +82,7 @@ pub struct StepOutcome {
     pub grad_norm: f64,
     pub spike: bool,
     pub skipped: bool,
+    pub renewal: Renewal,
 }
 
 /// The numbers ran away: the run cannot go on from here.
@@ -66,86 +107,179 @@ impl Halted {
     }
 }
 
+/// The micro-batches of a step, from the first; some methods go through them twice.
+pub type MicroBatches<'a> = dyn Fn() -> Box<dyn Iterator<Item = Result<Option<Batch>>> + 'a> + 'a;
+
+/// A step while its micro-batches are gone through.
+struct InHand {
+    step: Step,
+    weighting: Weighting,
+    records: StepRecords,
+    /// Errors of all micro-batches so far, for the statistics of later steps.
+    seen: Vec<Errors>,
+    divergence: Vec<f64>,
+}
+
 impl Learner {
-    /// Step `s` at rate `lr` over `batches` (each asked for when the one before is done). Weights and statistics change
-    /// only at the very end, so that a stop or an error leaves the state of step s - 1.
+    /// Step `s` at rate `lr`. Weights and statistics change only at the very end, so that a stop or an error leaves the
+    /// state of step s - 1.
     ///
     /// # Errors
     /// `Stopped`; [`Halted`] where a loss or gradient is not finite, at a spike that should stop the run, or when too
     /// many were skipped in a row.
-    pub fn step(
-        &mut self,
-        s: u64,
-        lr: f64,
-        batches: &mut dyn Iterator<Item = Result<Option<PairBatch>>>,
-        stop: &Stop,
-    ) -> Result<StepOutcome> {
+    pub fn step(&mut self, s: u64, lr: f64, batches: &MicroBatches, stop: &Stop) -> Result<StepOutcome> {
         let beta = self.beta.of_step(s);
         self.optimizer.zero_grad();
-        let mut records = StepRecords::default();
-        for batch in batches {
+        let step = Step { beta, number: s, steps: self.steps, statistic: 0.0 };
+        let ahead = self.looks_ahead();
+        let seen = if ahead && self.grad_accum > 1 { self.look_ahead(batches, stop)? } else { Vec::new() };
+        let (step, weighting) = self.with_statistics(step, &seen);
+        let mut now = InHand { step, weighting, records: StepRecords::default(), seen: vec![], divergence: vec![] };
+        for batch in batches() {
             if let Some(batch) = batch? {
-                self.micro_batch(&batch, &StepContext { beta }, &mut records).with_context(|| format!("step {s}"))?;
+                self.micro_batch(&batch, &mut now, ahead && self.grad_accum == 1)
+                    .with_context(|| format!("step {s}"))?;
             }
             stop.check()?;
         }
-        if records.pairs.is_empty() {
+        let InHand { step, mut records, seen, divergence, .. } = now;
+        records.statistic = self.needs.statistic.map(|statistic| (statistic.name, step.statistic));
+        if records.losses.is_empty() {
             self.beta.used(beta);
-            return Ok(StepOutcome { records, beta, lr, grad_norm: 0.0, spike: false, skipped: true });
+            let renewal = self.renew(s, &divergence);
+            return Ok(StepOutcome { records, beta, lr, grad_norm: 0.0, spike: false, skipped: true, renewal });
         }
-        let grads = self.optimizer.gradients(1.0 / records.pairs.len() as f64)?;
+        let grads = self.optimizer.gradients(1.0 / records.losses.len() as f64)?;
         let grad_norm = self.optimizer.grad_norm(&grads).with_context(|| format!("step {s}"))?;
         let spike = self.guard.is_spike(grad_norm);
+        let skipped = self.skips(s, grad_norm, spike)?;
+        if skipped {
+            self.guard.skipped();
+        } else {
+            self.optimizer.step(&grads, grad_norm, lr)?;
+            self.taken(grad_norm, &records, &seen, &step);
+        }
+        self.beta.used(beta);
+        let renewal = self.renew(s, &divergence);
+        Ok(StepOutcome { records, beta, lr, grad_norm, spike, skipped, renewal })
+    }
+
+    /// Whether a spike means that this step is not taken.
+    fn skips(&self, s: u64, grad_norm: f64, spike: bool) -> Result<bool> {
         if spike && self.on_spike == OnSpike::Stop {
             bail!(Halted::before_update(format!(
                 "step {s}: the gradient norm {grad_norm:.3e} left its recent range and train.on_spike = \"stop\"; the weights were not changed. Start another run with a lower optim.lr, or with train.on_spike = \"skip\"."
             )));
         }
         let skipped = spike && self.on_spike == OnSpike::Skip;
-        if skipped {
-            if self.guard.exhausted() {
-                bail!(Halted::too_late(format!(
-                    "step {s}: {} spikes in a row were skipped; the last checkpoint is the state to go back to. Start another run with a lower optim.lr.",
-                    SpikeGuard::SKIPS_ALLOWED
-                )));
-            }
-            self.guard.skipped();
-        } else {
-            self.optimizer.step(&grads, grad_norm, lr)?;
-            self.guard.taken(grad_norm);
-            if let Some(ema) = &mut self.ema {
-                ema.update(&self.policy.trainable);
-            }
-            if let Some(mean_abs_h) = records.mean_abs_h() {
-                self.beta.observe(mean_abs_h);
-            }
+        if skipped && self.guard.exhausted() {
+            bail!(Halted::too_late(format!(
+                "step {s}: {} spikes in a row were skipped; the last checkpoint is the state to go back to. Start another run with a lower optim.lr.",
+                SpikeGuard::SKIPS_ALLOWED
+            )));
         }
-        self.beta.used(beta);
-        Ok(StepOutcome { records, beta, lr, grad_norm, spike, skipped })
+        Ok(skipped)
     }
 
-    fn micro_batch(&mut self, batch: &PairBatch, step: &StepContext, records: &mut StepRecords) -> Result<()> {
-        let needs = self.objective.needs();
-        let n = batch.ids.len() as i64;
-        let noised = self.noise(batch);
-        let noised = if needs.loser { noised } else { noised.narrow(0, n) };
-        let reference = match needs.reference {
-            true => self.reference.errors(&self.policy, &noised)?,
-            false => None,
+    /// What follows a step whose weights were updated.
+    fn taken(&mut self, grad_norm: f64, records: &StepRecords, seen: &[Errors], step: &Step) {
+        self.guard.taken(grad_norm);
+        if let Some(ema) = &mut self.ema {
+            ema.update(&self.policy.trainable);
+        }
+        if let Some(mean_abs_h) = records.mean_abs_h() {
+            self.beta.observe(mean_abs_h);
+        }
+        if self.needs.statistic.is_some_and(|s| s.law != Law::Step) {
+            let values: Vec<f64> = seen.iter().flat_map(|e| statistic_values(&self.objective, e, step)).collect();
+            self.statistics.statistic.observe(&values);
+        }
+        if self.own_weights == OwnWeights::Running && self.needs.weights {
+            let values: Vec<f64> = seen.iter().flat_map(|e| weight_values(&self.objective, e, step)).collect();
+            self.statistics.weight.observe(&values);
+        }
+    }
+
+    fn renew(&mut self, s: u64, divergence: &[f64]) -> Renewal {
+        let Some(moving) = &mut self.reference.moving else { return Renewal::default() };
+        let mean = (!divergence.is_empty()).then(|| divergence.iter().sum::<f64>() / divergence.len() as f64);
+        moving.end_of_step(s, mean, &self.policy.trainable)
+    }
+
+    /// Whether all errors of the step must be known before its first backward pass.
+    fn looks_ahead(&self) -> bool {
+        let statistic = self.needs.statistic.is_some_and(|s| s.law.looks_ahead(&self.statistics.statistic));
+        let weights = self.needs.weights && self.own_weights == OwnWeights::Running;
+        statistic || (weights && Law::Before.looks_ahead(&self.statistics.weight))
+    }
+
+    /// The errors of all micro-batches, without gradients.
+    fn look_ahead(&self, batches: &MicroBatches, stop: &Stop) -> Result<Vec<Errors>> {
+        let _frozen = tch::no_grad_guard();
+        let mut seen = Vec::new();
+        for batch in batches() {
+            if let Some(batch) = batch? {
+                seen.push(self.forward(&batch, false)?.errors);
+            }
+            stop.check()?;
+        }
+        Ok(seen)
+    }
+
+    /// What the step's losses read beside its errors; `seen`: all of them, where the method looks ahead.
+    fn with_statistics(&self, step: Step, seen: &[Errors]) -> (Step, Weighting) {
+        let mut step = step;
+        if let Some(statistic) = self.needs.statistic {
+            let values: Vec<f64> = seen.iter().flat_map(|e| statistic_values(&self.objective, e, &step)).collect();
+            step.statistic = self.statistics.statistic.of_step(statistic.law, &values);
+        }
+        let mean = match self.own_weights {
+            OwnWeights::By(mean) => mean,
+            OwnWeights::Running if !self.needs.weights => 1.0,
+            OwnWeights::Running => {
+                let values: Vec<f64> = seen.iter().flat_map(|e| weight_values(&self.objective, e, &step)).collect();
+                self.statistics.weight.of_step(Law::Before, &values)
+            }
         };
-        let theta = noised.errors(&self.policy.denoiser, self.policy.adapters)?;
-        let factor = self.epsilon_factor(&noised.timesteps.narrow(0, 0, n));
-        let errors = pair_errors(&theta.detach(), reference.as_ref(), n, needs.loser, factor);
-        let derivative = differentiate(self.objective.as_ref(), &errors, step)?;
-        let new = PairRecord::of_batch(&batch.ids, &noised.timesteps.narrow(0, 0, n), &errors, &derivative)?;
-        refuse_not_finite(&new)?;
-        backward(&theta, &derivative)?;
-        records.pairs.extend(new);
+        // A step whose weights are all 0 has nothing to divide.
+        (step, Weighting::Divided(if mean > 0.0 { mean } else { 1.0 }))
+    }
+
+    /// `alone`: this is the whole step and its statistics are still to be taken.
+    fn micro_batch(&mut self, batch: &Batch, now: &mut InHand, alone: bool) -> Result<()> {
+        let forward = self.forward(batch, self.reference.measures(now.step.number))?;
+        if alone {
+            (now.step, now.weighting) = self.with_statistics(now.step, std::slice::from_ref(&forward.errors));
+        }
+        let mut evaluation = evaluate(&self.objective, &forward.errors, &now.step, now.weighting)?;
+        refuse_not_finite(batch, &evaluation)?;
+        let lam = self.protect_winners(&forward, &mut evaluation);
+        forward.backward(&evaluation)?;
+        now.records.add(evaluation, lam, forward.inversion);
+        now.divergence.extend(forward.divergence);
+        now.seen.push(forward.errors);
         Ok(())
     }
 
+    /// Scales the losers' derivatives by the safeguard's lam, and returns it.
+    fn protect_winners(&self, forward: &Forward, evaluation: &mut Evaluation) -> Vec<f64> {
+        let (Some(mu), Some(product)) = (self.safeguard, &forward.product) else { return Vec::new() };
+        let errors = &forward.errors;
+        let (Some(factor), Some(theta_w)) =
+            (errors.image(&errors.epsilon_factor, 0), errors.image(&errors.epsilon_theta(), 0))
+        else {
+            return Vec::new();
+        };
+        let lam = safeguard::lam(mu, &theta_w, &(product * factor), forward.numel);
+        let rows: Vec<i64> = errors.items.iter().filter_map(|item| item.rows.get(1).copied()).collect();
+        let rows = Tensor::from_slice(&rows).to_device(lam.device());
+        let scaled = evaluation.d_theta.index_select(0, &rows) * &lam;
+        evaluation.d_theta = evaluation.d_theta.index_copy(0, &rows, &scaled);
+        crate::objectives::numbers(&lam)
+    }
+
     /// Noises a batch's rows on the run's device.
-    pub fn noise(&self, batch: &PairBatch) -> Noised {
+    pub fn noise(&self, batch: &Batch) -> Noised {
         Noised::new(
             &self.policy.denoiser,
             self.machine,
@@ -156,63 +290,49 @@ impl Learner {
         )
     }
 
-    /// `[n]`, master kind: what turns the network's squared errors into those of margins and metrics.
-    pub fn epsilon_factor(&self, timesteps: &Tensor) -> Tensor {
-        if self.native_errors {
-            return Tensor::ones(timesteps.size(), (self.machine.master, self.machine.device));
+    /// `[R]`, master kind: what turns squared residuals into those of margins and metrics.
+    pub fn epsilon_factor(&self, noised: &Noised) -> Tensor {
+        if self.native_errors || noised.space == Space::Epsilon {
+            return Tensor::ones(noised.timesteps.size(), (self.machine.master, self.machine.device));
         }
-        self.policy.denoiser.epsilon_factor(timesteps).to_kind(self.machine.master)
+        self.policy.denoiser.epsilon_factor(&noised.timesteps).to_kind(self.machine.master)
+    }
+
+    /// lambda(t), `[R]`, master kind.
+    pub fn lambda(&self, timesteps: &Tensor) -> Tensor {
+        match &self.timestep_weights {
+            Some(weights) => weights.index_select(0, timesteps),
+            None => Tensor::ones(timesteps.size(), (self.machine.master, self.machine.device)),
+        }
     }
 }
 
-/// Splits rows (winners first) into the leaves of an objective.
-pub fn pair_errors(
-    theta: &Tensor,
-    reference: Option<&Tensor>,
-    n: i64,
-    loser: bool,
-    epsilon_factor: Tensor,
-) -> PairErrors {
-    let first = |t: &Tensor| t.narrow(0, 0, n);
-    let second = |t: &Tensor| t.narrow(0, n, n);
-    PairErrors {
-        theta_w: first(theta),
-        theta_l: loser.then(|| second(theta)),
-        ref_w: reference.map(first),
-        ref_l: reference.filter(|_| loser).map(second),
-        epsilon_factor,
-    }
-}
-
-/// Backward through the network from sum_i dL/de_i e_i: exact, since the objective sees nothing but the errors.
-fn backward(theta: &Tensor, derivative: &Derivative) -> Result<()> {
-    let weights = match &derivative.d_theta_l {
-        Some(d_l) => Tensor::cat(&[&derivative.d_theta_w, d_l], 0),
-        None => derivative.d_theta_w.shallow_clone(),
+/// A loss or an error that is not finite ends the run before its weights are touched.
+fn refuse_not_finite(batch: &Batch, evaluation: &Evaluation) -> Result<()> {
+    let halt = |name: &str, id: &str, timestep: i64, value: f64| {
+        Halted::before_update(format!(
+            "{name} of {id} at timestep {timestep} is {value}; the weights were not changed. Look at the item, or start another run with a lower optim.lr or in float32."
+        ))
     };
-    let root = (theta * weights.detach()).sum(None::<Kind>);
-    if !root.requires_grad() {
-        bail!("no trained tensor took part in the prediction: check lora.targets");
+    let of_pair = |c: &Compared| {
+        [("e_theta(w)", Some(c.theta_w)), ("e_theta(l)", c.theta_l), ("e_ref(w)", c.ref_w), ("e_ref(l)", c.ref_l)]
+            .into_iter()
+            .find_map(|(name, value)| {
+                value.filter(|x| !x.is_finite()).map(|x| halt(name, &format!("pair {}", c.id), c.timestep, x))
+            })
+    };
+    let of_label = |l: &Labelled| {
+        [("e_theta", Some(l.theta)), ("e_ref", l.reference)].into_iter().find_map(|(name, value)| {
+            value.filter(|x| !x.is_finite()).map(|x| halt(name, &format!("image {}", l.id), l.timestep, x))
+        })
+    };
+    let found = evaluation.compared.iter().find_map(of_pair).or_else(|| evaluation.labelled.iter().find_map(of_label));
+    let lost = evaluation.losses.iter().find(|l| !l.loss.is_finite()).map(|l| {
+        let item = &batch.items[l.item];
+        halt("loss", &format!("{} {}", item.preference.noun(), item.id), item.timestep, l.loss)
+    });
+    match found.or(lost) {
+        Some(halted) => bail!(halted),
+        None => Ok(()),
     }
-    root.f_backward()?;
-    Ok(())
-}
-
-fn refuse_not_finite(records: &[PairRecord]) -> Result<()> {
-    for r in records {
-        let named = [
-            ("e_theta(w)", Some(r.theta_w)),
-            ("e_theta(l)", r.theta_l),
-            ("e_ref(w)", r.ref_w),
-            ("e_ref(l)", r.ref_l),
-            ("loss", Some(r.loss)),
-        ];
-        if let Some((name, value)) = named.iter().find_map(|(n, v)| v.filter(|x| !x.is_finite()).map(|x| (n, x))) {
-            bail!(Halted::before_update(format!(
-                "{name} of pair {} at timestep {} is {value}; the weights were not changed. Look at the pair, or start another run with a lower optim.lr or in float32.",
-                r.id, r.timestep
-            )));
-        }
-    }
-    Ok(())
 }

@@ -1,112 +1,166 @@
-//! Held-out pairs at fixed draws: the one curve that tells whether a run learns. Always against the start model and
+//! Held-out items at fixed draws: the one curve that tells whether a run learns. Always against the start model and
 //! with plain noise, for every method, so that methods can be compared.
 
-use super::metrics::{mean, numbers, put, wins};
-use super::step::{Halted, Learner, pair_errors};
-use crate::data::batches::PairBatch;
-use crate::objectives::StepContext;
+use super::forward::mean_square;
+use super::metrics::{mean, put, wins};
+use super::step::{Halted, Learner};
+use crate::data::batches::{Batch, BatchItem};
+use crate::data::items::Preference;
+use crate::objectives::statistics::Law;
+use crate::objectives::{Errors, Step, Weighting, descending, evaluate, numbers, statistic_values};
 use crate::progress::{Progress, Stop};
 use anyhow::{Result, bail};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use tch::Tensor;
 
-/// One validation pair with all its draws: rows 0..draws the winner, draws..2 draws the loser.
-pub struct ValidationPair {
+/// One validation item with all its draws, each an item of the batch.
+pub struct ValidationItem {
     pub prompt: String,
-    pub batch: PairBatch,
+    pub batch: Batch,
 }
 
-/// Errors of the start model, pair by pair, `[2 draws]` in the network's own parameterisation: computed once.
+/// Errors of the start model, item by item, one a row of its batch, in the network's own parameterisation: computed once.
 pub type StartErrors = Vec<Vec<f64>>;
 
-/// What one pair says.
+/// What the images of one item say; labelled images say nothing here.
 struct Outcome {
     prompt: String,
     h: f64,
     gap_w: f64,
     gap_l: f64,
-    /// One loss a draw.
-    losses: Vec<f64>,
 }
 
-/// Errors of the start model on the validation pairs. To be called before step 1.
+/// Errors of the start model on the validation items. To be called before step 1.
 pub fn start_errors(
     learner: &Learner,
-    pairs: &mut dyn Iterator<Item = Result<ValidationPair>>,
+    items: &mut dyn Iterator<Item = Result<ValidationItem>>,
     stop: &Stop,
 ) -> Result<StartErrors> {
     let mut out = Vec::new();
-    for pair in pairs {
-        let pair = pair?;
-        let noised = learner.noise(&pair.batch);
+    for item in items {
+        let item = item?;
+        let noised = learner.noise(&item.batch);
         let _frozen = tch::no_grad_guard();
-        let errors = match learner.reference.errors(&learner.policy, &noised)? {
-            Some(errors) => errors,
+        let residuals = match learner.reference.start.residuals(&learner.policy, &noised)? {
+            Some(residuals) => residuals,
             // Without a reference the policy itself is the start model: nothing has been trained yet.
-            None => noised.errors(&learner.policy.denoiser, learner.policy.adapters)?,
+            None => noised.residuals(&learner.policy.denoiser, learner.policy.adapters)?,
         };
-        let errors = numbers(&errors)?;
-        refuse_not_finite("e_ref", "start model", &pair.batch, &errors)?;
+        let errors = numbers(&mean_square(&residuals));
+        refuse_not_finite("e_ref", "start model", &item.batch, &errors)?;
         out.push(errors);
         stop.check()?;
     }
     Ok(out)
 }
 
-/// Validates the weights in place (the caller has swapped in the EMA) and returns the val_* keys.
+/// Validates the weights in place (the caller has swapped in the EMA) and returns the val_* keys. `step`: the one just
+/// taken, as the objective was told of it.
 pub fn validate(
     learner: &Learner,
-    pairs: &mut dyn Iterator<Item = Result<ValidationPair>>,
+    items: &mut dyn Iterator<Item = Result<ValidationItem>>,
     start: &StartErrors,
-    beta: f64,
+    step: Step,
     progress: &dyn Progress,
     stop: &Stop,
 ) -> Result<Map<String, Value>> {
-    let mut outcomes = Vec::new();
-    for (i, pair) in pairs.enumerate() {
+    let _frozen = tch::no_grad_guard();
+    let (mut outcomes, mut all_errors) = (Vec::new(), Vec::new());
+    for (i, item) in items.enumerate() {
         let Some(start) = start.get(i) else { break };
-        outcomes.push(outcome(learner, &pair?, start, beta)?);
+        let item = item?;
+        let errors = errors(learner, &item, start)?;
+        outcomes.extend(outcome(&item, &errors));
+        all_errors.push(errors);
         progress.advance(i as u64 + 1, "");
         stop.check()?;
     }
-    Ok(summarise(&outcomes))
+    let mut out = Map::new();
+    put(&mut out, "val_loss", mean(&losses(learner, &all_errors, step)?));
+    out.extend(summarise(&outcomes));
+    Ok(out)
 }
 
-fn outcome(learner: &Learner, pair: &ValidationPair, start: &[f64], beta: f64) -> Result<Outcome> {
-    let _frozen = tch::no_grad_guard();
-    let noised = learner.noise(&pair.batch);
-    let draws = start.len() as i64 / 2;
-    let theta = noised.errors(&learner.policy.denoiser, learner.policy.adapters)?;
-    refuse_not_finite("e_theta", "trained model", &pair.batch, &numbers(&theta)?)?;
-    let start = Tensor::from_slice(start).to_kind(theta.kind()).to_device(theta.device());
-    let factor = learner.epsilon_factor(&noised.timesteps.narrow(0, 0, draws));
-    let errors = pair_errors(&theta, Some(&start), draws, true, factor.shallow_clone());
-    let losses = numbers(&learner.objective.losses(&errors, &StepContext { beta }))?;
-    let gap = numbers(&((theta - start) * Tensor::cat(&[&factor, &factor], 0)))?;
-    let (gap_w, gap_l) = gap.split_at(draws as usize);
-    let (gap_w, gap_l) = (mean(gap_w).unwrap_or(0.0), mean(gap_l).unwrap_or(0.0));
-    Ok(Outcome { prompt: pair.prompt.clone(), h: gap_l - gap_w, gap_w, gap_l, losses })
+/// Errors of the weights in place against those of the start model.
+fn errors(learner: &Learner, item: &ValidationItem, start: &[f64]) -> Result<Errors> {
+    let noised = learner.noise(&item.batch);
+    let residuals = noised.residuals(&learner.policy.denoiser, learner.policy.adapters)?;
+    let start_residuals = match learner.needs.drift {
+        true => learner.reference.start.residuals(&learner.policy, &noised)?,
+        false => None,
+    };
+    let start = Tensor::from_slice(start).to_kind(residuals.kind()).to_device(residuals.device());
+    let errors = learner.summarise(&item.batch, &noised, &residuals, start_residuals.as_ref(), Some(start))?.errors;
+    refuse_not_finite("e_theta", "trained model", &item.batch, &numbers(&errors.theta))?;
+    Ok(errors)
 }
 
-/// Held-out pairs are measured after the weights moved: the checkpoint before is the way back.
-fn refuse_not_finite(name: &str, model: &str, batch: &PairBatch, errors: &[f64]) -> Result<()> {
+/// The loss of every item and draw, without weights.
+fn losses(learner: &Learner, all: &[Errors], step: Step) -> Result<Vec<f64>> {
+    let mut step = step;
+    if let Some(statistic) = learner.needs.statistic {
+        // Over all that is validated, or as the step has left it.
+        let values: Vec<f64> = match statistic.law {
+            Law::Step => all.iter().flat_map(|e| statistic_values(&learner.objective, e, &step)).collect(),
+            Law::AllSteps | Law::Before => Vec::new(),
+        };
+        step.statistic = learner.statistics.statistic.of_step(statistic.law, &values);
+    }
+    let mut losses = Vec::new();
+    for errors in all {
+        let evaluation = evaluate(&learner.objective, errors, &step, Weighting::Off)?;
+        losses.extend(evaluation.losses.iter().map(|l| l.loss));
+    }
+    Ok(losses)
+}
+
+/// Means over the draws of an item: of a pair, or of the best image of a list against the worst.
+fn outcome(item: &ValidationItem, errors: &Errors) -> Option<Outcome> {
+    let theta = numbers(&errors.epsilon_theta());
+    let start = numbers(&errors.epsilon_reference()?);
+    let gap = |row: i64| theta[row as usize] - start[row as usize];
+    let ends: Option<Vec<(i64, i64)>> = item.batch.items.iter().map(best_and_worst).collect();
+    let (w, l): (Vec<f64>, Vec<f64>) = ends?.into_iter().map(|(w, l)| (gap(w), gap(l))).unzip();
+    let (gap_w, gap_l) = (mean(&w)?, mean(&l)?);
+    Some(Outcome { prompt: item.prompt.clone(), h: gap_l - gap_w, gap_w, gap_l })
+}
+
+/// Rows of the preferred image and of the one it is compared with.
+fn best_and_worst(item: &BatchItem) -> Option<(i64, i64)> {
+    let row = |k: usize| item.rows.get(k).copied();
+    match &item.preference {
+        Preference::Pair { .. } => row(0).zip(row(1)),
+        Preference::List { phi } => {
+            let order = descending(phi);
+            row(*order.first()?).zip(row(*order.last()?))
+        }
+        Preference::Label { .. } => None,
+    }
+}
+
+/// Held-out items are measured after the weights moved: the checkpoint before is the way back.
+fn refuse_not_finite(name: &str, model: &str, batch: &Batch, errors: &[f64]) -> Result<()> {
     let Some(row) = errors.iter().position(|e| !e.is_finite()) else { return Ok(()) };
-    let draws = batch.ids.len();
-    let side = if row < draws { "w" } else { "l" };
+    let holds = |item: &&BatchItem| item.rows.contains(&(row as i64));
+    let (what, k) = match batch.items.iter().find(holds) {
+        Some(item) => {
+            let k = item.rows.iter().position(|r| *r == row as i64).unwrap_or(0);
+            (format!("{} {}", item.preference.noun(), item.id), k)
+        }
+        None => ("item".into(), 0),
+    };
     let timestep = batch.timesteps.int64_value(&[row as i64]);
+    let side = if k == 0 { "w" } else { "l" };
     bail!(Halted::too_late(format!(
-        "{name}({side}) of the held-out pair {} at timestep {timestep} is {} with the {model}. Look at the pair, or start another run with a lower optim.lr or in float32.",
-        batch.ids[row % draws],
+        "{name}({side}) of the held-out {what} at timestep {timestep} is {} with the {model}. Look at the item, or start another run with a lower optim.lr or in float32.",
         errors[row]
     )))
 }
 
 fn summarise(outcomes: &[Outcome]) -> Map<String, Value> {
     let column = |f: &dyn Fn(&Outcome) -> f64| mean(&outcomes.iter().map(f).collect::<Vec<_>>());
-    let losses: Vec<f64> = outcomes.iter().flat_map(|o| o.losses.iter().copied()).collect();
     let mut out = Map::new();
-    put(&mut out, "val_loss", mean(&losses));
     put(&mut out, "val_implicit_acc", column(&|o| wins(o.h)));
     put(&mut out, "val_margin", column(&|o| o.h));
     if let Some((low, high)) = interval(outcomes) {
@@ -140,7 +194,7 @@ mod tests {
     use super::*;
 
     fn outcome(prompt: &str, h: f64) -> Outcome {
-        Outcome { prompt: prompt.into(), h, gap_w: 0.0, gap_l: h, losses: vec![0.5, 0.7] }
+        Outcome { prompt: prompt.into(), h, gap_w: 0.0, gap_l: h }
     }
 
     #[test]
@@ -151,6 +205,5 @@ mod tests {
         // prompt means 2 and 4: std sqrt(2), half 1.96
         assert!((m["val_margin_lo"].as_f64().unwrap() - (3.0 - 1.96)).abs() < 1e-12);
         assert!(!summarise(&[outcome("a", 1.0)]).contains_key("val_margin_lo"));
-        assert!((m["val_loss"].as_f64().unwrap() - 0.6).abs() < 1e-12);
     }
 }

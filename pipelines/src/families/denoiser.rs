@@ -51,6 +51,18 @@ impl Denoiser {
         }
     }
 
+    /// The noise that a prediction for noisy `latents` says is in them, `[B, C, h, w]`.
+    pub fn noise_of(&self, prediction: &Tensor, latents: &Tensor, timesteps: &Tensor) -> Tensor {
+        let (signal, sigma) = self.schedule.coefficients(latents, timesteps);
+        self.schedule.prediction_type().estimate(prediction, latents, &signal, &sigma).epsilon
+    }
+
+    /// The noise that would lead from `latents` x_0 to `noisy` x_t: (x_t - sqrt(abar_t) x_0) / sqrt(1 - abar_t).
+    pub fn noise_between(&self, latents: &Tensor, noisy: &Tensor, timesteps: &Tensor) -> Tensor {
+        let (signal, sigma) = self.schedule.coefficients(latents, timesteps);
+        (noisy - signal * latents) / sigma
+    }
+
     /// `[B]` float32: squared error of `predict` x this = squared error of the noise. `|eps - eps'|^2 = abar_t |v - v'|^2`.
     pub fn epsilon_factor(&self, timesteps: &Tensor) -> Tensor {
         match self.schedule.prediction_type() {

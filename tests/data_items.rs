@@ -1,11 +1,19 @@
-//! Reading pairs.jsonl: what is accepted, and what every kind of bad input is told.
+//! Reading pairs, lists and labelled images: what is accepted, and what every kind of bad input is told.
 
 use diffpref::data::draws::held_out;
-use diffpref::data::pairs::{Format, Holdout, PairSet, ReadOptions, Ties};
+use diffpref::data::items::{Holdout, ItemKind, ItemSet, Labels, ReadOptions, Ties};
 use std::path::Path;
 
 fn options(path: &Path) -> ReadOptions {
-    ReadOptions { path: path.into(), format: Format::Auto, ties: Ties::Drop, holdout: Holdout::Fraction(0.0) }
+    ReadOptions {
+        path: path.into(),
+        wanted: ItemKind::Pairs,
+        ties: Ties::Drop,
+        labels: Labels::Given,
+        swapped: false,
+        scorer: None,
+        holdout: Holdout::Fraction(0.0),
+    }
 }
 
 fn row(id: &str, prompt: &str) -> String {
@@ -13,17 +21,17 @@ fn row(id: &str, prompt: &str) -> String {
 }
 
 /// Reads a pairs.jsonl with this content.
-fn read(text: &str) -> anyhow::Result<PairSet> {
+fn read(text: &str) -> anyhow::Result<ItemSet> {
     read_with(text, |_| ())
 }
 
-fn read_with(text: &str, change: impl FnOnce(&mut ReadOptions)) -> anyhow::Result<PairSet> {
+fn read_with(text: &str, change: impl FnOnce(&mut ReadOptions)) -> anyhow::Result<ItemSet> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("pairs.jsonl");
     std::fs::write(&path, text).unwrap();
     let mut options = options(&path);
     change(&mut options);
-    PairSet::read(&options)
+    ItemSet::read(&options)
 }
 
 /// The error of reading this content, with the folder cut off.
@@ -50,9 +58,9 @@ fn rows_become_pairs_with_paths_relative_to_the_file() {
     );
     let set = read(&text).unwrap();
     assert_eq!(set.train.iter().map(|p| p.id.as_str()).collect::<Vec<_>>(), ["7", "1"]);
-    assert!(set.train[0].winner.ends_with("a/w.png") && set.train[0].winner.is_absolute());
-    assert_eq!(set.train[1].winner, Path::new("/w.png"));
-    assert_eq!((set.train[1].weight, set.train[1].scores["hps"]), (Some(0.5), [1.0, 0.5]));
+    assert!(set.train[0].images[0].ends_with("a/w.png") && set.train[0].images[0].is_absolute());
+    assert_eq!(set.train[1].images[0], Path::new("/w.png"));
+    assert_eq!((set.train[1].weight, set.train[1].scores["hps"].clone()), (Some(0.5), vec![1.0, 0.5]));
     assert_eq!(set.ignored_fields.iter().collect::<Vec<_>>(), ["source"]);
     assert!(set.validation.is_empty());
 }
@@ -75,9 +83,9 @@ fn a_validation_file_is_read_beside_the_training_file() {
     std::fs::write(dir.path().join("pairs.jsonl"), row("1", "a")).unwrap();
     std::fs::write(dir.path().join("held/other.jsonl"), row("1", "b")).unwrap();
     let mut options = options(dir.path());
-    let alone = PairSet::read(&options).unwrap();
+    let alone = ItemSet::read(&options).unwrap();
     options.holdout = Holdout::File(dir.path().join("held"));
-    let set = PairSet::read(&options).unwrap();
+    let set = ItemSet::read(&options).unwrap();
     assert_eq!((set.train.len(), set.validation.len()), (1, 1));
     assert_ne!(set.index_sha256, alone.index_sha256);
 }
@@ -134,11 +142,6 @@ fn bad_rows_are_refused_with_file_and_line() {
             "{\"prompt\": \"a\", \"winner\": \"w\", \"loser\": \"l\", \"scores\": {\"x\": 1}}\n",
             "field `scores`: expected {\"scorer\": [winner's, loser's]}, found {\"x\":1}",
         ),
-        ("{\"prompt\": \"a\", \"images\": []}\n", "this row is a list (field `images`), which is not built yet"),
-        (
-            "{\"prompt\": \"a\", \"image\": \"i\", \"label\": true}\n",
-            "this row is a labelled image (field `image`), which is not built yet",
-        ),
         (good.as_str(), "the id \"1\" stands in line 1 already"),
     ];
     for (bad, message) in cases {
@@ -152,7 +155,7 @@ fn text_that_is_not_utf8_is_refused_with_its_line() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("pairs.jsonl");
     std::fs::write(&path, [row("1", "a").as_bytes(), b"{\"prompt\": \"\xff\"}"].concat()).unwrap();
-    let error = format!("{:#}", PairSet::read(&options(&path)).unwrap_err());
+    let error = format!("{:#}", ItemSet::read(&options(&path)).unwrap_err());
     assert!(error.ends_with("pairs.jsonl:2: not valid UTF-8; save the file as UTF-8"), "{error}");
 }
 
@@ -166,10 +169,10 @@ fn zero_pairs_are_refused() {
 #[test]
 fn a_path_without_exactly_one_data_file_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let error = |path: &Path| format!("{:#}", PairSet::read(&options(path)).unwrap_err());
+    let error = |path: &Path| format!("{:#}", ItemSet::read(&options(path)).unwrap_err());
     assert!(error(dir.path()).contains("holds no .jsonl file; expected exactly one"));
     std::fs::write(dir.path().join("pairs.jsonl"), row("1", "a")).unwrap();
-    assert!(PairSet::read(&options(dir.path())).is_ok());
+    assert!(ItemSet::read(&options(dir.path())).is_ok());
     std::fs::write(dir.path().join("more.jsonl"), row("1", "a")).unwrap();
     assert!(error(dir.path()).contains("holds 2 data files (more.jsonl, pairs.jsonl), expected exactly one"));
     assert!(error(&dir.path().join("nothing")).contains("data.path: cannot find"));

@@ -1,0 +1,117 @@
+//! Which item stands at a position of the run's endless order.
+//!
+//! Pairs and lists: position p is item `order(pass)[p mod n]` of pass `p / n`. Labelled images: a draw decides the class
+//! of position p, and the next item of that class follows, in an order that the class has for itself.
+
+use super::draws::Draws;
+use super::items::{Item, Preference};
+use anyhow::{Context, Result, bail};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+/// How many orders are remembered: a step may cross from one pass into the next, and is asked for twice.
+const ORDERS: usize = 2;
+
+/// The order of the items of a run.
+pub(super) struct Positions {
+    draws: Draws,
+    law: Law,
+}
+
+enum Law {
+    All(Class),
+    Slots { share: f64, desirable: Class, undesirable: Class, counts: RefCell<Vec<u64>> },
+}
+
+/// Items that take turns among themselves.
+struct Class {
+    /// The first id of its orders; `None` where there is one class only.
+    name: Option<&'static str>,
+    items: Vec<usize>,
+    orders: RefCell<BTreeMap<u64, Vec<i64>>>,
+}
+
+impl Positions {
+    /// `share`: the probability that a position is a desirable image; `None`: all items take turns.
+    ///
+    /// # Errors
+    /// A share of items that are not labelled images, a class without an item.
+    pub fn new(items: &[Item], share: Option<f64>, draws: Draws) -> Result<Self> {
+        let Some(share) = share else {
+            return Ok(Self { draws, law: Law::All(Class::new(None, (0..items.len()).collect())) });
+        };
+        let (mut good, mut bad) = (Vec::new(), Vec::new());
+        for (index, item) in items.iter().enumerate() {
+            match item.preference {
+                Preference::Label { desirable: true } => good.push(index),
+                Preference::Label { desirable: false } => bad.push(index),
+                _ => bail!("the item \"{}\" is no labelled image: it belongs to no class", item.id),
+            }
+        }
+        if good.is_empty() || bad.is_empty() {
+            bail!("{} desirable and {} undesirable images: expected at least one of each", good.len(), bad.len());
+        }
+        let (desirable, undesirable) = (Class::new(Some("desirable"), good), Class::new(Some("undesirable"), bad));
+        let counts = RefCell::new(vec![0]);
+        Ok(Self { draws, law: Law::Slots { share, desirable, undesirable, counts } })
+    }
+
+    /// Index of the item at a position, and its pass: how often its class was gone through before.
+    pub fn item(&self, position: u64) -> Result<(usize, u64)> {
+        match &self.law {
+            Law::All(class) => class.item(position, &self.draws),
+            Law::Slots { share, desirable, undesirable, counts } => {
+                let before = self.desirable_before(position, *share, counts)?;
+                match self.draws.slot(position, *share) {
+                    true => desirable.item(before, &self.draws),
+                    false => undesirable.item(position - before, &self.draws),
+                }
+            }
+        }
+    }
+
+    /// From this position on there are only items that stood somewhere before; `None` where that depends on the draws.
+    pub fn all_seen_after(&self) -> Option<u64> {
+        match &self.law {
+            Law::All(class) => Some(class.items.len() as u64),
+            Law::Slots { .. } => None,
+        }
+    }
+
+    /// Desirable positions before this one. `counts[p]` is that of position p, as far as it is known.
+    fn desirable_before(&self, position: u64, share: f64, counts: &RefCell<Vec<u64>>) -> Result<u64> {
+        let mut counts = counts.borrow_mut();
+        while let Some(last) = counts.last().copied().filter(|_| counts.len() as u64 <= position) {
+            let next = last + u64::from(self.draws.slot(counts.len() as u64 - 1, share));
+            counts.push(next);
+        }
+        counts.get(usize::try_from(position)?).copied().context("a position that was not counted")
+    }
+}
+
+impl Class {
+    fn new(name: Option<&'static str>, items: Vec<usize>) -> Self {
+        Self { name, items, orders: RefCell::default() }
+    }
+
+    /// The item that is the class's turn after `turns` turns, and its pass.
+    fn item(&self, turns: u64, draws: &Draws) -> Result<(usize, u64)> {
+        let n = self.items.len() as u64;
+        let (pass, place) = (turns / n, (turns % n) as usize);
+        let mut orders = self.orders.borrow_mut();
+        if !orders.contains_key(&pass) {
+            let farthest = orders.keys().copied().max_by_key(|known| known.abs_diff(pass));
+            if let Some(farthest) = farthest.filter(|_| orders.len() >= ORDERS) {
+                orders.remove(&farthest);
+            }
+            let order = match self.name {
+                None => draws.order(pass, self.items.len())?,
+                Some(class) => draws.class_order(class, pass, self.items.len())?,
+            };
+            orders.insert(pass, order);
+        }
+        let chosen = orders.get(&pass).and_then(|order| order.get(place)).context("an order without this place")?;
+        let index = self.items.get(usize::try_from(*chosen)?).context("an order beyond its items")?;
+        Ok((*index, pass))
+    }
+}

@@ -1,0 +1,294 @@
+//! What an objective sees: errors of policy and reference, row by row, and its views of them as pairs, lists or
+//! labelled images. Notation: docs/methods.md, section 0.
+
+use crate::data::batches::BatchItem;
+use crate::data::items::Preference;
+use tch::{Kind, Tensor};
+
+/// Errors of a micro-batch. An error is the mean over C, H, W of the squared residual, prediction minus target.
+/// Tensors are `[R]`, detached, in the master kind.
+#[derive(Debug)]
+pub struct Errors {
+    /// Which rows belong to which item, and what is known of it.
+    pub items: Vec<BatchItem>,
+    /// e_theta in the network's own parameterisation.
+    pub theta: Tensor,
+    /// e_ref, likewise; `None` for methods without a reference.
+    pub reference: Option<Tensor>,
+    /// What the residuals of policy and reference have in common; for methods that need it.
+    pub drift: Option<Drift>,
+    /// An error times this is the error in epsilon space: 1 for epsilon models, abar_t for v models (docs/methods.md 0.2).
+    pub epsilon_factor: Tensor,
+    /// lambda(t) of `timesteps.weighting`, 1 without.
+    pub lambda: Tensor,
+}
+
+/// How far the predictions for the first images have moved from the reference's, d = noise_pred - noise_pred_ref. `[n]` each.
+#[derive(Debug)]
+pub struct Drift {
+    /// mean d^2
+    pub square: Tensor,
+    /// mean of residual x d
+    pub pull: Tensor,
+}
+
+impl Drift {
+    fn map(&self, f: impl Fn(&Tensor) -> Tensor) -> Self {
+        Self { square: f(&self.square), pull: f(&self.pull) }
+    }
+}
+
+impl Errors {
+    /// The same with `theta` and drift as leaves that a backward pass reaches.
+    pub fn as_leaves(&self) -> Self {
+        let leaf = |t: &Tensor| t.detach().set_requires_grad(true);
+        Self { theta: leaf(&self.theta), drift: self.drift.as_ref().map(|d| d.map(leaf)), ..self.shallow() }
+    }
+
+    fn shallow(&self) -> Self {
+        Self {
+            items: self.items.clone(),
+            theta: self.theta.shallow_clone(),
+            reference: self.reference.as_ref().map(Tensor::shallow_clone),
+            drift: self.drift.as_ref().map(|d| d.map(Tensor::shallow_clone)),
+            epsilon_factor: self.epsilon_factor.shallow_clone(),
+            lambda: self.lambda.shallow_clone(),
+        }
+    }
+
+    /// Policy errors in the space of margins, `[R]`.
+    pub fn epsilon_theta(&self) -> Tensor {
+        &self.theta * &self.epsilon_factor
+    }
+
+    /// Reference errors in the space of margins, `[R]`.
+    pub fn epsilon_reference(&self) -> Option<Tensor> {
+        self.reference.as_ref().map(|r| r * &self.epsilon_factor)
+    }
+
+    /// Image `k` of every item: `[n]` of `[R]`; `None` where the batch has no such image.
+    pub fn image(&self, values: &Tensor, k: usize) -> Option<Tensor> {
+        let rows: Option<Vec<i64>> = self.items.iter().map(|item| item.rows.get(k).copied()).collect();
+        Some(values.index_select(0, &Tensor::from_slice(&rows?).to_device(values.device())))
+    }
+
+    /// A number an item, as a tensor like the errors, `[n]`.
+    fn numbers(&self, of: impl Fn(&BatchItem) -> f64) -> Tensor {
+        let values: Vec<f64> = self.items.iter().map(of).collect();
+        Tensor::from_slice(&values).to_device(self.theta.device()).to_kind(self.theta.kind())
+    }
+}
+
+/// The trainer supplies what a method's needs name, so that reading anything else is a mistake in the method.
+fn named<'a>(value: &'a Option<Tensor>, what: &str) -> &'a Tensor {
+    value.as_ref().unwrap_or_else(|| panic!("a method reads {what}, which its needs do not name"))
+}
+
+/// Pairs, `[n]` each: winners and losers of a micro-batch, as trained.
+pub struct Pairs {
+    theta_w: Tensor,
+    theta_l: Option<Tensor>,
+    ref_w: Option<Tensor>,
+    ref_l: Option<Tensor>,
+    native_w: Tensor,
+    drift: Option<Drift>,
+    half_beta: Tensor,
+    scores: Option<[Tensor; 2]>,
+    ties: Tensor,
+}
+
+impl Pairs {
+    pub fn of(errors: &Errors, beta: f64) -> Self {
+        let theta = errors.epsilon_theta();
+        let reference = errors.epsilon_reference();
+        let side = |values: &Tensor, k: usize| errors.image(values, k);
+        let winners = |values: &Tensor| errors.image(values, 0).unwrap_or_else(|| values.shallow_clone());
+        let drift = errors.drift.as_ref().map(|d| d.map(|t| t * winners(&errors.epsilon_factor)));
+        let scored = errors.items.iter().all(|item| item.scores.as_ref().is_some_and(|s| s.len() == 2));
+        let score = |k: usize| errors.numbers(|item| item.scores.as_ref().map_or(0.0, |s| s[k]));
+        Self {
+            theta_w: winners(&theta),
+            theta_l: side(&theta, 1),
+            ref_w: reference.as_ref().map(winners),
+            ref_l: reference.as_ref().and_then(|r| side(r, 1)),
+            native_w: winners(&errors.theta),
+            drift,
+            half_beta: winners(&errors.lambda) * (0.5 * beta),
+            scores: scored.then(|| [score(0), score(1)]),
+            ties: errors.numbers(|item| f64::from(item.preference == Preference::Pair { tie: true })),
+        }
+    }
+
+    /// e_theta of the winners in the space of margins.
+    pub fn theta_w(&self) -> &Tensor {
+        &self.theta_w
+    }
+
+    pub fn theta_l(&self) -> &Tensor {
+        named(&self.theta_l, "e_theta(l)")
+    }
+
+    pub fn ref_w(&self) -> &Tensor {
+        named(&self.ref_w, "e_ref(w)")
+    }
+
+    pub fn ref_l(&self) -> &Tensor {
+        named(&self.ref_l, "e_ref(l)")
+    }
+
+    /// e_theta of the winners in the network's own parameterisation.
+    pub fn native_w(&self) -> &Tensor {
+        &self.native_w
+    }
+
+    /// How far the policy has moved from the reference on the winners.
+    pub fn drift(&self) -> &Drift {
+        self.drift.as_ref().unwrap_or_else(|| panic!("a method reads the drift, which its needs do not name"))
+    }
+
+    /// h_w = e_ref(w) - e_theta(w), the implicit reward of the winners.
+    pub fn h_w(&self) -> Tensor {
+        self.ref_w() - self.theta_w()
+    }
+
+    /// h_l = e_ref(l) - e_theta(l)
+    pub fn h_l(&self) -> Tensor {
+        self.ref_l() - self.theta_l()
+    }
+
+    /// h = h_w - h_l
+    pub fn h(&self) -> Tensor {
+        self.h_w() - self.h_l()
+    }
+
+    /// beta lambda(t) / 2
+    pub fn half_beta(&self) -> &Tensor {
+        &self.half_beta
+    }
+
+    /// z = 0.5 beta lambda h_w
+    pub fn z(&self) -> Tensor {
+        self.h_w() * &self.half_beta
+    }
+
+    /// y = 0.5 beta lambda h_l
+    pub fn y(&self) -> Tensor {
+        self.h_l() * &self.half_beta
+    }
+
+    /// The DPO logit u = 0.5 beta lambda h
+    pub fn u(&self) -> Tensor {
+        self.h() * &self.half_beta
+    }
+
+    /// The scorer's values of winners and losers.
+    pub fn scores(&self) -> [&Tensor; 2] {
+        let [w, l] =
+            self.scores.as_ref().unwrap_or_else(|| panic!("a method reads scores, which its needs do not name"));
+        [w, l]
+    }
+
+    /// 1 for a tie, 0 for a preference.
+    pub fn ties(&self) -> &Tensor {
+        &self.ties
+    }
+
+    /// Whether there is what a logit is made of.
+    pub fn compared(&self) -> bool {
+        self.theta_l.is_some() && self.ref_w.is_some()
+    }
+}
+
+/// One ranked list of k images, `[k]` each.
+pub struct List {
+    /// Win fractions, in the order of the images.
+    pub phi: Vec<f64>,
+    /// s_i = 0.5 beta lambda h_i
+    pub s: Tensor,
+}
+
+impl List {
+    /// The lists of a micro-batch; an item that is none is passed over.
+    pub fn all_of(errors: &Errors, beta: f64) -> Vec<Self> {
+        let Some(reference) = errors.epsilon_reference() else { return Vec::new() };
+        let s = (reference - errors.epsilon_theta()) * &errors.lambda * (0.5 * beta);
+        let list = |item: &BatchItem| match &item.preference {
+            Preference::List { phi } => {
+                let rows = Tensor::from_slice(&item.rows).to_device(s.device());
+                Some(Self { phi: phi.clone(), s: s.index_select(0, &rows) })
+            }
+            _ => None,
+        };
+        errors.items.iter().filter_map(list).collect()
+    }
+
+    /// (better, worse) of every two images with different phi, better ones by rank; equal ones keep the list's order.
+    pub fn ranked_pairs(&self) -> Vec<(usize, usize)> {
+        ranked_pairs(&self.phi)
+    }
+
+    /// Elements of `s` (or of another `[k]`) by index, `[m]`.
+    pub fn pick(values: &Tensor, indices: impl Iterator<Item = usize>) -> Tensor {
+        let indices: Vec<i64> = indices.map(|i| i as i64).collect();
+        values.index_select(0, &Tensor::from_slice(&indices).to_device(values.device()))
+    }
+
+    /// Numbers as a tensor beside `s`.
+    pub fn like(&self, values: &[f64]) -> Tensor {
+        Tensor::from_slice(values).to_device(self.s.device()).to_kind(self.s.kind())
+    }
+}
+
+/// (better, worse) of every two images with different `phi`.
+pub fn ranked_pairs(phi: &[f64]) -> Vec<(usize, usize)> {
+    let order = descending(phi);
+    let mut pairs = Vec::new();
+    for (place, better) in order.iter().enumerate() {
+        for worse in &order[place + 1..] {
+            if phi[*better] > phi[*worse] {
+                pairs.push((*better, *worse));
+            }
+        }
+    }
+    pairs
+}
+
+/// Indices by descending value; equal ones keep their order.
+pub fn descending(values: &[f64]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_by(|a, b| values[*b].total_cmp(&values[*a]));
+    order
+}
+
+/// Labelled images, `[n]` each.
+pub struct Labels {
+    /// g = e_ref - e_theta
+    pub g: Tensor,
+    /// beta lambda(t)
+    pub beta: Tensor,
+    /// +1 desirable, -1 undesirable
+    pub sign: Tensor,
+}
+
+impl Labels {
+    pub fn of(errors: &Errors, beta: f64) -> Self {
+        let theta = errors.epsilon_theta();
+        let reference = errors.epsilon_reference();
+        let desirable = |item: &BatchItem| item.preference == Preference::Label { desirable: true };
+        Self {
+            g: named(&reference, "e_ref") - theta,
+            beta: &errors.lambda * beta,
+            sign: errors.numbers(|item| if desirable(item) { 1.0 } else { -1.0 }),
+        }
+    }
+
+    /// 1 where the image is desirable, else 0.
+    pub fn desirable(&self) -> Tensor {
+        self.sign.gt(0.0).to_kind(self.g.kind())
+    }
+
+    /// Of what kind numbers are.
+    pub fn kind(&self) -> Kind {
+        self.g.kind()
+    }
+}

@@ -1,0 +1,51 @@
+//! RankDPO: "Scalable Ranked Preference Optimization for Text-to-Image Generation", arXiv 2410.18013 (docs/methods.md,
+//! section 8): DPO over all pairs of a list, weighted by what their order is worth.
+//!
+//! ```text
+//! loss = -sum over phi_i > phi_j of Delta_ij log sigma(s_i - s_j),   s_i = 0.5 beta h_i
+//! Delta_ij = |G_i - G_j| |1 / D(tau_i) - 1 / D(tau_j)|,   G = 2^phi - 1,   D = log(1 + tau),   tau = rank by phi
+//! ```
+//!
+//! Noise is drawn for each image, t is shared.
+
+use super::{BETA, ERROR, Entry, List, ListLoss, Needs, Objective, PROMPT_DROPOUT, SHARED_NOISE, Terms, descending};
+use tch::Tensor;
+
+pub const ENTRY: Entry = Entry {
+    name: "rankdpo",
+    keys: &[BETA, SHARED_NOISE, PROMPT_DROPOUT, ERROR],
+    needs: Needs::LISTS,
+    build: |_| Objective::Lists(Box::new(RankDpo)),
+};
+
+struct RankDpo;
+
+impl ListLoss for RankDpo {
+    fn terms(&self, list: &List) -> Option<Terms> {
+        let weights = list.like(&deltas(&list.phi, &descending(&list.phi)));
+        Some(Terms { losses: pair_losses(list), weights: Some(weights) })
+    }
+
+    fn data_weights(&self, phi: &[f64]) -> Option<Vec<f64>> {
+        Some(deltas(phi, &descending(phi)))
+    }
+}
+
+/// log(1 + e^(-(s_i - s_j))) of every ranked pair, `[m]`.
+pub(super) fn pair_losses(list: &List) -> Tensor {
+    let pairs = list.ranked_pairs();
+    let better = List::pick(&list.s, pairs.iter().map(|p| p.0));
+    let worse = List::pick(&list.s, pairs.iter().map(|p| p.1));
+    -(better - worse).log_sigmoid()
+}
+
+/// Delta of every ranked pair, where `order` lists the images from rank 1 on.
+pub(super) fn deltas(phi: &[f64], order: &[usize]) -> Vec<f64> {
+    let mut discount = vec![0.0; phi.len()];
+    for (place, image) in order.iter().enumerate() {
+        discount[*image] = 1.0 / (2.0 + place as f64).ln();
+    }
+    let gain = |i: usize| phi[i].exp2() - 1.0;
+    let delta = |(i, j): (usize, usize)| (gain(i) - gain(j)).abs() * (discount[i] - discount[j]).abs();
+    super::ranked_pairs(phi).into_iter().map(delta).collect()
+}

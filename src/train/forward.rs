@@ -1,0 +1,132 @@
+//! A micro-batch through the networks: errors as numbers for the objective, and as a graph for the backward pass.
+
+use super::inverted::InversionWatch;
+use super::policy::Noised;
+use super::step::Learner;
+use crate::data::batches::Batch;
+use crate::objectives::{Drift, Errors, Evaluation};
+use anyhow::{Result, bail};
+use tch::{Kind, Tensor};
+
+/// What the networks say of a micro-batch.
+pub struct Forward {
+    /// e_theta `[R]`, with its graph.
+    theta: Tensor,
+    /// `[n]`, with its graph.
+    drift: Option<Drift>,
+    /// All numbers, detached.
+    pub errors: Errors,
+    /// Mean of the product of the residuals of winner and loser, `[n]`, for the safeguard.
+    pub product: Option<Tensor>,
+    /// e_ref - e_start of the preferred images in the space of margins, where the step ends with a look at the reference.
+    pub divergence: Vec<f64>,
+    pub inversion: Option<InversionWatch>,
+    /// C h w
+    pub numel: i64,
+}
+
+/// Mean over C, H, W of a product: `[R, C, h, w]` twice to `[R]`.
+pub fn mean_product(a: &Tensor, b: &Tensor) -> Tensor {
+    (a * b).mean_dim([1i64, 2, 3].as_slice(), false, None::<Kind>)
+}
+
+/// Mean over C, H, W of the square: `[R, C, h, w]` to `[R]`.
+pub fn mean_square(residuals: &Tensor) -> Tensor {
+    residuals.square().mean_dim([1i64, 2, 3].as_slice(), false, None::<Kind>)
+}
+
+impl Learner {
+    /// Sends a micro-batch through policy and reference. Without gradients when the caller holds a guard.
+    pub fn forward(&self, batch: &Batch, measure_reference: bool) -> Result<Forward> {
+        let (noised, inversion) = match &self.inverting {
+            Some(inverting) => {
+                let (noised, watch) = inverting.noised(&self.policy, self.machine, batch)?;
+                (noised, Some(watch))
+            }
+            None => (self.noise(batch), None),
+        };
+        let reference = match self.needs.reference {
+            true => self.reference.residuals(&self.policy, &noised)?,
+            false => None,
+        };
+        let residuals = noised.residuals(&self.policy.denoiser, self.policy.adapters)?;
+        let reference_errors = reference.as_ref().map(mean_square);
+        let divergence = match (&reference_errors, measure_reference) {
+            (Some(errors), true) => self.divergence(batch, &noised, errors)?,
+            _ => Vec::new(),
+        };
+        self.summarise(batch, &noised, &residuals, reference.as_ref(), reference_errors).map(|forward| Forward {
+            divergence,
+            inversion,
+            ..forward
+        })
+    }
+
+    /// Puts the residuals `[R, C, h, w]` of policy and reference together as an objective sees them.
+    pub fn summarise(
+        &self,
+        batch: &Batch,
+        noised: &Noised,
+        residuals: &Tensor,
+        reference: Option<&Tensor>,
+        reference_errors: Option<Tensor>,
+    ) -> Result<Forward> {
+        let theta = mean_square(residuals);
+        let image = |t: &Tensor, k: usize| -> Option<Tensor> {
+            let rows: Option<Vec<i64>> = batch.items.iter().map(|item| item.rows.get(k).copied()).collect();
+            Some(t.index_select(0, &Tensor::from_slice(&rows?).to_device(t.device())))
+        };
+        let drift = match (reference, self.needs.drift) {
+            (Some(reference), true) => image(residuals, 0).zip(image(reference, 0)).map(|(own, other)| {
+                let d = &own - other;
+                Drift { square: mean_square(&d), pull: mean_product(&own, &d) }
+            }),
+            _ => None,
+        };
+        let product = match (self.safeguard, image(&residuals.detach(), 0), image(&residuals.detach(), 1)) {
+            (Some(_), Some(w), Some(l)) => Some(mean_product(&w, &l)),
+            _ => None,
+        };
+        let detached = |d: &Drift| Drift { square: d.square.detach(), pull: d.pull.detach() };
+        let errors = Errors {
+            items: batch.items.clone(),
+            theta: theta.detach(),
+            reference: reference_errors,
+            drift: drift.as_ref().map(detached),
+            epsilon_factor: self.epsilon_factor(noised),
+            lambda: self.lambda(&noised.timesteps),
+        };
+        let numel = residuals.size()[1..].iter().product();
+        Ok(Forward { theta, drift, errors, product, divergence: Vec::new(), inversion: None, numel })
+    }
+
+    /// e_ref - e_start of the best image of every item (of a label: if it is desirable).
+    fn divergence(&self, batch: &Batch, noised: &Noised, reference_errors: &Tensor) -> Result<Vec<f64>> {
+        let rows: Vec<i64> = batch.items.iter().filter_map(|item| item.best_row()).collect();
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let preferred = noised.select(&rows);
+        let Some(start) = self.reference.start.residuals(&self.policy, &preferred)? else {
+            bail!("the start model is not at hand to measure the reference against");
+        };
+        let index = Tensor::from_slice(&rows).to_device(reference_errors.device());
+        let gained = reference_errors.index_select(0, &index) - mean_square(&start);
+        Ok(crate::objectives::numbers(&(gained * self.epsilon_factor(&preferred))))
+    }
+}
+
+impl Forward {
+    /// Backward through the network from the sum of dL/de e: exact, since the objective sees nothing but these numbers.
+    pub fn backward(&self, evaluation: &Evaluation) -> Result<()> {
+        let mut root = (&self.theta * &evaluation.d_theta).sum(None::<Kind>);
+        if let (Some(drift), Some(d)) = (&self.drift, &evaluation.d_drift) {
+            root += (&drift.square * &d.square + &drift.pull * &d.pull).sum(None::<Kind>);
+        }
+        if !root.requires_grad() {
+            bail!("no trained tensor took part in the prediction: check lora.targets");
+        }
+        root.f_backward()?;
+        Ok(())
+    }
+}

@@ -1,0 +1,108 @@
+//! From a resolved configuration to what a step works with.
+
+use super::guards::{Beta, SpikeGuard};
+use super::inverted::Inverting;
+use super::optimizer::{AdamW, Ema};
+use super::policy::{self, Machine};
+use super::session::Opened;
+use super::step::{Learner, OnSpike, OwnWeights, Statistics};
+use crate::config::Config;
+use crate::data::draws::Draws;
+use crate::data::items::{Item, Preference};
+use crate::objectives::{Entry, Needs, Objective, timestep_weight};
+use anyhow::Result;
+use pipelines::schedulers::NoiseSchedule;
+use tch::{Kind, Tensor};
+use toml::Value;
+
+/// Loads the networks and puts the method together.
+///
+/// # Errors
+/// What the model's files or the machine refuse.
+pub fn build(opened: &Opened, machine: Machine, entry: &Entry) -> Result<Learner> {
+    let Opened { config, folder, .. } = opened;
+    let needs = entry.needs;
+    let (policy, reference) = policy::load(config, folder, machine, needs.reference)?;
+    let objective = (entry.build)(&config.method);
+    let own_weights = own_weights(config, &objective, &opened.items.train);
+    let data_weights = config.weights.as_ref().is_some_and(|w| w.source != "none");
+    Ok(Learner {
+        machine,
+        native_errors: config.method.get("error").and_then(Value::as_str) == Some("native"),
+        timestep_weights: timestep_weights(config, &policy.denoiser.schedule, machine),
+        inverting: inverting(config, needs, policy.denoiser.schedule.num_train_timesteps()),
+        safeguard: config.safeguard.as_ref().filter(|s| s.name == "sdpo").map(|s| s.mu),
+        weighted: data_weights || needs.weights || own_weights != OwnWeights::Running,
+        own_weights,
+        statistics: Statistics::default(),
+        optimizer: AdamW::new(&policy.trainable, &config.optim),
+        ema: Ema::new(&policy.trainable, config.ema.decay),
+        beta: beta(config, entry, folder.takes_time_ids()),
+        has_beta: entry.keys.iter().any(|key| key.name == "beta"),
+        guard: SpikeGuard::default(),
+        on_spike: match config.train.on_spike.as_str() {
+            "skip" => OnSpike::Skip,
+            "stop" => OnSpike::Stop,
+            _ => OnSpike::Warn,
+        },
+        grad_accum: config.train.grad_accum,
+        steps: config.train.steps,
+        needs,
+        objective,
+        policy,
+        reference,
+    })
+}
+
+fn beta(config: &Config, entry: &Entry, sdxl: bool) -> Beta {
+    let key = || entry.keys.iter().find(|k| k.name == "beta");
+    let default = || key().and_then(|k| k.default_for(sdxl)).and_then(|v| v.as_float());
+    match config.method.get("beta") {
+        Some(v) if v.as_str() == Some("auto") => Beta::auto(default().unwrap_or(1.0)),
+        Some(v) => Beta::fixed(v.as_float().unwrap_or(1.0)),
+        None => Beta::fixed(1.0),
+    }
+}
+
+/// lambda(t) of every timestep, `[T]`, master kind.
+fn timestep_weights(config: &Config, schedule: &NoiseSchedule, machine: Machine) -> Option<Tensor> {
+    config.timesteps.as_ref().filter(|t| t.weighting == "timestep_aware")?;
+    let abar = schedule.alphas_cumprod().to_device(tch::Device::Cpu).to_kind(Kind::Double);
+    let abar: Vec<f64> = abar.iter::<f64>().map(Iterator::collect).unwrap_or_default();
+    let lambda = Tensor::from_slice(&timestep_weight::lambda(&abar));
+    Some(lambda.to_device(machine.device).to_kind(machine.master))
+}
+
+fn inverting(config: &Config, needs: Needs, total_timesteps: i64) -> Option<Inverting> {
+    let draws = Draws { seed: config.train.seed, draws_per_pair: config.data.draws_per_pair as u64, total_timesteps };
+    Some(Inverting {
+        inverter: needs.inversion?,
+        published: config.method.get("inversion").and_then(Value::as_str) == Some("published"),
+        steps: config.method.get("inversion_steps").and_then(Value::as_integer).unwrap_or(1),
+        eta: config.method.get("inversion_eta").and_then(Value::as_float).unwrap_or(0.0),
+        draws,
+    })
+}
+
+/// Weights that follow from the data are normalised by the training set, those that follow from the networks as they go.
+fn own_weights(config: &Config, objective: &Objective, train: &[Item]) -> OwnWeights {
+    let as_published = config.weights.as_ref().is_some_and(|w| w.as_published);
+    let from_data = match objective {
+        Objective::Lists(method) => {
+            let weights = |item: &Item| match &item.preference {
+                Preference::List { phi } => method.data_weights(phi),
+                _ => None,
+            };
+            let weights: Option<Vec<Vec<f64>>> = train.iter().map(weights).collect();
+            weights.map(|w| w.concat())
+        }
+        Objective::Pairs(_) | Objective::Labels(_) => None,
+    };
+    match from_data {
+        Some(weights) if !as_published && !weights.is_empty() => {
+            OwnWeights::By(weights.iter().sum::<f64>() / weights.len() as f64)
+        }
+        None if !as_published => OwnWeights::Running,
+        _ => OwnWeights::By(1.0),
+    }
+}
