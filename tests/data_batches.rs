@@ -3,7 +3,7 @@
 use diffpref::data::batches::{Batch, BatchOptions, Batches, CropRule, Images, NoiseRule, Posterior, TimeIds};
 use diffpref::data::cache::{CacheDtype, LatentCache, LatentOptions};
 use diffpref::data::draws::Draws;
-use diffpref::data::items::{Holdout, Item, ItemKind, ItemSet, Labels, Preference, ReadOptions, Ties};
+use diffpref::data::items::{Holdout, Item, ItemKind, ItemSet, Labels, ReadOptions, Ties};
 use diffpref::data::report::DataReport;
 use diffpref::data::text_cache::{TextCache, TextOptions};
 use diffpref::data::timesteps::TimestepLaw;
@@ -71,7 +71,6 @@ impl World {
             timesteps: TimestepLaw::all(1000),
             scorer: None,
             weighting: None,
-            inversion_steps: None,
             desirable_share: None,
         };
         change(&mut options);
