@@ -151,7 +151,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
         "data.labels=score:pickscore",
         "data.labels=vote:a,b",
         "data.ties=keep",
-        "optim.name=adafactor",
         "optim.name=adamw8bit",
         "train.gradient_checkpointing=blocks",
         "train.pair_split=on",

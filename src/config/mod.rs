@@ -110,12 +110,27 @@ pub struct LoraConfig {
 pub struct OptimConfig {
     pub lr: f64,
     pub lr_scale: String,
-    pub betas: (f64, f64),
-    pub eps: f64,
+    #[serde(flatten)]
+    pub rule: RuleConfig,
     pub weight_decay: f64,
     pub max_grad_norm: f64,
     pub schedule: String,
     pub warmup_steps: u64,
+}
+
+/// `optim.name` and the keys that only it reads.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(tag = "name", rename_all = "lowercase")]
+pub enum RuleConfig {
+    Adamw { betas: (f64, f64), eps: f64 },
+    Adafactor,
+}
+
+impl RuleConfig {
+    /// Keys of [optim] that the rule called `name` does not read.
+    pub fn unread(name: &str) -> &'static [&'static str] {
+        if name == "adafactor" { &["betas", "eps"] } else { &[] }
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -113,11 +113,16 @@ const LORA: &[Key] = &[
 ];
 
 const OPTIM: &[Key] = &[
-    key("name", Choice(&["adamw"], &["adafactor", "adamw8bit"]), Toml("\"adamw\""), "torch.optim.AdamW"),
+    key(
+        "name",
+        Choice(&["adamw", "adafactor"], &["adamw8bit"]),
+        Toml("\"adamw\""),
+        "torch.optim.AdamW, or transformers' Adafactor",
+    ),
     key("lr", Real(Range::POSITIVE), Required, "learning rate, as the optimizer sees it"),
     key("lr_scale", Choice(&["none", "global_batch"], &[]), Toml("\"none\""), "global_batch: lr x pairs per step"),
-    key("betas", RealPair(Range::FRACTION), Toml("[0.9, 0.999]"), "decay of the moments"),
-    key("eps", Real(Range::POSITIVE), Toml("1e-8"), "added to the denominator"),
+    key("betas", RealPair(Range::FRACTION), Toml("[0.9, 0.999]"), "decay of the moments; adamw only"),
+    key("eps", Real(Range::POSITIVE), Toml("1e-8"), "added to the denominator; adamw only"),
     key("weight_decay", Real(Range::NOT_NEGATIVE), Toml("0.01"), "decoupled"),
     key("max_grad_norm", Real(Range::POSITIVE), Toml("1.0"), "global gradient norm is clipped to this"),
     key("schedule", Choice(&["constant", "cosine", "linear"], &[]), Toml("\"constant\""), "after warm-up"),

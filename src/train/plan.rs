@@ -1,6 +1,7 @@
 //! `--dry-run`: what a run would do, after checking everything that can be checked without training.
 
 use super::forecast;
+use super::optimizer;
 use super::policy::{self, Machine, Noised, Policy, Reference};
 use super::run_dir;
 use super::session::Opened;
@@ -39,6 +40,7 @@ pub struct Plan {
     pub trained_parameters: u64,
     pub weights_mib: f64,
     pub reference_mib: f64,
+    /// The optimizer's state, gradients and EMA.
     pub optimizer_mib: f64,
     /// One prediction of a micro-batch, without gradients.
     pub seconds_per_forward: f64,
@@ -58,6 +60,7 @@ pub fn dry_run(opened: &Opened) -> Result<Plan> {
     let total = |list: &[(String, Tensor)]| list.iter().map(|(_, t)| bytes(t)).sum::<f64>() / MIB;
     let all = policy.denoiser.unet.named_parameters();
     let trained = total(&policy.trainable);
+    let state = optimizer::state_bytes(&policy.trainable, &config.optim) as f64 / MIB;
     let n = opened.pairs.train.len();
     let missing = missing_images(opened, needs.loser)?;
     Ok(Plan {
@@ -82,7 +85,7 @@ pub fn dry_run(opened: &Opened) -> Result<Plan> {
             Reference::Copy(denoiser) => total(&denoiser.unet.named_parameters()),
             _ => 0.0,
         },
-        optimizer_mib: trained * if config.ema.decay > 0.0 { 4.0 } else { 3.0 },
+        optimizer_mib: trained * if config.ema.decay > 0.0 { 2.0 } else { 1.0 } + state,
         seconds_per_forward: seconds,
     })
 }

@@ -4,7 +4,7 @@ use super::checkpoint::{self, Pending};
 use super::environment::{self, DataHash};
 use super::feed::Feed;
 use super::guards::{Beta, SpikeGuard};
-use super::optimizer::{AdamW, Ema, learning_rate};
+use super::optimizer::{self, Ema, Optimizer, learning_rate};
 use super::policy::{self, Machine, Reference};
 use super::run_dir::{RunDir, Start};
 use super::samples;
@@ -192,9 +192,11 @@ impl Session {
 
     /// About what a checkpoint takes on disk.
     pub fn checkpoint_bytes(&self) -> u64 {
-        let copies = if self.learner.ema.is_some() { 4 } else { 3 };
+        let copies = if self.learner.ema.is_some() { 2 } else { 1 };
         let bytes = |t: &tch::Tensor| t.numel() as u64 * t.kind().elt_size_in_bytes() as u64;
-        copies * self.learner.policy.trainable.iter().map(|(_, t)| bytes(t)).sum::<u64>()
+        let trainable = &self.learner.policy.trainable;
+        let state = optimizer::state_bytes(trainable, &self.config.optim);
+        copies * trainable.iter().map(|(_, t)| bytes(t)).sum::<u64>() + state
     }
 }
 
@@ -229,7 +231,7 @@ fn learner(config: &Config, folder: &ModelFolder, machine: Machine, entry: &obje
         machine,
         objective: (entry.build)(&config.method),
         native_errors: text("error") == Some("native"),
-        optimizer: AdamW::new(&policy.trainable, &config.optim),
+        optimizer: Optimizer::new(&policy.trainable, &config.optim),
         ema: Ema::new(&policy.trainable, config.ema.decay),
         beta,
         guard: SpikeGuard::default(),

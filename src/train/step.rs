@@ -4,7 +4,7 @@
 
 use super::guards::{Beta, SpikeGuard};
 use super::metrics::{PairRecord, StepRecords};
-use super::optimizer::{AdamW, Ema};
+use super::optimizer::{Ema, Optimizer};
 use super::policy::{Machine, Noised, Policy, Reference};
 use crate::data::batches::PairBatch;
 use crate::objectives::{Derivative, Objective, PairErrors, StepContext, differentiate};
@@ -20,7 +20,7 @@ pub struct Learner {
     pub objective: Box<dyn Objective>,
     /// `error = "native"`: margins and metrics in the model's own parameterisation.
     pub native_errors: bool,
-    pub optimizer: AdamW,
+    pub optimizer: Optimizer,
     pub ema: Option<Ema>,
     pub beta: Beta,
     pub guard: SpikeGuard,
