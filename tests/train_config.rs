@@ -152,7 +152,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
         "data.labels=vote:a,b",
         "data.ties=keep",
         "optim.name=adamw8bit",
-        "train.gradient_checkpointing=blocks",
         "train.pair_split=on",
         "reference.ledger=on",
         "reference.kind=updated",

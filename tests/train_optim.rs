@@ -114,6 +114,56 @@ fn the_plan_counts_the_state_of_each_optimizer() {
 }
 
 #[test]
+fn every_choice_of_gradient_checkpointing_trains_the_same_bytes() {
+    let world = World::new(16);
+    for lora in ["lora.rank=2", "lora.rank=0"] {
+        let sets = [lora, "optim.lr=1e-4", "validate.every=3", "sample.every=3", "sample.steps=2"];
+        let name = |choice: &str| format!("{choice}-{lora}");
+        let none = world.trained(&name("none"), &sets);
+        for choice in ["attention", "blocks", "all"] {
+            let set = format!("train.gradient_checkpointing=\"{choice}\"");
+            let run = world.trained(&name(choice), &[&sets[..], &[set.as_str()]].concat());
+            assert_eq!(resolved(&run)["train"]["gradient_checkpointing"].as_str(), Some(choice));
+            assert_eq!(timeless(&run), timeless(&none), "{choice}, {lora}");
+            let (mut found, mut expected) = (files(&run.join("final")), files(&none.join("final")));
+            let cards = [found.remove("README.md"), expected.remove("README.md")];
+            assert!(cards.iter().all(Option::is_some), "the model card may name its run");
+            assert_eq!(found, expected, "{choice}, {lora}");
+        }
+    }
+}
+
+#[test]
+fn gradient_checkpointing_may_change_on_resume_and_a_line_says_so() {
+    let world = World::new(12);
+    let whole = world.trained("whole", &["train.steps=4"]);
+    world.trained("run", &["train.steps=2"]);
+    let said = succeeds(&mut world.train(&resuming(&["train.steps=4", "train.gradient_checkpointing=all"])));
+    let line = "train.gradient_checkpointing: the run has \"none\", the config says \"all\"";
+    assert!(said.lines().any(|l| l.starts_with(line) && l.ends_with("equal up to rounding")), "{said}");
+    assert_eq!(timeless(&world.run_dir()), timeless(&whole));
+}
+
+#[test]
+fn a_signal_amid_recomputed_parts_keeps_the_last_step_and_a_resume_ends_with_the_same_bytes() {
+    let world = World::new(24);
+    let sets = ["train.gradient_checkpointing=\"all\"", "train.grad_accum=12", "train.micro_batch=1", "train.steps=12"];
+    let whole = world.trained("whole", &sets);
+    for (signal, code) in [(libc::SIGTERM, 143), (libc::SIGINT, 130)] {
+        let arguments = [&["--resume=auto"], &sets.iter().flat_map(|s| ["--set", s]).collect::<Vec<_>>()[..]].concat();
+        let mut running = world.start(&arguments);
+        running.wait_for(if signal == libc::SIGTERM { "train 3/12" } else { "train 8/12" });
+        running.signal(signal);
+        let (found, said) = running.end();
+        assert_eq!(found, Some(code), "{said}");
+        assert!(said.contains("is checkpointed in"), "{said}");
+    }
+    succeeds(&mut world.train(&resuming(&sets)));
+    assert_eq!(timeless(&world.run_dir()), timeless(&whole));
+    assert_eq!(files(&world.run_dir().join("final")), files(&whole.join("final")));
+}
+
+#[test]
 fn misspelt_choices_are_refused_with_the_nearest_name() {
     let world = World::new(8);
     for (set, expected) in [
@@ -123,6 +173,11 @@ fn misspelt_choices_are_refused_with_the_nearest_name() {
         ),
         ("optim.name=sgd", "optim.name = \"sgd\": expected \"adamw\" | \"adafactor\"."),
         ("optim.name=adamw8bit", "expected \"adamw\" | \"adafactor\"; \"adamw8bit\" is not built yet."),
+        (
+            "train.gradient_checkpointing=block",
+            "expected \"none\" | \"attention\" | \"blocks\" | \"all\" (did you mean \"blocks\"?).",
+        ),
+        ("train.gradient_checkpointing=true", "train.gradient_checkpointing = true: expected \"none\" | \"attention\""),
         ("optim.name=3", "optim.name = 3: expected \"adamw\" | \"adafactor\"."),
     ] {
         let said = world.refused(&mut world.train_with(&[set]), 2);

@@ -149,6 +149,7 @@ pub struct TrainConfig {
     pub checkpoint_every: u64,
     pub keep_last: usize,
     pub keep_every: Option<u64>,
+    pub gradient_checkpointing: String,
     pub on_spike: String,
     pub overwrite: bool,
 }

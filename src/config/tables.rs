@@ -146,9 +146,9 @@ const TRAIN: &[Key] = &[
     key("keep_every", AT_LEAST_ONE, Absent, "checkpoints at multiples of this stay"),
     key(
         "gradient_checkpointing",
-        Choice(&["none"], &["attention", "blocks", "all"]),
+        Choice(&["none", "attention", "blocks", "all"], &[]),
         Toml("\"none\""),
-        "recompute instead of storing",
+        "recompute instead of storing: less memory, more time",
     ),
     auto("pair_split", Choice(&["off"], &["on"]), Toml("\"auto\""), "winner and loser one after the other"),
     key(

@@ -5,7 +5,7 @@ use crate::data::draws::Draws;
 use anyhow::{Context, Result, bail};
 use pipelines::families::{Denoiser, ModelFolder};
 use pipelines::lora::{Lora, LoraWeights, Network};
-use pipelines::models::{AdapterSet, Conditioning};
+use pipelines::models::{AdapterSet, Conditioning, Recompute};
 use pipelines::weights::LoadOptions;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
@@ -91,10 +91,15 @@ pub fn load(
     machine: Machine,
     needs_reference: bool,
 ) -> Result<(Policy, Reference)> {
-    match &config.lora {
-        Some(lora) => load_lora(config, lora, folder, machine),
-        None => load_full(config, folder, machine, needs_reference),
-    }
+    let (mut policy, reference) = match &config.lora {
+        Some(lora) => load_lora(config, lora, folder, machine)?,
+        None => load_full(config, folder, machine, needs_reference)?,
+    };
+    let recompute = &config.train.gradient_checkpointing;
+    policy.denoiser.unet.set_recompute(Recompute::named(recompute).with_context(|| {
+        ConfigError(format!("train.gradient_checkpointing = \"{recompute}\" is not known: take \"none\"."))
+    })?);
+    Ok((policy, reference))
 }
 
 fn load_full(
