@@ -177,7 +177,16 @@ const LOG: &[Key] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pipelines::models::Recompute;
     use pipelines::schedulers::SCHEDULERS;
+
+    #[test]
+    fn every_choice_of_gradient_checkpointing_is_one_of_the_network() {
+        let key = TRAIN.iter().find(|key| key.name == "gradient_checkpointing").unwrap();
+        let Choice(built, _) = key.kind else { panic!("{:?}", key.kind) };
+        let named: Vec<Recompute> = built.iter().filter_map(|name| Recompute::named(name)).collect();
+        assert_eq!(named, [Recompute::None, Recompute::Attention, Recompute::Blocks, Recompute::All]);
+    }
 
     #[test]
     fn samples_take_every_sampler_that_is_built() {

@@ -95,10 +95,10 @@ pub fn load(
         Some(lora) => load_lora(config, lora, folder, machine)?,
         None => load_full(config, folder, machine, needs_reference)?,
     };
-    let recompute = &config.train.gradient_checkpointing;
-    policy.denoiser.unet.set_recompute(Recompute::named(recompute).with_context(|| {
-        ConfigError(format!("train.gradient_checkpointing = \"{recompute}\" is not known: take \"none\"."))
-    })?);
+    let choice = &config.train.gradient_checkpointing;
+    let recompute = Recompute::named(choice)
+        .ok_or_else(|| ConfigError(format!("train.gradient_checkpointing = \"{choice}\": no such choice. Take \"none\".")))?;
+    policy.denoiser.unet.set_recompute(recompute);
     Ok((policy, reference))
 }
 
