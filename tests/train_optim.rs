@@ -134,6 +134,21 @@ fn every_choice_of_gradient_checkpointing_trains_the_same_bytes() {
 }
 
 #[test]
+fn more_gradient_checkpointing_takes_less_memory() {
+    let world = World::new(16);
+    let sets = ["data.resolution=128", "train.micro_batch=8", "train.grad_accum=1", "train.steps=1", "lora.rank=0"];
+    let peak = |choice: &str| {
+        let set = format!("train.gradient_checkpointing=\"{choice}\"");
+        let run = world.trained(choice, &[&sets[..], &["optim.lr=1e-4", &set]].concat());
+        metrics(&run)[0]["peak_mem_gib"].as_f64().unwrap()
+    };
+    let peaks = ["none", "attention", "blocks", "all"].map(peak);
+    eprintln!("{peaks:?} GiB");
+    // Most of it is the program itself.
+    assert!(peaks.windows(2).all(|two| two[1] < 0.97 * two[0]), "{peaks:?} GiB");
+}
+
+#[test]
 fn gradient_checkpointing_may_change_on_resume_and_a_line_says_so() {
     let world = World::new(12);
     let whole = world.trained("whole", &["train.steps=4"]);

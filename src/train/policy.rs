@@ -96,8 +96,9 @@ pub fn load(
         None => load_full(config, folder, machine, needs_reference)?,
     };
     let choice = &config.train.gradient_checkpointing;
-    let recompute = Recompute::named(choice)
-        .ok_or_else(|| ConfigError(format!("train.gradient_checkpointing = \"{choice}\": no such choice. Take \"none\".")))?;
+    let recompute = Recompute::named(choice).ok_or_else(|| {
+        ConfigError(format!("train.gradient_checkpointing = \"{choice}\": no such choice. Take \"none\"."))
+    })?;
     policy.denoiser.unet.set_recompute(recompute);
     Ok((policy, reference))
 }
