@@ -5,7 +5,7 @@ mod support;
 
 use std::path::Path;
 use std::time::Duration;
-use support::{World, copy, files, json, metrics, names, sha256, succeeds, timeless};
+use support::{World, copy, files, metrics, names, succeeds, timeless};
 
 /// Four steps of 32 pairs out of 48: step 3 lies in the second epoch. With EMA, a LoRA to go on from, and validation.
 const LONG: [&str; 9] = [
@@ -69,7 +69,7 @@ fn a_run_killed_in_the_second_epoch_amid_an_accumulation_ends_with_the_bytes_of_
     // A copy to go on from with fresh optimizer state: it must end elsewhere, so that this test can fail.
     let fresh = world.path("fresh");
     copy(&killed, &fresh);
-    zero_optimizer(&fresh.join("checkpoint-000002"));
+    support::zero_optimizer(&fresh.join("checkpoint-000002"));
 
     let said = succeeds(&mut world.train(&["--resume"]));
     assert!(said.contains("resuming at step 2"), "{said}");
@@ -307,17 +307,4 @@ fn content_that_changed_under_the_same_path_is_refused() {
     std::fs::write(world.pairs(), rows.replace("number 5", "no. 5")).unwrap();
     let said = world.refused(&mut world.train(&resume), 1);
     assert!(said.contains("what data.path names has changed"), "{said}");
-}
-
-/// Zeroes the moments and step counts of a checkpoint and makes its checksum fit.
-fn zero_optimizer(checkpoint: &Path) {
-    let file = checkpoint.join("optimizer.safetensors");
-    let mut bytes = std::fs::read(&file).unwrap();
-    let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    assert!(bytes[header..].iter().any(|b| *b != 0));
-    bytes[header..].fill(0);
-    std::fs::write(&file, &bytes).unwrap();
-    let mut state = json(&checkpoint.join("state.json"));
-    state["files"]["optimizer.safetensors"] = sha256(&bytes).into();
-    std::fs::write(checkpoint.join("state.json"), state.to_string()).unwrap();
 }

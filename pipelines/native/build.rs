@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 const LIBTORCH_VERSION: &str = "2.11.0";
 
 fn main() {
-    println!("cargo::rerun-if-changed=src/shim.cpp");
+    for file in ["guarded.h", "shim.cpp", "checkpoint.cpp"] {
+        println!("cargo::rerun-if-changed=src/{file}");
+    }
     println!("cargo::rerun-if-env-changed=LIBTORCH");
     let Ok(lib) = std::env::var("DEP_TCH_LIBTORCH_LIB") else {
         println!("cargo::error=torch-sys did not say where libtorch is: run `make setup` first");
@@ -29,7 +31,7 @@ fn main() {
         .include(root.join("include"))
         .include(root.join("include/torch/csrc/api/include"))
         .warnings(false)
-        .file("src/shim.cpp")
+        .files(["src/shim.cpp", "src/checkpoint.cpp"])
         .compile("diffpref_shim");
     println!("cargo::metadata=libtorch_lib={}", lib.display());
     println!("cargo::rustc-link-arg=-Wl,-rpath,{}", lib.display());

@@ -128,3 +128,9 @@ impl From<tch::TchError> for Error {
         Self::Torch(text.trim().to_string())
     }
 }
+
+impl From<diffpref_native::NativeError> for Error {
+    fn from(error: diffpref_native::NativeError) -> Self {
+        Self::Torch(error.0)
+    }
+}

@@ -95,7 +95,18 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
 /// The error with its causes, without libtorch's C++ stack.
 fn one_line_each(error: &anyhow::Error) -> String {
     let parts: Vec<String> = error.chain().map(|e| without_backtrace(&e.to_string())).collect();
-    parts.join(": ")
+    let text = parts.join(": ");
+    out_of_memory(&text).unwrap_or(text)
+}
+
+/// What to do, where libtorch says that memory ran out: forward says so by a panic, recomputed parts and backward by an
+/// error.
+fn out_of_memory(text: &str) -> Option<String> {
+    text.contains("out of memory").then(|| {
+        format!(
+            "the device ran out of memory: {text}. Lower train.micro_batch or data.resolution, or set train.gradient_checkpointing = \"all\"."
+        )
+    })
 }
 
 fn without_backtrace(text: &str) -> String {
@@ -105,10 +116,7 @@ fn without_backtrace(text: &str) -> String {
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     let text = without_backtrace(&text.unwrap_or("unknown").replace("\\n", "\n"));
-    if text.contains("out of memory") {
-        return format!("the device ran out of memory: {text}. Lower train.micro_batch or data.resolution.");
-    }
-    format!("internal error, please report it: {text}")
+    out_of_memory(&text).unwrap_or_else(|| format!("internal error, please report it: {text}"))
 }
 
 /// The first signal asks the work to stop, the second ends the process at once.
@@ -132,4 +140,19 @@ fn watch_signals() -> Stop {
         }
     });
     stop
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_ran_out_is_met_with_what_to_lower_whether_it_came_as_a_panic_or_as_an_error() {
+        let told = "the device ran out of memory: libtorch: CUDA out of memory. Tried to allocate 2 GiB. Lower train.micro_batch or \
+                    data.resolution, or set train.gradient_checkpointing = \"all\".";
+        let text = "libtorch: CUDA out of memory. Tried to allocate 2 GiB";
+        assert_eq!(panic_text(&format!("{text}\\nException raised from malloc")), told);
+        assert_eq!(one_line_each(&anyhow::anyhow!("{text}\nException raised from malloc")), told);
+        assert_eq!(one_line_each(&anyhow::anyhow!("no such file").context("cannot read")), "cannot read: no such file");
+    }
 }

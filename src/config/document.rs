@@ -1,9 +1,9 @@
 //! From TOML text and `--set` overrides to a checked table: unknown keys, wrong types and ranges are refused with
 //! file, line, key, what was expected and what was found.
 
-use super::schema::{Default, Key};
+use super::schema::{self, Default, Key};
 use super::tables::{NOT_BUILT, TABLES};
-use super::{ConfigError, Result};
+use super::{ConfigError, Result, RuleConfig};
 use crate::objectives;
 use std::path::Path;
 use toml::{Table, Value};
@@ -55,6 +55,7 @@ pub fn from_table(file: &str, text: Option<&str>, mut table: Table, sets: &[Stri
         }
     }
     refuse_init_without_rank(&place, &checked)?;
+    drop_unread_optim_keys(&table, &mut checked, &mut notes);
     Ok(Document { file: file.into(), table: checked, notes })
 }
 
@@ -213,11 +214,7 @@ fn check_table(place: &Place, name: &str, keys: &[Key], given: Option<&Table>) -
 
 /// The end of a sentence: ", did you mean X?" for the nearest known name, else ".".
 fn nearest(name: &str, known: &[&str]) -> String {
-    let best = known.iter().map(|k| (strsim::damerau_levenshtein(name, k), *k)).min();
-    match best {
-        Some((distance, k)) if distance <= 1 + name.len() / 3 => format!(", did you mean {k}?"),
-        _ => ".".into(),
-    }
+    schema::nearest(name, known).map_or(".".into(), |known| format!(", did you mean {known}?"))
 }
 
 /// `a.b=value`: TOML, else a number as people write it (`.5`), else a text.
@@ -242,6 +239,18 @@ fn apply_set(table: &mut Table, path: &[String], value: Value) -> Result<()> {
             Ok(())
         }
         _ => Err(ConfigError(format!("--set {}: {} is not a table.", path.join("."), path[0]))),
+    }
+}
+
+/// What the optimizer does not read is left out of the run's configuration, and said where it was given.
+fn drop_unread_optim_keys(given: &Table, checked: &mut Table, notes: &mut Vec<String>) {
+    let Some(Value::Table(optim)) = checked.get_mut("optim") else { return };
+    let name = optim.get("name").and_then(Value::as_str).unwrap_or_default().to_string();
+    for key in RuleConfig::unread(&name) {
+        optim.remove(*key);
+        if given.get("optim").is_some_and(|table| table.get(*key).is_some()) {
+            notes.push(format!("optim.{key} of the config is not read by {name}: dropped"));
+        }
     }
 }
 

@@ -154,12 +154,27 @@ pub struct LoraConfig {
 pub struct OptimConfig {
     pub lr: f64,
     pub lr_scale: String,
-    pub betas: (f64, f64),
-    pub eps: f64,
+    #[serde(flatten)]
+    pub rule: RuleConfig,
     pub weight_decay: f64,
     pub max_grad_norm: f64,
     pub schedule: String,
     pub warmup_steps: u64,
+}
+
+/// `optim.name` and the keys that only it reads.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(tag = "name", rename_all = "lowercase")]
+pub enum RuleConfig {
+    Adamw { betas: (f64, f64), eps: f64 },
+    Adafactor,
+}
+
+impl RuleConfig {
+    /// Keys of [optim] that the rule called `name` does not read.
+    pub fn unread(name: &str) -> &'static [&'static str] {
+        if name == "adafactor" { &["betas", "eps"] } else { &[] }
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -178,6 +193,7 @@ pub struct TrainConfig {
     pub checkpoint_every: u64,
     pub keep_last: usize,
     pub keep_every: Option<u64>,
+    pub gradient_checkpointing: String,
     pub on_spike: String,
     pub overwrite: bool,
 }

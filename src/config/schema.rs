@@ -168,8 +168,18 @@ fn check_choice(built: &[&str], unbuilt: &[&str], value: &Value) -> Result<Value
         Some(text) if unbuilt.iter().any(|u| *u == text || (u.ends_with(':') && text.starts_with(u))) => {
             Err(format!("{list}; \"{text}\" is not built yet"))
         }
-        _ => Err(list),
+        Some(text) => Err(match nearest(text, built) {
+            Some(name) => format!("{list} (did you mean \"{name}\"?)"),
+            None => list,
+        }),
+        None => Err(list),
     }
+}
+
+/// The known name that `name` may be a slip of.
+pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    let best = known.iter().map(|k| (strsim::damerau_levenshtein(name, k), *k)).min();
+    best.filter(|(distance, _)| *distance <= 1 + name.len() / 3).map(|(_, k)| k)
 }
 
 fn real(value: &Value, range: &Range) -> Option<f64> {

@@ -113,11 +113,16 @@ const LORA: &[Key] = &[
 ];
 
 const OPTIM: &[Key] = &[
-    key("name", Choice(&["adamw"], &["adafactor", "adamw8bit"]), Toml("\"adamw\""), "torch.optim.AdamW"),
+    key(
+        "name",
+        Choice(&["adamw", "adafactor"], &["adamw8bit"]),
+        Toml("\"adamw\""),
+        "torch.optim.AdamW, or transformers' Adafactor",
+    ),
     key("lr", Real(Range::POSITIVE), Required, "learning rate, as the optimizer sees it"),
     key("lr_scale", Choice(&["none", "global_batch"], &[]), Toml("\"none\""), "global_batch: lr x pairs per step"),
-    key("betas", RealPair(Range::FRACTION), Toml("[0.9, 0.999]"), "decay of the moments"),
-    key("eps", Real(Range::POSITIVE), Toml("1e-8"), "added to the denominator"),
+    key("betas", RealPair(Range::FRACTION), Toml("[0.9, 0.999]"), "decay of the moments; adamw only"),
+    key("eps", Real(Range::POSITIVE), Toml("1e-8"), "added to the denominator; adamw only"),
     key("weight_decay", Real(Range::NOT_NEGATIVE), Toml("0.01"), "decoupled"),
     key("max_grad_norm", Real(Range::POSITIVE), Toml("1.0"), "global gradient norm is clipped to this"),
     key("schedule", Choice(&["constant", "cosine", "linear"], &[]), Toml("\"constant\""), "after warm-up"),
@@ -141,9 +146,9 @@ const TRAIN: &[Key] = &[
     key("keep_every", AT_LEAST_ONE, Absent, "checkpoints at multiples of this stay"),
     key(
         "gradient_checkpointing",
-        Choice(&["none"], &["attention", "blocks", "all"]),
+        Choice(&["none", "attention", "blocks", "all"], &[]),
         Toml("\"none\""),
-        "recompute instead of storing",
+        "recompute instead of storing: less memory, more time",
     ),
     auto("pair_split", Choice(&["off"], &["on"]), Toml("\"auto\""), "winner and loser one after the other"),
     key(
@@ -172,7 +177,16 @@ const LOG: &[Key] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pipelines::models::Recompute;
     use pipelines::schedulers::SCHEDULERS;
+
+    #[test]
+    fn every_choice_of_gradient_checkpointing_is_one_of_the_network() {
+        let key = TRAIN.iter().find(|key| key.name == "gradient_checkpointing").unwrap();
+        let Choice(built, _) = key.kind else { panic!("{:?}", key.kind) };
+        let named: Vec<Recompute> = built.iter().filter_map(|name| Recompute::named(name)).collect();
+        assert_eq!(named, [Recompute::None, Recompute::Attention, Recompute::Blocks, Recompute::All]);
+    }
 
     #[test]
     fn samples_take_every_sampler_that_is_built() {

@@ -2,7 +2,7 @@
 
 use super::guards::{Beta, SpikeGuard};
 use super::inverted::Inverting;
-use super::optimizer::{AdamW, Ema};
+use super::optimizer::{Ema, Optimizer};
 use super::policy::{self, Machine};
 use super::session::Opened;
 use super::step::{Learner, OnSpike, OwnWeights, Statistics};
@@ -35,7 +35,7 @@ pub fn build(opened: &Opened, machine: Machine, entry: &Entry) -> Result<Learner
         weighted: data_weights || needs.weights || own_weights != OwnWeights::Running,
         own_weights,
         statistics: Statistics::default(),
-        optimizer: AdamW::new(&policy.trainable, &config.optim),
+        optimizer: Optimizer::new(&policy.trainable, &config.optim),
         ema: Ema::new(&policy.trainable, config.ema.decay),
         beta: beta(config, entry, folder.takes_time_ids()),
         has_beta: entry.keys.iter().any(|key| key.name == "beta"),

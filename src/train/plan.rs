@@ -1,6 +1,7 @@
 //! `--dry-run`: what a run would do, after checking everything that can be checked without training.
 
 use super::forecast;
+use super::optimizer;
 use super::policy::{self, Machine, Noised, Policy};
 use super::reference::{Comparison, Reference};
 use super::run_dir;
@@ -43,6 +44,7 @@ pub struct Plan {
     pub trained_parameters: u64,
     pub weights_mib: f64,
     pub reference_mib: f64,
+    /// The optimizer's state, gradients and EMA.
     pub optimizer_mib: f64,
     /// One prediction of a micro-batch, without gradients.
     pub seconds_per_forward: f64,
@@ -66,6 +68,7 @@ pub fn dry_run(opened: &Opened) -> Result<Plan> {
     let trained = mib(&policy.trainable);
     let n = opened.items.train.len();
     let missing = missing_images(opened, images)?;
+    let state = optimizer::state_bytes(&policy.trainable, &config.optim) as f64 / MIB;
     Ok(Plan {
         method: objectives::entry_of(&opened.table).name.into(),
         items: needs.items,
@@ -86,7 +89,7 @@ pub fn dry_run(opened: &Opened) -> Result<Plan> {
         trained_parameters: policy.trainable.iter().map(|(_, t)| t.numel() as u64).sum(),
         weights_mib: mib(&all),
         reference_mib: reference_mib(&reference),
-        optimizer_mib: trained * if config.ema.decay > 0.0 { 4.0 } else { 3.0 },
+        optimizer_mib: trained * if config.ema.decay > 0.0 { 2.0 } else { 1.0 } + state,
         seconds_per_forward: seconds,
     })
 }

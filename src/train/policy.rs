@@ -6,7 +6,7 @@ use crate::data::draws::Draws;
 use anyhow::{Context, Result, bail};
 use pipelines::families::{Denoiser, ModelFolder};
 use pipelines::lora::{Lora, LoraWeights, Network};
-use pipelines::models::{AdapterSet, Conditioning};
+use pipelines::models::{AdapterSet, Conditioning, Recompute};
 use pipelines::weights::LoadOptions;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
@@ -82,10 +82,16 @@ pub fn load(
     machine: Machine,
     needs_reference: bool,
 ) -> Result<(Policy, Reference)> {
-    match &config.lora {
-        Some(lora) => load_lora(config, lora, folder, machine),
-        None => load_full(config, folder, machine, needs_reference),
-    }
+    let (mut policy, reference) = match &config.lora {
+        Some(lora) => load_lora(config, lora, folder, machine)?,
+        None => load_full(config, folder, machine, needs_reference)?,
+    };
+    let choice = &config.train.gradient_checkpointing;
+    let recompute = Recompute::named(choice).ok_or_else(|| {
+        ConfigError(format!("train.gradient_checkpointing = \"{choice}\": no such choice. Take \"none\"."))
+    })?;
+    policy.denoiser.unet.set_recompute(recompute);
+    Ok((policy, reference))
 }
 
 fn load_full(

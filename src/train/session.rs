@@ -4,7 +4,7 @@ use super::checkpoint::{self, Pending};
 use super::environment::{self, DataHash};
 use super::feed::Feed;
 use super::learner;
-use super::optimizer::learning_rate;
+use super::optimizer::{self, learning_rate};
 use super::policy::Machine;
 use super::reference::Comparison;
 use super::run_dir::{RunDir, Start};
@@ -201,9 +201,11 @@ impl Session {
 
     /// About what a checkpoint takes on disk.
     pub fn checkpoint_bytes(&self) -> u64 {
-        let copies = if self.learner.ema.is_some() { 4 } else { 3 };
+        let copies = if self.learner.ema.is_some() { 2 } else { 1 };
         let bytes = |t: &tch::Tensor| t.numel() as u64 * t.kind().elt_size_in_bytes() as u64;
-        copies * self.learner.policy.trainable.iter().map(|(_, t)| bytes(t)).sum::<u64>()
+        let trainable = &self.learner.policy.trainable;
+        let state = optimizer::state_bytes(trainable, &self.config.optim);
+        copies * trainable.iter().map(|(_, t)| bytes(t)).sum::<u64>() + state
     }
 }
 

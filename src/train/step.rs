@@ -6,7 +6,7 @@ use super::forward::Forward;
 use super::guards::{Beta, SpikeGuard};
 use super::inverted::Inverting;
 use super::metrics::StepRecords;
-use super::optimizer::{AdamW, Ema};
+use super::optimizer::{Ema, Optimizer};
 use super::policy::{Machine, Noised, Policy, Space};
 use super::reference::{Reference, Renewal};
 use crate::data::batches::Batch;
@@ -39,7 +39,7 @@ pub struct Learner {
     /// Some loss is weighted: by the data or by the method.
     pub weighted: bool,
     pub statistics: Statistics,
-    pub optimizer: AdamW,
+    pub optimizer: Optimizer,
     pub ema: Option<Ema>,
     pub beta: Beta,
     /// The method has a beta: metrics report it.

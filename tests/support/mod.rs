@@ -224,6 +224,19 @@ pub fn distance(a: &BTreeMap<String, Vec<f64>>, b: &BTreeMap<String, Vec<f64>>) 
     (square(&mut both().map(|(x, y)| x - y)) / square(&mut both().map(|(_, y)| *y))).sqrt()
 }
 
+/// Zeroes the moments and step counts of a checkpoint and makes its checksum fit.
+pub fn zero_optimizer(checkpoint: &Path) {
+    let file = checkpoint.join("optimizer.safetensors");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    assert!(bytes[header..].iter().any(|b| *b != 0));
+    bytes[header..].fill(0);
+    std::fs::write(&file, &bytes).unwrap();
+    let mut state = json(&checkpoint.join("state.json"));
+    state["files"]["optimizer.safetensors"] = sha256(&bytes).into();
+    std::fs::write(checkpoint.join("state.json"), state.to_string()).unwrap();
+}
+
 /// A started process. Killed when dropped.
 pub struct Running {
     child: Child,

@@ -1,9 +1,11 @@
 //! What tch lacks and libtorch has: CPU generators as values, the fused AdamW kernel, the gradient norm of
-//! `clip_grad_norm_`, loading CUDA into a process that was linked without it.
+//! `clip_grad_norm_`, loading CUDA into a process that was linked without it, recomputing instead of storing.
 
+mod checkpoint;
 mod generator;
 mod kernels;
 
+pub use checkpoint::{checkpoint, grad_enabled};
 pub use generator::Generator;
 pub use kernels::{FusedAdamW, cuda_peak_bytes, global_norm, load_cuda, scale_, set_deterministic};
 

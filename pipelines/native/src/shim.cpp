@@ -1,45 +1,16 @@
-// What tch lacks and libtorch has. Every entry catches what libtorch throws and hands the text back
-// through `error` (malloc'd; the caller frees it with dp_free); a null `error` afterwards means success.
-#include <ATen/ATen.h>
+// What tch lacks and libtorch has: generators, fused kernels, statistics. checkpoint.cpp has the rest.
+#include "guarded.h"
+
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Context.h>
 #include <ATen/core/grad_mode.h>
 #include <c10/core/CachingDeviceAllocator.h>
 
-#include <cstring>
-#include <vector>
-
-namespace {
-char *copy_text(const std::string &text) {
-    char *out = static_cast<char *>(std::malloc(text.size() + 1));
-    std::memcpy(out, text.c_str(), text.size() + 1);
-    return out;
-}
-template <typename F>
-auto guarded(char **error, F body) -> decltype(body()) {
-    *error = nullptr;
-    try {
-        return body();
-    } catch (const c10::Error &e) {
-        *error = copy_text(e.what_without_backtrace());
-    } catch (const std::exception &e) {
-        *error = copy_text(e.what());
-    } catch (...) {
-        *error = copy_text("unknown C++ exception");
-    }
-    return decltype(body())();
-}
-std::vector<at::Tensor> tensors(at::Tensor **list, int64_t n) {
-    std::vector<at::Tensor> out;
-    out.reserve(n);
-    for (int64_t i = 0; i < n; ++i) out.push_back(*list[i]);
-    return out;
-}
-}  // namespace
-
 extern "C" {
 
 void dp_free(char *text) { std::free(text); }
+// A text of the shim's own kind, for callbacks that hand an error back.
+char *dp_text(const char *bytes, int64_t length) { return copy_text(std::string(bytes, length)); }
 
 at::Generator *dp_generator(uint64_t seed, char **error) {
     return guarded(error, [&] { return new at::Generator(at::detail::createCPUGenerator(seed)); });

@@ -2,7 +2,32 @@
 //! float32 masters can serve a bfloat16 forward pass.
 
 use crate::weights::Loader;
+use std::ops::Deref;
 use tch::{Kind, Tensor};
+
+/// A weight. A clone shows the same values, and its gradient is theirs.
+#[derive(Debug)]
+pub struct Parameter(Tensor);
+
+impl Clone for Parameter {
+    fn clone(&self) -> Self {
+        Self(self.0.shallow_clone())
+    }
+}
+
+impl Deref for Parameter {
+    type Target = Tensor;
+
+    fn deref(&self) -> &Tensor {
+        &self.0
+    }
+}
+
+/// A layer, or layers together.
+pub trait Weights {
+    /// Visits every tensor that a forward pass under these adapters reads beside its input.
+    fn weights(&self, adapters: Option<AdapterSet>, visit: &mut dyn FnMut(&Tensor));
+}
 
 /// Names one set of LoRA adapters that is attached to a network. Networks take `Option<AdapterSet>`: `None` is the
 /// network of the file alone, bit for bit.
@@ -19,8 +44,15 @@ pub struct Adapter {
     pub scale: f64,
 }
 
+impl Clone for Adapter {
+    /// Shares the tensors.
+    fn clone(&self) -> Self {
+        Self { a: self.a.shallow_clone(), b: self.b.shallow_clone(), scale: self.scale }
+    }
+}
+
 /// The place of a layer where adapters go: one for each set.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Adapters {
     /// The module path, for example `down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q`.
     path: String,
@@ -59,6 +91,15 @@ impl Adapters {
     }
 }
 
+impl Weights for Adapters {
+    fn weights(&self, adapters: Option<AdapterSet>, visit: &mut dyn FnMut(&Tensor)) {
+        if let Some(adapter) = self.worn(adapters) {
+            visit(&adapter.a);
+            visit(&adapter.b);
+        }
+    }
+}
+
 /// What a network offers to LoRA: every layer that can wear an adapter.
 pub trait AdapterHost {
     /// Visits the layers.
@@ -86,11 +127,11 @@ fn matrix(weight: &Tensor, kind: Kind) -> Tensor {
 }
 
 /// `y = x W^T + b` over the last dimension, with LoRA adapters beside it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Linear {
     /// `[out, in]`, or `[out, in, 1, 1]` where the file has a 1x1 convolution
-    weight: Tensor,
-    bias: Option<Tensor>,
+    weight: Parameter,
+    bias: Option<Parameter>,
     pub adapters: Adapters,
 }
 
@@ -105,8 +146,8 @@ impl Linear {
     }
 
     fn with_weight(from: &Loader, shape: &[i64], bias: bool) -> Self {
-        let weight = from.tensor("weight", shape);
-        let bias = bias.then(|| from.tensor("bias", &shape[..1]));
+        let weight = Parameter(from.tensor("weight", shape));
+        let bias = bias.then(|| Parameter(from.tensor("bias", &shape[..1])));
         Self { weight, bias, adapters: Adapters::new(from, shape) }
     }
 
@@ -118,6 +159,14 @@ impl Linear {
             Some(adapter) => y + adapter.over_last_dimension(x),
             None => y,
         }
+    }
+}
+
+impl Weights for Linear {
+    fn weights(&self, adapters: Option<AdapterSet>, visit: &mut dyn FnMut(&Tensor)) {
+        visit(&self.weight);
+        self.bias.iter().for_each(|bias| visit(bias));
+        self.adapters.weights(adapters, visit);
     }
 }
 
@@ -146,10 +195,10 @@ fn convolve(x: &Tensor, weight: &Tensor, bias: Option<Tensor>, stride: i64, padd
 }
 
 /// A 2-d convolution with bias, with LoRA adapters beside it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Conv2d {
-    weight: Tensor,
-    bias: Tensor,
+    weight: Parameter,
+    bias: Parameter,
     stride: i64,
     padding: i64,
     pub adapters: Adapters,
@@ -167,7 +216,7 @@ impl Conv2d {
 
     pub fn with_kernel(from: &Loader, input: i64, output: i64, kernel: i64, stride: i64, padding: i64) -> Self {
         let shape = [output, input, kernel, kernel];
-        let (weight, bias) = (from.tensor("weight", &shape), from.tensor("bias", &[output]));
+        let (weight, bias) = (Parameter(from.tensor("weight", &shape)), Parameter(from.tensor("bias", &[output])));
         Self { weight, bias, stride, padding, adapters: Adapters::new(from, &shape) }
     }
 
@@ -182,18 +231,27 @@ impl Conv2d {
     }
 }
 
+impl Weights for Conv2d {
+    fn weights(&self, adapters: Option<AdapterSet>, visit: &mut dyn FnMut(&Tensor)) {
+        visit(&self.weight);
+        visit(&self.bias);
+        self.adapters.weights(adapters, visit);
+    }
+}
+
 /// Normalisation over groups of channels.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct GroupNorm {
-    weight: Tensor,
-    bias: Tensor,
+    weight: Parameter,
+    bias: Parameter,
     groups: i64,
     eps: f64,
 }
 
 impl GroupNorm {
     pub fn load(from: &Loader, groups: i64, channels: i64, eps: f64) -> Self {
-        Self { weight: from.tensor("weight", &[channels]), bias: from.tensor("bias", &[channels]), groups, eps }
+        let (weight, bias) = (from.tensor("weight", &[channels]), from.tensor("bias", &[channels]));
+        Self { weight: Parameter(weight), bias: Parameter(bias), groups, eps }
     }
 
     /// `[B, C, ..] -> [B, C, ..]`.
@@ -203,17 +261,25 @@ impl GroupNorm {
     }
 }
 
+impl Weights for GroupNorm {
+    fn weights(&self, _: Option<AdapterSet>, visit: &mut dyn FnMut(&Tensor)) {
+        visit(&self.weight);
+        visit(&self.bias);
+    }
+}
+
 /// Normalisation over the last dimension.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct LayerNorm {
-    weight: Tensor,
-    bias: Tensor,
+    weight: Parameter,
+    bias: Parameter,
     eps: f64,
 }
 
 impl LayerNorm {
     pub fn load(from: &Loader, width: i64, eps: f64) -> Self {
-        Self { weight: from.tensor("weight", &[width]), bias: from.tensor("bias", &[width]), eps }
+        let (weight, bias) = (from.tensor("weight", &[width]), from.tensor("bias", &[width]));
+        Self { weight: Parameter(weight), bias: Parameter(bias), eps }
     }
 
     /// `[.., width] -> [.., width]`.
@@ -221,6 +287,13 @@ impl LayerNorm {
         let (weight, bias) = (cast(&self.weight, x.kind()), cast(&self.bias, x.kind()));
         let width = weight.size();
         x.layer_norm(width, Some(weight), Some(bias), self.eps, true)
+    }
+}
+
+impl Weights for LayerNorm {
+    fn weights(&self, _: Option<AdapterSet>, visit: &mut dyn FnMut(&Tensor)) {
+        visit(&self.weight);
+        visit(&self.bias);
     }
 }
 

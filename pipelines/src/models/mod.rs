@@ -3,6 +3,7 @@
 pub mod clip;
 pub mod config;
 pub mod layers;
+pub mod recompute;
 mod resnet;
 pub mod unet;
 pub mod vae;
@@ -10,6 +11,7 @@ pub mod vae;
 pub use clip::{ClipOutput, ClipTextConfig, ClipTextModel};
 pub use config::ConfigFile;
 pub use layers::{Adapter, AdapterHost, AdapterSet, Adapters, Linear};
+pub use recompute::Recompute;
 pub use unet::{Conditioning, UNet2DConditionModel, UNetConfig};
 pub use vae::{AutoencoderKl, Moments, VaeConfig};
 

@@ -1,6 +1,6 @@
 //! The residual block of UNet and VAE, and the two ways to change the size of a feature map.
 
-use crate::models::layers::{AdapterSet, Adapters, Conv2d, GroupNorm, Linear};
+use crate::models::layers::{AdapterSet, Adapters, Conv2d, GroupNorm, Linear, Weights};
 use crate::weights::Loader;
 use tch::Tensor;
 
@@ -14,7 +14,7 @@ pub struct ResnetShape {
 }
 
 /// norm, silu, conv, + time, norm, silu, conv, + input.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Resnet {
     norm1: GroupNorm,
     conv1: Conv2d,
@@ -39,14 +39,27 @@ impl Resnet {
 
     /// `x: [B, in, H, W] -> [B, out, H, W]`; `time: [B, time_width]` is the embedding after its silu.
     pub fn forward(&self, x: &Tensor, time: Option<&Tensor>, adapters: Option<AdapterSet>) -> Tensor {
+        self.forward_beside(x, x, time, adapters)
+    }
+
+    /// `forward(x)` where `beside` is `x` too: what goes past the block and what goes into it, each by a handle of its own.
+    pub fn forward_beside(
+        &self,
+        beside: &Tensor,
+        x: &Tensor,
+        time: Option<&Tensor>,
+        adapters: Option<AdapterSet>,
+    ) -> Tensor {
+        // A layer with an adapter reads its input twice. Behind an alias the two gradients are added before they meet those of
+        // other parts: the same sum whether this block is computed once or, for its gradient, again.
         let mut h = self.conv1.forward(&self.norm1.forward(x).silu(), adapters);
         if let (Some(project), Some(time)) = (&self.time_emb_proj, time) {
-            h += project.forward(time, adapters).unsqueeze(-1).unsqueeze(-1); // [B, out, 1, 1]
+            h += project.forward(&time.alias(), adapters).unsqueeze(-1).unsqueeze(-1); // [B, out, 1, 1]
         }
         let h = self.conv2.forward(&self.norm2.forward(&h).silu(), adapters);
         match &self.conv_shortcut {
-            Some(shortcut) => shortcut.forward(x, adapters) + h,
-            None => x + h,
+            Some(shortcut) => shortcut.forward(&beside.alias(), adapters) + h,
+            None => beside + h,
         }
     }
 
@@ -57,6 +70,18 @@ impl Resnet {
         if let Some(project) = &mut self.time_emb_proj {
             visit(&mut project.adapters);
         }
+    }
+}
+
+impl Weights for Resnet {
+    fn weights(&self, adapters: Option<AdapterSet>, visit: &mut dyn FnMut(&Tensor)) {
+        for norm in [&self.norm1, &self.norm2] {
+            norm.weights(adapters, visit);
+        }
+        for conv in [Some(&self.conv1), Some(&self.conv2), self.conv_shortcut.as_ref()].into_iter().flatten() {
+            conv.weights(adapters, visit);
+        }
+        self.time_emb_proj.iter().for_each(|project| project.weights(adapters, visit));
     }
 }
 
@@ -92,7 +117,7 @@ impl Downsample {
 }
 
 /// Nearest neighbours to a size, then a 3x3 convolution.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Upsample {
     conv: Conv2d,
 }
@@ -109,5 +134,11 @@ impl Upsample {
 
     pub fn adapters_mut(&mut self, visit: &mut dyn FnMut(&mut Adapters)) {
         visit(&mut self.conv.adapters);
+    }
+}
+
+impl Weights for Upsample {
+    fn weights(&self, adapters: Option<AdapterSet>, visit: &mut dyn FnMut(&Tensor)) {
+        self.conv.weights(adapters, visit);
     }
 }

@@ -1,6 +1,8 @@
 //! The levels of the UNet: down, mid, up.
 
-use crate::models::layers::{AdapterSet, Adapters};
+use crate::error::Result;
+use crate::models::layers::{AdapterSet, Adapters, Weights};
+use crate::models::recompute::{Recompute, recomputed};
 use crate::models::resnet::{Downsample, Resnet, ResnetShape, Upsample};
 use crate::models::unet::UNetConfig;
 use crate::models::unet::transformer::{Transformer, TransformerShape};
@@ -15,6 +17,7 @@ pub struct Context<'a> {
     /// `[B, L, D]`
     pub prompt_embeds: &'a Tensor,
     pub adapters: Option<AdapterSet>,
+    pub recompute: Recompute,
 }
 
 impl UNetConfig {
@@ -36,19 +39,33 @@ impl UNetConfig {
 }
 
 /// A residual block and, in levels that have them, the transformer behind it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Layer {
     resnet: Resnet,
     attention: Option<Transformer>,
 }
 
 impl Layer {
-    fn forward(&self, x: &Tensor, context: Context<'_>) -> Tensor {
-        let x = self.resnet.forward(x, Some(context.time), context.adapters);
+    fn forward(&self, x: &Tensor, context: Context<'_>) -> Result<Tensor> {
+        let x = forward_resnet(&self.resnet, x, context)?;
         match &self.attention {
-            Some(attention) => attention.forward(&x, context.prompt_embeds, context.adapters),
-            None => x,
+            Some(attention) => forward_attention(attention, &x, context),
+            None => Ok(x),
         }
+    }
+
+    /// On the way up: the layer over `x` and `skip` side by side.
+    fn forward_joined(&self, x: &Tensor, skip: &Tensor, context: Context<'_>) -> Result<Tensor> {
+        if context.recompute != Recompute::All {
+            return self.forward(&Tensor::cat(&[x, skip], 1), context);
+        }
+        let adapters = context.adapters;
+        let inputs = [x, skip, context.time, context.prompt_embeds];
+        recomputed(self, adapters, &inputs, move |layer, inputs| {
+            let [x, skip, time, prompt_embeds] = inputs else { unreachable!("four inputs are given") };
+            let x = layer.resnet.forward(&Tensor::cat(&[x, skip], 1), Some(time), adapters);
+            layer.attention.as_ref().map_or(x.shallow_clone(), |a| a.forward(&x, prompt_embeds, adapters))
+        })
     }
 
     fn adapters_mut(&mut self, visit: &mut dyn FnMut(&mut Adapters)) {
@@ -57,6 +74,36 @@ impl Layer {
             attention.adapters_mut(visit);
         }
     }
+}
+
+impl Weights for Layer {
+    fn weights(&self, adapters: Option<AdapterSet>, visit: &mut dyn FnMut(&Tensor)) {
+        self.resnet.weights(adapters, visit);
+        self.attention.iter().for_each(|attention| attention.weights(adapters, visit));
+    }
+}
+
+/// A resnet, recomputed where the context asks for it. Its input is given twice, for the way past it and the way in, so
+/// that gradients of the two meet in the order of a network that keeps everything: the sum has the same bits.
+fn forward_resnet(resnet: &Resnet, x: &Tensor, context: Context<'_>) -> Result<Tensor> {
+    let adapters = context.adapters;
+    if context.recompute < Recompute::Blocks {
+        return Ok(resnet.forward(x, Some(context.time), adapters));
+    }
+    recomputed(resnet, adapters, &[x, x, context.time], move |resnet, inputs| {
+        resnet.forward_beside(&inputs[0], &inputs[1], Some(&inputs[2]), adapters)
+    })
+}
+
+/// As [`forward_resnet`] for a transformer.
+fn forward_attention(attention: &Transformer, x: &Tensor, context: Context<'_>) -> Result<Tensor> {
+    let adapters = context.adapters;
+    if context.recompute < Recompute::Attention {
+        return Ok(attention.forward(x, context.prompt_embeds, adapters));
+    }
+    recomputed(attention, adapters, &[x, x, context.prompt_embeds], move |attention, inputs| {
+        attention.forward_beside(&inputs[0], &inputs[1], &inputs[2], adapters)
+    })
 }
 
 /// `down_blocks.i`.
@@ -89,17 +136,17 @@ impl DownBlock {
     }
 
     /// Pushes every intermediate feature map for the way up.
-    pub fn forward(&self, x: Tensor, context: Context<'_>, skips: &mut Vec<Tensor>) -> Tensor {
+    pub fn forward(&self, x: Tensor, context: Context<'_>, skips: &mut Vec<Tensor>) -> Result<Tensor> {
         let mut x = x;
         for layer in &self.layers {
-            x = layer.forward(&x, context);
+            x = layer.forward(&x, context)?;
             skips.push(x.shallow_clone());
         }
         if let Some(downsample) = &self.downsample {
             x = downsample.forward(&x, context.adapters);
             skips.push(x.shallow_clone());
         }
-        x
+        Ok(x)
     }
 
     pub fn adapters_mut(&mut self, visit: &mut dyn FnMut(&mut Adapters)) {
@@ -127,8 +174,8 @@ impl MidBlock {
         Self { first: Layer { resnet: resnet(0), attention: Some(attention) }, second: resnet(1) }
     }
 
-    pub fn forward(&self, x: &Tensor, context: Context<'_>) -> Tensor {
-        self.second.forward(&self.first.forward(x, context), Some(context.time), context.adapters)
+    pub fn forward(&self, x: &Tensor, context: Context<'_>) -> Result<Tensor> {
+        forward_resnet(&self.second, &self.first.forward(x, context)?, context)
     }
 
     pub fn adapters_mut(&mut self, visit: &mut dyn FnMut(&mut Adapters)) {
@@ -166,16 +213,16 @@ impl UpBlock {
     }
 
     /// Pops one feature map per layer; grows to the size of the one that the next level takes.
-    pub fn forward(&self, x: Tensor, context: Context<'_>, skips: &mut Vec<Tensor>) -> Tensor {
+    pub fn forward(&self, x: Tensor, context: Context<'_>, skips: &mut Vec<Tensor>) -> Result<Tensor> {
         let mut x = x;
         for layer in &self.layers {
             if let Some(skip) = skips.pop() {
-                x = layer.forward(&Tensor::cat(&[x, skip], 1), context);
+                x = layer.forward_joined(&x, &skip, context)?;
             }
         }
         match (&self.upsample, skips.last().map(Tensor::size).as_deref()) {
-            (Some(upsample), Some([_, _, height, width])) => upsample.forward(&x, *height, *width, context.adapters),
-            _ => x,
+            (Some(upsample), Some([_, _, height, width])) => forward_upsample(upsample, &x, [*height, *width], context),
+            _ => Ok(x),
         }
     }
 
@@ -185,4 +232,18 @@ impl UpBlock {
             upsample.adapters_mut(visit);
         }
     }
+}
+
+/// As [`forward_resnet`] for the way to the next level: what the convolution sees is four times its input.
+fn forward_upsample(
+    upsample: &Upsample,
+    x: &Tensor,
+    [height, width]: [i64; 2],
+    context: Context<'_>,
+) -> Result<Tensor> {
+    let adapters = context.adapters;
+    if context.recompute < Recompute::All {
+        return Ok(upsample.forward(x, height, width, adapters));
+    }
+    recomputed(upsample, adapters, &[x], move |upsample, inputs| upsample.forward(&inputs[0], height, width, adapters))
 }

@@ -8,7 +8,8 @@ mod transformer;
 pub use config::{TextTime, UNetConfig};
 
 use crate::error::{Error, Result};
-use crate::models::layers::{AdapterHost, Adapters, Conv2d, GroupNorm};
+use crate::models::layers::{AdapterHost, Adapters, Conv2d, GroupNorm, Weights};
+use crate::models::recompute::{Recompute, recomputed};
 use crate::models::{AdapterSet, LayerShapes, layer_shapes, save_component, shallow};
 use crate::weights::{LoadOptions, Loader, ParameterShapes, WeightStore};
 use blocks::{Context, DownBlock, MidBlock, UpBlock};
@@ -73,10 +74,30 @@ pub struct UNet2DConditionModel {
     down: Vec<DownBlock>,
     mid: MidBlock,
     up: Vec<UpBlock>,
-    conv_norm_out: GroupNorm,
-    conv_out: Conv2d,
+    head: Head,
     parameters: BTreeMap<String, Tensor>,
     adapter_sets: usize,
+    recompute: Recompute,
+}
+
+/// `conv_norm_out`, silu, `conv_out`.
+#[derive(Debug, Clone)]
+struct Head {
+    conv_norm_out: GroupNorm,
+    conv_out: Conv2d,
+}
+
+impl Head {
+    fn forward(&self, x: &Tensor, adapters: Option<AdapterSet>) -> Tensor {
+        self.conv_out.forward(&self.conv_norm_out.forward(x).silu(), adapters)
+    }
+}
+
+impl Weights for Head {
+    fn weights(&self, adapters: Option<AdapterSet>, visit: &mut dyn FnMut(&Tensor)) {
+        self.conv_norm_out.weights(adapters, visit);
+        self.conv_out.weights(adapters, visit);
+    }
 }
 
 impl UNet2DConditionModel {
@@ -111,16 +132,30 @@ impl UNet2DConditionModel {
             down: (0..levels).map(|level| DownBlock::load(from, &config, level)).collect(),
             mid: MidBlock::load(from, &config),
             up: (0..levels).map(|index| UpBlock::load(from, &config, index)).collect(),
-            conv_norm_out: GroupNorm::load(&from.sub("conv_norm_out"), config.norm_num_groups, outer, config.norm_eps),
-            conv_out: Conv2d::load(&from.sub("conv_out"), outer, config.out_channels, 1),
+            head: Head {
+                conv_norm_out: GroupNorm::load(
+                    &from.sub("conv_norm_out"),
+                    config.norm_num_groups,
+                    outer,
+                    config.norm_eps,
+                ),
+                conv_out: Conv2d::load(&from.sub("conv_out"), outer, config.out_channels, 1),
+            },
             parameters: BTreeMap::new(),
             adapter_sets: 0,
+            recompute: Recompute::None,
             config,
         }
     }
 
     pub fn config(&self) -> &UNetConfig {
         &self.config
+    }
+
+    /// Which parts a forward pass that is differentiated computes a second time instead of keeping what they made. Results
+    /// and gradients stay the same, on the CPU bit for bit.
+    pub fn set_recompute(&mut self, recompute: Recompute) {
+        self.recompute = recompute;
     }
 
     /// Predicts noise (or velocity): `latents: [B, C, h, w]`, `timesteps: [B]`, result `[B, C, h, w]` in the kind of the
@@ -137,17 +172,20 @@ impl UNet2DConditionModel {
         // Every resnet takes the silu of the same embedding: once is enough.
         let time = self.embedding.forward(timesteps, conditioning, kind, adapters).silu();
         let prompt_embeds = conditioning.prompt_embeds.to_kind(kind);
-        let context = Context { time: &time, prompt_embeds: &prompt_embeds, adapters };
+        let context = Context { time: &time, prompt_embeds: &prompt_embeds, adapters, recompute: self.recompute };
         let mut x = self.conv_in.forward(latents, adapters);
         let mut skips = vec![x.shallow_clone()];
         for block in &self.down {
-            x = block.forward(x, context, &mut skips);
+            x = block.forward(x, context, &mut skips)?;
         }
-        x = self.mid.forward(&x, context);
+        x = self.mid.forward(&x, context)?;
         for block in &self.up {
-            x = block.forward(x, context, &mut skips);
+            x = block.forward(x, context, &mut skips)?;
         }
-        Ok(self.conv_out.forward(&self.conv_norm_out.forward(&x).silu(), adapters))
+        if self.recompute < Recompute::All {
+            return Ok(self.head.forward(&x, adapters));
+        }
+        recomputed(&self.head, adapters, &[&x], move |head, inputs| head.forward(&inputs[0], adapters))
     }
 
     fn check(&self, latents: &Tensor, timesteps: &Tensor, conditioning: &Conditioning) -> Result<()> {
@@ -214,7 +252,7 @@ impl AdapterHost for UNet2DConditionModel {
         self.down.iter_mut().for_each(|block| block.adapters_mut(visit));
         self.mid.adapters_mut(visit);
         self.up.iter_mut().for_each(|block| block.adapters_mut(visit));
-        visit(&mut self.conv_out.adapters);
+        visit(&mut self.head.conv_out.adapters);
     }
 
     fn new_adapter_set(&mut self) -> AdapterSet {

@@ -1,6 +1,6 @@
 //! Spatial transformer: self-attention over the pixels, cross-attention to the prompt (arXiv 2112.10752, section 3.3).
 
-use crate::models::layers::{AdapterSet, Adapters, GroupNorm, LayerNorm, Linear, attend};
+use crate::models::layers::{AdapterSet, Adapters, GroupNorm, LayerNorm, Linear, Weights, attend};
 use crate::weights::Loader;
 use tch::Tensor;
 
@@ -20,7 +20,7 @@ pub struct TransformerShape {
 }
 
 /// `attentions.j`: norm, proj_in, blocks, proj_out, + input.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Transformer {
     norm: GroupNorm,
     proj_in: Linear,
@@ -49,6 +49,17 @@ impl Transformer {
     /// A 1x1 convolution before flattening is the same product as a linear layer after it, so both storage forms of
     /// proj_in and proj_out run as the latter.
     pub fn forward(&self, x: &Tensor, context: &Tensor, adapters: Option<AdapterSet>) -> Tensor {
+        self.forward_beside(x, x, context, adapters)
+    }
+
+    /// `forward(x)` where `beside` is `x` too: what goes past the blocks and what goes into them, each by a handle of its own.
+    pub fn forward_beside(
+        &self,
+        beside: &Tensor,
+        x: &Tensor,
+        context: &Tensor,
+        adapters: Option<AdapterSet>,
+    ) -> Tensor {
         let size = x.size();
         let flat = self.norm.forward(x).flatten(2, 3).transpose(1, 2).contiguous(); // [B, H * W, C]
         let mut h = self.proj_in.forward(&flat, adapters);
@@ -56,7 +67,7 @@ impl Transformer {
             h = block.forward(&h, context, adapters);
         }
         let h = self.proj_out.forward(&h, adapters); // [B, H * W, C]
-        x + h.transpose(1, 2).reshape(&size)
+        beside + h.transpose(1, 2).reshape(&size)
     }
 
     pub fn adapters_mut(&mut self, visit: &mut dyn FnMut(&mut Adapters)) {
@@ -68,7 +79,16 @@ impl Transformer {
     }
 }
 
-#[derive(Debug)]
+impl Weights for Transformer {
+    fn weights(&self, adapters: Option<AdapterSet>, visit: &mut dyn FnMut(&Tensor)) {
+        self.norm.weights(adapters, visit);
+        self.proj_in.weights(adapters, visit);
+        self.proj_out.weights(adapters, visit);
+        self.blocks.iter().for_each(|block| block.weights(adapters, visit));
+    }
+}
+
+#[derive(Debug, Clone)]
 struct Block {
     norm1: LayerNorm,
     attn1: Attention,
@@ -112,7 +132,22 @@ impl Block {
     }
 }
 
-#[derive(Debug)]
+impl Weights for Block {
+    fn weights(&self, adapters: Option<AdapterSet>, visit: &mut dyn FnMut(&Tensor)) {
+        for norm in [&self.norm1, &self.norm2, &self.norm3] {
+            norm.weights(adapters, visit);
+        }
+        for attention in [&self.attn1, &self.attn2] {
+            for linear in [&attention.to_q, &attention.to_k, &attention.to_v, &attention.to_out] {
+                linear.weights(adapters, visit);
+            }
+        }
+        self.ff.proj.weights(adapters, visit);
+        self.ff.out.weights(adapters, visit);
+    }
+}
+
+#[derive(Debug, Clone)]
 struct Attention {
     to_q: Linear,
     to_k: Linear,
@@ -141,7 +176,7 @@ impl Attention {
 }
 
 /// GEGLU (arXiv 2002.05202): value * gelu(gate), the value in the first half.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct FeedForward {
     proj: Linear,
     out: Linear,
