@@ -23,7 +23,7 @@ fn scored(world: &World, n: usize, ties: bool) -> PathBuf {
             "loser": format!("l{i}.png"), "weight": 0.25 + 0.25 * (i % 3) as f64,
             "scores": {"a": [0.3 + 0.01 * i as f64, 0.3 + 0.02 * (i % 4) as f64], "b": [0.5, 0.4], "c": [0.1, 0.2]},
         });
-        if ties && i % 4 == 0 {
+        if ties && i.is_multiple_of(4) {
             row["label"] = json!("tie");
         }
         row

@@ -1,6 +1,7 @@
 //! From TOML text and `--set` overrides to a checked table: unknown keys, wrong types and ranges are refused with
 //! file, line, key, what was expected and what was found.
 
+use super::combinations::Combination;
 use super::schema::{self, Default, Key};
 use super::tables::{NOT_BUILT, TABLES};
 use super::{ConfigError, Result, RuleConfig};
@@ -39,7 +40,6 @@ pub fn from_table(file: &str, text: Option<&str>, mut table: Table, sets: &[Stri
     let mut checked = Table::new();
     refuse_unknown_tables(&place, &table)?;
     let entry = objective_of(&place, &table)?;
-    refuse_reference(&place, &table, entry)?;
     for known in TABLES {
         let given = sub_table(&place, &table, known.name)?;
         checked.insert(known.name.into(), Value::Table(check_table(&place, known.name, known.keys, given)?));
@@ -49,18 +49,19 @@ pub fn from_table(file: &str, text: Option<&str>, mut table: Table, sets: &[Stri
                 t
             });
             let mut method = Table::new();
+            // Under its own name, whatever public code calls it.
             method.insert("name".into(), Value::String(entry.name.into()));
             method.extend(check_table(&place, "method", entry.keys, given.as_ref())?);
             checked.insert("method".into(), Value::Table(method));
         }
     }
-    refuse_init_without_rank(&place, &checked)?;
+    Combination { place: &place, given: &table, checked: &mut checked, entry }.check()?;
     drop_unread_optim_keys(&table, &mut checked, &mut notes);
     Ok(Document { file: file.into(), table: checked, notes })
 }
 
 /// Where a key was written: for messages.
-struct Place<'a> {
+pub(super) struct Place<'a> {
     file: &'a str,
     text: Option<&'a str>,
     sets: &'a [(Vec<String>, Value)],
@@ -68,7 +69,7 @@ struct Place<'a> {
 
 impl Place<'_> {
     /// The override, or file and line of `[table] key` (of the table when `key` is empty).
-    fn of(&self, table: &str, key: &str) -> String {
+    pub fn of(&self, table: &str, key: &str) -> String {
         let set = self.sets.iter().find(|(p, _)| p[0] == table && (key.is_empty() || p[1] == key));
         let written = || self.text.and_then(|t| line_of(t, table, key));
         if let Some((path, _)) = set.filter(|_| !key.is_empty() || written().is_none()) {
@@ -145,30 +146,6 @@ fn objective_of(place: &Place, table: &Table) -> Result<&'static objectives::Ent
             names.join(", ")
         ))
     })
-}
-
-/// A method that compares with no reference would leave what [reference] says unread.
-fn refuse_reference(place: &Place, table: &Table, entry: &objectives::Entry) -> Result<()> {
-    match sub_table(place, table, "reference")? {
-        Some(_) if !entry.needs.reference => Err(ConfigError(format!(
-            "{}: [reference] does not go with method.name = \"{}\", which compares with no reference. Remove the table.",
-            place.of("reference", ""),
-            entry.name
-        ))),
-        _ => Ok(()),
-    }
-}
-
-/// Rank 0 is a full fine-tune: a LoRA to go on from would be left unread.
-fn refuse_init_without_rank(place: &Place, checked: &Table) -> Result<()> {
-    let value = |key: &str| checked.get("lora").and_then(|t| t.get(key));
-    match (value("init"), value("rank").and_then(Value::as_integer)) {
-        (Some(init), Some(0)) => Err(ConfigError(format!(
-            "{}: lora.init = {init} with lora.rank = 0: expected the rank of that LoRA. Set lora.rank, or remove lora.init.",
-            place.of("lora", "init")
-        ))),
-        _ => Ok(()),
-    }
 }
 
 /// `given` checked against `keys`, defaults written out, in the order of `keys`.

@@ -1,5 +1,6 @@
 //! One run's configuration: TOML in, typed sections out.
 
+mod combinations;
 mod document;
 mod resolve;
 pub mod schema;
@@ -9,6 +10,8 @@ pub use document::{Document, load};
 pub use resolve::{Change, Facts, changes, reload, resolve};
 
 use crate::data::batches::TimeIds;
+use crate::data::timesteps::TimestepLaw;
+use crate::data::weights::{WeightSource, Weighting};
 use pipelines::hub::Location;
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -21,14 +24,7 @@ pub struct ConfigError(pub String);
 pub type Result<T> = std::result::Result<T, ConfigError>;
 
 /// Keys that the contract has and this version refuses.
-pub const NOT_BUILT_KEYS: &[(&str, &str)] = &[
-    ("method", "scorer"),
-    ("method", "score_range"),
-    ("reference", "path"),
-    ("reference", "every"),
-    ("reference", "divergence_limit"),
-    ("reference", "divergence_ema"),
-];
+pub const NOT_BUILT_KEYS: &[(&str, &str)] = &[("reference", "path")];
 
 /// A resolved configuration: what `resolved.toml` holds, typed.
 #[derive(Debug, Clone, Deserialize)]
@@ -38,14 +34,12 @@ pub struct Config {
     pub validate: ValidateConfig,
     /// `name` and the objective's own keys.
     pub method: toml::Table,
-    #[serde(default)]
-    pub timesteps: Option<TimestepsConfig>,
+    pub timesteps: TimestepsConfig,
     #[serde(default)]
     pub reference: Option<ReferenceConfig>,
     #[serde(default)]
     pub safeguard: Option<SafeguardConfig>,
-    #[serde(default)]
-    pub weights: Option<WeightsConfig>,
+    pub weights: WeightsConfig,
     #[serde(default)]
     pub lora: Option<LoraConfig>,
     pub optim: OptimConfig,
@@ -108,7 +102,31 @@ pub struct ValidateConfig {
 
 #[derive(Debug, Clone, Deserialize)]
 pub struct TimestepsConfig {
+    pub law: String,
+    /// Only of `law = "discounted"`.
+    #[serde(default)]
+    pub gamma: f64,
+    #[serde(default)]
+    pub n_bins: i64,
+    /// Only of `law = "list"`, which has no `min` and `max`.
+    #[serde(default)]
+    pub values: Vec<i64>,
+    #[serde(default)]
+    pub min: i64,
+    #[serde(default)]
+    pub max: i64,
     pub weighting: String,
+}
+
+impl TimestepsConfig {
+    pub fn law(&self) -> TimestepLaw {
+        let Self { gamma, n_bins, min, max, .. } = *self;
+        match self.law.as_str() {
+            "discounted" => TimestepLaw::Discounted { gamma, n_bins, min, max },
+            "list" => TimestepLaw::List(self.values.clone()),
+            _ => TimestepLaw::Uniform { min, max },
+        }
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -120,7 +138,24 @@ pub struct SafeguardConfig {
 #[derive(Debug, Clone, Deserialize)]
 pub struct WeightsConfig {
     pub source: String,
+    /// Only of `source = "videodpo"`.
+    #[serde(default)]
+    pub b: f64,
+    #[serde(default)]
+    pub c: f64,
     pub as_published: bool,
+}
+
+impl WeightsConfig {
+    /// The weights that follow from the data; `None` where there are none.
+    pub fn of_data(&self) -> Option<Weighting> {
+        let source = match self.source.as_str() {
+            "column" => WeightSource::Column,
+            "videodpo" => WeightSource::VideoDpo { b: self.b, c: self.c },
+            _ => return None,
+        };
+        Some(Weighting { source, as_published: self.as_published })
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]

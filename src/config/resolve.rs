@@ -1,8 +1,10 @@
 //! From a checked document and the facts of model, data and machine to the configuration that is run.
 
 use super::document::Document;
+use super::schema::{Default, Key};
 use super::tables::TABLES;
 use super::{Config, ConfigError, Result};
+use crate::data::items::ItemKind;
 use std::path::Path;
 use toml::{Table, Value};
 
@@ -26,6 +28,12 @@ pub struct Facts {
     pub most_clip_skip: i64,
     /// Of the model's family.
     pub guidance_scale: f64,
+    /// What the rows of the data are.
+    pub kind: ItemKind,
+    /// Least and greatest score of `method.scorer` over all images of the training pairs.
+    pub score_range: Option<[f64; 2]>,
+    /// T
+    pub timesteps: i64,
     /// Training items left after row checks and split.
     pub items: u64,
     /// Prompts for the sample grid when none are given.
@@ -44,6 +52,9 @@ pub fn resolve(document: &Document, facts: &Facts) -> Result<(Table, Config)> {
     resolve_machine(&mut table, facts);
     resolve_model(&mut table, facts).map_err(refuse)?;
     resolve_data(&mut table, facts).map_err(refuse)?;
+    resolve_families(&mut table, facts);
+    resolve_timesteps(&mut table, facts).map_err(refuse)?;
+    resolve_scores(&mut table, facts).map_err(refuse)?;
     resolve_lora(&mut table);
     resolve_steps(&mut table, facts).map_err(refuse)?;
     resolve_sample(&mut table, facts).map_err(refuse)?;
@@ -51,10 +62,6 @@ pub fn resolve(document: &Document, facts: &Facts) -> Result<(Table, Config)> {
     if !train.contains_key("out") {
         let stem = Path::new(&document.file).file_stem().map_or("run".into(), |s| s.to_string_lossy().into_owned());
         train.insert("out".into(), Value::String(format!("runs/{stem}")));
-    }
-    let needs = crate::objectives::needs_of(&table);
-    if !needs.reference {
-        table.remove("reference");
     }
     let table = in_declared_order(table);
     let config = typed(&table).map_err(refuse)?;
@@ -71,6 +78,14 @@ fn in_declared_order(mut table: Table) -> Table {
         }
         ordered.extend(std::mem::replace(section, Table::new()));
         *section = ordered;
+    }
+    let entry = crate::objectives::entry_of(&table);
+    if let Some(Value::Table(method)) = table.get_mut("method") {
+        let mut ordered = Table::new();
+        for key in std::iter::once("name").chain(entry.keys.iter().map(|key| key.name)) {
+            ordered.extend(method.remove(key).map(|value| (key.to_string(), value)));
+        }
+        *method = ordered;
     }
     table
 }
@@ -152,7 +167,7 @@ fn resolve_model(table: &mut Table, facts: &Facts) -> std::result::Result<(), St
 fn resolve_data(table: &mut Table, facts: &Facts) -> std::result::Result<(), String> {
     let data = section(table, "data");
     if is_auto(data, "format") {
-        data.insert("format".into(), Value::String("pairs".into()));
+        data.insert("format".into(), Value::String(facts.kind.name().into()));
     }
     if is_auto(data, "resolution") {
         data.insert("resolution".into(), Value::Integer(facts.native_resolution));
@@ -170,6 +185,77 @@ fn resolve_data(table: &mut Table, facts: &Facts) -> std::result::Result<(), Str
     let cache_dir = data.entry("cache_dir").or_insert_with(|| Value::String(facts.cache_dir.clone()));
     if let (Some(below), Some(home)) = (cache_dir.as_str().and_then(|d| d.strip_prefix("~/")), &facts.home) {
         *cache_dir = Value::String(format!("{home}/{below}"));
+    }
+    Ok(())
+}
+
+/// Defaults that differ between families, and what only some laws and references read.
+fn resolve_families(table: &mut Table, facts: &Facts) {
+    let entry = crate::objectives::entry_of(table);
+    let sdxl = facts.takes_time_ids;
+    let fill = |table: &mut Table, name: &str, keys: &[Key]| {
+        let section = section(table, name);
+        for key in keys.iter().filter(|k| matches!(k.default, Default::ByFamily(..))) {
+            if let (false, Some(value)) = (section.contains_key(key.name), key.default_for(sdxl)) {
+                section.insert(key.name.into(), value);
+            }
+        }
+    };
+    fill(table, "method", entry.keys);
+    let of = |table: &Table, name: &str, key: &str| table.get(name).and_then(|t| t.get(key)).cloned();
+    if of(table, "reference", "kind").is_some_and(|kind| kind.as_str() == Some("updated")) {
+        let keys = TABLES.iter().find(|t| t.name == "reference").map_or(&[][..], |t| t.keys);
+        fill(table, "reference", keys);
+    }
+    if let Some(Value::Table(safeguard)) = table.get_mut("safeguard") {
+        if safeguard.get("name").and_then(Value::as_str) == Some("sdpo") {
+            safeguard.entry("mu").or_insert(Value::Float(entry.needs.safeguard_mu[usize::from(sdxl)]));
+        } else {
+            table.remove("safeguard");
+        }
+    }
+}
+
+fn resolve_timesteps(table: &mut Table, facts: &Facts) -> std::result::Result<(), String> {
+    let (timesteps, last) = (section(table, "timesteps"), facts.timesteps - 1);
+    if timesteps.get("law").and_then(Value::as_str) == Some("list") {
+        let values = timesteps.get("values").and_then(Value::as_array).cloned().unwrap_or_default();
+        let outside = values.iter().filter_map(Value::as_integer).find(|t| *t > last);
+        return match outside {
+            _ if values.is_empty() => Err("timesteps.values = []: expected at least one timestep.".into()),
+            Some(t) => Err(format!("timesteps.values: {t} is outside of this model's timesteps, 0 to {last}.")),
+            None => Ok(()),
+        };
+    }
+    let max = timesteps.entry("max").or_insert(Value::Integer(last)).as_integer().unwrap_or(last);
+    let min = timesteps.get("min").and_then(Value::as_integer).unwrap_or(0);
+    if max > last {
+        return Err(format!("timesteps.max = {max}: expected at most {last}, the last timestep of this model."));
+    }
+    if min > max {
+        return Err(format!("timesteps.min = {min}, timesteps.max = {max}: expected min to be at most max."));
+    }
+    Ok(())
+}
+
+/// `method.score_range = "auto"` becomes what the training pairs have.
+fn resolve_scores(table: &mut Table, facts: &Facts) -> std::result::Result<(), String> {
+    let method = section(table, "method");
+    let scorer = method.get("scorer").and_then(Value::as_str).unwrap_or_default().to_string();
+    if is_auto(method, "score_range") {
+        let Some(range) = facts.score_range else {
+            return Err(format!(
+                "method.score_range = \"auto\": no training pair has scores of \"{scorer}\". Give [lowest, highest]."
+            ));
+        };
+        method.insert("score_range".into(), Value::Array(range.into_iter().map(Value::Float).collect()));
+    }
+    let range = method.get("score_range").and_then(Value::as_array);
+    let Some([low, high]) = range.and_then(|r| Some([r.first()?.as_float()?, r.get(1)?.as_float()?])) else {
+        return Ok(());
+    };
+    if low >= high {
+        return Err(format!("method.score_range = [{low}, {high}]: expected the lowest score below the highest."));
     }
     Ok(())
 }
@@ -269,7 +355,10 @@ pub fn changes(old: &Table, new: &Table, same_content: &dyn Fn(&str) -> bool) ->
         let part = |k: &str| value(t, "train", k).and_then(|v| v.as_integer()).unwrap_or(1);
         part("micro_batch") * part("grad_accum")
     };
-    let constant = value(old, "optim", "schedule").and_then(|v| v.as_str().map(|s| s == "constant")).unwrap_or(false);
+    // A ramp of the method reads the number of steps, as schedules do.
+    let ramp = value(old, "method", "lam_end").is_some();
+    let constant =
+        !ramp && value(old, "optim", "schedule").and_then(|v| v.as_str().map(|s| s == "constant")).unwrap_or(false);
     let mut out = Vec::new();
     for (section, key) in names {
         let (a, b) = (value(old, &section, &key), value(new, &section, &key));

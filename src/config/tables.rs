@@ -15,13 +15,16 @@ pub struct Table {
 }
 
 /// Known tables that this version refuses as a whole.
-pub const NOT_BUILT: &[&str] = &["timesteps", "weights", "rollout", "reward", "safeguard"];
+pub const NOT_BUILT: &[&str] = &["rollout", "reward"];
 
 pub const TABLES: &[Table] = &[
     Table { name: "model", keys: MODEL },
     Table { name: "data", keys: DATA },
     Table { name: "validate", keys: VALIDATE },
+    Table { name: "timesteps", keys: TIMESTEPS },
     Table { name: "reference", keys: REFERENCE },
+    Table { name: "safeguard", keys: SAFEGUARD },
+    Table { name: "weights", keys: WEIGHTS },
     Table { name: "lora", keys: LORA },
     Table { name: "optim", keys: OPTIM },
     Table { name: "ema", keys: EMA },
@@ -73,7 +76,7 @@ const DATA: &[Key] = &[
     key("path", Text, Required, "pairs.jsonl, or a folder holding exactly one data file"),
     auto(
         "format",
-        Choice(&["pairs"], &["lists", "labels", "pickapic", "hpdv2", "webdataset", "imagefolder"]),
+        Choice(&["pairs", "lists", "labels"], &["pickapic", "hpdv2", "webdataset", "imagefolder"]),
         Toml("\"auto\""),
         "follows from the fields",
     ),
@@ -81,8 +84,8 @@ const DATA: &[Key] = &[
     key("crop", Choice(&["center", "random"], &[]), Toml("\"center\""), "of the longer side"),
     key("crops", Int { min: 2, max: 1024 }, Toml("4"), "how many offsets a random crop chooses from"),
     key("flip", Real(Range::UNIT), Toml("0.5"), "probability of a horizontal flip, drawn for each image"),
-    key("ties", Choice(&["drop", "error"], &["keep"]), Toml("\"drop\""), "rows labelled as ties"),
-    key("labels", Choice(&["given"], &["score:", "vote:"]), Toml("\"given\""), "who ranked the pairs"),
+    key("ties", Choice(&["drop", "keep", "error"], &[]), Toml("\"drop\""), "rows labelled as ties; keep: todo only"),
+    key("labels", Text, Toml("\"given\""), "who ranks the pairs: \"given\", \"score:NAME\" or \"vote:A,B,..\""),
     key("draws_per_pair", COUNT, Toml("0"), "0: new draws every epoch; K: epoch e repeats those of e mod K"),
     key("posterior", Choice(&["sample", "mean"], &[]), Toml("\"sample\""), "of the VAE"),
     key("cache_dir", Text, Absent, "encoded images and prompts; default ~/.cache/diffpref"),
@@ -99,8 +102,51 @@ const VALIDATE: &[Key] = &[
     key("max_pairs", AT_LEAST_ONE, Toml("64"), "held-out pairs used"),
 ];
 
+const TIMESTEPS: &[Key] = &[
+    key("law", Choice(&["uniform", "discounted", "list"], &[]), Toml("\"uniform\""), "how t is drawn"),
+    key("gamma", Real(GAMMA), Toml("0.9"), "discounted: weight of a bin over the noisier one before it"),
+    key("n_bins", Int { min: 1, max: 1000 }, Toml("50"), "discounted: bins of equal width"),
+    key("values", Ints { min: 0, max: i64::MAX }, Absent, "list: the timesteps to draw from"),
+    key("min", COUNT, Toml("0"), "smallest timestep"),
+    key("max", COUNT, Absent, "largest timestep; default: the model's last"),
+    key(
+        "weighting",
+        Choice(&["none", "timestep_aware"], &[]),
+        Toml("\"none\""),
+        "lambda(t) on the logit, from 1 at low to 2 at high noise",
+    ),
+];
+
+/// (0, 1]
+const GAMMA: Range = Range { low: 0.0, high: 1.0, low_open: true, high_open: false };
+
+const SAFEGUARD: &[Key] = &[
+    key("name", Choice(&["none", "sdpo"], &[]), Toml("\"none\""), "sdpo: losers may not push against their winners"),
+    key("mu", Real(Range::UNIT), Absent, "default: the method's and the family's, 0.9 or 0.6 for most"),
+];
+
+const WEIGHTS: &[Key] = &[
+    key(
+        "source",
+        Choice(&["none", "column", "videodpo"], &[]),
+        Toml("\"none\""),
+        "column: `weight` of the row; videodpo: (c / `weight`)^b",
+    ),
+    key("b", Real(Range::NOT_NEGATIVE), Toml("1.0"), "videodpo"),
+    key("c", Real(Range::POSITIVE), Toml("0.72"), "videodpo"),
+    key("as_published", Bool, Toml("false"), "weights as they are, not divided by their mean"),
+];
+
 const REFERENCE: &[Key] = &[
-    key("kind", Choice(&["frozen"], &["updated"]), Toml("\"frozen\""), "the start model, for the whole run"),
+    key("kind", Choice(&["frozen", "updated"], &[]), Toml("\"frozen\""), "updated: the policy of some steps ago"),
+    key("every", AT_LEAST_ONE, Toml("32"), "updated: steps between copies"),
+    key(
+        "divergence_limit",
+        Real(Range::POSITIVE),
+        ByFamily("0.005", "0.002"),
+        "updated: mean error gained over the start model at which the copies end",
+    ),
+    key("divergence_ema", Real(Range::FRACTION), Toml("0.9"), "updated: smoothing of that gain; 0: none"),
     auto("ledger", Choice(&["off"], &["on"]), Toml("\"auto\""), "stored reference errors"),
     key("placement", Choice(&["device"], &["cpu"]), Toml("\"device\""), "where the reference lies"),
 ];

@@ -11,7 +11,7 @@ mod index;
 pub mod items;
 pub mod jpeg;
 mod positions;
-mod ranking;
+pub mod ranking;
 mod records;
 pub mod report;
 mod rows;

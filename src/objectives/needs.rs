@@ -13,7 +13,7 @@ pub enum Inverter {
 }
 
 /// The needs of a method. Methods start from [`Needs::PAIRS`], [`LISTS`](Self::LISTS) or [`LABELS`](Self::LABELS).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Needs {
     /// What an item is.
     pub items: ItemKind,
@@ -37,6 +37,8 @@ pub struct Needs {
     pub statistic: Option<Statistic>,
     /// The method weighs its losses itself, by what changes while it trains.
     pub weights: bool,
+    /// mu of the safeguard where none is given, for SD1.5 and SD2.1, and for SDXL.
+    pub safeguard_mu: [f64; 2],
     /// `beta = "auto"` is allowed.
     pub auto_beta: bool,
     /// The method has a logit or an implicit reward that lambda(t) of `timesteps.weighting` can multiply.
@@ -57,6 +59,7 @@ impl Needs {
         drift: false,
         statistic: None,
         weights: false,
+        safeguard_mu: [0.9, 0.6],
         auto_beta: false,
         timestep_weighting: true,
     };

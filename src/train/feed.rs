@@ -11,7 +11,6 @@ use crate::data::draws::Draws;
 use crate::data::items::{Item, ItemKind, data_sha256};
 use crate::data::report::DataReport;
 use crate::data::text_cache::{TextCache, TextOptions};
-use crate::data::timesteps::TimestepLaw;
 use crate::hashes::{HashMemory, of_bytes};
 use crate::objectives::Needs;
 use crate::progress::{Progress, Stop};
@@ -62,7 +61,7 @@ impl Feed {
             Draws { seed: config.train.seed, draws_per_pair: config.data.draws_per_pair as u64, total_timesteps };
         let mut validation = items.validation.clone();
         validation.truncate(config.validate.max_pairs);
-        let options = batch_options(config, folder, needs, total_timesteps);
+        let options = batch_options(config, folder, needs);
         let batches = Batches::new(items.train.clone(), draws, options.clone())?;
         let mut plan = batches.plan(0..config.train.steps * config.train.pairs_per_step())?;
         let validated: &[Item] = if config.validate.every > 0 { &validation } else { &[] };
@@ -174,7 +173,7 @@ impl Feed {
     }
 }
 
-fn batch_options(config: &Config, folder: &ModelFolder, needs: Needs, total_timesteps: i64) -> BatchOptions {
+fn batch_options(config: &Config, folder: &ModelFolder, needs: Needs) -> BatchOptions {
     let data = &config.data;
     let side = data.resolution / folder.vae().factor();
     let real = |key: &str| config.method.get(key).and_then(Value::as_float);
@@ -194,9 +193,9 @@ fn batch_options(config: &Config, folder: &ModelFolder, needs: Needs, total_time
             true => NoiseRule::PerImage,
             false => NoiseRule::Shared,
         },
-        timesteps: TimestepLaw::all(total_timesteps),
+        timesteps: config.timesteps.law(),
         scorer: config.method.get("scorer").and_then(Value::as_str).map(String::from),
-        weighting: None,
+        weighting: config.weights.of_data(),
         desirable_share: real("desirable_share").filter(|_| needs.items == ItemKind::Labels),
     }
 }

@@ -25,7 +25,7 @@ pub fn build(opened: &Opened, machine: Machine, entry: &Entry) -> Result<Learner
     let (policy, reference) = policy::load(config, folder, machine, needs.reference)?;
     let objective = (entry.build)(&config.method);
     let own_weights = own_weights(config, &objective, &opened.items.train);
-    let data_weights = config.weights.as_ref().is_some_and(|w| w.source != "none");
+    let data_weights = config.weights.of_data().is_some();
     Ok(Learner {
         machine,
         native_errors: config.method.get("error").and_then(Value::as_str) == Some("native"),
@@ -66,7 +66,7 @@ fn beta(config: &Config, entry: &Entry, sdxl: bool) -> Beta {
 
 /// lambda(t) of every timestep, `[T]`, master kind.
 fn timestep_weights(config: &Config, schedule: &NoiseSchedule, machine: Machine) -> Option<Tensor> {
-    config.timesteps.as_ref().filter(|t| t.weighting == "timestep_aware")?;
+    (config.timesteps.weighting == "timestep_aware").then_some(())?;
     let abar = schedule.alphas_cumprod().to_device(tch::Device::Cpu).to_kind(Kind::Double);
     let abar: Vec<f64> = abar.iter::<f64>().map(Iterator::collect).unwrap_or_default();
     let lambda = Tensor::from_slice(&timestep_weight::lambda(&abar));
@@ -86,7 +86,7 @@ fn inverting(config: &Config, needs: Needs, total_timesteps: i64) -> Option<Inve
 
 /// Weights that follow from the data are normalised by the training set, those that follow from the networks as they go.
 fn own_weights(config: &Config, objective: &Objective, train: &[Item]) -> OwnWeights {
-    let as_published = config.weights.as_ref().is_some_and(|w| w.as_published);
+    let as_published = config.weights.as_published;
     let from_data = match objective {
         Objective::Lists(method) => {
             let weights = |item: &Item| match &item.preference {

@@ -13,7 +13,7 @@ use super::step::{Learner, StepOutcome};
 use super::validation::{self, StartErrors};
 use crate::config::{self, Config, ConfigError, Document, Facts};
 use crate::data::cache::default_cache_dir;
-use crate::data::items::{Holdout, ItemSet, Labels, ReadOptions, Ties};
+use crate::data::items::{Holdout, ItemSet, Labels, ReadOptions, Ties, WrongKind};
 use crate::objectives;
 use crate::progress::{Progress, Stop};
 use anyhow::{Result, bail};
@@ -61,14 +61,31 @@ pub fn open(document: &Document, progress: &dyn Progress) -> Result<Opened> {
         swapped: needs.swapped,
         scorer: text("method", "scorer").map(String::from),
         holdout: path("validate", "path").map_or(Holdout::Fraction(fraction), Holdout::File),
-    })?;
-    let (table, config) = config::resolve(document, &facts(&folder, &items))?;
+    })
+    .map_err(|e| say_who_takes_it(e, objectives::entry_of(&document.table)))?;
+    let (table, config) = config::resolve(document, &facts(&folder, &items, text("method", "scorer")))?;
     Machine::of(&config)?;
     if samples_wanted(&config) {
         samples::sampling(&config.sample, folder.scheduler())
             .map_err(|e| ConfigError(format!("{}: {e}", document.file)))?;
     }
     Ok(Opened { table, config, folder, items })
+}
+
+/// Data of another kind than the method trains on: says which methods take it.
+fn say_who_takes_it(error: anyhow::Error, entry: &objectives::Entry) -> anyhow::Error {
+    let Some(WrongKind { file, holds, wanted }) = error.downcast_ref::<WrongKind>() else { return error };
+    let takers: Vec<&str> = objectives::REGISTRY.iter().filter(|e| e.needs.items == *holds).map(|e| e.name).collect();
+    anyhow::anyhow!(
+        "{}: it holds {}, and method.name = \"{}\" trains on {}. Give data with {}, or take a method for {}: {}.",
+        file.display(),
+        holds.noun(),
+        entry.name,
+        wanted.noun(),
+        wanted.fields(),
+        holds.noun(),
+        takers.join(", ")
+    )
 }
 
 /// Applies `model.prediction_type` and `model.zero_terminal_snr` where the configuration gives them.
@@ -81,7 +98,7 @@ fn override_noise_process(document: &Document, folder: &mut ModelFolder) -> Resu
         .map_err(|e| ConfigError(format!("{}: model.prediction_type and model.zero_terminal_snr: {e}", document.file)))
 }
 
-fn facts(folder: &ModelFolder, items: &ItemSet) -> Facts {
+fn facts(folder: &ModelFolder, items: &ItemSet, scorer: Option<&str>) -> Facts {
     let factor = folder.vae().factor();
     let mut prompts: Vec<String> = Vec::new();
     for item in items.validation.iter().chain(&items.train) {
@@ -98,6 +115,9 @@ fn facts(folder: &ModelFolder, items: &ItemSet) -> Facts {
         most_clip_skip: folder.most_clip_skip() as i64,
         guidance_scale: folder.family().guidance_scale(),
         items: items.train.len() as u64,
+        kind: items.kind,
+        score_range: scorer.and_then(|scorer| items.score_range(scorer)),
+        timesteps: folder.scheduler().num_train_timesteps,
         sample_prompts: prompts,
         cuda: tch::Cuda::is_available(),
         cores: std::thread::available_parallelism().map_or(1, |n| n.get()),

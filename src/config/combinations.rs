@@ -1,0 +1,263 @@
+//! Which tables and keys go together: every combination that makes no sense is refused with the reason.
+
+use super::document::Place;
+use super::{ConfigError, Result};
+use crate::data::items::ItemKind;
+use crate::data::ranking::Labels;
+use crate::objectives::Entry;
+use toml::{Table, Value};
+
+/// Keys of [timesteps] that one law alone reads.
+const OF_LAW: [(&str, &str); 3] = [("gamma", "discounted"), ("n_bins", "discounted"), ("values", "list")];
+/// Keys of [reference] that only a renewed one reads.
+const OF_UPDATED: [&str; 3] = ["every", "divergence_limit", "divergence_ema"];
+
+/// A document while its combinations are checked.
+pub(super) struct Combination<'a> {
+    pub place: &'a Place<'a>,
+    /// As the user wrote it.
+    pub given: &'a Table,
+    /// Every key checked for itself, defaults written out.
+    pub checked: &'a mut Table,
+    pub entry: &'a Entry,
+}
+
+impl Combination<'_> {
+    /// Checks all of them and fills in what one key says of another.
+    pub fn check(&mut self) -> Result<()> {
+        self.init_without_rank()?;
+        self.reference()?;
+        self.timesteps()?;
+        self.safeguard()?;
+        self.weights()?;
+        self.ties()?;
+        self.labels()?;
+        self.scorer()?;
+        self.inversion()
+    }
+
+    fn given(&self, table: &str, key: &str) -> Option<&Value> {
+        self.given.get(table).and_then(|t| t.get(key))
+    }
+
+    fn text(&self, table: &str, key: &str) -> &str {
+        self.checked.get(table).and_then(|t| t.get(key)).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    fn refuse<T>(&self, table: &str, key: &str, text: String) -> Result<T> {
+        Err(ConfigError(format!("{}: {text}", self.place.of(table, key))))
+    }
+
+    fn remove(&mut self, table: &str, key: &str) {
+        if let Some(Value::Table(t)) = self.checked.get_mut(table) {
+            t.remove(key);
+        }
+    }
+
+    /// Rank 0 is a full fine-tune: a LoRA to go on from would be left unread.
+    fn init_without_rank(&self) -> Result<()> {
+        let value = |key: &str| self.checked.get("lora").and_then(|t| t.get(key));
+        match (value("init"), value("rank").and_then(Value::as_integer)) {
+            (Some(init), Some(0)) => self.refuse(
+                "lora",
+                "init",
+                format!("lora.init = {init} with lora.rank = 0: expected the rank of that LoRA. Set lora.rank, or remove lora.init."),
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    fn reference(&mut self) -> Result<()> {
+        let name = self.entry.name;
+        if !self.entry.needs.reference {
+            if self.given.contains_key("reference") {
+                return self.refuse(
+                    "reference",
+                    "",
+                    format!("[reference] does not go with method.name = \"{name}\", which compares with no reference. Remove the table."),
+                );
+            }
+            self.checked.remove("reference");
+            return Ok(());
+        }
+        if self.text("reference", "kind") == "updated" {
+            return Ok(());
+        }
+        for key in OF_UPDATED {
+            if self.given("reference", key).is_some() {
+                return self.refuse(
+                    "reference",
+                    key,
+                    format!("reference.{key} does not go with a frozen reference. Set reference.kind = \"updated\", or remove the key."),
+                );
+            }
+            self.remove("reference", key);
+        }
+        Ok(())
+    }
+
+    fn timesteps(&mut self) -> Result<()> {
+        let law = self.text("timesteps", "law").to_string();
+        for (key, of) in OF_LAW {
+            if of == law {
+                continue;
+            }
+            if self.given("timesteps", key).is_some() {
+                return self.refuse(
+                    "timesteps",
+                    key,
+                    format!("timesteps.{key} does not go with timesteps.law = \"{law}\", only with \"{of}\". Remove one of them."),
+                );
+            }
+            self.remove("timesteps", key);
+        }
+        if law == "list" {
+            if self.given("timesteps", "values").is_none() {
+                return self.refuse(
+                    "timesteps",
+                    "law",
+                    "timesteps.law = \"list\" without timesteps.values: expected a list of timesteps. Add it.".into(),
+                );
+            }
+            for key in ["min", "max"] {
+                if self.given("timesteps", key).is_some() {
+                    return self.refuse("timesteps", key, format!("timesteps.{key} does not go with timesteps.law = \"list\", whose values say it all. Remove the key."));
+                }
+                self.remove("timesteps", key);
+            }
+        }
+        if self.text("timesteps", "weighting") == "timestep_aware" && !self.entry.needs.timestep_weighting {
+            let name = self.entry.name;
+            return self.refuse(
+                "timesteps",
+                "weighting",
+                format!("timesteps.weighting = \"timestep_aware\" does not go with method.name = \"{name}\": lambda(t) multiplies a logit, and {name} has none of a reference. Set it to \"none\"."),
+            );
+        }
+        Ok(())
+    }
+
+    /// The safeguard protects winners from the push on their losers.
+    fn safeguard(&mut self) -> Result<()> {
+        let needs = self.entry.needs;
+        if needs.items == ItemKind::Pairs && needs.loser {
+            return Ok(());
+        }
+        if self.text("safeguard", "name") == "sdpo" {
+            let (name, why) = match needs.items {
+                ItemKind::Pairs => (self.entry.name, "no loser is trained".to_string()),
+                items => (self.entry.name, format!("it trains on {}, which have no loser", items.noun())),
+            };
+            return self.refuse(
+                "safeguard",
+                "name",
+                format!(
+                    "safeguard.name = \"sdpo\" does not go with method.name = \"{name}\": {why}. Remove [safeguard]."
+                ),
+            );
+        }
+        self.checked.remove("safeguard");
+        Ok(())
+    }
+
+    fn weights(&mut self) -> Result<()> {
+        let (items, source) = (self.entry.needs.items, self.text("weights", "source").to_string());
+        if items != ItemKind::Pairs && source != "none" {
+            return self.refuse(
+                "weights",
+                "source",
+                format!("weights.source = \"{source}\" does not go with method.name = \"{}\": it reads `weight` of pairs, and the method trains on {}. Remove the key.", self.entry.name, items.noun()),
+            );
+        }
+        if source == "videodpo" {
+            return Ok(());
+        }
+        for key in ["b", "c"] {
+            if self.given("weights", key).is_some() {
+                return self.refuse(
+                    "weights",
+                    key,
+                    format!("weights.{key} does not go with weights.source = \"{source}\", only with \"videodpo\". Remove the key."),
+                );
+            }
+            self.remove("weights", key);
+        }
+        Ok(())
+    }
+
+    fn ties(&self) -> Result<()> {
+        if self.text("data", "ties") != "keep" || self.entry.needs.ties {
+            return Ok(());
+        }
+        self.refuse(
+            "data",
+            "ties",
+            format!("data.ties = \"keep\" does not go with method.name = \"{}\", which has no model of ties and would train them as wins. Take method.name = \"todo\", or data.ties = \"drop\".", self.entry.name),
+        )
+    }
+
+    fn labels(&self) -> Result<()> {
+        let text = self.text("data", "labels");
+        let Some(labels) = Labels::parse(text) else {
+            return self.refuse(
+                "data",
+                "labels",
+                format!("data.labels = \"{text}\": expected \"given\", \"score:NAME\", or \"vote:A,B,..\" of at least two scorers."),
+            );
+        };
+        if self.entry.needs.items == ItemKind::Lists && labels != Labels::Given {
+            return self.refuse(
+                "data",
+                "labels",
+                format!("data.labels = \"{text}\" does not go with method.name = \"{}\": lists are ranked by all their scores. Remove the key.", self.entry.name),
+            );
+        }
+        Ok(())
+    }
+
+    /// A method that reads scores must know whose; one that must be trained on them takes the scorer from data.labels.
+    fn scorer(&mut self) -> Result<()> {
+        let (needs, name) = (self.entry.needs, self.entry.name);
+        if !needs.scores {
+            return Ok(());
+        }
+        let given = self.text("method", "scorer").to_string();
+        if needs.score_labels {
+            let Some(Labels::Score(scorer)) = Labels::parse(self.text("data", "labels")) else {
+                return self.refuse(
+                    "data",
+                    "labels",
+                    format!("method.name = \"{name}\" trains on pairs that a scorer has ranked: expected data.labels = \"score:NAME\", found \"{}\".", self.text("data", "labels")),
+                );
+            };
+            if !given.is_empty() && given != scorer {
+                return self.refuse(
+                    "method",
+                    "scorer",
+                    format!("method.scorer = \"{given}\" with data.labels = \"score:{scorer}\": expected the scorer that ranked the pairs. Remove method.scorer."),
+                );
+            }
+            if let Some(Value::Table(method)) = self.checked.get_mut("method") {
+                method.insert("scorer".into(), Value::String(scorer));
+            }
+            return Ok(());
+        }
+        if given.is_empty() {
+            return self.refuse("method", "name", format!("method.name = \"{name}\" reads scores: method.scorer is missing. Name a scorer of the rows' `scores`."));
+        }
+        Ok(())
+    }
+
+    /// The published grid of an inversion has whole steps.
+    fn inversion(&self) -> Result<()> {
+        let steps = self.checked.get("method").and_then(|t| t.get("inversion_steps")).and_then(Value::as_integer);
+        match steps {
+            Some(n) if self.text("method", "inversion") == "published" && 1000 % n != 0 => self.refuse(
+                "method",
+                "inversion_steps",
+                format!("method.inversion_steps = {n} with method.inversion = \"published\": expected a divisor of 1000. Take 5 or 10."),
+            ),
+            _ => Ok(()),
+        }
+    }
+}
