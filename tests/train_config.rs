@@ -79,7 +79,7 @@ fn values_out_of_range_name_the_key_and_the_range() {
         ("model.device=tpu", "model.device = \"tpu\": expected \"auto\", \"cpu\", \"cuda\" or \"cuda:N\"."),
         (
             "model.dtype=float16",
-            "model.dtype = \"float16\": expected \"float32\" | \"bfloat16\" | \"float64\", or \"auto\".",
+            "model.dtype = \"float16\": expected \"float32\" | \"bfloat16\" | \"float64\", or \"auto\" (did you mean \"bfloat16\"?).",
         ),
         ("validate.fraction=1", "validate.fraction = 1: expected a number in [0, 1)."),
         ("sample.seeds=[-1]", "sample.seeds = [-1]: expected a list, each a whole number of at least 0."),

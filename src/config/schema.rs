@@ -108,7 +108,10 @@ impl Key {
             return Ok(value.clone());
         }
         let checked = check_kind(&self.kind, value);
-        checked.map_err(|expected| if self.auto { format!("{expected}, or \"auto\"") } else { expected })
+        checked.map_err(|expected| {
+            let auto = if self.auto { ", or \"auto\"" } else { "" };
+            format!("{expected}{auto}{}", hint(&self.kind, value))
+        })
     }
 
     /// The default as a value; `None` where the key stays absent, must be given, or depends on the model.
@@ -168,12 +171,16 @@ fn check_choice(built: &[&str], unbuilt: &[&str], value: &Value) -> Result<Value
         Some(text) if unbuilt.iter().any(|u| *u == text || (u.ends_with(':') && text.starts_with(u))) => {
             Err(format!("{list}; \"{text}\" is not built yet"))
         }
-        Some(text) => Err(match nearest(text, built) {
-            Some(name) => format!("{list} (did you mean \"{name}\"?)"),
-            None => list,
-        }),
-        None => Err(list),
+        _ => Err(list),
     }
+}
+
+/// ` (did you mean "X"?)` where a choice is misspelt.
+fn hint(kind: &Kind, value: &Value) -> String {
+    let Kind::Choice(built, unbuilt) = kind else { return String::new() };
+    let misspelt = value.as_str().filter(|text| !unbuilt.contains(text));
+    let name = misspelt.and_then(|text| nearest(text, built));
+    name.map_or(String::new(), |name| format!(" (did you mean \"{name}\"?)"))
 }
 
 /// The known name that `name` may be a slip of.
