@@ -11,8 +11,6 @@ which and why), 2 wrong arguments, 130 / 143 stopped by a signal.
 """
 
 import argparse
-import os
-import platform
 import signal
 import sys
 from pathlib import Path
@@ -57,16 +55,6 @@ def say(text):
     print(text, file=sys.stderr, flush=True)
 
 
-def machine():
-    """The processor and the system, for the page."""
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
-        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
-    return f"{name}, {os.cpu_count()} cores, {platform.system()}"
-
-
 def runs_of(row, options):
     return [work.Run(row, seed, options.table) for seed in options.seeds or row.seeds]
 
@@ -108,7 +96,7 @@ def write_page(options, workshop, every_row, failed):
     summaries = [summary_of(row, options, failed) for row in every_row]
     said = notes.read(options.page.with_name("table-notes.toml"), by_name)
     stale = stale_rows(summaries, workshop, by_name)
-    inputs.write_whole(options.page, page.render(summaries, stale, said, machine(), len(workshop.names)))
+    inputs.write_whole(options.page, page.render(summaries, stale, said, len(workshop.names)))
 
 
 def make(options, workshop, every_row, programs):

@@ -143,20 +143,21 @@ def remarks(summaries, stale, notes):
     return "\n## Reasons and remarks\n\n" + "\n".join(said) + "\n" if said else ""
 
 
-def conditions(results, machine):
+def conditions(results):
     """Running time, versions, machine, dates of the rows that are there."""
     if not results:
         return "\n## Running time and machine\n\nNo row has been run yet.\n"
     clock = figures.clock_seconds([span for result in results for span in result["spans"]])
     work_seconds = sum(result["train_seconds"] + result["judge_seconds"] for result in results)
     versions = sorted({", ".join(f"{k} {v}" for k, v in r["versions"].items() if v) for r in results if r.get("versions")})
+    machines = sorted({result["machine"] for result in results})
     programs = sorted({result["inputs"]["judge"]["program"][:12] for result in results})
     accuracy = results[0].get("judge_accuracy", {}).get(MAIN, {})
     known = ", ".join(f"{what.replace('_', ' ')} {share * 100:.1f} %" for what, share in sorted(accuracy.items()))
     made = sorted(result["made"] for result in results)
     lines = [
         f"{len(results)} runs (a row and a seed each) took {clock / 3600:.2f} hours on the clock, {work_seconds / 3600:.2f} hours of work.",
-        f"{machine}; {'; '.join(versions)}; program {', '.join(programs)} (SHA-256).",
+        f"{'; '.join(machines)}. {'; '.join(versions)}; program {', '.join(programs)} (SHA-256).",
         f"Made between {made[0]} and {made[-1]}.",
         *([f"The trained judge's own accuracy: {known}."] if known else []),
     ]
@@ -170,7 +171,7 @@ def load(results):
     return "nothing else of the table ran" if jobs == [1] else f"up to {jobs[-1]} rows ran side by side, so on a loaded machine"
 
 
-def render(summaries, stale, notes, machine, names):
+def render(summaries, stale, notes, names):
     """The page. `stale`: {row: inputs that changed}; `notes`: {row: text}; `names`: how many held-out names.
 
     Raises ValueError when rows cannot stand in one table.
@@ -178,4 +179,4 @@ def render(summaries, stale, notes, machine, names):
     results = [result for summary in summaries for result in summary.results]
     how = HOW.format(names=names, load=load(results))
     parts = [HEAD, "\n## Rows\n", groups(summaries, stale), with_and_without(summaries), by_seed(summaries)]
-    return "".join([*parts, remarks(summaries, stale, notes), "\n", how, conditions(results, machine)])
+    return "".join([*parts, remarks(summaries, stale, notes), "\n", how, conditions(results)])

@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import json
 import os
+import platform
 import shutil
 import threading
 import time
@@ -75,6 +76,16 @@ def check_judge(judge, labelled_by, hashes):
         )
 
 
+def machine():
+    """The processor and the system."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
+    return f"{name}, {os.cpu_count()} cores, {platform.system()}"
+
+
 class Workshop:
     """All that rows need from outside: program, recipes, hashes, the judge; and the base model's pictures, painted once."""
 
@@ -132,6 +143,7 @@ class Workshop:
                 "judge_seconds": judge_seconds,
                 "spans": record["spans"] + spans,
                 "jobs": self.jobs,
+                "machine": machine(),
                 "made": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
                 **self._of_run(run),
                 **figures,

@@ -16,7 +16,7 @@ def result(name, flat, content=1.0, seed=0, base=BASE):
     model = {"flat": [flat] * 8, "content": [content] * 8}
     return {
         "row": name, "seed": seed, "judges": {judge: {"base": base, "model": model} for judge in ("trained", "nearest_pixels")},
-        "settings": {"steps": 15}, "judge_accuracy": {"trained": {"style_on_names": 0.9}}, "warnings": [], "jobs": 2,
+        "settings": {"steps": 15}, "judge_accuracy": {"trained": {"style_on_names": 0.9}}, "warnings": [], "jobs": 2, "machine": f"machine {seed}",
         "inputs": {"train": {}, "judge": {"program": "abcdef0123456789"}}, "made": f"2025-01-0{seed + 1} 10:00 UTC",
         "versions": {"diffpref": "0.1.0", "libtorch": "2.11.0"}, "spans": [[seed * 1800, seed * 1800 + 3600]],
         "train_seconds": 60.0 + seed, "judge_seconds": 40.0, "steps": 125, "items_per_step": 8, "val_gap_w": 1e-3 * seed,
@@ -31,7 +31,7 @@ def page_of(results, failed=None, stale=None, said=None):
         there = results.get(row.name, [])
         missing = tuple(seed for seed in row.seeds if seed not in [r["seed"] for r in there])
         summaries.append(Summary(row, there, missing, (failed or {}).get(row.name, {})))
-    return render(summaries, stale or {}, said or {}, "a machine", 32)
+    return render(summaries, stale or {}, said or {}, 32)
 
 
 def line(page, title):
@@ -86,6 +86,10 @@ class Page(unittest.TestCase):
         page = page_of({"dpo": [result("dpo", 0.6), result("dpo", 0.8, seed=1)]})
         self.assertIn("2 runs (a row and a seed each) took 1.50 hours on the clock, 0.06 hours of work.", page)
         self.assertIn("up to 2 rows ran side by side", page)
+
+    def test_the_machines_are_those_that_made_the_rows(self):
+        page = page_of({"dpo": [result("dpo", 0.6), result("dpo", 0.8, seed=1)]})
+        self.assertIn("* machine 0; machine 1. diffpref 0.1.0, libtorch 2.11.0; program abcdef012345 (SHA-256).", page)
 
     def test_a_row_that_trains_nothing_has_no_training_figures(self):
         bare = {key: value for key, value in result("dpo-npo", 0.6).items() if key not in ("steps", "versions", "s_per_step", "val_gap_w")}
