@@ -68,7 +68,7 @@ def runs_on_page(row, options):
 
 def summary_of(row, options, failed):
     runs = runs_on_page(row, options)
-    results = [(run, inputs.read_json(run.result)) for run in runs]
+    results = [(run, run.read()) for run in runs]
     return Summary(
         row,
         [result for _, result in results if result],

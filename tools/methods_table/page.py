@@ -1,7 +1,7 @@
 """docs/methods/table.md from all rows."""
 
 from . import figures, work
-from .summary import MAIN, SECOND, common_base
+from .summary import MAIN, SECOND, with_common_base
 
 HEAD = """\
 # All methods on the demo
@@ -91,11 +91,11 @@ def base_line(base):
 
 
 def groups(summaries, stale):
-    base = common_base(summaries)
+    alike, _ = with_common_base(summaries, stale)
     text = ""
     for group in dict.fromkeys(summary.row.group for summary in summaries):
         lines = [line_of(summary, stale.get(summary.row.name)) for summary in summaries if summary.row.group == group]
-        first = [base_line(base)] if base else []
+        first = [base_line(alike[0])] if alike else []
         text += f"\n### {group}\n\n{table(COLUMNS, first + lines)}"
     return text
 
@@ -138,8 +138,13 @@ def remarks(summaries, stale, notes):
         title = summary.row.title
         said += [f"* **{title}**, seed {seed}: failed. {reason}" for seed, reason in sorted(summary.failed.items())]
         said += [f"* **{title}**: {warning}" for warning in sorted({w for r in summary.results for w in r.get("warnings", ())})]
-        if changed := stale.get(summary.row.name):
-            said.append(f"* **{title}**: stale; since it was made, {', '.join(changed)} changed")
+    if others := with_common_base(summaries, stale)[1]:
+        of = ", ".join(summary.row.title for summary in others)
+        said.append(f"* Compared with other pictures or judgements of the base model than the rest, and not to be held against it: {of}")
+    titles = {summary.row.name: summary.row.title for summary in summaries}
+    for changed in sorted({tuple(names) for names in stale.values()}):
+        of = ", ".join(titles[name] for name, names in stale.items() if tuple(names) == changed)
+        said.append(f"* Stale, since {', '.join(changed)} changed after they were made: {of}")
     return "\n## Reasons and remarks\n\n" + "\n".join(said) + "\n" if said else ""
 
 
@@ -172,10 +177,7 @@ def load(results):
 
 
 def render(summaries, stale, notes, names):
-    """The page. `stale`: {row: inputs that changed}; `notes`: {row: text}; `names`: how many held-out names.
-
-    Raises ValueError when rows cannot stand in one table.
-    """
+    """The page. `stale`: {row: inputs that changed}; `notes`: {row: text}; `names`: how many held-out names."""
     results = [result for summary in summaries for result in summary.results]
     how = HOW.format(names=names, load=load(results))
     parts = [HEAD, "\n## Rows\n", groups(summaries, stale), with_and_without(summaries), by_seed(summaries)]

@@ -34,7 +34,7 @@ def _make_stage(workshop, runs, rows, jobs, failed):
                 made = future.result()
             except Stopped:
                 stopped = True
-            except Failed as error:
+            except (Failed, OSError) as error:
                 failed[run.key] = str(error)
                 workshop.say(f"{run.key}: {error}")
             else:

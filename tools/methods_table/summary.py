@@ -40,20 +40,15 @@ class Summary:
         return max((result[key] for result in self.results if result.get(key) is not None), default=None)
 
 
-def common_base(summaries):
-    """A summary whose pictures by the base model are those of all rows.
+def with_common_base(summaries, stale):
+    """The rows with results whose base model painted and was judged alike, and those where it was not: (alike, others).
 
-    Raises ValueError when rows were compared with different pictures: their differences could not stand in one table.
+    A row that is not stale says what "alike" is, if there is one.
     """
-    first = None
-    for summary in summaries:
-        for result in summary.results:
-            base = [result["settings"], {judge: said["base"] for judge, said in result["judges"].items()}]
-            first = first or (summary, result, base)
-            if base != first[2]:
-                names = [f"{r['row']}-seed{r['seed']}" for r in (first[1], result)]
-                raise ValueError(
-                    f"{names[0]} and {names[1]} were judged against different pictures of the base model; run `make methods-table` "
-                    "to judge them alike"
-                )
-    return first[0] if first else None
+    def base_of(result):
+        return [result["settings"], {judge: said["base"] for judge, said in result["judges"].items()}]
+
+    there = [summary for summary in summaries if summary.results]
+    first = next((summary for summary in there if summary.row.name not in stale), there[0] if there else None)
+    alike = [s for s in there if all(base_of(result) == base_of(first.results[0]) for result in s.results)]
+    return alike, [summary for summary in there if summary not in alike]

@@ -15,6 +15,7 @@ from . import inputs
 from .figures import of_evaluation, of_metrics
 from .programs import Failed
 
+FORMAT = 1  # of row.json; what another version of this tool wrote is made anew
 STEPS = 15  # DDIM
 SEEDS = 4  # pictures a name
 GUIDANCE = "7.5"
@@ -45,6 +46,11 @@ class Run:
     @property
     def result(self):
         return self.folder / "row.json"
+
+    def read(self):
+        """What row.json holds; None where there is none of this version."""
+        known = inputs.read_json(self.result)
+        return known if known and known.get("format") == FORMAT else None
 
     @property
     def log(self):
@@ -125,7 +131,7 @@ class Workshop:
             now = self.inputs_of(run, rows)
         except OSError as error:
             raise Failed(f"cannot read {error.filename}: {error.strerror}") from None
-        known = inputs.read_json(run.result)
+        known = run.read()
         if known and not (stale := inputs.differences(known["inputs"], now)):
             return False
         if known:
@@ -136,6 +142,7 @@ class Workshop:
         inputs.write_json(
             run.result,
             {
+                "format": FORMAT,
                 "row": run.row.name,
                 "seed": run.seed,
                 "inputs": now,

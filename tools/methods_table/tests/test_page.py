@@ -5,7 +5,7 @@ import unittest
 from pathlib import Path
 
 from methods_table import notes
-from methods_table.page import render
+from methods_table.page import render, table
 from methods_table.rows import GROUPS, OTHERS, all_rows, chosen
 from methods_table.summary import Summary
 
@@ -65,22 +65,31 @@ class Page(unittest.TestCase):
         self.assertIn("| dpo guided against npo | dpo | -10.0 [-10.0, -10.0] | +0.0 [+0.0, +0.0] | teaches the opposite |", page)
 
     def test_a_failed_row_says_why_and_a_stale_one_what_changed(self):
-        results = {"dpo": [result("dpo", 0.6)]}
-        page = page_of(results, failed={"kto": {0: "error: no labels | none"}}, stale={"dpo": ["configs/dpo-demo.toml"]})
+        results = {name: [result(name, 0.6)] for name in ("dpo", "sft", "ipo")}
+        stale = {"sft": ["program"], "dpo": ["program"], "ipo": ["configs/ipo-demo.toml", "program"]}
+        page = page_of(results, failed={"kto": {0: "error: no labels"}}, stale=stale)
         self.assertEqual(line(page, "kto")[-1], "failed")
         self.assertIn("* **kto**, seed 0: failed. error: no labels", page)
         self.assertEqual(line(page, "dpo")[-1], "helps (stale)")
-        self.assertIn("since it was made, configs/dpo-demo.toml changed", page)
+        self.assertIn("* Stale, since program changed after they were made: sft, dpo\n", page)
+        self.assertIn("* Stale, since configs/ipo-demo.toml, program changed after they were made: ipo\n", page)
+
+    def test_a_bar_in_a_cell_does_not_break_the_table(self):
+        self.assertEqual(table(["a"], [["x | y\nz"]]), "| a |\n| --- |\n| x \\| y z |\n")
 
     def test_hand_written_reasons_are_kept(self):
         page = page_of({"sft": [result("sft", 0.5)]}, said={"sft": "Nothing says what is worse."})
         self.assertEqual(line(page, "sft")[-1], "no difference")
         self.assertIn("* **sft**: Nothing says what is worse.", page)
 
-    def test_rows_judged_against_other_pictures_do_not_share_a_table(self):
+    def test_a_row_with_another_base_is_named_and_compared_with_its_own(self):
         other = {"flat": [0.25] * 8, "content": [1.0] * 8}
-        with self.assertRaisesRegex(ValueError, "dpo-seed0 and kto-seed0 were judged against different pictures"):
-            page_of({"dpo": [result("dpo", 0.6)], "kto": [result("kto", 0.6, base=other)]})
+        results = {"dpo": [result("dpo", 0.6)], "kto": [result("kto", 0.6, base=other)]}
+        for stale, odd, base in (({}, "kto", "50 [50, 50]"), ({"dpo": ["assets/judge"]}, "dpo", "25 [25, 25]")):
+            page = page_of(results, stale=stale)
+            self.assertRegex(page, rf"of the base model than the rest, and not to be held against it: {odd}\n")
+            self.assertEqual(line(page, "kto")[3], "+35.0 [+35.0, +35.0]")
+            self.assertEqual(line(page, "base model")[2], base)
 
     def test_time_on_the_clock_and_work_are_told_apart(self):
         page = page_of({"dpo": [result("dpo", 0.6), result("dpo", 0.8, seed=1)]})

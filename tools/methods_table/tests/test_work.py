@@ -104,6 +104,13 @@ class Table(unittest.TestCase):
         self.make("sft")
         self.assertEqual(self.kinds(), ["train", "eval"])
 
+    def test_a_row_of_another_version_of_this_tool_is_judged_anew(self):
+        self.make("sft")
+        self.calls()
+        inputs.write_json("runs/table/sft-seed0/row.json", {**self.row("sft"), "format": 0})
+        self.make("sft")
+        self.assertEqual(self.kinds(), ["eval"])
+
     def test_a_removed_run_is_made_anew(self):
         self.make("sft")
         self.calls()
