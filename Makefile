@@ -5,7 +5,7 @@ RELEASE := target/release/diffpref
 QUICKSTART := runs/quickstart
 NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 
-.PHONY: quickstart test setup lint parity bench demo-assets release
+.PHONY: quickstart methods-table test test-tools setup lint parity bench demo-assets release
 
 # Trains on the bundled demo, judges before and after, writes runs/quickstart/report.html.
 quickstart: release
@@ -13,15 +13,23 @@ quickstart: release
 	$(RELEASE) eval --run $(QUICKSTART) --prompts assets/emoji/names.jsonl --judge assets/judge --drawings assets/emoji/drawings
 	@echo "Open $(QUICKSTART)/report.html"
 
+# Trains and judges every method on the demo, writes docs/methods/table.md: some hours on two cores, row by row, resumable.
+methods-table: release
+	python3 tools/methods_table.py
+
 release: setup
 	cargo build --release
 
-test: setup
+test: setup test-tools
 ifeq ($(NEXTEST),yes)
 	cargo nextest run --workspace --no-fail-fast
 else
 	cargo test --workspace --no-fail-fast
 endif
+
+# Python alone, no packages.
+test-tools:
+	python3 -m unittest discover -q -s tools -t tools
 
 setup:
 	@tools/setup.sh

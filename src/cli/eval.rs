@@ -6,10 +6,12 @@ use diffpref::config::{Config, ConfigError};
 use diffpref::data::cache::default_cache_dir;
 use diffpref::eval::figures::{Evaluation, Interval, Measure};
 use diffpref::eval::{NamedModel, Request, evaluate, models_of_run};
+use diffpref::generate::{LoraFile, Merge, NegativeRequest};
 use diffpref::progress::Stop;
 use diffpref::report;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use tch::{Device, Kind};
 
 const EXAMPLE: &str = "Examples:
@@ -25,6 +27,12 @@ pub struct Args {
     /// A model, with LoRAs behind it; repeat it, the first is compared with the others
     #[arg(long, value_name = "NAME=PATH[+LORA[:SCALE]]")]
     model: Vec<NamedModel>,
+    /// A LoRA that the negative side of that model's guidance wears; may be repeated
+    #[arg(long, value_name = "NAME=FILE[:SCALE]", conflicts_with = "run")]
+    negative_lora: Vec<Of<LoraFile>>,
+    /// What that negative side takes of both offsets, as in `diffpref generate`; NPO publishes 1,1 [default: 0,1]
+    #[arg(long, value_name = "NAME=ALPHA,BETA", conflicts_with = "run")]
+    negative_merge: Vec<Of<Merge>>,
     /// The names to paint: .jsonl rows with prompt, slug, held_out; or .txt, .csv, .tsv with prompts
     #[arg(long, value_name = "FILE")]
     prompts: PathBuf,
@@ -60,11 +68,30 @@ pub struct Args {
     json: bool,
 }
 
+/// An option of one of the models.
+#[derive(Debug, Clone)]
+struct Of<T> {
+    model: String,
+    value: T,
+}
+
+impl<T: FromStr<Err = String>> FromStr for Of<T> {
+    type Err = String;
+
+    /// `NAME=VALUE`
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (model, value) = text
+            .split_once('=')
+            .ok_or_else(|| format!("{text:?}: expected NAME=VALUE, where a --model has that name"))?;
+        Ok(Self { model: model.into(), value: value.parse()? })
+    }
+}
+
 pub fn run(args: &Args, stop: &Stop) -> Result<()> {
     let progress = terminal::sink(false);
     let (models, config) = match &args.run {
         Some(dir) => models_of_run(dir).map(|(models, config)| (models, Some(config)))?,
-        None => (args.model.clone(), None),
+        None => (with_negative_sides(args)?, None),
     };
     let request = request(args, models, config)?;
     let evaluation = evaluate(&request, progress.as_ref(), stop)?;
@@ -82,6 +109,35 @@ pub fn run(args: &Args, stop: &Stop) -> Result<()> {
         true => terminal::print(&format!("{}\n", Value::Object(evaluation.figures()))),
         false => terminal::print(&in_words(&evaluation, &page)),
     }
+}
+
+/// The models of `--model`, each with the negative side that the options give it.
+fn with_negative_sides(args: &Args) -> Result<Vec<NamedModel>, ConfigError> {
+    let loras = args.negative_lora.iter().map(|of| ("--negative-lora", &of.model));
+    let merges = args.negative_merge.iter().map(|of| ("--negative-merge", &of.model));
+    for (option, name) in loras.chain(merges) {
+        if !args.model.iter().any(|model| model.name == *name) {
+            let known: Vec<&str> = args.model.iter().map(|model| model.name.as_str()).collect();
+            return Err(ConfigError(format!(
+                "{option} {name}=..: no --model has this name; there are {}",
+                known.join(", ")
+            )));
+        }
+    }
+    let with_side = |model: &NamedModel| {
+        let loras = args.negative_lora.iter().filter(|of| of.model == model.name).map(|of| of.value.clone()).collect();
+        let merges: Vec<Merge> =
+            args.negative_merge.iter().filter(|of| of.model == model.name).map(|of| of.value).collect();
+        if merges.len() > 1 {
+            return Err(ConfigError(format!(
+                "--negative-merge {}=..: given {} times; give it once",
+                model.name,
+                merges.len()
+            )));
+        }
+        Ok(NamedModel { negative: NegativeRequest::of(None, loras, merges.first().copied())?, ..model.clone() })
+    };
+    args.model.iter().map(with_side).collect()
 }
 
 fn request(args: &Args, models: Vec<NamedModel>, config: Option<Config>) -> Result<Request> {

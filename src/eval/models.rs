@@ -1,7 +1,7 @@
 //! Which models are compared.
 
 use crate::config::{Config, ConfigError, reload};
-use crate::generate::{LoraFile, ModelRequest, Overrides};
+use crate::generate::{LoraFile, ModelRequest, NegativeRequest, Overrides};
 use anyhow::Result;
 use pipelines::hub::Location;
 use pipelines::schedulers::PredictionType;
@@ -17,6 +17,8 @@ pub struct NamedModel {
     /// Replaces the folder's UNet.
     pub unet: Option<PathBuf>,
     pub loras: Vec<LoraFile>,
+    /// None: one network serves both sides of guidance.
+    pub negative: Option<NegativeRequest>,
     pub overrides: Overrides,
 }
 
@@ -37,7 +39,7 @@ impl std::str::FromStr for NamedModel {
             return Err(expected());
         }
         let loras = parts.map(str::parse).collect::<Result<Vec<LoraFile>, String>>()?;
-        Ok(Self { name: name.into(), model, unet: None, loras, overrides: Overrides::default() })
+        Ok(Self { name: name.into(), model, unet: None, loras, negative: None, overrides: Overrides::default() })
     }
 }
 
@@ -45,15 +47,28 @@ impl NamedModel {
     /// For people: what it is loaded from.
     pub fn source(&self) -> String {
         let unet = self.unet.iter().map(|dir| format!(" with the UNet {}", dir.display()));
-        let loras = self.loras.iter().map(|lora| format!(" + {}:{}", lora.path.display(), lora.scale));
-        std::iter::once(self.model.path.display().to_string()).chain(unet).chain(loras).collect()
+        let loras = self.loras.iter().map(worn);
+        let negative = self.negative.iter().map(in_words);
+        std::iter::once(self.model.path.display().to_string()).chain(unet).chain(loras).chain(negative).collect()
     }
 
     pub(super) fn request(&self, device: Device, kind: Kind) -> ModelRequest {
         let (model, unet) = (self.model.clone(), self.unet.clone());
-        let (loras, overrides) = (self.loras.clone(), self.overrides);
-        ModelRequest { model, unet, vae: None, loras, negative: None, overrides, device, kind }
+        let (loras, negative, overrides) = (self.loras.clone(), self.negative.clone(), self.overrides);
+        ModelRequest { model, unet, vae: None, loras, negative, overrides, device, kind }
     }
+}
+
+fn worn(lora: &LoraFile) -> String {
+    format!(" + {}:{}", lora.path.display(), lora.scale)
+}
+
+/// The negative side of a model, for people.
+fn in_words(negative: &NegativeRequest) -> String {
+    let unet = negative.unet.iter().map(|dir| format!(" the UNet {}", dir.display()));
+    let merge = negative.merge.iter().map(|merge| format!(", merged {},{}", merge.alpha, merge.beta));
+    let loras = negative.loras.iter().map(worn);
+    std::iter::once(", guided against".to_string()).chain(unet).chain(loras).chain(merge).collect()
 }
 
 /// The model that a run started from ("before") and the one it ended with ("after"), and the run's configuration.
@@ -74,8 +89,8 @@ pub fn models_of_run(run_dir: &Path) -> Result<(Vec<NamedModel>, Config)> {
     let last = run_dir.join("final");
     let lora = last.join("pytorch_lora_weights.safetensors");
     let (model, unet) = (config.model.location(), config.model.unet.clone());
-    let worn = |path: &PathBuf| LoraFile { path: path.clone(), scale: 1.0 };
-    let init = config.lora.as_ref().and_then(|lora| lora.init.as_ref()).map(worn);
+    let whole = |path: &PathBuf| LoraFile { path: path.clone(), scale: 1.0 };
+    let init = config.lora.as_ref().and_then(|lora| lora.init.as_ref()).map(whole);
     // Both are what the run trained: a model that the configuration overrules, whatever its files say.
     let overrides = Overrides {
         clip_skip: config.model.clip_skip as usize,
@@ -83,11 +98,14 @@ pub fn models_of_run(run_dir: &Path) -> Result<(Vec<NamedModel>, Config)> {
         zero_terminal_snr: Some(config.model.zero_terminal_snr),
     };
     let loras = init.into_iter().collect();
-    let before = NamedModel { name: "before".into(), model: model.clone(), unet: unet.clone(), loras, overrides };
+    let negative = None;
+    let before =
+        NamedModel { name: "before".into(), model: model.clone(), unet: unet.clone(), loras, negative, overrides };
     let after = if lora.is_file() {
-        NamedModel { name: "after".into(), model, unet, loras: vec![worn(&lora)], overrides }
+        NamedModel { name: "after".into(), model, unet, loras: vec![whole(&lora)], negative: None, overrides }
     } else if last.join("model_index.json").is_file() {
-        NamedModel { name: "after".into(), model: Location::of(&last), unet: None, loras: Vec::new(), overrides }
+        let model = Location::of(&last);
+        NamedModel { name: "after".into(), model, unet: None, loras: Vec::new(), negative: None, overrides }
     } else {
         let text =
             format!("{} has no final/ yet: finish the run with `diffpref train CONFIG --resume`", run_dir.display());

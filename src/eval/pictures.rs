@@ -4,7 +4,7 @@ use super::figures::Settings;
 use super::models::NamedModel;
 use super::names::Name;
 use crate::data::files::write_atomically;
-use crate::generate::{Look, Model, Picture, write_png};
+use crate::generate::{Look, Model, NegativeSide, Picture, write_png};
 use crate::hashes::{self, HashMemory};
 use crate::progress::{Progress, Stop};
 use crate::scorers::{Judge, Opinion};
@@ -81,13 +81,16 @@ impl Album {
         let prompts: Vec<&str> = names.iter().map(|name| name.prompt.as_str()).collect();
         let scheduler = hashes::of_bytes(folder.scheduler().to_json().to_string().as_bytes());
         let s = easel.settings;
-        let made_of = json!({
+        let mut made_of = json!({
             "weights": weights, "zeros": folder.empty_side() == EmptySide::Zeros, "loras": loras,
             "clip_skip": model.overrides.clip_skip, "prediction_type": folder.scheduler().prediction_type.name(),
             "zero_terminal_snr": folder.scheduler().rescale_betas_zero_snr, "prompts": prompts, "model_scheduler": scheduler, "scheduler": s.scheduler,
             "steps": s.steps, "guidance_scale": s.guidance_scale, "width": s.width, "height": s.height, "device": s.device,
             "dtype": s.dtype, "program": env!("CARGO_PKG_VERSION"),
         });
+        if model.negative.is_some() {
+            made_of["negative"] = request.negative_record(&folder, memory)?;
+        }
         let key = hashes::of_bytes(made_of.to_string().as_bytes());
         let name: String =
             model.name.chars().map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();
@@ -99,13 +102,22 @@ impl Album {
     ///
     /// # Errors
     /// [`crate::progress::Stopped`] after a signal: what is painted by then is kept.
-    pub fn paint(&self, model: &NamedModel, easel: &Easel, names: &[Name], places: &[Place]) -> Result<usize> {
+    pub fn paint(
+        &self,
+        model: &NamedModel,
+        easel: &Easel,
+        names: &[Name],
+        places: &[Place],
+        memory: &mut HashMemory,
+    ) -> Result<usize> {
         std::fs::create_dir_all(&self.dir).with_context(|| format!("cannot make {}", self.dir.display()))?;
         let missing: Vec<Place> =
             places.iter().copied().filter(|place| !self.dir.join(place.file()).is_file()).collect();
         if !missing.is_empty() {
             let request = model.request(easel.device, easel.kind);
-            let loaded = Model::load(request.folder(easel.progress)?, &request, None)?;
+            let folder = request.folder(easel.progress)?;
+            let negative = NegativeSide::of(&request, &folder, memory)?;
+            let loaded = Model::load(folder, &request, negative.as_ref())?;
             let prompt = |place: &Place| names.get(place.name).map_or("", |name| name.prompt.as_str());
             let pictures: Vec<Picture> =
                 missing.iter().map(|place| Picture { prompt: prompt(place), seed: place.seed }).collect();

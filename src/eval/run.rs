@@ -81,7 +81,7 @@ pub fn evaluate(request: &Request, progress: &dyn Progress, stop: &Stop) -> Resu
     for model in &request.models {
         let album = Album::of(model, &easel, &names, &pictures, &mut memory)?;
         memory.save();
-        let made = album.paint(model, &easel, &names, &places)?;
+        let made = album.paint(model, &easel, &names, &places, &mut memory)?;
         progress.line(&format!("{}: {made} pictures made, {} were there", model.name, places.len() - made));
         albums.push(album);
     }
@@ -139,7 +139,16 @@ fn settings(request: &Request, progress: &dyn Progress) -> Result<Settings> {
         let sampling = Sampling { steps: request.steps as i64, ..Sampling::default() };
         sampling.sampler(folder.scheduler()).map_err(|e| ConfigError(format!("--steps {}: {e}", request.steps)))?;
     }
-    let side = side.unwrap_or_default();
+    let (side, guidance_scale) = (side.unwrap_or_default(), guidance_scale.unwrap_or_default());
+    if let Some(model) = request.models.iter().find(|model| model.negative.is_some())
+        && Guidance::of_scale(guidance_scale).is_off()
+    {
+        return Err(ConfigError(format!(
+            "--guidance-scale {guidance_scale} switches guidance off: the negative model of {:?} would do nothing; leave one of them out",
+            model.name
+        ))
+        .into());
+    }
     let device = match request.device {
         Device::Cuda(index) => format!("cuda:{index}"),
         other => format!("{other:?}").to_lowercase(),
@@ -149,7 +158,7 @@ fn settings(request: &Request, progress: &dyn Progress) -> Result<Settings> {
         content_seeds: request.content_seeds,
         scheduler: Scheduler::ddim().name.into(),
         steps: request.steps,
-        guidance_scale: guidance_scale.unwrap_or_default(),
+        guidance_scale,
         width: side,
         height: side,
         device,

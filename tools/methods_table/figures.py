@@ -1,0 +1,140 @@
+"""From opinions and metrics to figures: means, intervals, verdicts."""
+
+import json
+import statistics
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+# As src/eval/intervals.rs: one seed's intervals are those of `diffpref eval`, digit by digit.
+RESAMPLES = 10_000
+SEED = 20_240_917
+_MASK = (1 << 64) - 1
+MEASURES = ("flat", "content")
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its 95 % interval."""
+
+    mean: float
+    lo: float
+    hi: float
+
+
+def split_mix(state):
+    """Steele, Lea and Flood 2014: 64-bit numbers without end."""
+    while True:
+        state = (state + 0x9E3779B97F4A7C15) & _MASK
+        z = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
+        yield z ^ (z >> 31)
+
+
+@lru_cache(maxsize=4)
+def _picks(names):
+    """The names of every resample; the same for all rows, so differences are paired."""
+    draw = split_mix(SEED)
+    return [[(next(draw) * names) >> 64 for _ in range(names)] for _ in range(RESAMPLES)]
+
+
+def bootstrap(values):
+    """Mean of one value a name, with the 2.5 % and 97.5 % quantiles over resampled names."""
+    names = len(values)
+    if not names:
+        raise ValueError("there is no name to measure")
+    drawn = sorted(sum(map(values.__getitem__, picks)) / names for picks in _picks(names))
+    at = [drawn[int((RESAMPLES - 1) * q + 0.5)] for q in (0.025, 0.975)]
+    return Interval(sum(values) / names, *at)
+
+
+def pooled(per_seed):
+    """Name by name the mean over training seeds: [seed][name] -> [name]."""
+    return [sum(values) / len(values) for values in zip(*per_seed)]
+
+
+def minus(values, others):
+    return [a - b for a, b in zip(values, others)]
+
+
+def verdict(flat, content):
+    """In words, from the intervals of the differences to the base model: what lies wholly on one side of 0 counts."""
+    style = "helps" if flat.lo > 0 else "teaches the opposite" if flat.hi < 0 else ""
+    harm = "hurts content" if content.hi < 0 else ""
+    if style and harm:
+        return f"{style}, {'but' if style == 'helps' else 'and'} {harm}"
+    return style or harm or "no difference"
+
+
+def per_name(opinions, names, seeds):
+    """{"flat": [name], "content": [name]}: shares over the pictures of each name.
+
+    `opinions`: {"0003-1.png": {"flat": probability, "name": recognised}} of names in the order of `names`.
+    Raises KeyError when a picture was not judged.
+    """
+    of_name = [[opinions[f"{index:04}-{seed}.png"] for seed in range(seeds)] for index in range(len(names))]
+    flat = [sum(o["flat"] > 0.5 for o in judged) / seeds for judged in of_name]
+    content = [sum(o["name"] == name for o in judged) / seeds for name, judged in zip(names, of_name)]
+    return {"flat": flat, "content": content}
+
+
+def judged_album(album, judged, index, names, seeds):
+    """Values by name of model `index` by one judge of an eval.json, from the opinions kept beside its pictures.
+
+    An album may hold opinions of several judges of one kind; those belong to this evaluation that give its means.
+    Raises ValueError when none do.
+    """
+    said = [judged["flat_share"]["models"][index]["mean"], judged["content_accuracy"]["models"][index]["mean"]]
+    for file in sorted(Path(album).glob(f"judged-{judged['judge']}-*.json"), key=lambda f: -f.stat().st_mtime_ns):
+        try:
+            values = per_name(json.loads(file.read_text(encoding="utf-8")), names, seeds)
+        except (KeyError, ValueError):
+            continue  # of other names, or broken; the means decide
+        if all(abs(sum(values[m]) / len(names) - mean) < 1e-9 for m, mean in zip(MEASURES, said)):
+            return values
+    raise ValueError(
+        f"{album}: no judged-{judged['judge']}-*.json gives the means of eval.json ({said[0]:.4f} flat, {said[1]:.4f} content); "
+        "remove the folder, and it is painted and judged again"
+    )
+
+
+def of_evaluation(folder, names, seeds):
+    """{judge: {"base": per name, "model": per name}} of an evaluation of two models, with settings, accuracy and warnings."""
+    evaluation = json.loads((Path(folder) / "eval.json").read_text(encoding="utf-8"))
+    base, model = (Path(folder) / m["pictures"] for m in evaluation["models"])
+    judges = {}
+    for judged in evaluation["judges"]:
+        values = (judged_album(album, judged, index, names, seeds) for index, album in enumerate((base, model)))
+        judges[judged["judge"]] = dict(zip(("base", "model"), values))
+    warnings = [judged["warning"] for judged in evaluation["judges"] if judged.get("warning")]
+    accuracy = {judged["judge"]: judged["accuracy"] for judged in evaluation["judges"]}
+    return {"judges": judges, "settings": evaluation["settings"], "judge_accuracy": accuracy, "warnings": warnings}
+
+
+def of_metrics(lines):
+    """Figures of a run from the lines of its metrics.jsonl; a figure that no line has is None."""
+    rows = [json.loads(line) for line in lines if line.strip()]
+
+    def column(key):
+        return [row[key] for row in rows if row.get(key) is not None]
+
+    def last(key):
+        return next(iter(column(key)[::-1]), None)
+
+    seconds, memory = column("s_per_step"), column("peak_mem_gib")
+    return {
+        "steps": last("step"),
+        "val_gap_w": last("val_gap_w"),
+        "val_gap_l": last("val_gap_l"),
+        "s_per_step": statistics.median(seconds) if seconds else None,
+        "peak_mem_gib": max(memory) if memory else None,
+    }
+
+
+def clock_seconds(spans):
+    """How long at least one of [start, end] was going on."""
+    total, until = 0.0, float("-inf")
+    for start, end in sorted(spans):
+        total += max(0.0, end - max(start, until))
+        until = max(until, end)
+    return total

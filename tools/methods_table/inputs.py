@@ -1,0 +1,140 @@
+"""What a row was made from, by content: a row whose inputs changed is stale and made anew."""
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+
+_SECTION = re.compile(r"\[\s*([\w.\-]+)\s*\]\s*(#.*)?$")
+_PAIR = re.compile(
+    r"""(?:"(?P<quoted>[^"]+)"|(?P<bare>[\w.\-]+))\s*=\s*(?P<value>"(?:[^"\\]|\\.)*"|'[^']*'|[^#"'\[{]+?)\s*(#.*)?$"""
+)
+_CHUNK = 1 << 20
+
+
+def scalars(text):
+    """The texts and numbers of a TOML file as {(section, key): value}; Python before 3.11 has no reader of its own.
+
+    Lists, tables in a line and texts over several lines are left out. Returns them and the lines it did not understand.
+    """
+    found, skipped, section = {}, [], ""
+    for line in map(str.strip, text.splitlines()):
+        if not line or line.startswith("#"):
+            continue
+        if match := _SECTION.match(line):
+            section = match[1]
+        elif match := _PAIR.match(line):
+            try:
+                found[section, match["quoted"] or match["bare"]] = _scalar(match["value"])
+            except ValueError:
+                skipped.append(line)
+        else:
+            skipped.append(line)
+    return found, skipped
+
+
+def _scalar(text):
+    """A TOML text, number or truth value; what JSON writes alike is read by its rules."""
+    if text[0] == text[-1] == "'" and len(text) > 1:
+        return text[1:-1]
+    return json.loads(text.replace("_", "") if text[0].isdigit() else text)
+
+
+class Hashes:
+    """SHA-256 of files and folders, each read once."""
+
+    def __init__(self):
+        self._known = {}
+
+    def of_file(self, path):
+        path = Path(path)
+        state = path.stat()
+        key = (str(path.resolve()), state.st_mtime_ns, state.st_size)
+        if key not in self._known:
+            digest = hashlib.sha256()
+            with path.open("rb") as file:
+                while chunk := file.read(_CHUNK):
+                    digest.update(chunk)
+            self._known[key] = digest.hexdigest()
+        return self._known[key]
+
+    def of_folder(self, folder):
+        """Of the names and contents of every file below."""
+        folder = Path(folder)
+        files = sorted(file for file in folder.rglob("*") if file.is_file())
+        return of_text("".join(f"{file.relative_to(folder).as_posix()} {self.of_file(file)}\n" for file in files))
+
+    def of_data(self, path):
+        """Of a .jsonl file and of every file that its rows name, relative to it."""
+        path = Path(path)
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        named = sorted({text for text in texts(lines) if len(text) < 512 and (path.parent / text).is_file()})
+        pictures = "".join(f"{name} {self.of_file(path.parent / name)}\n" for name in named)
+        return of_text(f"{self.of_file(path)}\n{pictures}")
+
+    def of(self, path):
+        path = Path(path)
+        if path.is_dir():
+            return self.of_folder(path)
+        return self.of_data(path) if path.suffix == ".jsonl" else self.of_file(path)
+
+
+def of_text(text):
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def texts(value):
+    """Every text inside a JSON value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from texts(list(value.values()))
+    elif isinstance(value, list):
+        for item in value:
+            yield from texts(item)
+
+
+def of_training(recipe, sets, seed, program, hashes):
+    """What a training run depends on: the recipe, every path that it names, what is set beside it, the program."""
+    values, _ = scalars(recipe.read_text(encoding="utf-8"))
+    # What the recipe writes is no input.
+    read = (value for (section, _), value in values.items() if section != "train" and isinstance(value, str))
+    paths = {value for value in read if value and Path(value).exists()}
+    inputs = {path: hashes.of(path) for path in sorted(paths)}
+    return {**inputs, recipe.as_posix(): hashes.of_file(recipe), "--set": list(sets), "seed": seed, "program": program}
+
+
+def differences(old, new):
+    """The names of the inputs that are not the same; empty: nothing is stale. Values may be nested."""
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return [] if old == new else ["inputs"]
+    names = []
+    for key in sorted({*old, *new}):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            names += [name for name in differences(a, b) if name not in names]
+        elif a != b and key not in names:
+            names.append(key)
+    return names
+
+
+def read_json(path):
+    """A JSON file; None where it is missing or broken: what cannot be read is made anew."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def write_whole(path, text):
+    """Writes beside, then renames: a reader sees the old file or the new one."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(text, encoding="utf-8")
+    os.replace(beside, path)
+
+
+def write_json(path, value):
+    write_whole(path, json.dumps(value, indent=1) + "\n")

@@ -1,0 +1,184 @@
+"""docs/methods/table.md from all rows."""
+
+from . import figures, work
+from .summary import MAIN, SECOND, with_common_base
+
+HEAD = """\
+# All methods on the demo
+
+    make methods-table                                   # trains and judges what is missing or stale, writes this page
+    python3 tools/methods_table.py --only dpo,inpo --seeds 0
+    python3 tools/methods_table.py --write-only          # this page alone, from the rows that are there
+
+This page is written by `tools/methods_table.py`; what people add stands in [table-notes.toml](table-notes.toml). Every method trains
+the demo model from its `configs/NAME-demo.toml` for the same budget, is judged, and becomes a row in `runs/table/`. A call goes on where the last one
+stopped; Ctrl-C leaves whole rows; a row whose recipe, data, judge or program changed is made anew. The demo is a
+7-million-parameter model of emoji: what helps here need not help Stable Diffusion, and what does nothing in 125 steps
+may do more in 2,000.
+"""
+
+HOW = f"""\
+## How to read it
+
+* **Pictures**: the {{names}} names that no training item shows, {work.SEEDS} seeds each, the same seeds and noise for every row, {work.STEPS} DDIM steps,
+  guidance {work.GUIDANCE}. Of a method that was trained with several seeds, a name's value is the mean over them.
+* **Flat share**: the share of pictures that `{work.JUDGE}` finds flat; that is what the preferences teach. **Content**: the share in which
+  it recognises the name. It labelled none of the data. **Nearest**: flat share by the nearest of those names' drawings in pixels, a second opinion.
+* **Intervals** (in brackets) are 95 %: 10,000 bootstrap resamples of the names, the same names for every row. Differences (`+`, `-`, in points)
+  are to the base model and paired by name. They cover names, not training seeds: how far seeds differ stands in a table of its own.
+* **val_gap_w, val_gap_l**: mean e_theta - e_ref of held-out winners and losers at the last validation, in thousandths; above 0
+  the model has become worse at them ([train.md](../train.md)).
+* **Verdict**, from the differences by the trained judge: *helps*: flat share up, its interval wholly above 0; *teaches the opposite*: wholly
+  below; *hurts content*: content down, wholly below 0; *no difference*: neither. Of 40 rows without any effect about
+  two would be called something by chance.
+* **s/step** is the median of a step on one core while {{load}}; **GiB** is the peak resident memory of the training.
+"""
+
+
+def interval(value):
+    return f"{value.mean * 100:.0f} [{value.lo * 100:.0f}, {value.hi * 100:.0f}]"
+
+
+def points(value):
+    return f"{value.mean * 100:+.1f} [{value.lo * 100:+.1f}, {value.hi * 100:+.1f}]"
+
+
+def number(value, digits, factor=1.0):
+    return "" if value is None else f"{value * factor:.{digits}f}"
+
+
+def table(head, rows):
+    """A Markdown table; cells hold no line breaks and no bars."""
+    clean = [[str(cell).replace("|", "\\|").replace("\n", " ") for cell in row] for row in [head, ["---"] * len(head), *rows]]
+    return "\n".join("| " + " | ".join(row) + " |" for row in clean) + "\n"
+
+
+COLUMNS = ["row", "seeds", "flat, %", "flat, points", "content, %", "content, points", "nearest, points"]
+COLUMNS += ["val_gap_w", "val_gap_l", "steps x items", "s/step", "GiB", "training, s", "verdict"]
+
+
+def line_of(summary, stale):
+    """A row of the table. `stale`: names of inputs that changed since."""
+    if not summary.results:
+        reason = "failed" if summary.failed else "not run"
+        return [summary.row.title, f"0 of {len(summary.missing)}", *[""] * (len(COLUMNS) - 3), reason]
+    seeds = len(summary.results)
+    nearest = points(summary.difference(SECOND, "flat")) if summary.has(SECOND) else ""
+    result = summary.results[0]
+    size = f"{result['steps']} x {result['items_per_step']}" if result.get("steps") else ""
+    verdict = summary.verdict() + (" (stale)" if stale else "")
+    return [
+        summary.row.title,
+        f"{seeds} of {seeds + len(summary.missing)}" if summary.missing else seeds,
+        *(cell for m in figures.MEASURES for cell in (interval(summary.value(MAIN, m)), points(summary.difference(MAIN, m)))),
+        nearest,
+        number(summary.mean("val_gap_w"), 2, 1e3),
+        number(summary.mean("val_gap_l"), 2, 1e3),
+        size,
+        number(summary.mean("s_per_step"), 3),
+        number(summary.largest("peak_mem_gib"), 2),
+        number(summary.mean("train_seconds") if summary.row.recipe else None, 0),
+        verdict,
+    ]
+
+
+def base_line(base):
+    cells = [""] * len(COLUMNS)
+    cells[0] = "base model"
+    for column, measure in zip((2, 4), figures.MEASURES):
+        cells[column] = interval(figures.bootstrap(base.per_name(MAIN, measure, "base")))
+    return cells
+
+
+def groups(summaries, stale):
+    alike, _ = with_common_base(summaries, stale)
+    text = ""
+    for group in dict.fromkeys(summary.row.group for summary in summaries):
+        lines = [line_of(summary, stale.get(summary.row.name)) for summary in summaries if summary.row.group == group]
+        first = [base_line(alike[0])] if alike else []
+        text += f"\n### {group}\n\n{table(COLUMNS, first + lines)}"
+    return text
+
+
+def with_and_without(summaries):
+    """Negative models: guided against them and not, by the trained judge."""
+    by_name = {summary.row.name: summary for summary in summaries}
+    lines = []
+    for summary in summaries:
+        other = by_name.get(summary.row.positive)
+        if not summary.row.negative or not summary.results or (other and not other.results):
+            continue
+        differences = [points(summary.difference(MAIN, measure, other)) for measure in figures.MEASURES]
+        lines.append([summary.row.title, other.row.title if other else "base model", *differences, summary.verdict(other)])
+    if not lines:
+        return ""
+    head = ["with", "without", "flat, points", "content, points", "verdict"]
+    what = "Differences to the same pictures without the negative model; merged 1,1 ([generate.md](../generate.md))."
+    return f"\n## Negative models, with and without\n\n{what}\n\n{table(head, lines)}"
+
+
+def by_seed(summaries):
+    """How far training seeds differ."""
+    def points_of(result, measure):
+        said = result["judges"][MAIN]
+        return sum(figures.minus(said["model"][measure], said["base"][measure])) / len(said["base"][measure]) * 100
+
+    several = [summary for summary in summaries if len(summary.results) > 1]
+    if not several:
+        return ""
+    cells = [[", ".join(f"{points_of(result, m):+.1f}" for result in s.results) for m in figures.MEASURES] for s in several]
+    lines = [[s.row.title, ", ".join(str(r["seed"]) for r in s.results), *cell] for s, cell in zip(several, cells)]
+    return f"\n## Seed by seed\n\n{table(['row', 'seeds', 'flat, points', 'content, points'], lines)}"
+
+
+def remarks(summaries, stale, notes):
+    """Reasons written by hand, then what the rows themselves have to say."""
+    said = [f"* **{s.row.title}**: {notes[s.row.name]}" for s in summaries if s.row.name in notes]
+    for summary in summaries:
+        title = summary.row.title
+        said += [f"* **{title}**, seed {seed}: failed. {reason}" for seed, reason in sorted(summary.failed.items())]
+        said += [f"* **{title}**: {warning}" for warning in sorted({w for r in summary.results for w in r.get("warnings", ())})]
+    if others := with_common_base(summaries, stale)[1]:
+        of = ", ".join(summary.row.title for summary in others)
+        said.append(f"* Compared with other pictures or judgements of the base model than the rest, and not to be held against it: {of}")
+    titles = {summary.row.name: summary.row.title for summary in summaries}
+    for changed in sorted({tuple(names) for names in stale.values()}):
+        of = ", ".join(titles[name] for name, names in stale.items() if tuple(names) == changed)
+        said.append(f"* Stale, since {', '.join(changed)} changed after they were made: {of}")
+    return "\n## Reasons and remarks\n\n" + "\n".join(said) + "\n" if said else ""
+
+
+def conditions(results):
+    """Running time, versions, machine, dates of the rows that are there."""
+    if not results:
+        return "\n## Running time and machine\n\nNo row has been run yet.\n"
+    clock = figures.clock_seconds([span for result in results for span in result["spans"]])
+    work_seconds = sum(result["train_seconds"] + result["judge_seconds"] for result in results)
+    versions = sorted({", ".join(f"{k} {v}" for k, v in r["versions"].items() if v) for r in results if r.get("versions")})
+    machines = sorted({result["machine"] for result in results})
+    programs = sorted({result["inputs"]["judge"]["program"][:12] for result in results})
+    accuracy = results[0].get("judge_accuracy", {}).get(MAIN, {})
+    known = ", ".join(f"{what.replace('_', ' ')} {share * 100:.1f} %" for what, share in sorted(accuracy.items()))
+    made = sorted(result["made"] for result in results)
+    lines = [
+        f"{len(results)} runs (a row and a seed each) took {clock / 3600:.2f} hours on the clock, {work_seconds / 3600:.2f} hours of work.",
+        f"{'; '.join(machines)}. {'; '.join(versions)}; program {', '.join(programs)} (SHA-256).",
+        f"Made between {made[0]} and {made[-1]}.",
+        *([f"The trained judge's own accuracy: {known}."] if known else []),
+    ]
+    return "\n## Running time and machine\n\n" + "\n".join(f"* {line}" for line in lines) + "\n"
+
+
+def load(results):
+    jobs = sorted({result["jobs"] for result in results})
+    if not jobs:
+        return "other rows may be running"
+    return "nothing else of the table ran" if jobs == [1] else f"up to {jobs[-1]} rows ran side by side, so on a loaded machine"
+
+
+def render(summaries, stale, notes, names):
+    """The page. `stale`: {row: inputs that changed}; `notes`: {row: text}; `names`: how many held-out names."""
+    results = [result for summary in summaries for result in summary.results]
+    how = HOW.format(names=names, load=load(results))
+    parts = [HEAD, "\n## Rows\n", groups(summaries, stale), with_and_without(summaries), by_seed(summaries)]
+    return "".join([*parts, remarks(summaries, stale, notes), "\n", how, conditions(results)])

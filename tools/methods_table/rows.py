@@ -1,0 +1,84 @@
+"""Which rows the table has: a recipe or two, the seeds it is trained with, and how it is judged."""
+
+import difflib
+from dataclasses import dataclass, replace
+
+CORE_SEEDS = (0, 1, 2)
+
+# Group -> names of recipes, configs/NAME-demo.toml. The page keeps this order.
+GROUPS = {
+    "Core methods": ("sft", "dpo", "dpo-safeguard", "timestep-aware", "inpo", "smpo", "npo", "dpo-npo"),
+    "Timesteps, labels and weights around dpo": ("dense-timesteps", "balanced", "videodpo"),
+    "Other losses on pairs": (
+        *("dspo_score", "dspo_sq", "dmpo", "mapo", "ipo", "hinge", "cdpo", "rdpo", "odpo", "focalpo", "dpo_shift", "rpo", "todo"),
+        *("wpo", "mappo", "nca", "bco", "sppo_hard", "apo_zero", "apo_down", "discopop", "hypo"),
+    ),
+    "Lists": ("rankdpo", "lipo_lambda", "plackett_luce", "mpo"),
+    "Single labelled pictures": ("kto",),
+}
+OTHERS = "Recipes of no group"
+TITLES = {"dpo-safeguard": "dpo + safeguard", "npo": "base guided against npo", "dpo-npo": "dpo guided against npo"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table."""
+
+    name: str
+    group: str
+    seeds: tuple
+    recipe: str  # the NAME of configs/NAME-demo.toml; "": the row paints with what other rows trained
+    sets: tuple = ()  # what `train` is told beside the recipe
+    positive: str = ""  # a row whose LoRA the positive side of guidance wears, where `negative` is given; "": none
+    negative: str = ""  # a row whose LoRA the negative side wears: the row is judged by guiding against it
+
+    @property
+    def title(self):
+        return TITLES.get(self.name, self.name)
+
+    @property
+    def parents(self):
+        """Other rows that have to be trained first."""
+        return tuple(name for name in (self.positive, self.negative) if name and name != self.name)
+
+
+def _row(name, group):
+    core = next(iter(GROUPS))
+    row = Row(name, group, CORE_SEEDS if group == core else CORE_SEEDS[:1], name)
+    if name == "dpo-safeguard":
+        return replace(row, recipe="dpo", sets=("safeguard.name=sdpo",))
+    if name == "npo":
+        return replace(row, negative="npo")
+    if name == "dpo-npo":
+        return replace(row, recipe="", positive="dpo", negative="npo")
+    return row
+
+
+def all_rows(recipes):
+    """Every row in the order of the page: those of the groups, then recipes that no group names."""
+    rows = [_row(name, group) for group, names in GROUPS.items() for name in names]
+    known = {row.name for row in rows}
+    return rows + [_row(name, OTHERS) for name in sorted(recipes) if name not in known]
+
+
+def recipes_in(configs):
+    """The NAMEs of the NAME-demo.toml in a folder."""
+    ending = "-demo.toml"
+    return sorted(file.name[: -len(ending)] for file in configs.glob("*" + ending))
+
+
+def chosen(rows, only):
+    """The rows that `--only` names, with the rows whose LoRAs they wear.
+
+    Raises ValueError with the nearest known name.
+    """
+    by_name = {row.name: row for row in rows}
+    if not only:
+        return list(rows)
+    for name in only:
+        if name not in by_name:
+            near = difflib.get_close_matches(name, by_name, 1)
+            hint = f"did you mean {near[0]}?" if near else "known: " + ", ".join(by_name)
+            raise ValueError(f"--only {name}: there is no such row; {hint}")
+    wanted = set(only).union(*(by_name[name].parents for name in only))
+    return [row for row in rows if row.name in wanted]

@@ -1,0 +1,54 @@
+"""What the page says of a row: its seeds pooled, its differences, its verdict."""
+
+from dataclasses import dataclass, field
+
+from . import figures
+
+MAIN = "trained"  # the judge whose intervals make the verdict
+SECOND = "nearest_pixels"
+
+
+@dataclass
+class Summary:
+    row: object
+    results: list  # row.json of every seed that is there
+    missing: tuple = ()  # seeds that are not
+    failed: dict = field(default_factory=dict)  # seed -> why
+
+    def per_name(self, judge, measure, who="model"):
+        return figures.pooled([result["judges"][judge][who][measure] for result in self.results])
+
+    def has(self, judge):
+        return bool(self.results) and all(judge in result["judges"] for result in self.results)
+
+    def value(self, judge, measure):
+        return figures.bootstrap(self.per_name(judge, measure))
+
+    def difference(self, judge, measure, other=None):
+        """To the base model, or to another row: paired by name."""
+        others = other.per_name(judge, measure) if other else self.per_name(judge, measure, "base")
+        return figures.bootstrap(figures.minus(self.per_name(judge, measure), others))
+
+    def verdict(self, other=None):
+        return figures.verdict(self.difference(MAIN, "flat", other), self.difference(MAIN, "content", other))
+
+    def mean(self, key):
+        found = [result[key] for result in self.results if result.get(key) is not None]
+        return sum(found) / len(found) if found else None
+
+    def largest(self, key):
+        return max((result[key] for result in self.results if result.get(key) is not None), default=None)
+
+
+def with_common_base(summaries, stale):
+    """The rows with results whose base model painted and was judged alike, and those where it was not: (alike, others).
+
+    A row that is not stale says what "alike" is, if there is one.
+    """
+    def base_of(result):
+        return [result["settings"], {judge: said["base"] for judge, said in result["judges"].items()}]
+
+    there = [summary for summary in summaries if summary.results]
+    first = next((summary for summary in there if summary.row.name not in stale), there[0] if there else None)
+    alike = [s for s in there if all(base_of(result) == base_of(first.results[0]) for result in s.results)]
+    return alike, [summary for summary in there if summary not in alike]

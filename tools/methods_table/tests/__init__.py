@@ -1,0 +1,1 @@
+"""What tools/methods_table.py promises, without running diffpref."""

@@ -1,0 +1,120 @@
+"""Intervals, verdicts, and figures from opinions and metrics."""
+
+import json
+import tempfile
+import unittest
+from pathlib import Path
+
+from methods_table.figures import (
+    Interval, bootstrap, clock_seconds, minus, of_evaluation, of_metrics, per_name, pooled, split_mix, verdict,
+)
+
+
+def between(lo, hi):
+    return Interval((lo + hi) / 2, lo, hi)
+
+
+class Intervals(unittest.TestCase):
+    def test_the_generator_is_the_published_one(self):
+        # The first outputs of splitmix64.c (Vigna) from state 1234567.
+        draw = split_mix(1234567)
+        self.assertEqual([next(draw) for _ in range(3)], [6457827717110365317, 3203168211198807973, 9817491932198370423])
+
+    def test_an_interval_has_the_width_of_the_standard_error(self):
+        values = [1.0] * 16 + [0.0] * 16
+        interval = bootstrap(values)
+        self.assertEqual(interval.mean, 0.5)
+        # 1.96 sqrt(p (1 - p) / n) = 0.173; quantiles of 32 names move in steps of 1 / 32.
+        self.assertAlmostEqual(interval.lo, 0.5 - 0.173, delta=1 / 32)
+        self.assertAlmostEqual(interval.hi, 0.5 + 0.173, delta=1 / 32)
+
+    def test_a_difference_is_paired_by_name(self):
+        base = [index / 32 for index in range(32)]
+        shifted = [value + 0.1 for value in base]
+        interval = bootstrap(minus(shifted, base))
+        self.assertAlmostEqual(interval.lo, 0.1)
+        self.assertAlmostEqual(interval.hi, 0.1)
+
+    def test_seeds_are_pooled_name_by_name(self):
+        self.assertEqual(pooled([[0.0, 1.0], [1.0, 1.0]]), [0.5, 1.0])
+
+    def test_no_name_has_no_interval(self):
+        with self.assertRaisesRegex(ValueError, "no name to measure"):
+            bootstrap([])
+
+
+class Verdicts(unittest.TestCase):
+    def test_only_an_interval_wholly_on_one_side_of_zero_counts(self):
+        up, down, unclear = between(0.01, 0.1), between(-0.1, -0.01), between(-0.1, 0.1)
+        cases = {
+            (up, unclear): "helps",
+            (up, up): "helps",
+            (up, down): "helps, but hurts content",
+            (unclear, down): "hurts content",
+            (down, unclear): "teaches the opposite",
+            (down, down): "teaches the opposite, and hurts content",
+            (unclear, unclear): "no difference",
+            (unclear, up): "no difference",
+            (between(0.0, 0.1), between(-0.1, 0.0)): "no difference",
+        }
+        for (flat, content), expected in cases.items():
+            self.assertEqual(verdict(flat, content), expected)
+
+
+class Opinions(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.album = self.folder / "pictures" / "after-1"
+        self.album.mkdir(parents=True)
+        self.opinions = {
+            "0000-0.png": {"flat": 0.9, "name": "fox"},
+            "0000-1.png": {"flat": 0.2, "name": "fox"},
+            "0001-0.png": {"flat": 0.5, "name": "fox"},
+            "0001-1.png": {"flat": 0.6, "name": "owl"},
+        }
+
+    def write(self, name, opinions):
+        (self.album / name).write_text(json.dumps(opinions))
+
+    def evaluate(self, flat):
+        means = {"models": [{"mean": flat}] * 2}
+        judged = {"judge": "trained", "accuracy": {}, "flat_share": means, "content_accuracy": {"models": [{"mean": 0.75}] * 2}}
+        models = [{"pictures": "pictures/after-1"}] * 2
+        (self.folder / "eval.json").write_text(json.dumps({"models": models, "judges": [judged], "settings": {"steps": 15}}))
+        return of_evaluation(self.folder, ["fox", "owl"], 2)
+
+    def test_a_name_has_the_share_of_its_pictures(self):
+        self.assertEqual(per_name(self.opinions, ["fox", "owl"], 2), {"flat": [0.5, 0.5], "content": [1.0, 0.5]})
+
+    def test_the_opinions_of_another_judge_in_the_same_album_are_passed_over(self):
+        self.write("judged-trained-bbb.json", {file: {**said, "flat": 1.0} for file, said in self.opinions.items()})
+        self.write("judged-trained-aaa.json", self.opinions)
+        self.write("judged-trained-ccc.json", {})
+        self.write("judged-nearest-ddd.json", self.opinions)
+        self.assertEqual(self.evaluate(0.5)["judges"]["trained"]["model"]["flat"], [0.5, 0.5])
+        self.assertEqual(self.evaluate(1.0)["judges"]["trained"]["model"]["flat"], [1.0, 1.0])
+
+    def test_opinions_that_contradict_the_evaluation_are_refused(self):
+        self.write("judged-trained-aaa.json", self.opinions)
+        with self.assertRaisesRegex(ValueError, "no judged-trained-.* gives the means of eval.json .0.2500 flat"):
+            self.evaluate(0.25)
+
+
+class Metrics(unittest.TestCase):
+    def test_gaps_are_of_the_last_validation_seconds_the_median_memory_the_peak(self):
+        lines = [
+            json.dumps({"step": 1, "s_per_step": 9.0, "peak_mem_gib": 0.3, "val_gap_w": 1e-3, "val_gap_l": 2e-3}),
+            json.dumps({"step": 2, "s_per_step": 0.5, "peak_mem_gib": 0.2, "val_gap_w": 3e-3, "val_gap_l": 4e-3}),
+            json.dumps({"step": 3, "s_per_step": 0.4, "peak_mem_gib": None}),
+        ]
+        expected = {"steps": 3, "val_gap_w": 3e-3, "val_gap_l": 4e-3, "s_per_step": 0.5, "peak_mem_gib": 0.3}
+        self.assertEqual(of_metrics(lines), expected)
+
+    def test_a_figure_that_no_line_has_is_none(self):
+        self.assertIsNone(of_metrics(['{"step": 1}'])["val_gap_w"])
+
+    def test_time_on_the_clock_counts_what_ran_side_by_side_once(self):
+        self.assertEqual(clock_seconds([[0, 10], [5, 12], [6, 7], [20, 21]]), 13)
+        self.assertEqual(clock_seconds([]), 0)

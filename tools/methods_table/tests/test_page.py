@@ -1,0 +1,142 @@
+"""The page, the rows it has, and the notes it keeps."""
+
+import tempfile
+import unittest
+from pathlib import Path
+
+from methods_table import notes
+from methods_table.page import render, table
+from methods_table.rows import GROUPS, OTHERS, all_rows, chosen
+from methods_table.summary import Summary
+
+BASE = {"flat": [0.5] * 8, "content": [1.0] * 8}
+
+
+def result(name, flat, content=1.0, seed=0, base=BASE):
+    model = {"flat": [flat] * 8, "content": [content] * 8}
+    return {
+        "row": name, "seed": seed, "judges": {judge: {"base": base, "model": model} for judge in ("trained", "nearest_pixels")},
+        "settings": {"steps": 15}, "judge_accuracy": {"trained": {"style_on_names": 0.9}}, "warnings": [], "jobs": 2, "machine": f"machine {seed}",
+        "inputs": {"train": {}, "judge": {"program": "abcdef0123456789"}}, "made": f"2025-01-0{seed + 1} 10:00 UTC",
+        "versions": {"diffpref": "0.1.0", "libtorch": "2.11.0"}, "spans": [[seed * 1800, seed * 1800 + 3600]],
+        "train_seconds": 60.0 + seed, "judge_seconds": 40.0, "steps": 125, "items_per_step": 8, "val_gap_w": 1e-3 * seed,
+        "val_gap_l": 2e-3, "s_per_step": 0.4, "peak_mem_gib": 0.3 + seed,
+    }
+
+
+def page_of(results, failed=None, stale=None, said=None):
+    """The page of all rows; `results`: {row: [result]}."""
+    summaries = []
+    for row in all_rows([]):
+        there = results.get(row.name, [])
+        missing = tuple(seed for seed in row.seeds if seed not in [r["seed"] for r in there])
+        summaries.append(Summary(row, there, missing, (failed or {}).get(row.name, {})))
+    return render(summaries, stale or {}, said or {}, 32)
+
+
+def line(page, title):
+    return next([cell.strip() for cell in text.strip("|").split(" | ")] for text in page.splitlines() if text.startswith(f"| {title} |"))
+
+
+class Page(unittest.TestCase):
+    def test_every_row_that_was_not_run_says_so(self):
+        page = page_of({})
+        self.assertEqual(page.count("| not run |"), sum(map(len, GROUPS.values())))
+        self.assertIn("No row has been run yet", page)
+
+    def test_seeds_are_pooled_and_the_missing_ones_counted(self):
+        cells = line(page_of({"dpo": [result("dpo", 0.6), result("dpo", 0.8, seed=1)]}), "dpo")
+        self.assertEqual(cells[1:5], ["2 of 3", "70 [70, 70]", "+20.0 [+20.0, +20.0]", "100 [100, 100]"])
+        self.assertEqual(cells[7:], ["0.50", "2.00", "125 x 8", "0.400", "1.30", "60", "helps"])
+
+    def test_seeds_are_also_shown_one_by_one(self):
+        page = page_of({"dpo": [result("dpo", 0.6), result("dpo", 0.8, 0.9, seed=1)]})
+        self.assertIn("| dpo | 0, 1 | +10.0, +30.0 | +0.0, -10.0 |", page)
+
+    def test_the_base_model_stands_first_in_every_group(self):
+        page = page_of({"kto": [result("kto", 0.6)]})
+        self.assertEqual(page.count("| base model |"), len(GROUPS))
+        self.assertEqual(line(page, "base model")[2], "50 [50, 50]")
+
+    def test_a_negative_model_is_shown_with_and_without(self):
+        results = {"dpo": [result("dpo", 0.6)], "npo": [result("npo", 0.75)], "dpo-npo": [result("dpo-npo", 0.5)]}
+        page = page_of(results)
+        self.assertIn("| base guided against npo | base model | +25.0 [+25.0, +25.0] |", page)
+        self.assertIn("| dpo guided against npo | dpo | -10.0 [-10.0, -10.0] | +0.0 [+0.0, +0.0] | teaches the opposite |", page)
+
+    def test_a_failed_row_says_why_and_a_stale_one_what_changed(self):
+        results = {name: [result(name, 0.6)] for name in ("dpo", "sft", "ipo")}
+        stale = {"sft": ["program"], "dpo": ["program"], "ipo": ["configs/ipo-demo.toml", "program"]}
+        page = page_of(results, failed={"kto": {0: "error: no labels"}}, stale=stale)
+        self.assertEqual(line(page, "kto")[-1], "failed")
+        self.assertIn("* **kto**, seed 0: failed. error: no labels", page)
+        self.assertEqual(line(page, "dpo")[-1], "helps (stale)")
+        self.assertIn("* Stale, since program changed after they were made: sft, dpo\n", page)
+        self.assertIn("* Stale, since configs/ipo-demo.toml, program changed after they were made: ipo\n", page)
+
+    def test_a_bar_in_a_cell_does_not_break_the_table(self):
+        self.assertEqual(table(["a"], [["x | y\nz"]]), "| a |\n| --- |\n| x \\| y z |\n")
+
+    def test_hand_written_reasons_are_kept(self):
+        page = page_of({"sft": [result("sft", 0.5)]}, said={"sft": "Nothing says what is worse."})
+        self.assertEqual(line(page, "sft")[-1], "no difference")
+        self.assertIn("* **sft**: Nothing says what is worse.", page)
+
+    def test_a_row_with_another_base_is_named_and_compared_with_its_own(self):
+        other = {"flat": [0.25] * 8, "content": [1.0] * 8}
+        results = {"dpo": [result("dpo", 0.6)], "kto": [result("kto", 0.6, base=other)]}
+        for stale, odd, base in (({}, "kto", "50 [50, 50]"), ({"dpo": ["assets/judge"]}, "dpo", "25 [25, 25]")):
+            page = page_of(results, stale=stale)
+            self.assertRegex(page, rf"of the base model than the rest, and not to be held against it: {odd}\n")
+            self.assertEqual(line(page, "kto")[3], "+35.0 [+35.0, +35.0]")
+            self.assertEqual(line(page, "base model")[2], base)
+
+    def test_time_on_the_clock_and_work_are_told_apart(self):
+        page = page_of({"dpo": [result("dpo", 0.6), result("dpo", 0.8, seed=1)]})
+        self.assertIn("2 runs (a row and a seed each) took 1.50 hours on the clock, 0.06 hours of work.", page)
+        self.assertIn("up to 2 rows ran side by side", page)
+
+    def test_the_machines_are_those_that_made_the_rows(self):
+        page = page_of({"dpo": [result("dpo", 0.6), result("dpo", 0.8, seed=1)]})
+        self.assertIn("* machine 0; machine 1. diffpref 0.1.0, libtorch 2.11.0; program abcdef012345 (SHA-256).", page)
+
+    def test_a_row_that_trains_nothing_has_no_training_figures(self):
+        bare = {key: value for key, value in result("dpo-npo", 0.6).items() if key not in ("steps", "versions", "s_per_step", "val_gap_w")}
+        cells = line(page_of({"dpo-npo": [bare]}), "dpo guided against npo")
+        self.assertEqual((cells[9], cells[10], cells[12]), ("", "", ""))
+
+
+class Rows(unittest.TestCase):
+    def test_a_recipe_of_no_group_is_a_row_of_its_own_group(self):
+        rows = all_rows(["dpo", "novel"])
+        self.assertEqual([(row.name, row.group) for row in rows if row.name in ("novel", "dpo")][-1], ("novel", OTHERS))
+        self.assertEqual(sum(row.name == "dpo" for row in rows), 1)
+
+    def test_core_methods_have_three_seeds_the_rest_one(self):
+        seeds = {row.name: row.seeds for row in all_rows([])}
+        self.assertEqual((seeds["inpo"], seeds["ipo"]), ((0, 1, 2), (0,)))
+
+    def test_what_a_chosen_row_wears_is_chosen_too(self):
+        self.assertEqual([row.name for row in chosen(all_rows([]), ["dpo-npo"])], ["dpo", "npo", "dpo-npo"])
+
+    def test_an_unknown_row_is_refused_with_the_nearest_name(self):
+        with self.assertRaisesRegex(ValueError, "--only inop: there is no such row; did you mean inpo?"):
+            chosen(all_rows([]), ["inop"])
+
+
+class Notes(unittest.TestCase):
+    def read(self, text):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "table-notes.toml"
+            path.write_text(text)
+            return notes.read(path, ["dpo", "dpo-safeguard"])
+
+    def test_a_line_is_a_row_and_its_reason(self):
+        self.assertEqual(self.read('# why\ndpo-safeguard = "It clips."\n'), {"dpo-safeguard": "It clips."})
+        self.assertEqual(notes.read(Path("/nowhere/table-notes.toml"), []), {})
+
+    def test_what_would_vanish_is_refused(self):
+        with self.assertRaisesRegex(ValueError, "there is no row 'dop'; did you mean dpo?"):
+            self.read('dop = "x"\n')
+        with self.assertRaisesRegex(ValueError, "not understood: 'dpo = x y'"):
+            self.read("dpo = x y\n")

@@ -1,0 +1,239 @@
+"""Makes rows: trains, judges, writes row.json. What is finished and not stale is left alone."""
+
+import contextlib
+import datetime
+import json
+import os
+import platform
+import shutil
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import inputs
+from .figures import of_evaluation, of_metrics
+from .programs import Failed
+
+FORMAT = 1  # of row.json; what another version of this tool wrote is made anew
+STEPS = 15  # DDIM
+SEEDS = 4  # pictures a name
+GUIDANCE = "7.5"
+MODEL = "assets/demo-model"
+JUDGE = Path("assets/judge")
+DRAWINGS = Path("assets/emoji/drawings")
+NAMES = Path("assets/emoji/names.jsonl")
+LABELLED_BY = Path("assets/emoji/labelled-by.json")
+LORA = Path("final/pytorch_lora_weights.safetensors")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A row with one of its seeds, and where its files lie."""
+
+    row: object
+    seed: int
+    table: Path  # runs/table
+
+    @property
+    def key(self):
+        return f"{self.row.name}-seed{self.seed}"
+
+    @property
+    def folder(self):
+        return self.table / self.key
+
+    @property
+    def result(self):
+        return self.folder / "row.json"
+
+    def read(self):
+        """What row.json holds; None where there is none of this version."""
+        known = inputs.read_json(self.result)
+        return known if known and known.get("format") == FORMAT else None
+
+    @property
+    def log(self):
+        return self.table / f"{self.key}.log"
+
+    @property
+    def training(self):
+        """What the run folder was trained from, beside it: `train` wants the folder for itself."""
+        return self.table / f"{self.key}.training.json"
+
+    def of(self, name):
+        return self.table / f"{name}-seed{self.seed}"
+
+
+def held_out(file=NAMES):
+    """The rows of the names that no pair shows."""
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [row for row in rows if row.get("held_out")]
+
+
+def check_judge(judge, labelled_by, hashes):
+    """Refuses a judge that labelled the data it would judge. Raises ValueError."""
+    weights = hashes.of_file(judge / "model.safetensors")
+    labellers = (inputs.read_json(labelled_by) or {}).get("judges", {})
+    if name := next((name for name, judge in labellers.items() if judge.get("weights_sha256") == weights), None):
+        raise ValueError(
+            f"{judge}: it labelled the data too ({labelled_by} calls it {name!r}, with the same weights): where it errs, the "
+            "models were taught to err alike. Judge with one that labelled nothing"
+        )
+
+
+def machine():
+    """The processor and the system."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
+    return f"{name}, {os.cpu_count()} cores, {platform.system()}"
+
+
+class Workshop:
+    """All that rows need from outside: program, recipes, hashes, the judge; and the base model's pictures, painted once."""
+
+    def __init__(self, program, configs, table, jobs, programs, say):
+        self.program, self.configs, self.table, self.jobs = program, configs, table, jobs
+        self.programs, self.say = programs, say
+        self.hashes = inputs.Hashes()
+        self._base = threading.Lock()
+        self._base_is_painted = False
+        self._hashing = threading.Lock()
+        self.names = held_out()
+        self.prompts = table / "held-out.jsonl"
+        self.prompts_text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.names)
+
+    def recipe(self, name):
+        return self.configs / f"{name}-demo.toml"
+
+    def inputs_of(self, run, rows):
+        """{"train": .., "judge": ..} of a run as the files are now. Raises OSError where one is missing."""
+        with self._hashing:
+            program = self.hashes.of_file(self.program)
+            train = {}
+            for row in (run.row, *(rows[name] for name in run.row.parents)):
+                if row.recipe:
+                    train[row.name] = inputs.of_training(self.recipe(row.recipe), row.sets, run.seed, program, self.hashes)
+            settings = {"steps": STEPS, "seeds": SEEDS, "guidance_scale": GUIDANCE, "negative": run.row.negative}
+            judged = {path.as_posix(): self.hashes.of(path) for path in (JUDGE, DRAWINGS, Path(MODEL))}
+            judge = {**judged, "names": inputs.of_text(self.prompts_text), "program": program, "judging": settings}
+            return {"train": train, "judge": judge}
+
+    def make(self, run, rows):
+        """Makes a row unless it is there. Returns whether anything was done.
+
+        Raises Stopped, or Failed with the reason.
+        """
+        try:
+            now = self.inputs_of(run, rows)
+        except OSError as error:
+            raise Failed(f"cannot read {error.filename}: {error.strerror}") from None
+        known = run.read()
+        if known and not (stale := inputs.differences(known["inputs"], now)):
+            return False
+        if known:
+            self.say(f"{run.key}: made anew, since {', '.join(stale)} changed")
+        record = self._train(run, now["train"]) if run.row.recipe else {"spans": [], "seconds": 0.0}
+        spans, figures = self._judge(run)
+        judge_seconds = sum(end - start for start, end in spans)
+        inputs.write_json(
+            run.result,
+            {
+                "format": FORMAT,
+                "row": run.row.name,
+                "seed": run.seed,
+                "inputs": now,
+                "train_seconds": record["seconds"],
+                "judge_seconds": judge_seconds,
+                "spans": record["spans"] + spans,
+                "jobs": self.jobs,
+                "machine": machine(),
+                "made": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+                **self._of_run(run),
+                **figures,
+            },
+        )
+        return True
+
+    def _train(self, run, now):
+        """Trains, or goes on with a training that was stopped. Returns its record."""
+        record = inputs.read_json(run.training)
+        if not record or inputs.differences(record["inputs"], now) or not run.folder.is_dir():
+            # The folder of another recipe or program holds nothing that could be used.
+            shutil.rmtree(run.folder, ignore_errors=True)
+            record = {"inputs": now, "spans": [], "seconds": 0.0, "finished": False}
+            inputs.write_json(run.training, record)
+        if record["finished"]:
+            return record
+        settings = [*run.row.sets, f"train.seed={run.seed}", "train.threads=1", f"train.out={run.folder.as_posix()}"]
+        sets = [part for setting in settings for part in ("--set", setting)]
+        command = [str(self.program), "train", str(self.recipe(run.row.recipe)), *sets, "--resume=auto"]
+        start = time.time()
+        try:
+            self.programs.run(command, run.log)
+            record["finished"] = True
+        finally:
+            end = time.time()
+            record["spans"].append([start, end])
+            record["seconds"] += end - start
+            inputs.write_json(run.training, record)
+        return record
+
+    def _judge(self, run):
+        """Paints and judges. Returns when that happened, and the figures."""
+        evaluation = run.folder / "eval"
+        evaluation.mkdir(parents=True, exist_ok=True)
+        pictures = self.table / "pictures"
+        pictures.mkdir(exist_ok=True)
+        link = evaluation / "pictures"
+        if not link.is_symlink():
+            # One folder for all rows: the base model's pictures are found there and not painted again.
+            link.symlink_to(os.path.relpath(pictures, evaluation), target_is_directory=True)
+        if not self.prompts.is_file() or self.prompts.read_text(encoding="utf-8") != self.prompts_text:
+            inputs.write_whole(self.prompts, self.prompts_text)
+        command = [str(self.program), "eval", *models_of(run), "--out", str(evaluation), "--prompts", str(self.prompts)]
+        command += ["--judge", str(JUDGE), "--drawings", str(DRAWINGS), "--guidance-scale", GUIDANCE, "--steps", str(STEPS)]
+        command += ["--seeds", str(SEEDS), "--content-seeds", str(SEEDS)]
+        with contextlib.nullcontext() if self._base_is_painted else self._base:
+            span = self._timed(command, run.log)
+            self._base_is_painted = True
+        try:
+            return [span], of_evaluation(evaluation, [row["prompt"] for row in self.names], SEEDS)
+        except (OSError, ValueError, KeyError) as error:
+            raise Failed(str(error)) from None
+
+    def _timed(self, command, log):
+        start = time.time()
+        self.programs.run(command, log)
+        return [start, time.time()]
+
+    def _of_run(self, run):
+        """Figures of the training; none for a row that trains nothing."""
+        if not run.row.recipe:
+            return {}
+        try:
+            with (run.folder / "metrics.jsonl").open(encoding="utf-8") as lines:
+                figures = of_metrics(lines)
+            values, _ = inputs.scalars((run.folder / "resolved.toml").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise Failed(f"{run.folder} is no whole run ({error}); remove it, and it is trained again") from None
+        items = values.get(("train", "micro_batch"), 1) * values.get(("train", "grad_accum"), 1)
+        environment = inputs.read_json(run.folder / "environment.json") or {}
+        versions = {key: environment.get(key) for key in ("diffpref", "libtorch", "device")}
+        return {**figures, "items_per_step": items, "versions": versions}
+
+
+def models_of(run):
+    """The models of a row as `diffpref eval` takes them: the base first, then the row's.
+
+    A negative model is merged as NPO publishes it, 1,1: what the positive side learnt acts on the negative side too.
+    """
+    row = run.row
+    if not row.negative:
+        return ["--run", str(run.folder)]
+    positive = f"+{run.of(row.positive) / LORA}" if row.positive else ""
+    models = ["--model", f"before={MODEL}", "--model", f"after={MODEL}{positive}"]
+    return [*models, "--negative-lora", f"after={run.of(row.negative) / LORA}", "--negative-merge", "after=1,1"]
