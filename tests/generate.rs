@@ -298,45 +298,6 @@ fn a_model_of_another_form_is_refused() {
 }
 
 #[test]
-fn prompts_files_are_read_by_their_ending_and_errors_name_the_row() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = |name: &str, text: &str| {
-        std::fs::write(dir.path().join(name), text).unwrap();
-        diffpref::generate::read_prompts(&dir.path().join(name), None)
-    };
-    assert_eq!(file("a.txt", "a cat\n\n  a dog \r\n").unwrap(), ["a cat", "a dog"]);
-    assert_eq!(file("a.csv", "id,caption\n1,\"a cat, sitting\"\n2,a dog\n").unwrap(), ["a cat, sitting", "a dog"]);
-    assert_eq!(file("a.tsv", "text\tprompt\nno\ta cat\n").unwrap(), ["a cat"]);
-    assert_eq!(file("a.jsonl", "{\"Prompt\": \"a cat\"}\n\n{\"prompt\": \"\"}\n").unwrap(), ["a cat", ""]);
-    let named = diffpref::generate::read_prompts(&dir.path().join("a.csv"), Some("id")).unwrap();
-    assert_eq!(named, ["1", "2"]);
-    let error =
-        |name, text| file(name, text).unwrap_err().to_string().replace(&dir.path().display().to_string(), "DIR");
-    assert_eq!(
-        error("b.csv", "id,name\n1,x\n"),
-        "DIR/b.csv row 1: no column prompt, caption, text, Prompt; there are: id, name"
-    );
-    assert!(error("c.csv", "prompt,id\na,1\nb\n").starts_with("DIR/c.csv row 3: "));
-    assert!(
-        error("b.jsonl", "{\"prompt\": \"a\"}\n{\"prompt\":\n").starts_with("DIR/b.jsonl row 2: not a JSON object")
-    );
-    assert_eq!(error("c.jsonl", "{\"prompt\": 3}"), "DIR/c.jsonl row 1: the prompt is 3, expected a text");
-    assert!(error("b.parquet", "x").contains("parquet is not built yet"));
-    assert!(error("b.txt", "\n").contains("holds no prompt"));
-    std::fs::write(dir.path().join("d.txt"), b"a cat\n\xff\xfe\n").unwrap();
-    let bytes = diffpref::generate::read_prompts(&dir.path().join("d.txt"), None).unwrap_err().to_string();
-    assert!(bytes.contains("row 2: this is not UTF-8"), "{bytes}");
-    let mut command = generate(&["--model"]);
-    command
-        .arg(golden().join("model"))
-        .arg("--prompts")
-        .arg(dir.path().join("none.txt"))
-        .arg("--out")
-        .arg(dir.path().join("out"));
-    assert!(refused(&mut command, 1, dir.path()).contains("cannot read the prompts DIR/none.txt"));
-}
-
-#[test]
 fn an_output_that_cannot_be_written_is_named_and_nothing_half_written_stays() {
     use std::os::unix::process::CommandExt;
     let dir = tempfile::tempdir().unwrap();

@@ -25,7 +25,7 @@ pub struct Args {
     /// A model, with LoRAs behind it; repeat it, the first is compared with the others
     #[arg(long, value_name = "NAME=PATH[+LORA[:SCALE]]")]
     model: Vec<NamedModel>,
-    /// The names to paint: .jsonl rows with prompt, slug, held_out; or .txt, .csv, .tsv with prompts
+    /// The names to paint: .jsonl rows with prompt, slug, held_out; or .txt, .csv, .tsv, .parquet with prompts
     #[arg(long, value_name = "FILE")]
     prompts: PathBuf,
     /// A trained judge: a folder with config.json and model.safetensors

@@ -25,7 +25,7 @@ pub struct Args {
     /// A prompt; may be repeated
     #[arg(long, value_name = "TEXT", required_unless_present = "prompts", conflicts_with = "prompts")]
     prompt: Vec<String>,
-    /// A file of prompts: .txt (one a line), .csv, .tsv or .jsonl (column prompt, caption, text or Prompt)
+    /// A file of prompts: .txt (one a line), .csv, .tsv, .jsonl or .parquet (column prompt, caption, text or Prompt)
     #[arg(long, value_name = "FILE")]
     prompts: Option<PathBuf>,
     /// The column of --prompts that holds them
