@@ -1,5 +1,6 @@
 //! One thin file a command, and what they share: signals, threads, the progress sink, exit codes.
 
+mod compare;
 mod doctor;
 mod eval;
 mod export;
