@@ -117,6 +117,7 @@ impl Args {
             width: self.width,
             height: self.height,
             batch: self.batch,
+            tiling: painting.tiling(),
             grid: self.grid,
             resume: self.resume,
             out,

@@ -2,7 +2,7 @@
 
 use clap::builder::PossibleValuesParser;
 use diffpref::config::ConfigError;
-use diffpref::generate::{LoraFile, Merge, NegativeRequest, Overrides, SamplingRequest};
+use diffpref::generate::{LoraFile, Merge, NegativeRequest, Overrides, SamplingRequest, Tiling};
 use pipelines::schedulers::{PredictionType, SCHEDULERS};
 use std::path::PathBuf;
 use tch::{Device, Kind};
@@ -64,6 +64,9 @@ pub struct PaintingArgs {
     /// What the networks compute in; auto is float32 on the CPU and bfloat16 on CUDA [default: auto]
     #[arg(long, value_name = "KIND", value_parser = ["auto", "float32", "bfloat16", "float16", "float64"])]
     dtype: Option<String>,
+    /// Whether the VAE decodes in tiles: less memory, other seams; auto where memory is short [default: auto]
+    #[arg(long, value_name = "WHEN", value_parser = ["auto", "on", "off"])]
+    vae_tiling: Option<String>,
 }
 
 fn schedulers() -> PossibleValuesParser {
@@ -96,6 +99,15 @@ impl PaintingArgs {
             zero_terminal_snr: or(&self.zero_terminal_snr, &common.zero_terminal_snr),
             steps: or(&self.steps, &common.steps),
             dtype: or(&self.dtype, &common.dtype),
+            vae_tiling: or(&self.vae_tiling, &common.vae_tiling),
+        }
+    }
+
+    pub fn tiling(&self) -> Tiling {
+        match self.vae_tiling.as_deref() {
+            Some("on") => Tiling::On,
+            Some("off") => Tiling::Off,
+            _ => Tiling::Auto,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::model::lora_hashes;
 use super::record::PROGRAM;
-use super::{Look, Request};
+use super::{Look, Request, Tiling};
 use crate::hashes::{self, HashMemory};
 use anyhow::Result;
 use pipelines::families::{EmptySide, ModelFolder};
@@ -20,6 +20,13 @@ pub fn plan(request: &Request, folder: &ModelFolder, look: &Look, hashes: &mut H
     let empty_side = match folder.empty_side() {
         EmptySide::Encoded => "encoded",
         EmptySide::Zeros => "zeros",
+    };
+    // Null: memory decides, and a resumed run takes what was decided.
+    let vae = folder.vae_config(request.model.vae.as_deref())?;
+    let factor = vae.factor();
+    let tiled = match vae.tiles().filter(|tiles| tiles.divide(look.height / factor, look.width / factor)) {
+        Some(_) if look.tiling == Tiling::Auto => Value::Null,
+        tiles => json!(tiles.is_some() && look.tiling == Tiling::On),
     };
     let sampling = sampling_record(look, folder.scheduler())?;
     let mut records = Vec::new();
@@ -42,6 +49,7 @@ pub fn plan(request: &Request, folder: &ModelFolder, look: &Look, hashes: &mut H
                 "dtype": kind_name(request.model.kind),
                 "device": device_name(request.model.device),
                 "batch": look.batch,
+                "vae_tiling": tiled,
                 "weights": weights,
                 "program": PROGRAM,
             });

@@ -3,7 +3,7 @@
 use super::folder::{self, OutFolder};
 use super::planned::plan;
 use super::{
-    Grid, Look, Model, ModelRequest, NegativeSide, Picture, PromptMemory, SamplingRequest, Worn, check_size, grid,
+    Grid, Look, Model, ModelRequest, NegativeSide, Painted, Picture, PromptMemory, SamplingRequest, Tiling, Worn, check_size, grid,
 };
 use crate::config::ConfigError;
 use crate::hashes::HashMemory;
@@ -31,6 +31,7 @@ pub struct Request {
     pub width: Option<i64>,
     pub height: Option<i64>,
     pub batch: usize,
+    pub tiling: Tiling,
     /// Whether grid.png is made too.
     pub grid: bool,
     pub resume: bool,
@@ -115,6 +116,7 @@ impl PlannedJob<'_> {
             let painting = Painting { request, negative, look: &look, progress, stop };
             painting.paint(folder, &missing, &mut out)?;
         }
+        let records = out.records_of(&records);
         out.close()?;
         let grid = layout.map(|layout| write_grid(&request.out, layout, &records)).transpose()?;
         Ok(Outcome { painted: records.len() - skipped, skipped, records, grid })
@@ -126,12 +128,18 @@ fn look(request: &Request, folder: &ModelFolder) -> Result<Look> {
         request.sampling.resolve(folder.scheduler(), request.model.overrides, folder.family().guidance_scale())?;
     check_request(request)?;
     check_negative_side(request, &sampling.guidance)?;
-    let factor = folder.vae_config(request.model.vae.as_deref())?.factor();
+    let vae = folder.vae_config(request.model.vae.as_deref())?;
+    if request.tiling == Tiling::On && vae.tiles().is_none() {
+        let (path, size) = (vae.file().path().display(), vae.sample_size);
+        return Err(ConfigError(format!("--vae-tiling on: the sample_size of {path} is {size}, which makes no whole tiles")).into());
+    }
+    let factor = vae.factor();
     let side = folder.unet().sample_size * factor;
     let (width, height) = (request.width.unwrap_or(side), request.height.unwrap_or(side));
     check_size(width, height, factor)?;
     check_clip_skip(request.model.overrides.clip_skip, folder)?;
-    Ok(Look { width, height, sampling, negative_prompt: request.negative_prompt.clone(), batch: request.batch.max(1) })
+    let (negative_prompt, batch) = (request.negative_prompt.clone(), request.batch.max(1));
+    Ok(Look { width, height, sampling, negative_prompt, batch, tiling: request.tiling })
 }
 
 fn check_request(request: &Request) -> Result<(), ConfigError> {
@@ -223,7 +231,11 @@ impl Painting<'_> {
         let model = Model::load_around(prompts, folder, request, negative, &worn)?;
         model.memory().iter().for_each(|line| self.progress.line(line));
         self.progress.begin("sample", 0, pictures.len() as u64);
-        let mut save = |index: usize, image: RgbImage| out.add(records[index], &image);
+        let mut save = |index: usize, Painted { image, tiled }: Painted| {
+            let mut record = records[index].clone();
+            record["vae_tiling"] = tiled.into();
+            out.add(&record, &image)
+        };
         let result = model.painter().paint(&pictures, self.look, model.adapters, self.progress, self.stop, &mut save);
         self.progress.end();
         result
