@@ -357,7 +357,10 @@ fn a_model_of_another_form_is_refused() {
     drop(file);
     pipelines::weights::write_safetensors(&weights, &kept, &[]).unwrap();
     let distilled = refused(&mut with(&distilled), 1, dir.path());
-    assert!(distilled.contains("this is a distilled model (SSD-1B, Vega, KOALA, BK-SDM), or a damaged one"), "{distilled}");
+    assert!(
+        distilled.contains("this is a distilled model (SSD-1B, Vega, KOALA, BK-SDM), or a damaged one"),
+        "{distilled}"
+    );
     assert!(distilled.contains("mid_block.attentions.0"), "{distilled}");
     let names: Vec<_> = support::names(dir.path());
     assert!(!support::names(&dir.path().join("out")).iter().any(|name| name.ends_with(".png")), "{names:?}");

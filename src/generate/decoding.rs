@@ -1,4 +1,4 @@
-//! From latents to pictures in the memory that there is: the batch at once, a few pictures at a time, or in tiles.
+//! From latents to pictures in the memory that there is: one picture at a time, as a whole or in tiles.
 
 use super::free_memory;
 use crate::progress::Progress;
@@ -17,11 +17,10 @@ pub enum Tiling {
     Off,
 }
 
-/// How a batch is decoded.
+/// How latents are decoded: one picture at a time, as a whole or in tiles. A batch at once would need its multiple of
+/// memory, and rounds otherwise, so that a picture would depend on its neighbours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Decoding {
-    /// Pictures at once; fewer change no byte.
-    pub rows: i64,
     pub tiled: bool,
     /// Bytes for one picture as a whole.
     whole: u64,
@@ -32,23 +31,14 @@ impl Decoding {
     /// to fit.
     pub fn choose(vae: &AutoencoderKl, height: i64, width: i64, tiling: Tiling, free: Option<u64>) -> Self {
         let factor = vae.factor();
-        let bytes = |height: i64, width: i64| vae.config().decoding_bytes(height, width, vae.kind()).max(1);
         let tiles = vae.config().tiles().filter(|tiles| tiles.divide(height / factor, width / factor));
-        let (whole, free) = (bytes(height, width), free.unwrap_or(u64::MAX));
+        let whole = vae.config().decoding_bytes(height, width, vae.kind());
         let tiled = match tiling {
             Tiling::On => tiles.is_some(),
             Tiling::Off => false,
-            Tiling::Auto => tiles.is_some() && whole > free,
+            Tiling::Auto => tiles.is_some() && free.is_some_and(|free| whole > free),
         };
-        let each = match tiles.filter(|_| tiled) {
-            // The picture itself, twice, beside the tiles of two rows.
-            Some(tiles) => {
-                let side = tiles.latents * factor;
-                bytes(height.min(side), width.min(side)).saturating_add(bytes(height, width) / 50)
-            }
-            None => whole,
-        };
-        Self { rows: i64::try_from(free / each).unwrap_or(i64::MAX).max(1), tiled, whole }
+        Self { tiled, whole }
     }
 
     /// As [`Decoding::choose`], with the memory that is free now; says it where memory decided for tiles.
@@ -74,14 +64,12 @@ impl Decoding {
 
     /// Scaled latents `[B, C, h, w]` to bytes `[B, H, W, 3]` on the CPU.
     pub fn decode(&self, vae: &AutoencoderKl, latents: &Tensor) -> Result<Tensor> {
-        let batch = latents.size().first().copied().unwrap_or_default();
-        let slice = |start: i64| {
-            let latents = latents.f_narrow(0, start, self.rows.min(batch - start))?;
-            let images = if self.tiled { vae.decode_tiled(&latents)? } else { vae.decode(&latents)? };
+        let decode = |latents: &Tensor| {
+            let images = if self.tiled { vae.decode_tiled(latents)? } else { vae.decode(latents)? };
             Ok(to_bytes(&images)?)
         };
-        let slices = (0..batch).step_by(usize::try_from(self.rows).unwrap_or(usize::MAX)).map(slice);
-        Ok(Tensor::f_cat(&slices.collect::<Result<Vec<_>>>()?, 0)?)
+        let pictures = latents.f_split(1, 0)?.iter().map(decode).collect::<Result<Vec<_>>>()?;
+        Ok(Tensor::f_cat(&pictures, 0)?)
     }
 }
 
@@ -93,25 +81,36 @@ mod tests {
     use std::path::Path;
     use tch::Kind;
 
-    #[test]
-    fn memory_decides_on_slices_first_and_on_tiles_where_one_picture_does_not_fit() {
+    fn vae() -> AutoencoderKl {
         let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/generate/model");
         let options = LoadOptions { device: Device::Cpu, kind: Kind::Float };
-        let vae = ModelFolder::open(&model).unwrap().load_vae(None, &options).unwrap();
+        ModelFolder::open(&model).unwrap().load_vae(None, &options).unwrap()
+    }
+
+    #[test]
+    fn tiles_are_taken_where_a_picture_does_not_fit() {
+        let vae = vae();
         // Tiles of this VAE have 32 pixels; its widest activation 16 channels.
         let whole = 5 * 16 * 64 * 64 * 4;
-        let choose = |tiling, free| {
-            let chosen = Decoding::choose(&vae, 64, 64, tiling, free);
-            (chosen.rows, chosen.tiled)
-        };
-        assert_eq!(choose(Tiling::Auto, None), (choose(Tiling::Auto, Some(u64::MAX)).0, false));
-        assert_eq!(choose(Tiling::Auto, Some(3 * whole)), (3, false));
-        assert_eq!(choose(Tiling::Auto, Some(whole)), (1, false));
-        assert_eq!(choose(Tiling::Auto, Some(whole - 1)), (3, true), "a tile takes a quarter, and the picture itself");
-        assert_eq!(choose(Tiling::Auto, Some(1)), (1, true));
-        assert_eq!(choose(Tiling::Off, Some(1)), (1, false));
-        assert_eq!(choose(Tiling::On, Some(u64::MAX)).1, true);
-        let small = Decoding::choose(&vae, 32, 32, Tiling::On, Some(1));
-        assert_eq!((small.rows, small.tiled), (1, false), "a picture of one tile is whole");
+        let tiled = |tiling, free| Decoding::choose(&vae, 64, 64, tiling, free).tiled;
+        assert!(!tiled(Tiling::Auto, None) && !tiled(Tiling::Auto, Some(whole)));
+        assert!(tiled(Tiling::Auto, Some(whole - 1)));
+        assert!(tiled(Tiling::On, None) && !tiled(Tiling::Off, Some(1)));
+        assert!(!Decoding::choose(&vae, 32, 32, Tiling::On, Some(1)).tiled, "a picture of one tile is whole");
+    }
+
+    #[test]
+    fn a_picture_has_the_same_bytes_alone_and_in_a_batch() {
+        let _frozen = tch::no_grad_guard();
+        let vae = vae();
+        let latents = diffpref_native::Generator::cpu(3).randn(&[4, 4, 12, 24]);
+        let whole = Decoding::choose(&vae, 24, 48, Tiling::Off, None);
+        let batch = whole.decode(&vae, &latents).unwrap();
+        for (row, alone) in latents.split(1, 0).iter().enumerate() {
+            assert!(whole.decode(&vae, alone).unwrap().equal(&batch.narrow(0, row as i64, 1)), "{row}");
+        }
+        let at_once = to_bytes(&vae.decode(&latents).unwrap()).unwrap();
+        let levels = (at_once.to_kind(Kind::Int) - batch.to_kind(Kind::Int)).abs().max().int64_value(&[]);
+        assert!(levels <= 1, "{levels}: only rounding tells the batch at once from one at a time");
     }
 }

@@ -236,9 +236,11 @@ impl Model {
     /// What each side takes, in a line; None where one network serves both.
     pub fn memory(&self) -> Option<String> {
         let negative = self.negative.as_ref()?;
-        let unet = |denoiser: &Denoiser| in_words(bytes_of(denoiser.unet.named_parameters().iter().map(|(_, t)| t)) as u64);
+        let unet =
+            |denoiser: &Denoiser| in_words(bytes_of(denoiser.unet.named_parameters().iter().map(|(_, t)| t)) as u64);
         let own = negative.denoiser.as_ref().map_or("the same UNet".to_string(), |d| format!("a UNet of {}", unet(d)));
-        let loras = |bytes: usize| if bytes == 0 { String::new() } else { format!(" and LoRAs of {}", in_words(bytes as u64)) };
+        let loras =
+            |bytes: usize| if bytes == 0 { String::new() } else { format!(" and LoRAs of {}", in_words(bytes as u64)) };
         let (positive, other) = self.lora_bytes;
         // LoRAs of both sides are held twice where two networks wear them.
         let other = if other == 0 && negative.denoiser.is_some() { positive } else { other };

@@ -1,7 +1,7 @@
 //! Model parts in, pictures out.
 
-use super::decoding::{Decoding, Tiling};
 use super::Sampling;
+use super::decoding::{Decoding, Tiling};
 use crate::config::ConfigError;
 use crate::progress::{Progress, Stop};
 use anyhow::{Context, Result};
@@ -79,7 +79,14 @@ pub struct Painted {
 
 impl Default for Look {
     fn default() -> Self {
-        Self { width: 512, height: 512, sampling: Sampling::default(), negative_prompt: None, batch: 1, tiling: Tiling::Auto }
+        Self {
+            width: 512,
+            height: 512,
+            sampling: Sampling::default(),
+            negative_prompt: None,
+            batch: 1,
+            tiling: Tiling::Auto,
+        }
     }
 }
 
@@ -89,7 +96,7 @@ impl Painter<'_> {
     /// Noise of a picture: N(0, I) `[1, 4, h, w]` from `torch.Generator("cpu").manual_seed(seed)`; a sampler that adds noise
     /// draws on from the same generator. So on the CPU in float32 a picture is the one diffusers makes, whatever the batch.
     ///
-    /// The VAE decodes as many pictures of a batch at once as memory holds, in tiles as `look` says. Progress advances by
+    /// The VAE decodes one picture at a time, in tiles as `look` says. Progress advances by
     /// pictures within the caller's phase. A signal stops between calls of the network, with
     /// [`crate::progress::Stopped`] as the error.
     ///
@@ -118,9 +125,8 @@ impl Painter<'_> {
             // None: a signal came; the batch in hand is lost.
             let Some(latents) = latents else { return Ok(stop.check()?) };
             let size = (look.height, look.width);
-            let decoding = decoding.get_or_insert_with(|| {
-                Decoding::for_memory(self.vae, size, look.tiling, self.device, progress)
-            });
+            let decoding = decoding
+                .get_or_insert_with(|| Decoding::for_memory(self.vae, size, look.tiling, self.device, progress));
             let bytes = decoding.decode(self.vae, &latents)?;
             for offset in 0..batch.len() {
                 let image = picture_of(&bytes.select(0, offset as i64))?;

@@ -17,7 +17,8 @@ pub fn first_difference(there: &Value, asked: &Value) -> Option<(String, Value, 
     };
     let keys = new.keys().chain(old.keys().filter(|key| !new.contains_key(*key)));
     let value = |map: &Map<String, Value>, key: &str| map.get(key).cloned().unwrap_or(Value::Null);
-    keys.map(|key| (key.clone(), value(&old, key), value(&new, key))).find(|(key, old, new)| old != new && !(key == "vae_tiling" && new.is_null()))
+    keys.map(|key| (key.clone(), value(&old, key), value(&new, key)))
+        .find(|(key, old, new)| old != new && !(key == "vae_tiling" && new.is_null()))
 }
 
 /// The record without what may differ: free keys, and where a file lies whose hash says what it is.

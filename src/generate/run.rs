@@ -3,7 +3,8 @@
 use super::folder::{self, OutFolder};
 use super::planned::plan;
 use super::{
-    Grid, Look, Model, ModelRequest, NegativeSide, Painted, Picture, PromptMemory, SamplingRequest, Tiling, Worn, check_size, grid,
+    Grid, Look, Model, ModelRequest, NegativeSide, Painted, Picture, PromptMemory, SamplingRequest, Tiling, Worn,
+    check_size, grid,
 };
 use crate::config::ConfigError;
 use crate::hashes::HashMemory;
@@ -131,7 +132,10 @@ fn look(request: &Request, folder: &ModelFolder) -> Result<Look> {
     let vae = folder.vae_config(request.model.vae.as_deref())?;
     if request.tiling == Tiling::On && vae.tiles().is_none() {
         let (path, size) = (vae.file().path().display(), vae.sample_size);
-        return Err(ConfigError(format!("--vae-tiling on: the sample_size of {path} is {size}, which makes no whole tiles")).into());
+        return Err(ConfigError(format!(
+            "--vae-tiling on: the sample_size of {path} is {size}, which makes no whole tiles"
+        ))
+        .into());
     }
     let factor = vae.factor();
     let side = folder.unet().sample_size * factor;
