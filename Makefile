@@ -51,6 +51,7 @@ parity: setup
 bench: release
 	tools/python-env.sh
 	benches/train_sd15.sh
+	benches/generate.sh
 
 # Trains the bundled demo model, its judge and its pairs anew: about an hour and a half on two cores.
 demo-assets:

@@ -274,7 +274,7 @@ fn relatives_of_the_families_are_refused_by_name() {
     );
     assert!(unet("in_channels", json!(8)).contains("this is InstructPix2Pix"));
     let distilled = unet("reverse_transformer_layers_per_block", json!([[4, 4, 10], [2, 1, 1], 1]));
-    assert!(distilled.contains("a distilled SDXL (SSD-1B, Segmind Vega)"), "{distilled}");
+    assert!(distilled.contains("a distilled SDXL (SSD-1B, Segmind Vega, KOALA)"), "{distilled}");
     assert!(unet("time_cond_proj_dim", json!(256)).contains("latent consistency"));
 }
 

@@ -3,9 +3,14 @@
 mod support;
 
 use assert_cmd::Command;
+use diffpref::generate::{Look, Painter, Picture, PromptMemory};
+use diffpref::progress::{Progress, Signal, Stop, Stopped};
 use image::RgbImage;
+use pipelines::families::ModelFolder;
+use pipelines::weights::LoadOptions;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+use tch::{Device, Kind};
 
 /// No channel of any pixel may be further off: float32 sums in another order, rounded to bytes.
 const LEVELS: i32 = 2;
@@ -236,6 +241,51 @@ fn a_signal_stops_after_the_picture_in_hand_and_resume_goes_on() {
     assert_eq!((&report["painted"], &report["skipped"]), (&1.into(), &made.into()));
 }
 
+/// Asks to stop as soon as a step is said, and remembers what was said.
+struct StopAt<'a> {
+    step: &'a str,
+    stop: &'a Stop,
+    said: std::cell::RefCell<Vec<String>>,
+}
+
+impl Progress for StopAt<'_> {
+    fn begin(&self, _: &str, _: u64, _: u64) {}
+    fn advance(&self, _: u64, note: &str) {
+        self.said.borrow_mut().push(note.to_string());
+        if note == self.step {
+            self.stop.request(Signal::Terminate);
+        }
+    }
+    fn end(&self) {}
+    fn line(&self, _: &str) {}
+}
+
+#[test]
+fn a_signal_stops_between_two_steps_of_a_picture() {
+    let folder = ModelFolder::open(&golden().join("model")).unwrap();
+    let options = LoadOptions { device: Device::Cpu, kind: Kind::Float };
+    let memory = PromptMemory::new(folder.load_text(&options).unwrap(), 0, folder.empty_side());
+    let (denoiser, vae) = (folder.load_denoiser(None, &options).unwrap(), folder.load_vae(None, &options).unwrap());
+    let painter = Painter {
+        denoiser: &denoiser,
+        negative_network: None,
+        vae: &vae,
+        scheduler: folder.scheduler(),
+        conditioning: Box::new(|prompt| memory.conditioning(prompt)),
+        negative: Box::new(|prompt| memory.negative(prompt)),
+        device: options.device,
+        kind: options.kind,
+    };
+    let stop = Stop::default();
+    let progress = StopAt { step: "step 3/50", stop: &stop, said: Default::default() };
+    let look = Look { width: 32, height: 32, batch: 2, ..Look::default() };
+    let pictures = [0, 1, 2].map(|seed| Picture { prompt: "a cat", seed });
+    let mut finished = |_, _| panic!("no picture is finished");
+    let error = painter.paint(&pictures, &look, None, &progress, &stop, &mut finished).unwrap_err();
+    assert!(matches!(error.downcast_ref(), Some(Stopped(Signal::Terminate))), "{error}");
+    assert_eq!(*progress.said.borrow(), ["step 1/50", "step 2/50", "step 3/50"]);
+}
+
 #[test]
 fn a_folder_with_pictures_is_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -259,8 +309,10 @@ fn a_folder_with_pictures_is_refused() {
 fn wrong_arguments_exit_with_2_and_name_the_option() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");
-    let cases: [(&[&str], &str); 8] = [
+    let cases: [(&[&str], &str); 10] = [
         (&["--width", "33"], "--width 33: expected a multiple of 2, the VAE's factor; try 32 or 34"),
+        (&["--width", "9223372036854775806"], "--width 9223372036854775806: expected at most 16384 pixels"),
+        (&["--height", "16386"], "--height 16386: expected at most 16384 pixels"),
         (&["--steps", "0"], "--steps 0: 0 sampling steps: expected 1 to 1000"),
         (&["--eta", "1.5"], "--eta 1.5: expected 0"),
         (&["--guidance-scale", "-1"], "--guidance-scale -1: expected a number from 0 up"),
@@ -295,45 +347,23 @@ fn a_model_of_another_form_is_refused() {
     std::fs::remove_dir_all(copy.join("vae")).unwrap();
     let part = refused(&mut with(&copy), 1, dir.path());
     assert!(part.contains("DIR/model has no component folder vae/"), "{part}");
-}
-
-#[test]
-fn prompts_files_are_read_by_their_ending_and_errors_name_the_row() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = |name: &str, text: &str| {
-        std::fs::write(dir.path().join(name), text).unwrap();
-        diffpref::generate::read_prompts(&dir.path().join(name), None)
-    };
-    assert_eq!(file("a.txt", "a cat\n\n  a dog \r\n").unwrap(), ["a cat", "a dog"]);
-    assert_eq!(file("a.csv", "id,caption\n1,\"a cat, sitting\"\n2,a dog\n").unwrap(), ["a cat, sitting", "a dog"]);
-    assert_eq!(file("a.tsv", "text\tprompt\nno\ta cat\n").unwrap(), ["a cat"]);
-    assert_eq!(file("a.jsonl", "{\"Prompt\": \"a cat\"}\n\n{\"prompt\": \"\"}\n").unwrap(), ["a cat", ""]);
-    let named = diffpref::generate::read_prompts(&dir.path().join("a.csv"), Some("id")).unwrap();
-    assert_eq!(named, ["1", "2"]);
-    let error =
-        |name, text| file(name, text).unwrap_err().to_string().replace(&dir.path().display().to_string(), "DIR");
-    assert_eq!(
-        error("b.csv", "id,name\n1,x\n"),
-        "DIR/b.csv row 1: no column prompt, caption, text, Prompt; there are: id, name"
-    );
-    assert!(error("c.csv", "prompt,id\na,1\nb\n").starts_with("DIR/c.csv row 3: "));
+    // What is left of a model whose middle block was distilled away.
+    let distilled = dir.path().join("distilled");
+    support::copy(&golden().join("model"), &distilled);
+    let weights = distilled.join("unet/diffusion_pytorch_model.safetensors");
+    let file = pipelines::weights::TensorFile::open(&weights).unwrap();
+    let kept = file.names().filter(|name| !name.starts_with("mid_block."));
+    let kept: Vec<_> = kept.map(|name| (name.to_string(), file.tensor(name).unwrap().copy())).collect();
+    drop(file);
+    pipelines::weights::write_safetensors(&weights, &kept, &[]).unwrap();
+    let distilled = refused(&mut with(&distilled), 1, dir.path());
     assert!(
-        error("b.jsonl", "{\"prompt\": \"a\"}\n{\"prompt\":\n").starts_with("DIR/b.jsonl row 2: not a JSON object")
+        distilled.contains("this is a distilled model (SSD-1B, Vega, KOALA, BK-SDM), or a damaged one"),
+        "{distilled}"
     );
-    assert_eq!(error("c.jsonl", "{\"prompt\": 3}"), "DIR/c.jsonl row 1: the prompt is 3, expected a text");
-    assert!(error("b.parquet", "x").contains("parquet is not built yet"));
-    assert!(error("b.txt", "\n").contains("holds no prompt"));
-    std::fs::write(dir.path().join("d.txt"), b"a cat\n\xff\xfe\n").unwrap();
-    let bytes = diffpref::generate::read_prompts(&dir.path().join("d.txt"), None).unwrap_err().to_string();
-    assert!(bytes.contains("row 2: this is not UTF-8"), "{bytes}");
-    let mut command = generate(&["--model"]);
-    command
-        .arg(golden().join("model"))
-        .arg("--prompts")
-        .arg(dir.path().join("none.txt"))
-        .arg("--out")
-        .arg(dir.path().join("out"));
-    assert!(refused(&mut command, 1, dir.path()).contains("cannot read the prompts DIR/none.txt"));
+    assert!(distilled.contains("mid_block.attentions.0"), "{distilled}");
+    let names: Vec<_> = support::names(dir.path());
+    assert!(!support::names(&dir.path().join("out")).iter().any(|name| name.ends_with(".png")), "{names:?}");
 }
 
 #[test]
@@ -343,6 +373,11 @@ fn an_output_that_cannot_be_written_is_named_and_nothing_half_written_stays() {
     std::fs::write(dir.path().join("file"), "x").unwrap();
     let below = refused(&mut paint(&dir.path().join("file/out"), &[]), 1, dir.path());
     assert!(below.contains("cannot make the output folder DIR/file/out"), "{below}");
+
+    let mut compared = paint(&dir.path().join("file/out"), &["--compare", "a=", "b="]);
+    let compared = refused(&mut compared, 1, dir.path());
+    assert!(compared.contains("cannot make the output folder DIR/file/out"), "{compared}");
+    assert_eq!(std::fs::read(dir.path().join("file")).unwrap(), b"x", "what is there stays");
 
     let out = dir.path().join("full");
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_diffpref"));

@@ -335,6 +335,17 @@ fn another_vae_takes_the_place_of_the_models_own() {
     assert!(furthest(&own, &painted("sd", &out, &["--vae", other.to_str().unwrap()])) > LEVELS);
     let hash = support::sha256(&std::fs::read(other.join(WEIGHTS)).unwrap());
     assert_eq!(record(&out)["weights"][format!("vae/{WEIGHTS}")], json!(hash));
+    let file = other.join(WEIGHTS);
+    let by_file = dir.path().join("by-file");
+    assert_eq!(
+        furthest(&painted("sd", &by_file, &["--vae", file.to_str().unwrap()]), &rgb(&out.join("000000-00.png"))),
+        0
+    );
+    assert_eq!(record(&by_file)["weights"][format!("vae/{WEIGHTS}")], json!(hash));
+    let lora = lora("sd", "good", 1.0);
+    let (lora, _) = lora.rsplit_once(':').unwrap();
+    let no_vae = refused(&mut paint("sd", &dir.path().join("lora"), &["--vae", lora]), 1, dir.path());
+    assert!(no_vae.contains("missing") && no_vae.contains("decoder.conv_in.weight"), "{no_vae}");
     let missing = refused(&mut paint("sd", &dir.path().join("none"), &["--vae", "/no/such/vae"]), 1, dir.path());
     assert!(missing.contains("/no/such/vae"), "{missing}");
 }

@@ -2,7 +2,7 @@
 
 use diffpref::eval::figures::{Evaluated, Evaluation, GalleryRow, Judged, Settings};
 use diffpref::eval::intervals::paired_bootstrap;
-use diffpref::report::pictures::base64;
+use diffpref::generate::base64;
 use diffpref::report::{State, render};
 use serde_json::{Value, json};
 use std::path::Path;

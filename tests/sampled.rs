@@ -3,7 +3,7 @@
 mod support;
 
 use assert_cmd::Command;
-use diffpref::generate::{ModelRequest, Overrides, Request, SamplingRequest};
+use diffpref::generate::{ModelRequest, Overrides, Request, SamplingRequest, Tiling};
 use diffpref::progress::{Silent, Stop};
 use image::RgbImage;
 use pipelines::hub::Location;
@@ -88,6 +88,7 @@ fn painted(name: &str, case: &Value, all: &Value, batch: usize) -> i32 {
         width: None,
         height: None,
         batch,
+        tiling: Tiling::Auto,
         grid: false,
         resume: false,
         out: dir.path().join("out"),

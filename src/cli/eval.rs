@@ -33,7 +33,7 @@ pub struct Args {
     /// What that negative side takes of both offsets, as in `diffpref generate`; NPO publishes 1,1 [default: 0,1]
     #[arg(long, value_name = "NAME=ALPHA,BETA", conflicts_with = "run")]
     negative_merge: Vec<Of<Merge>>,
-    /// The names to paint: .jsonl rows with prompt, slug, held_out; or .txt, .csv, .tsv with prompts
+    /// The names to paint: .jsonl rows with prompt, slug, held_out; or .txt, .csv, .tsv, .parquet with prompts
     #[arg(long, value_name = "FILE")]
     prompts: PathBuf,
     /// A trained judge: a folder with config.json and model.safetensors

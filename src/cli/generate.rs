@@ -1,21 +1,23 @@
 //! `diffpref generate`: pictures from prompts.
 
+use super::compare::SideArgs;
 use super::model::ModelArgs;
 use super::painting::PaintingArgs;
 use super::terminal;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use diffpref::config::ConfigError;
 use diffpref::data::cache::default_cache_dir;
-use diffpref::generate::{self, ModelRequest, Outcome, Request, read_prompts};
+use diffpref::generate::{self, Compared, ModelRequest, Outcome, Request, Side, read_prompts};
 use diffpref::progress::Stop;
-use serde_json::json;
-use std::path::PathBuf;
-use tch::{Device, Kind};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use tch::Device;
 
 const EXAMPLES: &str = "Examples:
   diffpref generate --model assets/demo-model --prompt \"red apple\" --num-images 4 --grid --out pictures
   diffpref generate --model models/sd15 --scheduler dpmpp_2m --karras --prompts prompts.csv --lora runs/dpo/final/pytorch_lora_weights.safetensors:0.8 --out pictures
-  diffpref generate --model models/sd15 --lora aligned.safetensors --negative-lora npo.safetensors --negative-merge 1,1 --prompt \"red apple\" --out pictures";
+  diffpref generate --model models/sd15 --lora aligned.safetensors --negative-lora npo.safetensors --negative-merge 1,1 --prompt \"red apple\" --out pictures
+  diffpref generate --model models/sd15 --prompts prompts.csv --compare base= tuned=\"--lora runs/dpo/final\" old=models/other --out compared";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -25,7 +27,7 @@ pub struct Args {
     /// A prompt; may be repeated
     #[arg(long, value_name = "TEXT", required_unless_present = "prompts", conflicts_with = "prompts")]
     prompt: Vec<String>,
-    /// A file of prompts: .txt (one a line), .csv, .tsv or .jsonl (column prompt, caption, text or Prompt)
+    /// A file of prompts: .txt (one a line), .csv, .tsv, .jsonl or .parquet (column prompt, caption, text or Prompt)
     #[arg(long, value_name = "FILE")]
     prompts: Option<PathBuf>,
     /// The column of --prompts that holds them
@@ -51,9 +53,9 @@ pub struct Args {
     /// auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     device: String,
-    /// What the networks compute in; auto is float32 on the CPU and bfloat16 on CUDA
-    #[arg(long, default_value = "auto", value_parser = ["auto", "float32", "bfloat16", "float16", "float64"])]
-    dtype: String,
+    /// Several models or option sets from the same noise, side by side in compare.png and compare.html
+    #[arg(long, value_name = "NAME=\"OPTIONS\"|[NAME=]MODEL", num_args = 1..)]
+    compare: Vec<SideArgs>,
     /// Also lay all pictures side by side in grid.png
     #[arg(long)]
     grid: bool,
@@ -70,42 +72,80 @@ pub struct Args {
 
 pub fn run(args: &Args, stop: &Stop) -> Result<()> {
     let progress = terminal::sink(false);
-    let outcome = generate::run(&request(args)?, progress.as_ref(), stop)?;
-    print(&outcome, &args.out, args.json)
+    if args.compare.is_empty() {
+        let request = args.request(&args.model, &args.painting, args.prompts()?, args.out.clone())?;
+        let outcome = generate::run(&request, progress.as_ref(), stop)?;
+        return print(&outcome, &args.out, args.json);
+    }
+    let sides = args.sides()?;
+    let compared = generate::compare(&sides, &args.out, args.resume, progress.as_ref(), stop)?;
+    print_compared(&sides, &compared, &args.out, args.json)
 }
 
-fn request(args: &Args) -> Result<Request> {
-    let painting = &args.painting;
-    let device = device(&args.device)?;
-    let kind = kind(&args.dtype, device);
-    let prompts = match &args.prompts {
-        Some(file) => read_prompts(file, args.prompt_column.as_deref())?,
-        None => args.prompt.clone(),
-    };
-    Ok(Request {
-        model: ModelRequest {
-            model: args.model.location(),
-            unet: painting.unet.clone(),
-            vae: painting.vae.clone(),
-            loras: painting.lora.clone(),
-            negative: painting.negative()?,
-            overrides: painting.overrides(),
-            device,
-            kind,
-        },
-        prompts,
-        negative_prompt: painting.negative_prompt.clone(),
-        sampling: painting.sampling(),
-        seed: args.seed,
-        num_images: args.num_images,
-        width: args.width,
-        height: args.height,
-        batch: args.batch,
-        grid: args.grid,
-        resume: args.resume,
-        out: args.out.clone(),
-        cache_dir: default_cache_dir(),
-    })
+impl Args {
+    fn prompts(&self) -> Result<Vec<String>> {
+        match &self.prompts {
+            Some(file) => read_prompts(file, self.prompt_column.as_deref()),
+            None => Ok(self.prompt.clone()),
+        }
+    }
+
+    fn request(
+        &self,
+        model: &ModelArgs,
+        painting: &PaintingArgs,
+        prompts: Vec<String>,
+        out: PathBuf,
+    ) -> Result<Request> {
+        let device = device(&self.device)?;
+        Ok(Request {
+            model: ModelRequest {
+                model: model.location()?,
+                unet: painting.unet.clone(),
+                vae: painting.vae.clone(),
+                loras: painting.lora.clone(),
+                negative: painting.negative()?,
+                overrides: painting.overrides(),
+                device,
+                kind: painting.kind(device),
+            },
+            prompts,
+            negative_prompt: painting.negative_prompt.clone(),
+            sampling: painting.sampling(),
+            seed: self.seed,
+            num_images: self.num_images,
+            width: self.width,
+            height: self.height,
+            batch: self.batch,
+            tiling: painting.tiling(),
+            grid: self.grid,
+            resume: self.resume,
+            out,
+            cache_dir: default_cache_dir(),
+        })
+    }
+
+    /// The sides of a comparison: the options of each over the common ones.
+    fn sides(&self) -> Result<Vec<Side>> {
+        if self.compare.len() < 2 {
+            return Err(ConfigError("--compare: expected at least two sides, for example --compare A B".into()).into());
+        }
+        let prompts = self.prompts()?;
+        let mut sides: Vec<Side> = Vec::new();
+        for SideArgs { name, model, painting } in &self.compare {
+            // Some disks do not tell capitals apart.
+            if sides.iter().any(|side| side.name.to_lowercase() == name.to_lowercase()) {
+                let problem =
+                    format!("--compare: two sides are called {name}; give them names, for example A=MODEL B=MODEL");
+                return Err(ConfigError(problem).into());
+            }
+            let (model, painting) = (model.over(&self.model), painting.over(&self.painting));
+            let request = self.request(&model, &painting, prompts.clone(), self.out.join(name));
+            let request = request.with_context(|| format!("--compare {name}"))?;
+            sides.push(Side { name: name.clone(), request });
+        }
+        Ok(sides)
+    }
 }
 
 fn device(name: &str) -> Result<Device, ConfigError> {
@@ -125,29 +165,45 @@ fn device(name: &str) -> Result<Device, ConfigError> {
     }
 }
 
-fn kind(name: &str, device: Device) -> Kind {
-    match name {
-        "float64" => Kind::Double,
-        "float16" => Kind::Half,
-        "bfloat16" => Kind::BFloat16,
-        "float32" => Kind::Float,
-        _ if device == Device::Cpu => Kind::Float,
-        _ => Kind::BFloat16,
+fn print(outcome: &Outcome, out: &Path, json: bool) -> Result<()> {
+    match json {
+        true => terminal::print(&format!("{}\n", report(outcome, out))),
+        false => files(outcome, out).chain(outcome.grid.clone()).try_for_each(print_path),
     }
 }
 
-fn print(outcome: &Outcome, out: &std::path::Path, json: bool) -> Result<()> {
-    if json {
-        let grid = outcome.grid.as_ref().map(|path| path.display().to_string());
-        let report = json!({
-            "out": out.display().to_string(),
-            "painted": outcome.painted,
-            "skipped": outcome.skipped,
-            "grid": grid,
-            "images": outcome.records,
-        });
-        return terminal::print(&format!("{report}\n"));
+fn report(outcome: &Outcome, out: &Path) -> Value {
+    json!({
+        "out": out.display().to_string(),
+        "painted": outcome.painted,
+        "skipped": outcome.skipped,
+        "grid": outcome.grid.as_ref().map(|path| path.display().to_string()),
+        "images": outcome.records,
+    })
+}
+
+fn print_compared(sides: &[Side], compared: &Compared, out: &Path, json: bool) -> Result<()> {
+    if !json {
+        return [&compared.sheet, &compared.page].into_iter().cloned().try_for_each(print_path);
     }
-    let pictures = outcome.records.iter().map(|record| out.join(record["file"].as_str().unwrap_or_default()));
-    pictures.chain(outcome.grid.clone()).try_for_each(|file| terminal::print(&format!("{}\n", file.display())))
+    let reports = sides.iter().zip(&compared.outcomes).map(|(side, outcome)| {
+        let mut report = report(outcome, &side.request.out);
+        report["name"] = side.name.as_str().into();
+        report
+    });
+    let report = json!({
+        "out": out.display().to_string(),
+        "sheet": compared.sheet.display().to_string(),
+        "page": compared.page.display().to_string(),
+        "sides": reports.collect::<Vec<_>>(),
+    });
+    terminal::print(&format!("{report}\n"))
+}
+
+fn files<'a>(outcome: &'a Outcome, out: &'a Path) -> impl Iterator<Item = PathBuf> + 'a {
+    outcome.records.iter().map(|record| out.join(record["file"].as_str().unwrap_or_default()))
+}
+
+fn print_path(path: PathBuf) -> Result<()> {
+    terminal::print(&format!("{}\n", path.display()))
 }

@@ -1,5 +1,6 @@
 //! One thin file a command, and what they share: signals, threads, the progress sink, exit codes.
 
+mod compare;
 mod doctor;
 mod eval;
 mod export;
@@ -102,9 +103,11 @@ fn one_line_each(error: &anyhow::Error) -> String {
 /// What to do, where libtorch says that memory ran out: forward says so by a panic, recomputed parts and backward by an
 /// error.
 fn out_of_memory(text: &str) -> Option<String> {
-    text.contains("out of memory").then(|| {
+    let is_short = text.contains("out of memory") || text.contains("can't allocate memory");
+    is_short.then(|| {
         format!(
-            "the device ran out of memory: {text}. Lower train.micro_batch or data.resolution, or set train.gradient_checkpointing = \"all\"."
+            "the device ran out of memory: {text}. Lower train.micro_batch or data.resolution, or set train.gradient_checkpointing = \"all\"; \
+             of generate lower --batch, --width or --height."
         )
     })
 }
@@ -149,10 +152,12 @@ mod tests {
     #[test]
     fn memory_that_ran_out_is_met_with_what_to_lower_whether_it_came_as_a_panic_or_as_an_error() {
         let told = "the device ran out of memory: libtorch: CUDA out of memory. Tried to allocate 2 GiB. Lower train.micro_batch or \
-                    data.resolution, or set train.gradient_checkpointing = \"all\".";
+                    data.resolution, or set train.gradient_checkpointing = \"all\"; of generate lower --batch, --width or --height.";
         let text = "libtorch: CUDA out of memory. Tried to allocate 2 GiB";
         assert_eq!(panic_text(&format!("{text}\\nException raised from malloc")), told);
         assert_eq!(one_line_each(&anyhow::anyhow!("{text}\nException raised from malloc")), told);
+        let cpu = "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory";
+        assert!(panic_text(&cpu.to_string()).contains("the device ran out of memory"));
         assert_eq!(one_line_each(&anyhow::anyhow!("no such file").context("cannot read")), "cannot read: no such file");
     }
 }

@@ -2,12 +2,13 @@
 
 use clap::builder::PossibleValuesParser;
 use diffpref::config::ConfigError;
-use diffpref::generate::{LoraFile, Merge, NegativeRequest, Overrides, SamplingRequest};
+use diffpref::generate::{LoraFile, Merge, NegativeRequest, Overrides, SamplingRequest, Tiling};
 use pipelines::schedulers::{PredictionType, SCHEDULERS};
 use std::path::PathBuf;
+use tch::{Device, Kind};
 
 /// The weights of both sides of guidance, and how pictures are sampled.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub struct PaintingArgs {
     /// What the pictures are guided away from [default: the empty prompt, or zeros where the model's pipeline says so]
     #[arg(long, value_name = "TEXT")]
@@ -60,6 +61,12 @@ pub struct PaintingArgs {
     /// Denoising steps [default: 50; dpmpp_2m 25]
     #[arg(long, allow_negative_numbers = true, value_name = "N")]
     steps: Option<i64>,
+    /// What the networks compute in; auto is float32 on the CPU and bfloat16 on CUDA [default: auto]
+    #[arg(long, value_name = "KIND", value_parser = ["auto", "float32", "bfloat16", "float16", "float64"])]
+    dtype: Option<String>,
+    /// Whether the VAE decodes in tiles: less memory, other seams; auto where memory is short [default: auto]
+    #[arg(long, value_name = "WHEN", value_parser = ["auto", "on", "off"])]
+    vae_tiling: Option<String>,
 }
 
 fn schedulers() -> PossibleValuesParser {
@@ -67,6 +74,55 @@ fn schedulers() -> PossibleValuesParser {
 }
 
 impl PaintingArgs {
+    /// These options, and `common` where they say nothing. LoRAs take the place of the common ones.
+    pub fn over(&self, common: &Self) -> Self {
+        fn or<T: Clone>(own: &Option<T>, common: &Option<T>) -> Option<T> {
+            own.clone().or_else(|| common.clone())
+        }
+        let loras = |own: &Vec<LoraFile>, common: &Vec<LoraFile>| if own.is_empty() { common } else { own }.clone();
+        Self {
+            negative_prompt: or(&self.negative_prompt, &common.negative_prompt),
+            unet: or(&self.unet, &common.unet),
+            vae: or(&self.vae, &common.vae),
+            lora: loras(&self.lora, &common.lora),
+            negative_unet: or(&self.negative_unet, &common.negative_unet),
+            negative_lora: loras(&self.negative_lora, &common.negative_lora),
+            negative_merge: or(&self.negative_merge, &common.negative_merge),
+            clip_skip: or(&self.clip_skip, &common.clip_skip),
+            guidance_scale: or(&self.guidance_scale, &common.guidance_scale),
+            guidance_rescale: or(&self.guidance_rescale, &common.guidance_rescale),
+            cfg_plus_plus: or(&self.cfg_plus_plus, &common.cfg_plus_plus),
+            scheduler: or(&self.scheduler, &common.scheduler),
+            eta: or(&self.eta, &common.eta),
+            karras: or(&self.karras, &common.karras),
+            prediction_type: or(&self.prediction_type, &common.prediction_type),
+            zero_terminal_snr: or(&self.zero_terminal_snr, &common.zero_terminal_snr),
+            steps: or(&self.steps, &common.steps),
+            dtype: or(&self.dtype, &common.dtype),
+            vae_tiling: or(&self.vae_tiling, &common.vae_tiling),
+        }
+    }
+
+    pub fn tiling(&self) -> Tiling {
+        match self.vae_tiling.as_deref() {
+            Some("on") => Tiling::On,
+            Some("off") => Tiling::Off,
+            _ => Tiling::Auto,
+        }
+    }
+
+    /// The kind that networks compute in on a device.
+    pub fn kind(&self, device: Device) -> Kind {
+        match self.dtype.as_deref() {
+            Some("float64") => Kind::Double,
+            Some("float16") => Kind::Half,
+            Some("bfloat16") => Kind::BFloat16,
+            Some("float32") => Kind::Float,
+            _ if device == Device::Cpu => Kind::Float,
+            _ => Kind::BFloat16,
+        }
+    }
+
     /// The negative side that is asked for.
     ///
     /// # Errors

@@ -290,11 +290,6 @@ impl LatentCache {
     pub fn unreadable(&self) -> &BTreeMap<PathBuf, String> {
         &self.unreadable
     }
-
-    /// SHA-256 of every image that was read so far, by path.
-    pub fn image_hashes(&self) -> &BTreeMap<PathBuf, String> {
-        &self.image_sha256
-    }
 }
 
 /// Says what an encode will take, once the second item tells its time: the first may have loaded the encoder.

@@ -128,9 +128,9 @@ impl Album {
                 loaded.adapters,
                 easel.progress,
                 easel.stop,
-                &mut |index, image| {
+                &mut |index, painted| {
                     let place = missing.get(index).context("the painter made a picture that nothing asked for")?;
-                    write_png(&self.dir.join(place.file()), &image, &[])
+                    write_png(&self.dir.join(place.file()), &painted.image, &[])
                 },
             );
             easel.progress.end();

@@ -175,8 +175,8 @@ fn look(request: &Request, settings: &Settings) -> Look {
             guidance: Guidance::of_scale(settings.guidance_scale),
             ..Sampling::default()
         },
-        negative_prompt: None,
         batch: request.batch,
+        ..Look::default()
     }
 }
 

@@ -79,6 +79,12 @@ impl OutFolder {
         self.records.contains_key(record["file"].as_str().unwrap_or_default())
     }
 
+    /// The records as they are there, with what was known only when a picture was made; those that are not there as planned.
+    pub fn records_of(&self, planned: &[Value]) -> Vec<Value> {
+        let known = |record: &Value| self.records.get(record["file"].as_str().unwrap_or_default());
+        planned.iter().map(|record| known(record).unwrap_or(record).clone()).collect()
+    }
+
     /// Writes a picture, whole or not at all, then its line.
     pub fn add(&mut self, record: &Value, image: &RgbImage) -> Result<()> {
         let file = record["file"].as_str().unwrap_or_default();

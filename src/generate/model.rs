@@ -1,5 +1,6 @@
 //! A model as `--model`, `--unet`, `--lora` and the options of the negative side name it: loaded, its files hashed.
 
+use super::free_memory::in_words;
 use super::sides::{NegativeRequest, NegativeSide};
 use crate::config::ConfigError;
 use crate::generate::{Network, Painter, PromptMemory};
@@ -235,9 +236,11 @@ impl Model {
     /// What each side takes, in a line; None where one network serves both.
     pub fn memory(&self) -> Option<String> {
         let negative = self.negative.as_ref()?;
-        let unet = |denoiser: &Denoiser| size(bytes_of(denoiser.unet.named_parameters().iter().map(|(_, t)| t)));
+        let unet =
+            |denoiser: &Denoiser| in_words(bytes_of(denoiser.unet.named_parameters().iter().map(|(_, t)| t)) as u64);
         let own = negative.denoiser.as_ref().map_or("the same UNet".to_string(), |d| format!("a UNet of {}", unet(d)));
-        let loras = |bytes: usize| if bytes == 0 { String::new() } else { format!(" and LoRAs of {}", size(bytes)) };
+        let loras =
+            |bytes: usize| if bytes == 0 { String::new() } else { format!(" and LoRAs of {}", in_words(bytes as u64)) };
         let (positive, other) = self.lora_bytes;
         // LoRAs of both sides are held twice where two networks wear them.
         let other = if other == 0 && negative.denoiser.is_some() { positive } else { other };
@@ -257,12 +260,6 @@ fn bytes_of<'a>(tensors: impl Iterator<Item = &'a Tensor>) -> usize {
 fn bytes_of_lora(lora: &Lora) -> usize {
     let modules = lora.network(lora::Network::Unet).into_iter().flat_map(|weights| weights.modules.values());
     modules.map(|module| bytes_of([&module.a, &module.b].into_iter())).sum()
-}
-
-/// Bytes for people.
-fn size(bytes: usize) -> String {
-    let mib = bytes as f64 / f64::from(1 << 20);
-    if mib < 1024.0 { format!("{mib:.1} MiB") } else { format!("{:.2} GiB", mib / 1024.0) }
 }
 
 /// Reads the LoRAs of a side and joins them: all are worn at once.

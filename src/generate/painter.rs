@@ -1,6 +1,7 @@
 //! Model parts in, pictures out.
 
 use super::Sampling;
+use super::decoding::{Decoding, Tiling};
 use crate::config::ConfigError;
 use crate::progress::{Progress, Stop};
 use anyhow::{Context, Result};
@@ -8,7 +9,7 @@ use diffpref_native::Generator;
 use image::RgbImage;
 use pipelines::families::Denoiser;
 use pipelines::models::{AdapterSet, AutoencoderKl, Conditioning};
-use pipelines::sampling::{Side, sample, to_bytes};
+use pipelines::sampling::{Side, sample};
 use pipelines::schedulers::SchedulerConfig;
 use tch::{Device, Kind, Tensor};
 
@@ -67,11 +68,25 @@ pub struct Look {
     pub negative_prompt: Option<String>,
     /// Pictures a forward pass; changes nothing but speed, memory and rounding.
     pub batch: usize,
+    pub tiling: Tiling,
+}
+
+/// A finished picture, and whether its VAE worked in tiles.
+pub struct Painted {
+    pub image: RgbImage,
+    pub tiled: bool,
 }
 
 impl Default for Look {
     fn default() -> Self {
-        Self { width: 512, height: 512, sampling: Sampling::default(), negative_prompt: None, batch: 1 }
+        Self {
+            width: 512,
+            height: 512,
+            sampling: Sampling::default(),
+            negative_prompt: None,
+            batch: 1,
+            tiling: Tiling::Auto,
+        }
     }
 }
 
@@ -81,7 +96,8 @@ impl Painter<'_> {
     /// Noise of a picture: N(0, I) `[1, 4, h, w]` from `torch.Generator("cpu").manual_seed(seed)`; a sampler that adds noise
     /// draws on from the same generator. So on the CPU in float32 a picture is the one diffusers makes, whatever the batch.
     ///
-    /// Progress advances by pictures within the caller's phase. A signal stops between batches, with
+    /// The VAE decodes one picture at a time, in tiles as `look` says. Progress advances by
+    /// pictures within the caller's phase. A signal stops between calls of the network, with
     /// [`crate::progress::Stopped`] as the error.
     ///
     /// # Errors
@@ -93,32 +109,42 @@ impl Painter<'_> {
         adapters: Option<AdapterSet>,
         progress: &dyn Progress,
         stop: &Stop,
-        finished: &mut dyn FnMut(usize, RgbImage) -> Result<()>,
+        finished: &mut dyn FnMut(usize, Painted) -> Result<()>,
     ) -> Result<()> {
         check_size(look.width, look.height, self.vae.factor())?;
         let calls = look.sampling.sampler(self.scheduler)?.timesteps().len();
         let _frozen = tch::no_grad_guard();
+        let mut decoding = None;
         for (chunk, batch) in pictures.chunks(look.batch.max(1)).enumerate() {
             stop.check()?;
             let first = chunk * look.batch.max(1);
-            let images = self.paint_batch(batch, look, adapters, &mut |call| {
+            let latents = self.sample_batch(batch, look, adapters, &mut |call| {
                 progress.advance(first as u64, &format!("step {}/{calls}", call + 1));
+                stop.requested().is_none()
             })?;
-            for (offset, image) in images.into_iter().enumerate() {
-                finished(first + offset, image)?;
+            // None: a signal came; the batch in hand is lost.
+            let Some(latents) = latents else { return Ok(stop.check()?) };
+            let size = (look.height, look.width);
+            let decoding = decoding
+                .get_or_insert_with(|| Decoding::for_memory(self.vae, size, look.tiling, self.device, progress));
+            let bytes = decoding.decode(self.vae, &latents)?;
+            for offset in 0..batch.len() {
+                let image = picture_of(&bytes.select(0, offset as i64))?;
+                finished(first + offset, Painted { image, tiled: decoding.tiled })?;
                 progress.advance((first + offset + 1) as u64, "");
             }
         }
         Ok(())
     }
 
-    fn paint_batch(
+    /// Scaled latents of a batch; None once `on_call` said false.
+    fn sample_batch(
         &self,
         batch: &[Picture],
         look: &Look,
         adapters: Option<AdapterSet>,
-        on_call: &mut dyn FnMut(usize),
-    ) -> Result<Vec<RgbImage>> {
+        on_call: &mut dyn FnMut(usize) -> bool,
+    ) -> Result<Option<Tensor>> {
         let told = |c: Conditioning| self.denoiser.with_size(c.to(self.device, self.kind), look.height, look.width);
         let prompts = batch.iter().map(|picture| (self.conditioning)(picture.prompt).map(told));
         let conditioning = rows(&prompts.collect::<Result<Vec<_>>>()?);
@@ -143,20 +169,20 @@ impl Painter<'_> {
         };
         let mut sampler = look.sampling.sampler(self.scheduler)?;
         let start = draw();
-        let mut go_on = |call| {
-            on_call(call);
-            true
-        };
-        let latents = sample(&positive, negative.as_ref(), sampler.as_mut(), guidance, start, &mut draw, &mut go_on)?;
-        let latents = latents.context("the sampler stopped though nothing asked it to")?;
-        let bytes = to_bytes(&self.vae.decode(&latents)?)?;
-        (0..batch.len() as i64).map(|i| picture_of(&bytes.select(0, i))).collect()
+        Ok(sample(&positive, negative.as_ref(), sampler.as_mut(), guidance, start, &mut draw, on_call)?)
     }
 }
 
-/// Refuses a size that leaves latents of no whole size.
+/// Beyond it attention over the latents of a picture takes hours a step, and its numbers leave what networks were trained on
+/// far behind.
+const LARGEST_SIDE: i64 = 16_384;
+
+/// Refuses a size that leaves latents of no whole size, or more of them than any memory holds.
 pub fn check_size(width: i64, height: i64, factor: i64) -> Result<(), ConfigError> {
     for (option, pixels) in [("--width", width), ("--height", height)] {
+        if pixels > LARGEST_SIDE {
+            return Err(ConfigError(format!("{option} {pixels}: expected at most {LARGEST_SIDE} pixels")));
+        }
         if pixels < factor || pixels % factor != 0 {
             let below = (pixels / factor).max(1) * factor;
             return Err(ConfigError(format!(

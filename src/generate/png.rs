@@ -1,9 +1,10 @@
-//! PNG files with text chunks.
+//! PNG files with text chunks, and inside pages.
 
 use crate::data::files::write_atomically;
 use anyhow::{Context, Result};
-use image::RgbImage;
-use std::io::BufReader;
+use image::imageops::FilterType;
+use image::{ImageFormat, RgbImage};
+use std::io::{BufReader, Cursor};
 use std::path::Path;
 
 /// Writes a picture with text chunks (keyword, text) before its pixels; the file appears whole or not at all.
@@ -42,4 +43,42 @@ pub fn read_text(path: &Path, keyword: &str) -> Option<String> {
         return Some(chunk.text.clone());
     }
     info.utf8_text.iter().find(|chunk| chunk.keyword == keyword)?.get_text().ok()
+}
+
+/// A PNG file as a `data:` address, so that a page loads nothing. One with a side above `largest_side` pixels is made
+/// smaller.
+///
+/// # Errors
+/// When the file is missing or not a PNG.
+pub fn inline(path: &Path, largest_side: u32) -> Result<String> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read the picture {}", path.display()))?;
+    let image = image::load_from_memory_with_format(&bytes, ImageFormat::Png)
+        .with_context(|| format!("{} is not a PNG picture; make it again", path.display()))?;
+    if image.width().max(image.height()) <= largest_side {
+        return Ok(address(&bytes));
+    }
+    let mut small = Cursor::new(Vec::new());
+    let resized = image.resize(largest_side, largest_side, FilterType::Triangle);
+    resized
+        .write_to(&mut small, ImageFormat::Png)
+        .with_context(|| format!("cannot make {} smaller", path.display()))?;
+    Ok(address(small.get_ref()))
+}
+
+fn address(png: &[u8]) -> String {
+    format!("data:image/png;base64,{}", base64(png))
+}
+
+/// Base64 with padding (RFC 4648, section 4).
+pub fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let bits = chunk.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        for place in 0..4 {
+            let digit = DIGITS[(bits >> (18 - 6 * place)) as usize & 63];
+            text.push(if place <= chunk.len() { char::from(digit) } else { '=' });
+        }
+    }
+    text
 }

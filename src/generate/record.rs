@@ -9,14 +9,16 @@ const FREE: [&str; 5] = ["model", "unet", "vae", "batch", "program"];
 /// The program and its version, as pictures name it.
 pub const PROGRAM: &str = concat!("diffpref ", env!("CARGO_PKG_VERSION"));
 
-/// The first key in which two records differ and must not: what it is in `there`, and what is `asked`.
+/// The first key in which two records differ and must not: what it is in `there`, and what is `asked`. A picture may be
+/// tiled or not where the request leaves that to the memory (null).
 pub fn first_difference(there: &Value, asked: &Value) -> Option<(String, Value, Value)> {
     let (Value::Object(old), Value::Object(new)) = (comparable(there), comparable(asked)) else {
         return Some(("record".to_string(), there.clone(), asked.clone()));
     };
     let keys = new.keys().chain(old.keys().filter(|key| !new.contains_key(*key)));
     let value = |map: &Map<String, Value>, key: &str| map.get(key).cloned().unwrap_or(Value::Null);
-    keys.map(|key| (key.clone(), value(&old, key), value(&new, key))).find(|(_, old, new)| old != new)
+    keys.map(|key| (key.clone(), value(&old, key), value(&new, key)))
+        .find(|(key, old, new)| old != new && !(key == "vae_tiling" && new.is_null()))
 }
 
 /// The record without what may differ: free keys, and where a file lies whose hash says what it is.
@@ -71,6 +73,9 @@ pub fn parameters(record: &Value) -> String {
     }
     if record["zero_terminal_snr"] == true {
         settings.push(("Noise Schedule", "Zero Terminal SNR".to_string()));
+    }
+    if record["vae_tiling"] == true {
+        settings.push(("VAE tiling", "true".to_string()));
     }
     settings.extend(lora_hashes(&record["loras"]).map(|loras| ("Lora hashes", loras)));
     let negative = &record["negative"];

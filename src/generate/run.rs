@@ -1,23 +1,21 @@
 //! `diffpref generate` as a library call.
 
 use super::folder::{self, OutFolder};
-use super::model::lora_hashes;
-use super::record::PROGRAM;
+use super::planned::plan;
 use super::{
-    Grid, Look, Model, ModelRequest, NegativeSide, Picture, PromptMemory, SamplingRequest, Worn, check_size, grid,
+    Grid, Look, Model, ModelRequest, NegativeSide, Painted, Picture, PromptMemory, SamplingRequest, Tiling, Worn,
+    check_size, grid,
 };
 use crate::config::ConfigError;
-use crate::hashes::{self, HashMemory};
+use crate::hashes::HashMemory;
 use crate::progress::{Progress, Stop};
 use anyhow::{Context, Result};
 use image::RgbImage;
-use pipelines::families::{EmptySide, ModelFolder};
+use pipelines::families::ModelFolder;
 use pipelines::sampling::Guidance;
 use pipelines::schedulers::{Scheduler, SchedulerConfig, ddim};
-use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use serde_json::Value;
 use std::path::{Path, PathBuf};
-use tch::{Device, Kind};
 
 /// Everything `diffpref generate` can be asked.
 #[derive(Debug, Clone)]
@@ -34,6 +32,7 @@ pub struct Request {
     pub width: Option<i64>,
     pub height: Option<i64>,
     pub batch: usize,
+    pub tiling: Tiling,
     /// Whether grid.png is made too.
     pub grid: bool,
     pub resume: bool,
@@ -59,28 +58,70 @@ pub struct Outcome {
 /// [`ConfigError`] for what the options say (exit code 2), [`crate::progress::Stopped`] after a signal: the pictures made
 /// so far are whole and `resume` goes on from them.
 pub fn run(request: &Request, progress: &dyn Progress, stop: &Stop) -> Result<Outcome> {
-    let model_folder = request.model.folder(progress)?;
-    let look = look(request, &model_folder)?;
-    let layout = layout(request, &look)?;
+    let job = Job::check(request, progress)?;
     folder::prepare(&request.out, request.resume)?;
-    let mut hashes = HashMemory::open(&request.cache_dir);
-    let negative = NegativeSide::of(&request.model, &model_folder, &mut hashes)?;
-    let planned = plan(request, &model_folder, &look, &mut hashes)?;
-    hashes.save();
-    let mut out = OutFolder::open(&request.out, &planned)?;
-    let missing: Vec<&Value> = planned.iter().filter(|record| !out.has(record)).collect();
-    let skipped = planned.len() - missing.len();
-    if skipped > 0 {
-        progress.line(&format!("{skipped} of {} pictures are there already", planned.len()));
+    job.plan()?.paint(progress, stop)
+}
+
+/// A request whose options were checked against its model, of which no weights are read yet.
+pub(super) struct Job<'a> {
+    request: &'a Request,
+    folder: ModelFolder,
+    pub look: Look,
+    layout: Option<Grid>,
+}
+
+impl<'a> Job<'a> {
+    pub fn check(request: &'a Request, progress: &dyn Progress) -> Result<Self> {
+        let folder = request.model.folder(progress)?;
+        let look = look(request, &folder)?;
+        let layout = layout(request, &look)?;
+        Ok(Self { request, folder, look, layout })
     }
-    if !missing.is_empty() {
-        say_what_diffusers_does_too(&look, model_folder.scheduler(), progress);
-        let painting = Painting { request, negative, look: &look, progress, stop };
-        painting.paint(model_folder, &missing, &mut out)?;
+
+    /// The shape of the noise that a picture starts from, `[C, h, w]`.
+    pub fn noise_shape(&self) -> Result<[i64; 3]> {
+        let factor = self.folder.vae_config(self.request.model.vae.as_deref())?.factor();
+        Ok([self.folder.unet().in_channels, self.look.height / factor, self.look.width / factor])
     }
-    out.close()?;
-    let grid = layout.map(|layout| write_grid(&request.out, layout, &planned)).transpose()?;
-    Ok(Outcome { painted: planned.len() - skipped, skipped, records: planned, grid })
+
+    /// Finds out what each side of guidance is made of, and hashes every file of it.
+    pub fn plan(self) -> Result<PlannedJob<'a>> {
+        let mut hashes = HashMemory::open(&self.request.cache_dir);
+        let negative = NegativeSide::of(&self.request.model, &self.folder, &mut hashes)?;
+        let records = plan(self.request, &self.folder, &self.look, &mut hashes)?;
+        hashes.save();
+        Ok(PlannedJob { job: self, negative, records })
+    }
+}
+
+/// A job that knows the records of its pictures.
+pub(super) struct PlannedJob<'a> {
+    job: Job<'a>,
+    negative: Option<NegativeSide>,
+    records: Vec<Value>,
+}
+
+impl PlannedJob<'_> {
+    /// Makes the pictures that are not there yet, in a prepared folder.
+    pub fn paint(self, progress: &dyn Progress, stop: &Stop) -> Result<Outcome> {
+        let Self { job: Job { request, folder, look, layout }, negative, records } = self;
+        let mut out = OutFolder::open(&request.out, &records)?;
+        let missing: Vec<&Value> = records.iter().filter(|record| !out.has(record)).collect();
+        let skipped = records.len() - missing.len();
+        if skipped > 0 {
+            progress.line(&format!("{skipped} of {} pictures are there already", records.len()));
+        }
+        if !missing.is_empty() {
+            say_what_diffusers_does_too(&look, folder.scheduler(), progress);
+            let painting = Painting { request, negative, look: &look, progress, stop };
+            painting.paint(folder, &missing, &mut out)?;
+        }
+        let records = out.records_of(&records);
+        out.close()?;
+        let grid = layout.map(|layout| write_grid(&request.out, layout, &records)).transpose()?;
+        Ok(Outcome { painted: records.len() - skipped, skipped, records, grid })
+    }
 }
 
 fn look(request: &Request, folder: &ModelFolder) -> Result<Look> {
@@ -88,12 +129,21 @@ fn look(request: &Request, folder: &ModelFolder) -> Result<Look> {
         request.sampling.resolve(folder.scheduler(), request.model.overrides, folder.family().guidance_scale())?;
     check_request(request)?;
     check_negative_side(request, &sampling.guidance)?;
-    let factor = folder.vae_config(request.model.vae.as_deref())?.factor();
+    let vae = folder.vae_config(request.model.vae.as_deref())?;
+    if request.tiling == Tiling::On && vae.tiles().is_none() {
+        let (path, size) = (vae.file().path().display(), vae.sample_size);
+        return Err(ConfigError(format!(
+            "--vae-tiling on: the sample_size of {path} is {size}, which makes no whole tiles"
+        ))
+        .into());
+    }
+    let factor = vae.factor();
     let side = folder.unet().sample_size * factor;
     let (width, height) = (request.width.unwrap_or(side), request.height.unwrap_or(side));
     check_size(width, height, factor)?;
     check_clip_skip(request.model.overrides.clip_skip, folder)?;
-    Ok(Look { width, height, sampling, negative_prompt: request.negative_prompt.clone(), batch: request.batch.max(1) })
+    let (negative_prompt, batch) = (request.negative_prompt.clone(), request.batch.max(1));
+    Ok(Look { width, height, sampling, negative_prompt, batch, tiling: request.tiling })
 }
 
 fn check_request(request: &Request) -> Result<(), ConfigError> {
@@ -143,71 +193,6 @@ fn layout(request: &Request, look: &Look) -> Result<Option<Grid>, ConfigError> {
     }
 }
 
-/// The records of all pictures, in order.
-fn plan(request: &Request, folder: &ModelFolder, look: &Look, hashes: &mut HashMemory) -> Result<Vec<Value>> {
-    let weights = request.model.weight_hashes(folder, hashes)?;
-    let loras = lora_hashes(&request.model.loras, hashes)?;
-    let negative = request.model.negative_record(folder, hashes)?;
-    let empty_side = match folder.empty_side() {
-        EmptySide::Encoded => "encoded",
-        EmptySide::Zeros => "zeros",
-    };
-    let sampling = sampling_record(look, folder.scheduler())?;
-    let mut records = Vec::new();
-    for (index, prompt) in request.prompts.iter().enumerate() {
-        for image in 0..request.num_images {
-            let mut record = json!({
-                "file": format!("{index:06}-{image:02}.png"),
-                "prompt": prompt,
-                "negative_prompt": look.negative_prompt,
-                "seed": request.seed + image,
-                "model": request.model.model.path.display().to_string(),
-                "unet": request.model.unet.as_ref().map(|path| path.display().to_string()),
-                "vae": request.model.vae.as_ref().map(|path| path.display().to_string()),
-                "loras": loras,
-                "negative": negative,
-                "clip_skip": request.model.overrides.clip_skip,
-                "empty_side": empty_side,
-                "width": look.width,
-                "height": look.height,
-                "dtype": kind_name(request.model.kind),
-                "device": device_name(request.model.device),
-                "batch": look.batch,
-                "weights": weights,
-                "program": PROGRAM,
-            });
-            if let Some(record) = record.as_object_mut() {
-                record.extend(sampling.clone());
-            }
-            records.push(record);
-        }
-    }
-    Ok(records)
-}
-
-/// What of a record says how its picture was sampled.
-fn sampling_record(look: &Look, noise_process: &SchedulerConfig) -> Result<Map<String, Value>> {
-    let sampling = &look.sampling;
-    let (scale, rescale, lambda) = match sampling.guidance {
-        Guidance::ClassifierFree { scale, rescale } => (Some(scale), rescale, None),
-        Guidance::PlusPlus { lambda } => (None, 0.0, Some(lambda)),
-    };
-    let file: BTreeMap<_, _> = noise_process.values().iter().filter(|(key, _)| *key != "_diffusers_version").collect();
-    let record = json!({
-        "guidance_scale": scale,
-        "guidance_rescale": rescale,
-        "cfg_plus_plus": lambda,
-        "scheduler": sampling.scheduler.name,
-        "eta": sampling.options.eta,
-        "karras": sampling.scheduler.uses_karras(noise_process, sampling.options.karras)?,
-        "prediction_type": noise_process.prediction_type.name(),
-        "zero_terminal_snr": noise_process.rescale_betas_zero_snr && sampling.scheduler.takes_zero_terminal_snr,
-        "scheduler_config": hashes::of_bytes(serde_json::to_string(&file)?.as_bytes()),
-        "steps": sampling.steps,
-    });
-    Ok(record.as_object().cloned().unwrap_or_default())
-}
-
 /// What a model's scheduler_config.json leads to that its owner may not expect.
 fn say_what_diffusers_does_too(look: &Look, noise_process: &SchedulerConfig, progress: &dyn Progress) {
     let (scheduler, file) = (look.sampling.scheduler, noise_process.path.display());
@@ -250,7 +235,11 @@ impl Painting<'_> {
         let model = Model::load_around(prompts, folder, request, negative, &worn)?;
         model.memory().iter().for_each(|line| self.progress.line(line));
         self.progress.begin("sample", 0, pictures.len() as u64);
-        let mut save = |index: usize, image: RgbImage| out.add(records[index], &image);
+        let mut save = |index: usize, Painted { image, tiled }: Painted| {
+            let mut record = records[index].clone();
+            record["vae_tiling"] = tiled.into();
+            out.add(&record, &image)
+        };
         let result = model.painter().paint(&pictures, self.look, model.adapters, self.progress, self.stop, &mut save);
         self.progress.end();
         result
@@ -289,22 +278,4 @@ fn write_grid(out: &Path, layout: Grid, records: &[Value]) -> Result<PathBuf> {
     let path = out.join("grid.png");
     super::png::write(&path, &grid(layout, &pictures), &[])?;
     Ok(path)
-}
-
-/// The names that `--dtype` takes.
-pub fn kind_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Double => "float64",
-        Kind::BFloat16 => "bfloat16",
-        Kind::Half => "float16",
-        _ => "float32",
-    }
-}
-
-fn device_name(device: Device) -> String {
-    match device {
-        Device::Cpu => "cpu".to_string(),
-        Device::Cuda(index) => format!("cuda:{index}"),
-        other => format!("{other:?}").to_lowercase(),
-    }
 }

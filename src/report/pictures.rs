@@ -1,10 +1,8 @@
 //! Pictures inside the page, and the sample grid of a run.
 
+use crate::generate::inline_png;
 use anyhow::{Context, Result};
-use image::ImageFormat;
-use image::imageops::FilterType;
 use serde::{Deserialize, Serialize};
-use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 /// Larger pictures are made smaller for the page, in pixels: the files themselves lie beside it.
@@ -15,36 +13,7 @@ const LARGEST_SIDE: u32 = 256;
 /// # Errors
 /// When the file is missing or not a PNG.
 pub fn inline(path: &Path) -> Result<String> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read the picture {}", path.display()))?;
-    let image = image::load_from_memory_with_format(&bytes, ImageFormat::Png)
-        .with_context(|| format!("{} is not a PNG picture; make it again", path.display()))?;
-    if image.width().max(image.height()) <= LARGEST_SIDE {
-        return Ok(png_address(&bytes));
-    }
-    let mut small = Cursor::new(Vec::new());
-    let resized = image.resize(LARGEST_SIDE, LARGEST_SIDE, FilterType::Triangle);
-    resized
-        .write_to(&mut small, ImageFormat::Png)
-        .with_context(|| format!("cannot make {} smaller", path.display()))?;
-    Ok(png_address(small.get_ref()))
-}
-
-fn png_address(png: &[u8]) -> String {
-    format!("data:image/png;base64,{}", base64(png))
-}
-
-/// Base64 with padding (RFC 4648, section 4).
-pub fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let bits = chunk.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
-        for place in 0..4 {
-            let digit = DIGITS[(bits >> (18 - 6 * place)) as usize & 63];
-            text.push(if place <= chunk.len() { char::from(digit) } else { '=' });
-        }
-    }
-    text
+    inline_png(path, LARGEST_SIDE)
 }
 
 /// What `samples/prompts.json` holds: the columns and rows of the grid.

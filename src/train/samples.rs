@@ -82,9 +82,9 @@ pub fn paint(
     let _ema = learner.ema.as_ref().map(|e| Swapped::new(&learner.policy.trainable, &e.weights));
     progress.begin("sample", 0, pictures.len() as u64);
     let mut images: Vec<RgbImage> = Vec::new();
-    let painted = painter.paint(&pictures, &look, learner.policy.adapters, progress, stop, &mut |i, image| {
-        write_atomically(&files[i], &png_bytes(&image)?)?;
-        images.push(image);
+    let painted = painter.paint(&pictures, &look, learner.policy.adapters, progress, stop, &mut |i, painted| {
+        write_atomically(&files[i], &png_bytes(&painted.image)?)?;
+        images.push(painted.image);
         Ok(())
     });
     progress.end();

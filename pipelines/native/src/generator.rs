@@ -1,15 +1,15 @@
 //! `torch.Generator("cpu")` as a value: draws never touch the process-wide generator.
 
 use crate::{NativeError, Result, checked};
-use std::ffi::{c_char, c_int, c_void};
-use tch::{Kind, Tensor};
+use std::ffi::{c_char, c_void};
+use tch::Tensor;
 use torch_sys::C_tensor;
 
 unsafe extern "C" {
     fn dp_generator(seed: u64, error: *mut *mut c_char) -> *mut c_void;
     fn dp_generator_free(g: *mut c_void);
-    fn dp_randn(g: *mut c_void, shape: *const i64, dims: i64, kind: c_int, error: *mut *mut c_char) -> *mut C_tensor;
-    fn dp_rand(g: *mut c_void, kind: c_int, error: *mut *mut c_char) -> f64;
+    fn dp_randn(g: *mut c_void, shape: *const i64, dims: i64, error: *mut *mut c_char) -> *mut C_tensor;
+    fn dp_rand(g: *mut c_void, error: *mut *mut c_char) -> f64;
     fn dp_randint(g: *mut c_void, high: i64, error: *mut *mut c_char) -> i64;
     fn dp_randperm(g: *mut c_void, n: i64, error: *mut *mut c_char) -> *mut C_tensor;
 }
@@ -33,17 +33,7 @@ impl Generator {
 
     /// `torch.randn(shape)` in float32.
     pub fn randn(&mut self, shape: &[i64]) -> Tensor {
-        self.normal(shape, Kind::Float)
-    }
-
-    /// `torch.randn(shape, dtype=torch.float64)`.
-    pub fn randn_f64(&mut self, shape: &[i64]) -> Tensor {
-        self.normal(shape, Kind::Double)
-    }
-
-    fn normal(&mut self, shape: &[i64], kind: Kind) -> Tensor {
-        let code = c_int::from(kind == Kind::Double);
-        match checked(|e| unsafe { dp_randn(self.0, shape.as_ptr(), shape.len() as i64, code, e) }) {
+        match checked(|e| unsafe { dp_randn(self.0, shape.as_ptr(), shape.len() as i64, e) }) {
             // SAFETY: the shim returns a fresh at::Tensor that nobody else holds.
             Ok(t) => unsafe { Tensor::from_ptr(t) },
             Err(NativeError(text)) => panic!("randn{shape:?}: {text}"),
@@ -52,16 +42,7 @@ impl Generator {
 
     /// `torch.rand(1)`: float32 in [0, 1).
     pub fn rand(&mut self) -> f64 {
-        self.uniform(0)
-    }
-
-    /// `torch.rand(1, dtype=torch.float64)`.
-    pub fn rand_f64(&mut self) -> f64 {
-        self.uniform(1)
-    }
-
-    fn uniform(&mut self, code: c_int) -> f64 {
-        checked(|e| unsafe { dp_rand(self.0, code, e) }).unwrap_or_else(|e| panic!("rand: {e}"))
+        checked(|e| unsafe { dp_rand(self.0, e) }).unwrap_or_else(|e| panic!("rand: {e}"))
     }
 
     /// `torch.randint(0, high, (1,))`; `high` must be positive.
@@ -72,7 +53,7 @@ impl Generator {
     /// `torch.randperm(n)`.
     pub fn randperm(&mut self, n: i64) -> Result<Vec<i64>> {
         let t = checked(|e| unsafe { dp_randperm(self.0, n, e) })?;
-        // SAFETY: as in `normal`.
+        // SAFETY: as in `randn`.
         let t = unsafe { Tensor::from_ptr(t) };
         Vec::<i64>::try_from(&t).map_err(|e| NativeError(e.to_string()))
     }

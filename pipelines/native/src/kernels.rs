@@ -24,6 +24,7 @@ unsafe extern "C" {
     fn dp_scale(list: *const *mut C_tensor, n: i64, factor: f64, error: *mut *mut c_char);
     fn dp_deterministic(on: bool, error: *mut *mut c_char);
     fn dp_cuda_peak_bytes(device: i64, error: *mut *mut c_char) -> i64;
+    fn dp_cuda_free_bytes(device: i64, error: *mut *mut c_char) -> i64;
 }
 
 fn pointers(list: &[Tensor]) -> Vec<*mut C_tensor> {
@@ -97,6 +98,12 @@ pub fn set_deterministic(on: bool) -> Result<()> {
 /// Peak of the bytes allocated on CUDA device `device` by this process.
 pub fn cuda_peak_bytes(device: usize) -> Result<i64> {
     checked(|e| unsafe { dp_cuda_peak_bytes(device as i64, e) })
+}
+
+/// Bytes that can still be allocated on CUDA device `device`: what the card has free, and what this process holds of it
+/// without using it.
+pub fn cuda_free_bytes(device: usize) -> Result<i64> {
+    checked(|e| unsafe { dp_cuda_free_bytes(device as i64, e) })
 }
 
 /// Loads libtorch_cuda.so when it lies beside libtorch_cpu.so, so that one binary serves CPU and GPU set-ups.

@@ -17,16 +17,14 @@ at::Generator *dp_generator(uint64_t seed, char **error) {
 }
 void dp_generator_free(at::Generator *g) { delete g; }
 
-at::Tensor *dp_randn(at::Generator *g, const int64_t *shape, int64_t dims, int kind, char **error) {
+at::Tensor *dp_randn(at::Generator *g, const int64_t *shape, int64_t dims, char **error) {
     return guarded(error, [&] {
-        auto options = at::TensorOptions().dtype(kind == 0 ? at::kFloat : at::kDouble);
-        return new at::Tensor(at::randn(at::IntArrayRef(shape, dims), *g, options));
+        return new at::Tensor(at::randn(at::IntArrayRef(shape, dims), *g, at::TensorOptions().dtype(at::kFloat)));
     });
 }
-double dp_rand(at::Generator *g, int kind, char **error) {
+double dp_rand(at::Generator *g, char **error) {
     return guarded(error, [&] {
-        auto options = at::TensorOptions().dtype(kind == 0 ? at::kFloat : at::kDouble);
-        return at::rand({1}, *g, options).to(at::kDouble).item<double>();
+        return at::rand({1}, *g, at::TensorOptions().dtype(at::kFloat)).to(at::kDouble).item<double>();
     });
 }
 int64_t dp_randint(at::Generator *g, int64_t high, char **error) {
@@ -77,6 +75,16 @@ int64_t dp_cuda_peak_bytes(int64_t device, char **error) {
     return guarded(error, [&] {
         auto stats = c10::getDeviceAllocator(at::kCUDA)->getDeviceStats(static_cast<c10::DeviceIndex>(device));
         return stats.allocated_bytes[0].peak;
+    });
+}
+// What the card has free, and what the caching allocator holds without using it.
+int64_t dp_cuda_free_bytes(int64_t device, char **error) {
+    return guarded(error, [&] {
+        auto *allocator = c10::getDeviceAllocator(at::kCUDA);
+        auto index = static_cast<c10::DeviceIndex>(device);
+        auto stats = allocator->getDeviceStats(index);
+        auto held = stats.reserved_bytes[0].current - stats.allocated_bytes[0].current;
+        return static_cast<int64_t>(allocator->getMemoryInfo(index).first) + held;
     });
 }
 }

@@ -1,6 +1,6 @@
 //! A model of the diffusers layout, or a single file seen as one: everything that can be wrong with it is found before weights are read.
 
-use super::relatives::{SUPPORTED, refuse_class};
+use super::relatives::{self, SUPPORTED, refuse_class};
 use super::{
     Configs, DECLARATIONS, Declaration, Denoiser, EmptySide, Encoder, Family, ModelFiles, TextEncoder, layout,
 };
@@ -81,7 +81,7 @@ impl ModelFolder {
     /// The UNet with its noise schedule; `unet_dir` replaces the model's own UNet.
     pub fn load_denoiser(&self, unet_dir: Option<&Path>, options: &LoadOptions) -> Result<Denoiser> {
         let (config, store) = self.unet_parts(unet_dir)?;
-        let unet = UNet2DConditionModel::from_store(config, store, options)?;
+        let unet = UNet2DConditionModel::from_store(config, store, options).map_err(relatives::name_distilled)?;
         Ok(Denoiser { unet, schedule: NoiseSchedule::new(&self.configs.scheduler).to_device(options.device) })
     }
 

@@ -1,11 +1,10 @@
 //! A UNet as a weighted sum of others (docs/methods.md 6), and the sides of guidance that such sums are.
 
-use super::{Denoiser, ModelFolder};
+use super::{Change, Combination, Denoiser, Difference, ModelFolder, ModelWeights};
 use crate::error::{Error, Result};
-use crate::models::UNet2DConditionModel;
-use crate::weights::{LoadOptions, WeightStore, check_store, component_files};
+use crate::lora::{Lora, Network};
+use crate::weights::{LoadOptions, component_files};
 use std::path::{Path, PathBuf};
-use tch::{Device, Kind, Tensor};
 
 /// One summand of a UNet: a factor and the UNet it is on.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,37 +43,34 @@ impl ModelFolder {
         }
     }
 
-    /// The UNet `sum_i factor_i U_i` with the model's noise schedule. The sum is taken in float64, tensor by tensor, and
-    /// rounded once; a single term of factor 1 is loaded as it is.
+    /// The UNet `sum_i factor_i U_i` of factors that add up to 1, with the model's noise schedule: the [`Combination`] that
+    /// `merge` would write, rounded once. A single term of factor 1 is loaded as it is.
     ///
     /// # Errors
-    /// A term of another architecture, and no terms at all.
+    /// A term of another architecture or with values that are not finite, no terms, factors of another sum.
     pub fn load_mixed_denoiser(&self, terms: &[UnetTerm], options: &LoadOptions) -> Result<Denoiser> {
-        let Some(first) = terms.first() else {
-            return Err(Error::Invalid("a UNet that is a sum of none: give at least one term".to_string()));
-        };
-        if terms.len() == 1 && first.factor == 1.0 {
-            return self.load_denoiser(first.dir.as_deref(), options);
+        if let [UnetTerm { dir, factor: 1.0 }] = terms {
+            return self.load_denoiser(dir.as_deref(), options);
         }
-        let shapes = UNet2DConditionModel::parameter_shapes(self.unet());
-        let mut stores: Vec<(WeightStore, f64)> = Vec::new();
-        for term in terms {
-            if let Some(dir) = &term.dir {
+        let sum: f64 = terms.iter().map(|term| term.factor).sum();
+        if (sum - 1.0).abs() > 1e-6 {
+            return Err(Error::Invalid(format!("a sum of UNets: the factors add up to {sum}, expected 1")));
+        }
+        let own = ModelWeights::of_unet_for(self, None)?;
+        let mut others = Vec::new();
+        for UnetTerm { dir, factor } in terms {
+            if let Some(dir) = dir {
                 self.check_same_network(dir)?;
+                others.push((ModelWeights::of_unet_for(self, Some(dir))?, *factor));
             }
-            let (_, store) = self.unet_parts(term.dir.as_deref())?;
-            check_store(&store, &shapes)?;
-            stores.push((store, term.factor));
         }
-        let denoiser = self.load_denoiser(first.dir.as_deref(), options)?;
+        let differences = others.iter().map(|(to, weight)| Difference { to, from: None, weight: *weight }).collect();
+        let sum = Combination::new(&own, differences, Lora::joined(Vec::new())?)?;
+        let denoiser = self.load_denoiser(None, options)?;
         let _frozen = tch::no_grad_guard();
         for (name, mut parameter) in denoiser.unet.named_parameters() {
-            let mut sum = Tensor::f_zeros(parameter.size(), (Kind::Double, Device::Cpu))?;
-            for (store, factor) in &stores {
-                let term = store.tensor(&name)?.f_view(parameter.size().as_slice())?.f_to_kind(Kind::Double)?;
-                sum = sum.f_add(&term.f_mul_scalar(*factor)?)?;
-            }
-            parameter.f_copy_(&sum)?;
+            let weight = own.tensor(Network::Unet, &name)?;
+            parameter.f_copy_(&sum.changed(Network::Unet, &name, weight)?)?;
         }
         Ok(denoiser)
     }

@@ -50,6 +50,14 @@ impl ModelWeights {
         Self { path: dir.to_path_buf(), unet, text: Vec::new(), prediction: None, family: None, parts }.checked()
     }
 
+    /// The UNet of a folder, or the model's own, whatever its files are called.
+    pub(super) fn of_unet_for(model: &ModelFolder, dir: Option<&Path>) -> Result<Self> {
+        let (unet, store) = model.unet_parts(dir)?;
+        let path = dir.unwrap_or(model.path()).to_path_buf();
+        let parts = BTreeMap::from([(Network::Unet, (store, UNet2DConditionModel::parameter_shapes(&unet)))]);
+        Self { path, unet, text: Vec::new(), prediction: None, family: None, parts }.checked()
+    }
+
     fn checked(self) -> Result<Self> {
         for (store, shapes) in self.parts.values() {
             check_store(store, shapes)?;

@@ -31,6 +31,20 @@ pub(super) fn refuse_class(path: &Path, class: &str, index: &Map<String, Value>)
     Error::unusable(path, problem, SUPPORTED)
 }
 
+/// Names what a UNet may be that lacks blocks which its config.json speaks of, or has fewer than that says.
+pub(super) fn name_distilled(error: Error) -> Error {
+    let Error::Tensors(problems) = &error else { return error };
+    let is_block = |name: &&String| name.contains("transformer_blocks.") || name.starts_with("mid_block.");
+    match problems.missing.iter().find(is_block) {
+        Some(_) => Error::unusable(
+            &problems.path,
+            format!("this is a distilled model (SSD-1B, Vega, KOALA, BK-SDM), or a damaged one: {problems}"),
+            "for a distilled model, use the one that it was distilled from",
+        ),
+        None => error,
+    }
+}
+
 fn has_part(index: &Map<String, Value>, part: &str) -> bool {
     index.get(part).and_then(Value::as_array).is_some_and(|entry| entry.iter().any(|name| !name.is_null()))
 }
@@ -53,7 +67,7 @@ pub(super) fn refuse_unet(unet: &ConfigFile, latent_channels: i64) -> Result<()>
     }
     // Another depth on the way up than on the way down: only models that lost blocks say so.
     if unet.get("reverse_transformer_layers_per_block").is_some() {
-        let what = "a distilled SDXL (SSD-1B, Segmind Vega)";
+        let what = "a distilled SDXL (SSD-1B, Segmind Vega, KOALA)";
         return refused("reverse_transformer_layers_per_block", "null", what);
     }
     if unet.get("time_cond_proj_dim").is_some() {

@@ -13,7 +13,7 @@ pub use config::ConfigFile;
 pub use layers::{Adapter, AdapterHost, AdapterSet, Adapters, Linear};
 pub use recompute::Recompute;
 pub use unet::{Conditioning, UNet2DConditionModel, UNetConfig};
-pub use vae::{AutoencoderKl, Moments, VaeConfig};
+pub use vae::{AutoencoderKl, Moments, Tiles, VaeConfig};
 
 use crate::error::Result;
 use crate::weights::write_safetensors;

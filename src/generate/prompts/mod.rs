@@ -1,53 +1,80 @@
-//! Files of prompts: txt, csv, tsv, jsonl.
+//! Files of prompts: txt, csv, tsv, jsonl, parquet.
+
+mod parquet;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 /// Columns that hold prompts, in the order they are looked for.
 const COLUMNS: [&str; 4] = ["prompt", "caption", "text", "Prompt"];
 
 /// Reads the prompts of a file by its ending. txt: one a line, blank lines are passed over; csv, tsv: a header and a
-/// column; jsonl: an object a line and a key. Without `column` the first of prompt, caption, text, Prompt counts.
+/// column; jsonl: an object a line and a key; parquet: a column of texts. Without `column` the first of prompt, caption,
+/// text, Prompt counts.
 ///
 /// # Errors
-/// They name the file and the row, counted from 1 with the header.
+/// They name the file and the row, counted from 1 with the header where there is one.
 pub fn read(path: &Path, column: Option<&str>) -> Result<Vec<String>> {
     let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
     let read = match ending.as_str() {
-        "txt" => lines,
-        "csv" => |text: &str, column: Option<&str>| table(text, b',', column),
-        "tsv" => |text: &str, column: Option<&str>| table(text, b'\t', column),
-        "jsonl" => objects,
-        "parquet" => bail!("{}: parquet is not built yet; use txt, csv, tsv or jsonl", path.display()),
-        _ => {
-            bail!("{}: cannot tell what it holds; expected a name ending in .txt, .csv, .tsv or .jsonl", path.display())
-        }
+        "txt" => |bytes: &[u8], _: Option<&str>| text(bytes).map(lines),
+        "csv" => |bytes: &[u8], column: Option<&str>| table(text(bytes)?, b',', column),
+        "tsv" => |bytes: &[u8], column: Option<&str>| table(text(bytes)?, b'\t', column),
+        "jsonl" => |bytes: &[u8], column: Option<&str>| objects(text(bytes)?, column),
+        "parquet" => return not_empty(path, parquet::read(open(path)?, column)),
+        _ => bail!(
+            "{}: cannot tell what it holds; expected a name ending in .txt, .csv, .tsv, .jsonl or .parquet",
+            path.display()
+        ),
     };
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read the prompts {}", path.display()))?;
-    let text = match std::str::from_utf8(&bytes) {
-        Ok(text) => text.trim_start_matches('\u{feff}'),
-        Err(e) => {
-            let row = bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
-            bail!("{} row {row}: this is not UTF-8; save the file in UTF-8", path.display());
-        }
-    };
-    let prompts = read(text, column).map_err(|problem| anyhow::anyhow!("{} {problem}", path.display()))?;
+    let mut bytes = Vec::new();
+    open(path)?.read_to_end(&mut bytes).with_context(|| cannot_read(path))?;
+    not_empty(path, read(&bytes, column))
+}
+
+fn open(path: &Path) -> Result<File> {
+    File::open(path).with_context(|| cannot_read(path))
+}
+
+fn cannot_read(path: &Path) -> String {
+    format!("cannot read the prompts {}", path.display())
+}
+
+fn not_empty(path: &Path, read: Result<Vec<String>, String>) -> Result<Vec<String>> {
+    let prompts = read.map_err(|problem| anyhow::anyhow!("{} {problem}", path.display()))?;
     if prompts.is_empty() {
         bail!("{} holds no prompt", path.display());
     }
     Ok(prompts)
 }
 
-fn lines(text: &str, _: Option<&str>) -> Result<Vec<String>, String> {
-    Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(String::from).collect())
+/// The columns that are looked for.
+fn wanted<'a>(column: &'a Option<&'a str>) -> &'a [&'a str] {
+    column.as_ref().map_or(&COLUMNS[..], std::slice::from_ref)
+}
+
+fn text(bytes: &[u8]) -> Result<&str, String> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Ok(text.trim_start_matches('\u{feff}')),
+        Err(e) => {
+            let row = bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
+            Err(format!("row {row}: this is not UTF-8; save the file in UTF-8"))
+        }
+    }
+}
+
+fn lines(text: &str) -> Vec<String> {
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).map(String::from).collect()
 }
 
 fn table(text: &str, delimiter: u8, column: Option<&str>) -> Result<Vec<String>, String> {
     let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(text.as_bytes());
     let headers = reader.headers().map_err(|e| format!("row 1: {e}"))?.clone();
     let names: Vec<&str> = headers.iter().collect();
-    let wanted = column.as_ref().map_or(&COLUMNS[..], std::slice::from_ref);
+    let wanted = wanted(&column);
     let Some(place) = wanted.iter().find_map(|name| names.iter().position(|n| n == name)) else {
         return Err(format!("row 1: no column {}; there are: {}", wanted.join(", "), names.join(", ")));
     };
@@ -63,7 +90,7 @@ fn table(text: &str, delimiter: u8, column: Option<&str>) -> Result<Vec<String>,
 }
 
 fn objects(text: &str, column: Option<&str>) -> Result<Vec<String>, String> {
-    let wanted = column.as_ref().map_or(&COLUMNS[..], std::slice::from_ref);
+    let wanted = wanted(&column);
     let mut prompts = Vec::new();
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let row = index + 1;

@@ -1,0 +1,115 @@
+//! Files of prompts, parquet files of pyarrow (golden/make_prompts.py) among them, and their refusals.
+
+use diffpref::generate::read_prompts;
+use std::path::{Path, PathBuf};
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/prompts").join(name)
+}
+
+/// What a refused parquet file says, without the folder.
+fn refused(path: &Path, column: Option<&str>) -> String {
+    let text = read_prompts(path, column).unwrap_err().to_string();
+    assert!(!text.contains("panicked"), "{text}");
+    text.replace(&format!("{}/", path.parent().unwrap().display()), "")
+}
+
+#[test]
+fn prompts_files_are_read_by_their_ending_and_errors_name_the_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        std::fs::write(dir.path().join(name), text).unwrap();
+        read_prompts(&dir.path().join(name), None)
+    };
+    assert_eq!(file("a.txt", "a cat\n\n  a dog \r\n").unwrap(), ["a cat", "a dog"]);
+    assert_eq!(file("a.csv", "id,caption\n1,\"a cat, sitting\"\n2,a dog\n").unwrap(), ["a cat, sitting", "a dog"]);
+    assert_eq!(file("a.tsv", "text\tprompt\nno\ta cat\n").unwrap(), ["a cat"]);
+    assert_eq!(file("a.jsonl", "{\"Prompt\": \"a cat\"}\n\n{\"prompt\": \"\"}\n").unwrap(), ["a cat", ""]);
+    let named = read_prompts(&dir.path().join("a.csv"), Some("id")).unwrap();
+    assert_eq!(named, ["1", "2"]);
+    let error =
+        |name, text| file(name, text).unwrap_err().to_string().replace(&dir.path().display().to_string(), "DIR");
+    assert_eq!(
+        error("b.csv", "id,name\n1,x\n"),
+        "DIR/b.csv row 1: no column prompt, caption, text, Prompt; there are: id, name"
+    );
+    assert!(error("c.csv", "prompt,id\na,1\nb\n").starts_with("DIR/c.csv row 3: "));
+    assert!(
+        error("b.jsonl", "{\"prompt\": \"a\"}\n{\"prompt\":\n").starts_with("DIR/b.jsonl row 2: not a JSON object")
+    );
+    assert_eq!(error("c.jsonl", "{\"prompt\": 3}"), "DIR/c.jsonl row 1: the prompt is 3, expected a text");
+    assert!(error("b.txt", "\n").contains("holds no prompt"));
+    std::fs::write(dir.path().join("d.txt"), b"a cat\n\xff\xfe\n").unwrap();
+    let bytes = read_prompts(&dir.path().join("d.txt"), None).unwrap_err().to_string();
+    assert!(bytes.contains("row 2: this is not UTF-8"), "{bytes}");
+    let none = read_prompts(&dir.path().join("none.txt"), None).unwrap_err().to_string();
+    assert!(none.contains("cannot read the prompts") && none.contains("none.txt"), "{none}");
+    assert!(error("a.pickle", "x").contains("expected a name ending in .txt, .csv, .tsv, .jsonl or .parquet"));
+}
+
+#[test]
+fn every_codec_of_parquet_gives_the_rows_that_pyarrow_wrote() {
+    let rows: Vec<String> = (0..1200).map(|i| format!("a cat with {} tails", i % 7)).collect();
+    for codec in ["none", "snappy", "gzip", "zstd", "lz4", "brotli", "plain"] {
+        assert_eq!(read_prompts(&golden(&format!("{codec}.parquet")), None).unwrap(), rows, "{codec}");
+    }
+}
+
+#[test]
+fn a_column_of_parquet_is_found_by_its_name_as_in_a_table() {
+    let texts = ["red apple", "blauer Fuchs 🦊", ""];
+    assert_eq!(read_prompts(&golden("large.parquet"), None).unwrap(), texts);
+    assert_eq!(read_prompts(&golden("large.parquet"), Some("caption")).unwrap(), texts);
+    let missing = refused(&golden("zstd.parquet"), Some("caption"));
+    assert_eq!(missing, "zstd.parquet has no column caption; there are: id, prompt");
+}
+
+#[test]
+fn a_row_of_parquet_that_is_no_text_is_named() {
+    assert_eq!(refused(&golden("null.parquet"), None), "null.parquet row 4: the prompt is null, expected a text");
+    assert_eq!(
+        refused(&golden("bytes.parquet"), None),
+        "bytes.parquet row 2: the prompt is not UTF-8, expected a text"
+    );
+    let numbers = golden("numbers.parquet");
+    assert_eq!(
+        refused(&numbers, None),
+        "numbers.parquet column prompt holds INT64, expected texts; name another with --prompt-column"
+    );
+    assert!(refused(&numbers, Some("text")).contains("column text is nested, expected a text in each row"));
+    let decimal = refused(&numbers, Some("caption"));
+    assert!(decimal.contains("column caption holds Decimal") && decimal.contains("expected texts"), "{decimal}");
+    assert_eq!(refused(&golden("empty.parquet"), None), "empty.parquet holds no prompt");
+}
+
+#[test]
+fn a_codec_that_is_not_read_is_named_with_those_that_are() {
+    let text = refused(&golden("lzo.parquet"), None);
+    assert!(text.starts_with("lzo.parquet row 1: ") && text.contains("LZO"), "{text}");
+    assert!(text.ends_with("write the file with snappy, zstd, gzip, lz4 or brotli"), "{text}");
+}
+
+#[test]
+fn a_damaged_parquet_file_is_refused_wherever_the_damage_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x.parquet");
+    std::fs::write(&file, "x").unwrap();
+    assert!(refused(&file, None).starts_with("x.parquet is not a parquet file: "), "{}", refused(&file, None));
+    let whole = std::fs::read(golden("snappy.parquet")).unwrap();
+    std::fs::write(&file, &whole[..whole.len() - 20]).unwrap();
+    assert!(refused(&file, None).starts_with("x.parquet is not a parquet file: "), "{}", refused(&file, None));
+    let footer = 8 + u32::from_le_bytes(whole[whole.len() - 8..][..4].try_into().unwrap()) as usize;
+    let mut zeros = whole.clone();
+    zeros[4..whole.len() - footer].fill(0);
+    std::fs::write(&file, &zeros).unwrap();
+    assert!(refused(&file, None).starts_with("x.parquet row 1: "), "{}", refused(&file, None));
+    // A flipped byte is refused or changes a text; it never ends the program.
+    for place in (4..whole.len()).step_by(7) {
+        let mut bytes = whole.clone();
+        bytes[place] ^= 0x55;
+        std::fs::write(&file, &bytes).unwrap();
+        if let Err(e) = read_prompts(&file, None) {
+            assert!(e.to_string().contains("x.parquet "), "{e}");
+        }
+    }
+}
