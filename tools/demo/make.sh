@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes everything in assets/ from nothing: drawings, tokenizer, VAE, UNet, judge.
+# Makes everything in assets/ from nothing: drawings, tokenizer, VAE, UNet, judge, preference data.
 # Takes about an hour and a half on two cores. Usage: tools/demo/make.sh [WORK_FOLDER]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -21,4 +21,5 @@ run tokenizer.py "$work"
 run train_vae.py "$work"
 run train_unet.py "$work" assets/demo-model
 run train_judge.py
+run preferences.py --judge assets/judge
 run check.py --sheet "$work/samples.png"
