@@ -127,10 +127,10 @@ def provenance(judge):
     """What labelled-by.json says: which judge the labels and which scores of every file come from."""
     weights = hashlib.sha256((judge / "model.safetensors").read_bytes()).hexdigest()
     scored = {"scores": {"style": judge.name, "content": judge.name}}
-    return {
-        "judges": {judge.name: {"weights_sha256": weights}},
-        "files": {"pairs.jsonl": scored, "lists.jsonl": scored,
-                  "ties.jsonl": {"label": judge.name, **scored}, "labels.jsonl": {"label": judge.name}}}
+    labelled = {"label": judge.name}
+    return {"judges": {judge.name: {"weights_sha256": weights}},
+            "files": {"pairs.jsonl": scored, "lists.jsonl": labelled | scored, "ties.jsonl": labelled | scored,
+                      "labels.jsonl": labelled}}
 
 
 def disagreement(rows):
