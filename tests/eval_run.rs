@@ -24,6 +24,7 @@ fn request(dir: &Path) -> Request {
         prompts,
         judge: Some(root("assets/judge")),
         drawings: Some(root("assets/emoji/drawings")),
+        labellers: Vec::new(),
         seeds: 2,
         content_seeds: 1,
         steps: 2,

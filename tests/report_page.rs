@@ -61,6 +61,7 @@ fn evaluation(folder: &Path) -> Evaluation {
         judge: judge.into(),
         about: about.into(),
         accuracy: [("style_on_held_out_names".to_string(), 0.985)].into(),
+        warning: None,
         flat_share: paired_bootstrap(&[values(0.2), values(0.45)]).unwrap(),
         content_accuracy: paired_bootstrap(&[values(0.4), values(0.39)]).unwrap(),
     };

@@ -4,10 +4,12 @@ use super::terminal;
 use anyhow::Result;
 use diffpref::config::{Config, ConfigError};
 use diffpref::data::cache::default_cache_dir;
+use diffpref::data::items::Labels;
+use diffpref::data::labelled_by::{Labeller, labellers};
 use diffpref::eval::figures::{Evaluation, Interval, Measure};
 use diffpref::eval::{NamedModel, Request, evaluate, models_of_run};
 use diffpref::generate::{LoraFile, Merge, NegativeRequest};
-use diffpref::progress::Stop;
+use diffpref::progress::{Progress, Stop};
 use diffpref::report;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -93,7 +95,8 @@ pub fn run(args: &Args, stop: &Stop) -> Result<()> {
         Some(dir) => models_of_run(dir).map(|(models, config)| (models, Some(config)))?,
         None => (with_negative_sides(args)?, None),
     };
-    let request = request(args, models, config)?;
+    let labellers = config.as_ref().map(|config| labellers_of(config, progress.as_ref())).transpose()?;
+    let request = request(args, models, config, labellers.unwrap_or_default())?;
     let evaluation = evaluate(&request, progress.as_ref(), stop)?;
     let page = match &args.run {
         Some(dir) => {
@@ -140,7 +143,20 @@ fn with_negative_sides(args: &Args) -> Result<Vec<NamedModel>, ConfigError> {
     args.model.iter().map(with_side).collect()
 }
 
-fn request(args: &Args, models: Vec<NamedModel>, config: Option<Config>) -> Result<Request> {
+/// The judges that labelled the data of a run, as far as the data is still there to say so.
+fn labellers_of(config: &Config, progress: &dyn Progress) -> Result<Vec<Labeller>> {
+    let path = &config.data.path;
+    if path.exists() {
+        return labellers(path, &Labels::parse(&config.data.labels).unwrap_or_default());
+    }
+    progress.line(&format!(
+        "the data of the run is no longer at {}: whether a judge of this evaluation labelled it cannot be said",
+        path.display()
+    ));
+    Ok(Vec::new())
+}
+
+fn request(args: &Args, models: Vec<NamedModel>, config: Option<Config>, labellers: Vec<Labeller>) -> Result<Request> {
     let device = device(&args.device)?;
     let kind = if device == Device::Cpu { Kind::Float } else { Kind::BFloat16 };
     // clap asks for --out where there is no --run.
@@ -153,6 +169,7 @@ fn request(args: &Args, models: Vec<NamedModel>, config: Option<Config>) -> Resu
         prompts: args.prompts.clone(),
         judge: args.judge.clone(),
         drawings: args.drawings.clone(),
+        labellers,
         seeds: args.seeds,
         content_seeds: args.content_seeds,
         steps: args.steps,
@@ -190,6 +207,9 @@ fn in_words(evaluation: &Evaluation, page: &Path) -> String {
     );
     for judged in &evaluation.judges {
         text += &format!("\n{}\n", judged.about);
+        if let Some(warning) = &judged.warning {
+            text += &format!("  warning: {warning}\n");
+        }
         text += &measure_in_words("flat share, held-out names", &judged.flat_share, evaluation);
         text += &measure_in_words("content accuracy, all names", &judged.content_accuracy, evaluation);
         let known =

@@ -83,6 +83,7 @@ pub struct DataConfig {
     pub crops: i64,
     pub flip: f64,
     pub ties: String,
+    pub labels: String,
     pub draws_per_pair: i64,
     pub posterior: String,
     pub cache_dir: PathBuf,

@@ -10,6 +10,7 @@ pub mod files;
 mod index;
 pub mod items;
 pub mod jpeg;
+pub mod labelled_by;
 mod positions;
 pub mod ranking;
 mod records;

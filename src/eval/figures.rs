@@ -50,6 +50,9 @@ pub struct Judged {
     pub about: String,
     /// How often the judge is right on pictures whose answer is known, by kind of picture.
     pub accuracy: BTreeMap<String, f64>,
+    /// Why these figures may flatter the run, where they may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
     /// Share of pictures judged flat, over the held-out names.
     pub flat_share: Measure,
     /// Share of pictures in which the judge recognises the prompt, over all names.
@@ -128,13 +131,15 @@ impl Evaluation {
 
     /// The figures for programs: `flat_share` and `content_accuracy` of the first judge, before, after and their
     /// paired difference; the other judges alike under `judges`; with more than two models, each of them against the
-    /// first under `models`.
+    /// first under `models`; what may flatter the run under `warnings`.
     pub fn figures(&self) -> Map<String, Value> {
         let mut figures = self.judges.first().map(|judged| pair(judged, 1)).unwrap_or_default();
         let others = self.judges.iter().skip(1).map(|judged| (judged.judge.clone(), Value::Object(pair(judged, 1))));
         figures.insert("judges".into(), Value::Object(others.collect()));
         let accuracy = self.judges.iter().map(|judged| (judged.judge.clone(), json!(judged.accuracy)));
         figures.insert("judge_accuracy".into(), Value::Object(accuracy.collect()));
+        let warnings = self.judges.iter().filter_map(|judged| judged.warning.clone());
+        figures.insert("warnings".into(), warnings.collect());
         let compared = |index: usize| {
             let judges = self.judges.iter().map(|judged| (judged.judge.clone(), Value::Object(pair(judged, index))));
             Value::Object(judges.collect())

@@ -8,6 +8,7 @@ use super::names::{Name, read_names};
 use super::pictures::{Album, Easel, Place, plan};
 use crate::config::ConfigError;
 use crate::data::files::write_atomically;
+use crate::data::labelled_by::Labeller;
 use crate::generate::{Grid, Look, Sampling, check_size, grid, write_png};
 use crate::hashes::{self, HashMemory};
 use crate::progress::{Progress, Stop};
@@ -33,6 +34,8 @@ pub struct Request {
     pub judge: Option<PathBuf>,
     /// Drawings for the judges without training.
     pub drawings: Option<PathBuf>,
+    /// The judges that labelled what the models were trained on.
+    pub labellers: Vec<Labeller>,
     /// Pictures a held-out name.
     pub seeds: u64,
     /// Pictures a name for content accuracy.
@@ -65,6 +68,9 @@ pub fn evaluate(request: &Request, progress: &dyn Progress, stop: &Stop) -> Resu
     let settings = settings(request, progress)?;
     let judges = judges(request, &names, progress)?;
     check_names(&names, &judges, &request.prompts)?;
+    for warning in judges.iter().filter_map(|judge| own_labels(judge.as_ref(), &request.labellers)) {
+        progress.line(&format!("warning: {warning}"));
+    }
     let places = plan(&names, request.seeds, request.content_seeds);
     let easel = Easel {
         look: look(request, &settings),
@@ -223,6 +229,19 @@ fn check_names(names: &[Name], judges: &[Box<dyn Judge>], file: &Path) -> Result
     Ok(())
 }
 
+/// What to know of a judge that labelled the training data itself.
+fn own_labels(judge: &dyn Judge, labellers: &[Labeller]) -> Option<String> {
+    let weights = judge.weights_sha256()?;
+    let labeller = labellers.iter().find(|labeller| labeller.weights_sha256 == weights)?;
+    Some(format!(
+        "the judge {:?} also labelled the training data ({} follows {:?}, the same weights): where it errs, the model \
+           was taught to err alike, and its figures cannot tell. Judge with one that labelled nothing",
+        judge.key(),
+        labeller.data.display(),
+        labeller.judge
+    ))
+}
+
 fn judged(
     judge: &dyn Judge,
     albums: &[Album],
@@ -244,6 +263,7 @@ fn judged(
         judge: judge.key().into(),
         about: judge.about(),
         accuracy: judge.accuracy()?,
+        warning: own_labels(judge, &request.labellers),
         flat_share: measure(&|v| &v.flat)?,
         content_accuracy: measure(&|v| &v.content)?,
     })

@@ -58,6 +58,7 @@ struct JudgeBox {
     about: String,
     /// (what, per cent)
     accuracy: Vec<(String, String)>,
+    warning: Option<String>,
     measures: Vec<MeasureBox>,
 }
 
@@ -236,6 +237,7 @@ fn judge_box(judged: &Judged, names: &[String]) -> JudgeBox {
     JudgeBox {
         about: judged.about.clone(),
         accuracy: accuracy.collect(),
+        warning: judged.warning.clone(),
         measures: vec![
             measure_box("Flat share, held-out names", &judged.flat_share, names),
             measure_box("Content accuracy, all names", &judged.content_accuracy, names),

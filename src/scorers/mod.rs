@@ -35,6 +35,10 @@ pub trait Judge {
     fn about(&self) -> String;
     /// SHA-256 of all that its opinions depend on.
     fn hash(&self) -> String;
+    /// SHA-256 of its weights file, in hex: how data tells which judge labelled it. `None`: it has no weights of its own.
+    fn weights_sha256(&self) -> Option<&str> {
+        None
+    }
     /// The names it can recognise.
     fn names(&self) -> &[String];
     /// How often it is right where the answer is known, by kind of picture, in [0, 1].

@@ -36,6 +36,7 @@ pub struct TrainedJudge {
     style: Linear,
     content: Linear,
     hash: String,
+    weights_sha256: String,
 }
 
 impl TrainedJudge {
@@ -70,13 +71,15 @@ impl TrainedJudge {
             );
         }
         let weights = dir.join("model.safetensors");
+        let weights_sha256 = hashes::of_file(&weights)?;
         let loader = Loader::new(WeightStore::from_file(&weights)?, &LoadOptions::cpu());
         let judge = Self {
             flat: flat as i64,
             convs: convolutions(&config, &loader),
             style: head(&config, &loader.sub("style"), config.styles.len()),
             content: head(&config, &loader.sub("content"), config.names.len()),
-            hash: hashes::of_bytes(format!("{} {}", hashes::of_bytes(&text), hashes::of_file(&weights)?).as_bytes()),
+            hash: hashes::of_bytes(format!("{} {weights_sha256}", hashes::of_bytes(&text)).as_bytes()),
+            weights_sha256,
             config,
         };
         loader.finish()?;
@@ -119,11 +122,15 @@ impl Judge for TrainedJudge {
     }
 
     fn about(&self) -> String {
-        "Trained judge: a small network that saw the drawings, also blurred, recoloured and decoded by the VAE".into()
+        "Trained judge: a small network that saw the drawings and what the base model paints, also blurred and recoloured".into()
     }
 
     fn hash(&self) -> String {
         self.hash.clone()
+    }
+
+    fn weights_sha256(&self) -> Option<&str> {
+        Some(&self.weights_sha256)
     }
 
     fn names(&self) -> &[String] {

@@ -48,17 +48,21 @@ def latents_of(vae, images):
 
 
 @torch.no_grad()
+def nearest_drawings(vae, pictures, references):
+    """In pixels and in latents, the style and the name (as class indices) of the drawing nearest to every picture."""
+    count = len(references) // 2
+    spaces = {"pixels": (pictures.flatten(1), references.flatten(1)),
+              "latents": (latents_of(vae, pictures), latents_of(vae, references))}
+    nearest = {name: torch.cdist(points, targets).argmin(1) for name, (points, targets) in spaces.items()}
+    return {name: (index // count, index % count) for name, index in nearest.items()}
+
+
+@torch.no_grad()
 def verdicts(pipeline, judge, pictures, references):
     """For each judge the style and the name (as class indices) of every picture."""
-    count = len(references) // 2
     style, content = judge(pictures)
-    result = {"judge": (style.argmax(1), content.argmax(1))}
-    spaces = {"pixels": (pictures.flatten(1), references.flatten(1)),
-              "latents": (latents_of(pipeline.vae, pictures), latents_of(pipeline.vae, references))}
-    for name, (points, targets) in spaces.items():
-        nearest = torch.cdist(points, targets).argmin(1)
-        result[name] = (nearest // count, nearest % count)
-    return result
+    trained = {"judge": (style.argmax(1), content.argmax(1))}
+    return trained | nearest_drawings(pipeline.vae, pictures, references)
 
 
 def main():

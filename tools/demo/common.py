@@ -24,6 +24,12 @@ def read_rows(path):
     return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
 
 
+def write_rows(path, rows):
+    """Write JSON lines."""
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+    path.write_text("".join(lines), encoding="utf-8")
+
+
 def names():
     """The rows of names.jsonl; a name's row number is its content class."""
     return read_rows(EMOJI / "names.jsonl")

@@ -1,7 +1,7 @@
 """Take the drawings of animals, fruit and vegetables out of the two emoji packages.
 
 Reads WORK/npm/{google,twitter}/package (unpacked by make.sh), writes assets/emoji:
-drawings/{flat,shaded}/SLUG.png, names.jsonl and pairs.jsonl (see README.md).
+drawings/{flat,shaded}/SLUG.png and names.jsonl (see README.md).
 
 Usage: drawings.py WORK
 """
@@ -11,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-from common import EMOJI, SIZE
+from common import EMOJI, SIZE, write_rows
 from PIL import Image
 
 SUBCATEGORIES = ("animal-mammal", "animal-bird", "animal-marine", "animal-bug",
@@ -43,14 +43,8 @@ def chosen(packages):
                     for style, folder in packages.items())]
 
 
-def write_rows(path, rows):
-    """Write JSON lines."""
-    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-    path.write_text("".join(lines), encoding="utf-8")
-
-
 def main():
-    """Write drawings, names and pairs."""
+    """Write drawings and names."""
     work = Path(sys.argv[1])
     packages = {style: work / "npm" / name / "package" for style, name in PACKAGES.items()}
     rows = []
@@ -70,9 +64,6 @@ def main():
     for row in rows:
         row["held_out"] = row["slug"] in kept_back
     write_rows(EMOJI / "names.jsonl", rows)
-    write_rows(EMOJI / "pairs.jsonl", [
-        {"id": row["slug"], "prompt": row["prompt"], "winner": f"drawings/flat/{row['slug']}.png",
-         "loser": f"drawings/shaded/{row['slug']}.png"} for row in rows if not row["held_out"]])
     print(f"{len(rows)} names, {len(kept_back)} of them held out of the pairs")
 
 

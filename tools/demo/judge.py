@@ -40,14 +40,14 @@ class Judge(nn.Module):
         return self.style(features), self.content(features)
 
 
-def save_judge(judge, names, accuracies):
+def save_judge(folder, judge, names, accuracies):
     """Write config.json and model.safetensors."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     config = {"resolution": SIZE, "channels": CHANNELS, "groups": GROUPS, "norm_eps": 1e-5,
               "styles": STYLES, "names": names, "accuracy": accuracies}
-    (FOLDER / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     tensors = {name: tensor.contiguous() for name, tensor in judge.state_dict().items()}
-    save_file(tensors, FOLDER / "model.safetensors", metadata={"format": "pt"})
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def load_judge(folder=FOLDER):

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes everything in assets/ from nothing: drawings, tokenizer, VAE, UNet, judge.
-# Takes about an hour and a half on two cores. Usage: tools/demo/make.sh [WORK_FOLDER]
+# Makes everything in assets/ from nothing: drawings, tokenizer, VAE, UNet, two judges, preference data.
+# Takes about two hours on two cores. Usage: tools/demo/make.sh [WORK_FOLDER]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 work="${1:-.demo-work}"
@@ -20,5 +20,7 @@ run drawings.py "$work"
 run tokenizer.py "$work"
 run train_vae.py "$work"
 run train_unet.py "$work" assets/demo-model
-run train_judge.py
+run train_judge.py "$work" --twin
+run train_judge.py "$work" --folder assets/judge-labels --seed 4
+run preferences.py
 run check.py --sheet "$work/samples.png"

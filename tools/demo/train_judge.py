@@ -1,76 +1,41 @@
-"""Train the judge on the drawings and on spoilt copies of them, and state its accuracy.
+"""Train a judge on drawings and paintings (paintings.py), and state its accuracy.
 
-A generated picture is softer than a drawing, has passed the VAE, may be off in colour, and has the
-demo model's own mistakes. So that none of this tells the styles apart or hides what is shown, both
-styles are shown as drawn, decoded by the VAE (also from noisy latents), painted over by the demo model
-(noised part of the way and denoised under the drawing's caption), blurred, noisy, and with changed
-colours. Both drawings of a name always come together,
-moved and turned alike, so that what is shown says nothing about the style. Drawings painted over from
-far teach the content alone: the model may have changed their style. The style head never sees the names that
-are held out of the preference pairs; its accuracy is measured on them. The content head sees all
-names; its accuracy is measured on augmentations drawn anew.
+Pictures are also shown blurred, noisy, and with changed colours. Both styles of a name always come together, of
+the same kind and moved and turned alike, so that neither what is shown nor how it came about says anything
+about the style.
 
-Usage: train_judge.py [--steps N] [--threads N]      after train_unet.py: it needs assets/demo-model
+A judge measures, so it need not be blind to the names held out of the preferences: the one that is written saw
+the style of all names. How far the style head goes beyond the names it was shown is measured (--twin) on a
+second one, trained alike but without the style of those names.
+
+Usage: train_judge.py WORK [--folder FOLDER] [--twin] [--seed N] [--steps N] [--threads N]
+after train_unet.py: it needs assets/demo-model
 """
 
 import argparse
 import json
 import time
+from pathlib import Path
 
 import torch
+from check import load_pipeline
 from common import ROOT, augment, drawings, names
-from diffusers import DDIMScheduler, StableDiffusionPipeline
-from judge import CHANNELS, Judge, save_judge
+from judge import CHANNELS, FOLDER, Judge, save_judge
+from paintings import Shown, samples_of, shown_pictures
 from safetensors.torch import save_file
 from torch.nn import functional
 
-BATCH = 64
+BATCH = 32
 DROPOUT = 0.3
+FAITHFUL_SHARE = 0.5
+SPOILT = 0.25
 STYLE_OF_HALVES = torch.tensor([0, 1])
 PEAK_RATE = 2e-3
-LATENT_NOISE = 0.25
-# Of 10 DDIM steps, how many are painted anew: near to the drawing, and so far that its style may change.
-STEPS, NEAR, FAR = 10, (4,), (8,)
-SCALES = (7.5, 3.0)
+REFIT_SEED, REFIT_ROUNDS, REFIT_STEPS, REFIT_DECAY = 7, 2, 200, 1e-6
+# Samples of different judges, of their tests, of the preference data and of evaluations have seeds of their own.
+SEEDS_A_JUDGE = 100_000_000
+TEST_SEED, TEST_SAMPLES = 50_000_000, 3
 GOLDEN = ROOT / "tests/golden/judge.safetensors"
-
-
-@torch.no_grad()
-def decoded_copies(vae, images, generator):
-    """Every picture once as the VAE gives it back and once from latents with noise added."""
-    copies = []
-    for noise in (0.0, LATENT_NOISE):
-        parts = []
-        for part in augment(images, generator, shift=0.04, scale=0.06).split(64):
-            latents = vae.encode(part).latent_dist.mean
-            extra = torch.randn(latents.shape, generator=generator) * noise
-            parts.append(vae.decode(latents + extra / vae.config.scaling_factor).sample.clamp(-1, 1))
-        copies.append(torch.cat(parts))
-    return copies
-
-
-@torch.no_grad()
-def painted_over(pipeline, images, captions, again, scale, generator):
-    """Every picture noised to the last `again` of STEPS DDIM steps and denoised under its caption."""
-    schedule = DDIMScheduler.from_config(pipeline.scheduler.config)
-    schedule.set_timesteps(STEPS)
-    times = schedule.timesteps[STEPS - again:]
-    factor = pipeline.vae.config.scaling_factor
-    images = augment(images, generator, flip=0, shift=0.04, scale=0.06)
-    painted = []
-    batches = [captions[i:i + 64] for i in range(0, len(captions), 64)]
-    for part, texts in zip(images.split(64), batches):
-        states = [pipeline.text_encoder(pipeline.tokenizer(
-            t, padding="max_length", truncation=True, return_tensors="pt").input_ids).last_hidden_state
-            for t in ([""] * len(texts), texts)]
-        latents = pipeline.vae.encode(part).latent_dist.mean * factor
-        noise = torch.randn(latents.shape, generator=generator)
-        latents = schedule.add_noise(latents, noise, times[:1])
-        for time_ in times:
-            empty, told = pipeline.unet(torch.cat([latents] * 2), time_, torch.cat(states)).sample.chunk(2)
-            latents = schedule.step(empty + scale * (told - empty), time_, latents).prev_sample
-        painted.append(pipeline.vae.decode(latents / factor).sample.clamp(-1, 1))
-    return torch.cat(painted)
 
 
 def blurred(images, generator):
@@ -97,9 +62,9 @@ def colour_changed(images, generator):
 
 
 def spoilt(images, generator):
-    """A random half of the batch blurred, a half with changed colours, a half noisy."""
+    """Of the batch a random share of SPOILT blurred, as many with changed colours, as many noisy."""
     def some():
-        return (torch.rand(len(images), generator=generator) < 0.5).view(-1, 1, 1, 1)
+        return (torch.rand(len(images), generator=generator) < SPOILT).view(-1, 1, 1, 1)
 
     images = torch.where(some(), blurred(images, generator), images)
     images = torch.where(some(), colour_changed(images, generator), images)
@@ -108,33 +73,132 @@ def spoilt(images, generator):
     return torch.where(some(), images + noise, images).clamp(-1, 1)
 
 
-def batch_of(sources, picks, generator):
-    """Both drawings of the names `picks`, augmented alike and spoilt each in its own way, and their copies.
+def batch_of(shown, copies, picks, generator):
+    """Both styles of the names `picks` in the copies `copies` ([N] each), augmented alike and spoilt each in its own way;
+    of the result [2N, 3, 64, 64], the first half is flat."""
+    pairs = shown.images[copies, :, picks].flatten(1, 2)
+    pairs = augment(pairs, generator, flip=0.25, shift=0.05, scale=0.12, angle=0.08)
+    return spoilt(torch.cat(pairs.split(3, 1)), generator)
 
-    `sources` is [copies, 2, names, 3, 64, 64]; of the result, the first half is flat.
+
+def drawn_copies(shown, count, generator):
+    """Which copy to show each of `count` times: FAITHFUL_SHARE faithful ones, the others from the rest."""
+    near = torch.randint(shown.faithful, (count,), generator=generator)
+    far = torch.randint(shown.faithful, len(shown.images), (count,), generator=generator)
+    return torch.where(torch.rand(count, generator=generator) < FAITHFUL_SHARE, near, far)
+
+
+def train(shown, style_of, steps, generator):
+    """A judge whose style head learns from the names in `style_of` ([names] bool), its content head from all.
+
+    A third head, thrown away at the end, tells every drawing from every other: without it the features learn
+    names much faster than styles.
     """
-    which = torch.randint(len(sources), (len(picks),), generator=generator)
-    pairs = sources[which, :, picks].flatten(1, 2)
-    pairs = augment(pairs, generator, shift=0.08, scale=0.25, angle=0.2)
-    return spoilt(torch.cat(pairs.split(3, 1)), generator), which
+    count = shown.images.shape[2]
+    judge = Judge(CHANNELS, count).to(memory_format=torch.channels_last)
+    drawing = torch.nn.Linear(judge.style.in_features, 2 * count)
+    optimizer = torch.optim.AdamW([*judge.parameters(), *drawing.parameters()], lr=PEAK_RATE, weight_decay=0.05)
+    start = time.time()
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = PEAK_RATE * min(1, (step + 1) / 50) * (1 - step / steps)
+        picks = torch.randint(count, (BATCH // 2,), generator=generator)
+        copies = drawn_copies(shown, len(picks), generator)
+        batch = batch_of(shown, copies, picks, generator).contiguous(memory_format=torch.channels_last)
+        features = judge.features(batch)
+        style = judge.style(functional.dropout(features, DROPOUT))
+        known = (style_of[picks] & shown.styled[copies, picks]).repeat(2)
+        styles = STYLE_OF_HALVES.repeat_interleave(len(picks))
+        style_loss = functional.cross_entropy(style[known], styles[known])
+        content_loss = functional.cross_entropy(judge.content(features), picks.repeat(2), label_smoothing=0.05)
+        which = styles * count + picks.repeat(2)
+        drawing_loss = functional.cross_entropy(drawing(features)[known], which[known])
+        optimizer.zero_grad()
+        (style_loss + content_loss + drawing_loss).backward()
+        optimizer.step()
+        if step % 50 == 49:
+            print(json.dumps({"step": step + 1, "style_loss": round(style_loss.item(), 4),
+                              "content_loss": round(content_loss.item(), 4),
+                              "s_per_step": round((time.time() - start) / (step + 1), 3)}), flush=True)
+    judge = judge.eval().to(memory_format=torch.contiguous_format)
+    refit_style(judge, shown, style_of)
+    return judge
+
+
+def refit_style(judge, shown, style_of):
+    """Fit the style head to the finished features of all pictures of known style: the optimum of a convex problem,
+    which training beside the moving features does not reach."""
+    generator = torch.Generator().manual_seed(REFIT_SEED)
+    features, styles = [], []
+    for _ in range(REFIT_ROUNDS):
+        for copy in range(len(shown.images)):
+            known = (shown.styled[copy] & style_of).nonzero()[:, 0]
+            images = batch_of(shown, torch.full_like(known, copy), known, generator)
+            with torch.no_grad():
+                features.append(judge.features(images))
+            styles.append(STYLE_OF_HALVES.repeat_interleave(len(known)))
+    features, styles = torch.cat(features), torch.cat(styles)
+    head = judge.style
+    optimizer = torch.optim.LBFGS(head.parameters(), max_iter=REFIT_STEPS, line_search_fn="strong_wolfe")
+
+    def closure():
+        optimizer.zero_grad()
+        loss = functional.cross_entropy(head(features), styles) + REFIT_DECAY * head.weight.square().sum()
+        loss.backward()
+        return loss
+
+    first, last = optimizer.step(closure).item(), closure().item()
+    print(json.dumps({"style_loss before and after the refit": [round(first, 4), round(last, 4)]}), flush=True)
 
 
 @torch.no_grad()
-def accuracies(judge, sources, faithful, seen, generator):
-    """Style accuracy on held-out names and content accuracy on all, on fresh augmentations of faithful copies."""
-    count = sources.shape[2]
+def on_augmentations(judge, shown, generator):
+    """Whether style and content of faithful copies, augmented anew, are recognised: [rounds, 2, names] bool each."""
+    count = shown.images.shape[2]
     style, content = [], []
     for _ in range(16):
-        images, _ = batch_of(sources[:faithful], torch.arange(count), generator)
-        got_style, got_content = judge(images)
-        style.append(got_style.argmax(1) == STYLE_OF_HALVES.repeat_interleave(count))
-        content.append(got_content.argmax(1) == torch.arange(count).repeat(2))
-    style, content = torch.stack(style).float(), torch.stack(content).float()
-    plain = judge(sources[0].flatten(0, 1))[0].argmax(1) == STYLE_OF_HALVES.repeat_interleave(count)
-    unseen = ~seen.repeat(2)
-    return {"style_on_held_out_names": round(style[:, unseen].mean().item(), 4),
-            "style_on_held_out_drawings_unspoilt": round(plain[unseen].float().mean().item(), 4),
-            "content_on_held_out_augmentations": round(content.mean().item(), 4)}
+        copies = torch.randint(shown.faithful, (count,), generator=generator)
+        got_style, got_content = judge(batch_of(shown, copies, torch.arange(count), generator))
+        style.append(got_style.argmax(1).view(2, count) == STYLE_OF_HALVES[:, None])
+        content.append(got_content.argmax(1).view(2, count) == torch.arange(count))
+    return torch.stack(style), torch.stack(content)
+
+
+@torch.no_grad()
+def on_samples(judge, pictures, styles):
+    """Whether style (where clear) and content of samples [S, names, ..] are recognised: [S, names] bool each."""
+    style, content = judge(pictures.flatten(0, 1))
+    right = style.argmax(1).view(styles.shape) == styles
+    return right, content.argmax(1).view(styles.shape) == torch.arange(styles.shape[1])
+
+
+def share(right):
+    """Share of true values, to four places."""
+    return round(right.float().mean().item(), 4)
+
+
+def accuracies(judge, shown, tests, generator):
+    """How often a judge is right. `tests`: samples and their clear styles, from other seeds than those it was shown."""
+    pictures, styles = tests
+    style, content = on_augmentations(judge, shown, generator)
+    sample_style, sample_content = on_samples(judge, pictures, styles)
+    return {"style_on_clear_samples": share(sample_style[styles >= 0]),
+            "style_on_augmented_drawings": share(style),
+            "content_on_samples": share(sample_content),
+            "content_on_augmented_drawings": share(content)}
+
+
+@torch.no_grad()
+def twin_accuracies(twin, shown, tests, unseen, generator):
+    """How often the twin is right about the style of the names `unseen`, which it never saw."""
+    pictures, styles = tests
+    style, _ = on_augmentations(twin, shown, generator)
+    samples, _ = on_samples(twin, pictures, styles)
+    plain = twin(shown.images[0].flatten(0, 1))[0].argmax(1).view(2, -1) == STYLE_OF_HALVES[:, None]
+    clear = (styles >= 0)[:, unseen]
+    return {"twin_style_on_clear_samples_of_unseen_names": share(samples[:, unseen][clear]),
+            "twin_style_on_augmented_drawings_of_unseen_names": share(style[:, :, unseen]),
+            "twin_style_on_drawings_of_unseen_names": share(plain[:, unseen])}
 
 
 @torch.no_grad()
@@ -147,55 +211,51 @@ def write_golden(judge, images):
                "content": content}, GOLDEN)
 
 
+def paintings(work, seed):
+    """What the judge of this seed is shown and tested on; painted once and kept in `work`."""
+    file = work / f"judge-paintings-{seed}.pt"
+    if not file.exists():
+        pipeline = load_pipeline(ROOT / "assets/demo-model")
+        shown = shown_pictures(pipeline, torch.Generator().manual_seed(seed), seed * SEEDS_A_JUDGE)
+        tests = samples_of(pipeline, TEST_SAMPLES, seed * SEEDS_A_JUDGE + TEST_SEED)
+        work.mkdir(parents=True, exist_ok=True)
+        torch.save({"images": shown.images, "styled": shown.styled, "faithful": shown.faithful,
+                    "tests": tests}, file)
+    kept = torch.load(file)
+    return Shown(kept["images"], kept["styled"], kept["faithful"]), kept["tests"]
+
+
 def main():
-    """Train, measure and write assets/judge and the golden file."""
+    """Paint, train the judge (and its twin), measure, write the folder (for assets/judge also the golden file)."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--folder", type=Path, default=FOLDER)
+    parser.add_argument("--twin", action="store_true", help="measure the style head on names that it never saw")
+    parser.add_argument("--seed", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=1600)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    torch.manual_seed(3)
-    generator = torch.Generator().manual_seed(3)
-    pipeline = StableDiffusionPipeline.from_pretrained(ROOT / "assets/demo-model", torch_dtype=torch.float32)
     rows = names()
-    count = len(rows)
     seen = torch.tensor([not row["held_out"] for row in rows])
-    images = drawings().flatten(0, 1)
-    captions = [row["prompt"] for row in rows] * 2
-    copies = [images, *decoded_copies(pipeline.vae, images, generator)]
-    copies += [painted_over(pipeline, images, captions, again, scale, generator) for again in NEAR for scale in SCALES]
-    faithful = len(copies)
-    copies += [painted_over(pipeline, images, captions, again, scale, generator) for again in FAR for scale in SCALES]
-    sources = torch.stack(copies).unflatten(1, (2, count))
-    print(f"{len(copies)} copies of {2 * count} drawings", flush=True)
-    judge = Judge(CHANNELS, count).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(judge.parameters(), lr=PEAK_RATE, weight_decay=0.05)
-    start = time.time()
-    for step in range(options.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = PEAK_RATE * min(1, (step + 1) / 50) * (1 - step / options.steps)
-        picks = torch.randint(count, (BATCH // 2,), generator=generator)
-        batch, which = batch_of(sources, picks, generator)
-        batch = batch.contiguous(memory_format=torch.channels_last)
-        features = judge.features(batch)
-        style = judge.style(functional.dropout(features, DROPOUT))
-        shown = (seen[picks] & (which < faithful)).repeat(2)
-        styles = STYLE_OF_HALVES.repeat_interleave(len(picks))
-        style_loss = functional.cross_entropy(style[shown], styles[shown])
-        content_loss = functional.cross_entropy(judge.content(features), picks.repeat(2),
-                                                label_smoothing=0.05)
-        optimizer.zero_grad()
-        (style_loss + content_loss).backward()
-        optimizer.step()
-        if step % 50 == 49:
-            print(json.dumps({"step": step + 1, "style_loss": round(style_loss.item(), 4),
-                              "content_loss": round(content_loss.item(), 4),
-                              "s_per_step": round((time.time() - start) / (step + 1), 3)}), flush=True)
-    judge = judge.eval().to(memory_format=torch.contiguous_format)
-    measured = accuracies(judge, sources, faithful, seen, generator)
-    save_judge(judge, [row["prompt"] for row in rows], measured)
-    write_golden(judge, images[[0, 40, count + 80, count + 120]])
-    print(json.dumps(measured))
+    shown, tests = paintings(options.work, options.seed)
+    print(json.dumps({"copies": len(shown.images), "faithful": shown.faithful,
+                      "of known style": [share(copy) for copy in shown.styled],
+                      "clear among test samples": share(tests[1] >= 0)}), flush=True)
+    torch.manual_seed(options.seed)
+    generator = torch.Generator().manual_seed(options.seed)
+    judge = train(shown, torch.ones_like(seen), options.steps, generator)
+    measured = accuracies(judge, shown, tests, generator)
+    print(json.dumps(measured), flush=True)
+    save_judge(options.folder, judge, [row["prompt"] for row in rows], measured)
+    if options.folder.resolve() == FOLDER:
+        count = len(rows)
+        write_golden(judge, drawings().flatten(0, 1)[[0, 40, count + 80, count + 120]])
+    if options.twin:
+        twin = train(shown, seen, options.steps, generator)
+        measured |= twin_accuracies(twin, shown, tests, ~seen, generator)
+        save_judge(options.folder, judge, [row["prompt"] for row in rows], measured)
+        print(json.dumps(measured))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 //! `torch.Generator("cpu")` as a value: draws never touch the process-wide generator.
 
 use crate::{NativeError, Result, checked};
-use std::ffi::{c_char, c_void};
+use std::ffi::{c_char, c_int, c_void};
 use tch::Tensor;
 use torch_sys::C_tensor;
 
@@ -9,7 +9,7 @@ unsafe extern "C" {
     fn dp_generator(seed: u64, error: *mut *mut c_char) -> *mut c_void;
     fn dp_generator_free(g: *mut c_void);
     fn dp_randn(g: *mut c_void, shape: *const i64, dims: i64, error: *mut *mut c_char) -> *mut C_tensor;
-    fn dp_rand(g: *mut c_void, error: *mut *mut c_char) -> f64;
+    fn dp_rand(g: *mut c_void, in_double: c_int, error: *mut *mut c_char) -> f64;
     fn dp_randint(g: *mut c_void, high: i64, error: *mut *mut c_char) -> i64;
     fn dp_randperm(g: *mut c_void, n: i64, error: *mut *mut c_char) -> *mut C_tensor;
 }
@@ -42,7 +42,16 @@ impl Generator {
 
     /// `torch.rand(1)`: float32 in [0, 1).
     pub fn rand(&mut self) -> f64 {
-        checked(|e| unsafe { dp_rand(self.0, e) }).unwrap_or_else(|e| panic!("rand: {e}"))
+        self.uniform(0)
+    }
+
+    /// `torch.rand(1, dtype=torch.float64)`: laws of the timestep are drawn in float64.
+    pub fn rand_f64(&mut self) -> f64 {
+        self.uniform(1)
+    }
+
+    fn uniform(&mut self, in_double: c_int) -> f64 {
+        checked(|e| unsafe { dp_rand(self.0, in_double, e) }).unwrap_or_else(|e| panic!("rand: {e}"))
     }
 
     /// `torch.randint(0, high, (1,))`; `high` must be positive.

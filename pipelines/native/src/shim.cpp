@@ -22,9 +22,10 @@ at::Tensor *dp_randn(at::Generator *g, const int64_t *shape, int64_t dims, char 
         return new at::Tensor(at::randn(at::IntArrayRef(shape, dims), *g, at::TensorOptions().dtype(at::kFloat)));
     });
 }
-double dp_rand(at::Generator *g, char **error) {
+double dp_rand(at::Generator *g, int in_double, char **error) {
     return guarded(error, [&] {
-        return at::rand({1}, *g, at::TensorOptions().dtype(at::kFloat)).to(at::kDouble).item<double>();
+        auto options = at::TensorOptions().dtype(in_double ? at::kDouble : at::kFloat);
+        return at::rand({1}, *g, options).to(at::kDouble).item<double>();
     });
 }
 int64_t dp_randint(at::Generator *g, int64_t high, char **error) {
