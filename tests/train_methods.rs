@@ -284,6 +284,7 @@ fn inversion_reports_how_far_its_noise_is_from_unit_variance() {
         let run = trained(&world, name, &format!("{name}{}", sets.len()), &[&["train.steps=1"], sets].concat());
         let line = metrics(&run).remove(0);
         assert!(line["tau_rms"].as_f64().unwrap() > 0.0, "{name}");
+        assert!(line["inversion_error"].as_f64().unwrap() > 0.0, "{name}");
         assert_eq!(line["margin"], 0.0, "{name}: policy and reference are one in the first step");
         std::fs::remove_dir_all(run).unwrap();
     }

@@ -38,28 +38,28 @@ pub fn mean_square(residuals: &Tensor) -> Tensor {
 impl Learner {
     /// Sends a micro-batch through policy and reference. Without gradients when the caller holds a guard.
     pub fn forward(&self, batch: &Batch, measure_reference: bool) -> Result<Forward> {
-        let (noised, inversion) = match &self.inverting {
-            Some(inverting) => {
-                let (noised, watch) = inverting.noised(&self.policy, self.machine, batch)?;
-                (noised, Some(watch))
-            }
-            None => (self.noise(batch), None),
+        let Some(inverting) = &self.inverting else {
+            return self.compare(batch, &self.noise(batch), measure_reference).map(|(forward, _)| forward);
         };
+        let inverted = inverting.invert(&self.policy, self.machine, batch)?;
+        let (forward, residuals) = self.compare(batch, &inverted.noised, measure_reference)?;
+        Ok(Forward { inversion: Some(inverted.watch(&residuals)), ..forward })
+    }
+
+    /// Policy and reference at noisy latents; also the policy's residuals, `[R, C, h, w]`.
+    fn compare(&self, batch: &Batch, noised: &Noised, measure_reference: bool) -> Result<(Forward, Tensor)> {
         let reference = match self.needs.reference {
-            true => self.reference.residuals(&self.policy, &noised)?,
+            true => self.reference.residuals(&self.policy, noised)?,
             false => None,
         };
         let residuals = noised.residuals(&self.policy.denoiser, self.policy.adapters)?;
         let reference_errors = reference.as_ref().map(mean_square);
         let divergence = match (&reference_errors, measure_reference) {
-            (Some(errors), true) => self.divergence(batch, &noised, errors)?,
+            (Some(errors), true) => self.divergence(batch, noised, errors)?,
             _ => Vec::new(),
         };
-        self.summarise(batch, &noised, &residuals, reference.as_ref(), reference_errors).map(|forward| Forward {
-            divergence,
-            inversion,
-            ..forward
-        })
+        let forward = self.summarise(batch, noised, &residuals, reference.as_ref(), reference_errors)?;
+        Ok((Forward { divergence, ..forward }, residuals))
     }
 
     /// Puts the residuals `[R, C, h, w]` of policy and reference together as an objective sees them.

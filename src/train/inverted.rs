@@ -28,6 +28,26 @@ pub struct Inverting {
 pub struct InversionWatch {
     /// Root of the mean of tau^2 over the rows: 1 for noise that the network could have been trained on.
     pub tau_rms: f64,
+    /// Mean square of what the policy's noise still changes from the last call on the way to x_t itself: 0 where the
+    /// way is followed exactly, and less the more levels or corrections there are.
+    pub error: f64,
+}
+
+/// A batch at its inverted latents.
+pub struct Inverted {
+    pub noised: Noised,
+    /// The noise that the policy saw in its last call on the way, `[R, C, h, w]`.
+    last: Tensor,
+}
+
+impl Inverted {
+    /// `residuals`: those of the policy at the inverted latents.
+    pub fn watch(&self, residuals: &Tensor) -> InversionWatch {
+        let tau = &self.noised.target;
+        let change = residuals.detach() + tau - &self.last;
+        let mean_square = |t: &Tensor| t.square().mean(Kind::Double).double_value(&[]);
+        InversionWatch { tau_rms: mean_square(tau).sqrt(), error: mean_square(&change) }
+    }
 }
 
 impl Inverting {
@@ -69,26 +89,29 @@ impl Inverting {
     ///
     /// # Errors
     /// What the network refuses.
-    pub fn noised(&self, policy: &Policy, machine: Machine, batch: &Batch) -> Result<(Noised, InversionWatch)> {
+    pub fn invert(&self, policy: &Policy, machine: Machine, batch: &Batch) -> Result<Inverted> {
         let _frozen = tch::no_grad_guard();
         let latents = batch.latents.to_device(machine.device).to_kind(machine.master);
         let timesteps = self.timesteps(&batch.timesteps.to_device(machine.device));
         let conditioning = batch.conditioning.to(machine.device, machine.compute);
         let rows: Vec<i64> = Vec::try_from(&timesteps.to_device(tch::Device::Cpu))?;
         let levels: Vec<Vec<i64>> = rows.into_iter().map(|t| self.levels(t)).collect();
+        let mut last = latents.zeros_like();
         let mut predict = |x: &Tensor, t: &Tensor, rows: &[i64]| {
             let index = Tensor::from_slice(rows).to_device(machine.device);
             let told: Conditioning = conditioning.map(|c| c.index_select(0, &index));
             let prediction = policy.denoiser.predict(&x.to_kind(machine.compute), t, &told, policy.adapters)?;
-            Ok(prediction.to_kind(machine.master))
+            let prediction = prediction.to_kind(machine.master);
+            last = last.index_copy(0, &index, &policy.denoiser.noise_of(&prediction, x, &t.clamp_min(0)));
+            Ok(prediction)
         };
         let drawn = self.noise(batch, &levels);
         let mut noise = |row: i64, step: usize| drawn[row as usize].get(step as i64);
         let noisy = invert(&policy.denoiser.schedule, self.method(), &latents, &levels, &mut predict, &mut noise)?;
         let target = policy.denoiser.noise_between(&latents, &noisy, &timesteps);
-        let watch = InversionWatch { tau_rms: target.square().mean(Kind::Double).sqrt().double_value(&[]) };
         let latents = noisy.to_kind(machine.compute);
-        Ok((Noised { latents, target, timesteps, conditioning, space: Space::Epsilon }, watch))
+        let noised = Noised { latents, target, timesteps, conditioning, space: Space::Epsilon };
+        Ok(Inverted { noised, last })
     }
 
     /// The noise of every row's steps, `[m, C, h, w]` each; nothing where none is added.

@@ -82,6 +82,7 @@ impl StepRecords {
         }
         put(into, "safeguard_lam", mean(&self.lam));
         put(into, "tau_rms", mean(&self.inversions.iter().map(|i| i.tau_rms).collect::<Vec<_>>()));
+        put(into, "inversion_error", mean(&self.inversions.iter().map(|i| i.error).collect::<Vec<_>>()));
         if let Some((name, value)) = self.statistic.filter(|_| !self.losses.is_empty()) {
             put(into, name, Some(value));
         }

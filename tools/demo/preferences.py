@@ -3,7 +3,8 @@
 Reads names.jsonl and drawings/, paints `samples/` with the demo model, lets a judge score all of them,
 and writes beside names.jsonl:
 
-pairs.jsonl     a training name's flat drawing as winner against its shaded one; scores of both
+pairs.jsonl     a training name's flat drawing as winner against its shaded one; scores of both, and as
+                `weight` how common such a pair is, for videodpo
 lists.jsonl     the four samples of every second training name, with scores
 ties.jsonl      the flattest sample of a list against the least flat, and the two between; a tie where
                 their style differs by less than TIE_WIDTH
@@ -37,6 +38,8 @@ STEPS, SCALE = 15, 7.5
 FIRST_SEED = 100_000
 # Log-odds. Two samples whose style differs by less are a tie.
 TIE_WIDTH = 1.0
+# Of the histogram of a pair's commonness.
+BINS = 4
 FLAT = STYLES.index("flat")
 
 
@@ -91,9 +94,21 @@ def pairs(rows, classes, scorer):
     """The drawings of each name as a pair."""
     flat, shaded = (scorer.scores(part[classes], torch.tensor(classes), drawn=True)[0]
                     for part in drawings())
-    return [{"id": row["slug"], "prompt": row["prompt"], "winner": f"drawings/flat/{row['slug']}.png",
+    made = [{"id": row["slug"], "prompt": row["prompt"], "winner": f"drawings/flat/{row['slug']}.png",
              "loser": f"drawings/shaded/{row['slug']}.png", "scores": joined(both)}
             for row, *both in zip(rows, flat, shaded)]
+    return [row | {"weight": weight} for row, weight in zip(made, commonness(made))]
+
+
+def commonness(rows):
+    """How common each pair is: the share of all pictures whose `nearest` falls into the same of BINS bins as the
+    winner's, times that of the loser's (VideoDPO's product of histogram probabilities)."""
+    scores = [row["scores"]["nearest"] for row in rows]
+    low, high = (pick(value for both in scores for value in both) for pick in (min, max))
+    bins = [[min(int((value - low) / (high - low) * BINS), BINS - 1) for value in both] for both in scores]
+    every = [place for both in bins for place in both]
+    share = {place: every.count(place) / len(every) for place in every}
+    return [round(share[w] * share[l], 6) for w, l in bins]
 
 
 def ties(lists):
