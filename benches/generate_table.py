@@ -43,6 +43,7 @@ def rows(case, title):
     both("pictures a minute, start included", lambda r: 60 * r["pictures"] / r["last_s"], 1)
     both("pictures a minute after the first batch", lambda r: 60 * (r["pictures"] - batch[case]) / (r["last_s"] - r["first_s"]), 1)
     both("from start to the first picture (s)", lambda r: r["first_s"], 1)
+    both("processor time, all of it (s)", lambda r: r["cpu_s"], 1)
     both("peak resident memory (GiB)", lambda r: r["peak_gib"], 2)
 
 
