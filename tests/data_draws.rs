@@ -58,12 +58,46 @@ fn the_draws_of_an_item_are_those_of_torch() {
         assert_close(&draws.noise(d, id, &[4, 3, 5]), &entry["noise"]);
         assert_close(&draws.noise(d, id, &[1, 2, 2]), &entry["small_noise"]);
         for (k, golden) in entry["sides"].as_array().unwrap().iter().enumerate() {
+            assert_close(&draws.image_noise(d, k, id, &[1, 2, 2]), &golden["noise"]);
+            assert_close(&draws.inversion(d, k, id, 3, &[1, 2, 2]), &golden["inversion"]);
             assert_close(&draws.vae(d, k, id, &[4, 3, 5]), &golden["vae"]);
             assert_eq!(draws.crop(d, k, id, 4).unwrap(), golden["crop"].as_i64().unwrap());
             for (p, flip) in [0.1, 0.5, 0.9].into_iter().zip(golden["flip"].as_array().unwrap()) {
                 assert_eq!(draws.flip(d, k, id, p), flip.as_bool().unwrap());
             }
         }
+    }
+}
+
+#[test]
+fn timesteps_of_every_law_are_those_of_python() {
+    let (draws, golden) = (draws(), golden());
+    let laws = [
+        ("narrow", TimestepLaw::Uniform { min: 100, max: 500 }),
+        ("list", TimestepLaw::List(vec![249, 499, 749, 999])),
+        ("discounted", TimestepLaw::Discounted { gamma: 0.9, n_bins: 50, min: 0, max: 999 }),
+        ("discounted_narrow", TimestepLaw::Discounted { gamma: 0.8, n_bins: 10, min: 20, max: 979 }),
+    ];
+    for entry in golden["items"].as_array().unwrap() {
+        let (d, id) = (entry["d"].as_u64().unwrap(), entry["id"].as_str().unwrap());
+        for (name, law) in &laws {
+            assert_eq!(draws.timestep(d, id, law).unwrap(), entry["laws"][name].as_i64().unwrap(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn slots_and_orders_of_classes_are_those_of_torch() {
+    let (draws, golden) = (draws(), golden());
+    for entry in golden["slots"].as_array().unwrap() {
+        let share = entry["share"].as_f64().unwrap();
+        let ours: Vec<bool> = (0..40).map(|p| draws.slot(p, share)).collect();
+        assert_eq!(serde_json::to_value(ours).unwrap(), entry["value"]);
+    }
+    for entry in golden["class_order"].as_array().unwrap() {
+        let (class, n) = (entry["class"].as_str().unwrap(), entry["n"].as_u64().unwrap() as usize);
+        let ours = draws.class_order(class, entry["pass"].as_u64().unwrap(), n).unwrap();
+        assert_eq!(serde_json::to_value(ours).unwrap(), entry["value"]);
     }
 }
 

@@ -102,6 +102,92 @@ fn a_row_that_cannot_be_read_is_refused_with_file_and_line() {
     }
 }
 
+const LIST: &str = "{\"prompt\": \"a\", \"images\": [\"w0.png\", \"l0.png\"], \"ranks\": [1, 2]}\n";
+const LABEL: &str = "{\"prompt\": \"a\", \"image\": \"w0.png\", \"label\": true}\n";
+
+#[test]
+fn rows_of_a_kind_that_the_method_does_not_take_are_refused_with_the_methods_that_do() {
+    let world = World::new(6);
+    let pairs = std::fs::read_to_string(world.pairs()).unwrap();
+    for (rows, method, expected) in [
+        (
+            LIST,
+            "dpo",
+            "DIR/run.toml: method.name = \"dpo\" trains on pairs, and DIR/data/pairs.jsonl holds lists. Give data with prompt, winner and loser, or take a method for lists: rankdpo, lipo_lambda, plackett_luce, mpo.",
+        ),
+        (
+            LABEL,
+            "dpo",
+            "holds labelled images. Give data with prompt, winner and loser, or take a method for labelled images: kto.",
+        ),
+        (&pairs, "rankdpo", "method.name = \"rankdpo\" trains on lists, and DIR/data/pairs.jsonl holds pairs."),
+        (LABEL, "mpo", "method.name = \"mpo\" trains on lists, and DIR/data/pairs.jsonl holds labelled images."),
+        (LIST, "kto", "method.name = \"kto\" trains on labelled images, and DIR/data/pairs.jsonl holds lists."),
+    ] {
+        std::fs::write(world.pairs(), rows).unwrap();
+        let said = world.refused(&mut world.train_with(&[&format!("method.name={method}")]), 2);
+        assert!(said.contains(expected), "{method}: {said}");
+        assert!(!world.run_dir().exists());
+    }
+}
+
+#[test]
+fn a_format_or_labels_that_the_rows_contradict_are_refused() {
+    let world = World::new(6);
+    let said = world.refused(&mut world.train_with(&["data.format=lists"]), 2);
+    assert!(
+        said.contains("DIR/run.toml: data.format = \"lists\", and the rows of DIR/data/pairs.jsonl are pairs. Correct data.format, or remove it."),
+        "{said}"
+    );
+    std::fs::write(world.pairs(), LABEL.to_string() + &LABEL.replace("true", "false")).unwrap();
+    let sets = ["method.name=kto", "data.labels=score:hps", "validate.fraction=0"];
+    let said = world.refused(&mut world.train_with(&sets), 2);
+    assert!(
+        said.contains("data.labels = \"score:hps\" ranks pairs, and the rows of DIR/data/pairs.jsonl are labelled images. Remove data.labels."),
+        "{said}"
+    );
+    assert!(!world.run_dir().exists());
+}
+
+#[test]
+fn rows_without_what_the_configuration_asks_of_them_are_refused() {
+    let world = World::new(6);
+    let good = std::fs::read_to_string(world.pairs()).unwrap();
+    let weighted = good.replacen("\"p3\"", "\"p3\", \"weight\": 0", 1);
+    for (rows, sets, expected) in [
+        (
+            good.as_str(),
+            &["data.labels=score:hps"][..],
+            "DIR/data/pairs.jsonl: 6 of 6 pairs have no score of \"hps\", which data.labels asks for: \"p0\" (line 1), \"p1\" (line 2), \"p2\" (line 3) ..; no row has `scores`.",
+        ),
+        (
+            &good,
+            &["method.name=odpo", "method.scorer=hps"],
+            "6 of 6 pairs have no score of \"hps\", which method.scorer asks for",
+        ),
+        (
+            &weighted,
+            &["weights.source=videodpo", "validate.fraction=0"],
+            "[weights]: the pair \"p3\" has `weight` 0, expected a number above 0",
+        ),
+        (
+            &format!("{LIST}{}", good.lines().next().unwrap()),
+            &["method.name=rankdpo"],
+            "DIR/data/pairs.jsonl:2: this row is one of pairs, the rows before it are lists; a file holds one kind",
+        ),
+        (
+            LABEL,
+            &["method.name=kto", "validate.fraction=0"],
+            "DIR/data/pairs.jsonl: all 1 images to train on are desirable",
+        ),
+    ] {
+        std::fs::write(world.pairs(), rows).unwrap();
+        let said = refused(&world, sets);
+        assert!(said.contains(expected), "{sets:?}: {said}");
+        assert!(!world.run_dir().exists());
+    }
+}
+
 #[test]
 fn no_pairs_and_no_file_are_refused() {
     let world = World::new(6);

@@ -140,10 +140,18 @@ impl Combination<'_> {
     /// The safeguard protects winners from the push on their losers.
     fn safeguard(&mut self) -> Result<()> {
         let needs = self.entry.needs;
+        let on = self.text("safeguard", "name") == "sdpo";
+        if !on && self.given("safeguard", "mu").is_some() {
+            return self.refuse(
+                "safeguard",
+                "mu",
+                "safeguard.mu does not go with safeguard.name = \"none\", only with \"sdpo\". Remove the key.".into(),
+            );
+        }
         if needs.items == ItemKind::Pairs && needs.loser {
             return Ok(());
         }
-        if self.text("safeguard", "name") == "sdpo" {
+        if on {
             let (name, why) = match needs.items {
                 ItemKind::Pairs => (self.entry.name, "no loser is trained".to_string()),
                 items => (self.entry.name, format!("it trains on {}, which have no loser", items.noun())),
@@ -161,6 +169,7 @@ impl Combination<'_> {
     }
 
     fn weights(&mut self) -> Result<()> {
+        self.weights_as_published()?;
         let (items, source) = (self.entry.needs.items, self.text("weights", "source").to_string());
         if items != ItemKind::Pairs && source != "none" {
             return self.refuse(
@@ -183,6 +192,21 @@ impl Combination<'_> {
             self.remove("weights", key);
         }
         Ok(())
+    }
+
+    /// Lists may be weighed by their method; pairs only where it says so, labelled images never.
+    fn weights_as_published(&self) -> Result<()> {
+        let needs = self.entry.needs;
+        let weighs = self.text("weights", "source") != "none" || needs.weights || needs.items == ItemKind::Lists;
+        let asked = self.given("weights", "as_published").and_then(Value::as_bool) == Some(true);
+        match asked && !weighs {
+            true => self.refuse(
+                "weights",
+                "as_published",
+                format!("weights.as_published = true does not go with method.name = \"{}\" and weights.source = \"none\": there are no weights. Remove the key, or set weights.source.", self.entry.name),
+            ),
+            false => Ok(()),
+        }
     }
 
     fn ties(&self) -> Result<()> {

@@ -135,10 +135,12 @@ fn objective_of(place: &Place, table: &Table) -> Result<&'static objectives::Ent
     };
     objectives::find(name).ok_or_else(|| {
         let names: Vec<&str> = objectives::REGISTRY.iter().map(|e| e.name).collect();
-        let why = if objectives::KNOWN_NOT_BUILT.contains(&name) {
-            " is not built yet.".into()
-        } else {
-            format!(" is not a method{}", nearest(name, &names))
+        let known: Vec<&str> =
+            names.iter().copied().chain(objectives::PLUG_INS.iter().map(|(name, _)| *name)).collect();
+        let why = match objectives::PLUG_INS.iter().find(|(plug_in, _)| *plug_in == name) {
+            Some((_, keys)) => format!(" is no method of its own: set method.name = \"dpo\" with {keys}."),
+            None if objectives::KNOWN_NOT_BUILT.contains(&name) => " is not built yet.".into(),
+            None => format!(" is not a method{}", nearest(name, &known)),
         };
         ConfigError(format!(
             "{}: method.name = \"{name}\"{why} Methods: {}.",

@@ -243,9 +243,10 @@ fn resolve_scores(table: &mut Table, facts: &Facts) -> std::result::Result<(), S
     let method = section(table, "method");
     let scorer = method.get("scorer").and_then(Value::as_str).unwrap_or_default().to_string();
     if is_auto(method, "score_range") {
-        let Some(range) = facts.score_range else {
+        let Some(range) = facts.score_range.filter(|[low, high]| low < high) else {
+            let found = facts.score_range.map_or("there are none".into(), |[low, _]| format!("all are {low}"));
             return Err(format!(
-                "method.score_range = \"auto\": no training pair has scores of \"{scorer}\". Give [lowest, highest]."
+                "method.score_range = \"auto\": expected scores of \"{scorer}\" that differ, {found}. Give [lowest, highest], or take another scorer."
             ));
         };
         method.insert("score_range".into(), Value::Array(range.into_iter().map(Value::Float).collect()));

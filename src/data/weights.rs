@@ -58,3 +58,63 @@ impl Weighting {
         Ok(factor)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::items::Preference;
+
+    fn items(weights: &[Option<f64>]) -> Vec<Item> {
+        let item = |(i, weight): (usize, &Option<f64>)| Item {
+            id: format!("p{i}"),
+            prompt: "".into(),
+            images: vec!["w".into(), "l".into()],
+            preference: Preference::Pair { tie: false },
+            weight: *weight,
+            scores: Default::default(),
+            row: i,
+        };
+        weights.iter().enumerate().map(item).collect()
+    }
+
+    fn close(found: &[f64], expected: &[f64]) {
+        assert_eq!(found.len(), expected.len());
+        assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12), "{found:?} is not {expected:?}");
+    }
+
+    #[test]
+    fn factors_are_those_of_the_fixtures() {
+        // docs/methods.md 21.7: weights (.5, 1, 3.5), losses (.9, .6, .2)
+        let items = items(&[Some(0.5), None, Some(3.5)]);
+        let loss = |as_published| {
+            let factors = Weighting { source: WeightSource::Column, as_published }.factors(&items).unwrap();
+            factors.iter().zip([0.9, 0.6, 0.2]).map(|(f, l)| f * l).sum::<f64>() / 3.0
+        };
+        close(&[loss(true), loss(false)], &[0.583333333333333, 0.35]);
+    }
+
+    #[test]
+    fn videodpo_divides_by_the_weight() {
+        // docs/methods.md 21.6: q = .36 doubles the loss
+        let source = WeightSource::VideoDpo { b: 1.0, c: 0.72 };
+        let items = items(&[Some(0.36), None, Some(0.72)]);
+        close(&Weighting { source, as_published: true }.factors(&items).unwrap(), &[2.0, 0.72, 1.0]);
+        let normalised = Weighting { source, as_published: false }.factors(&items).unwrap();
+        close(&[normalised.iter().sum::<f64>() / 3.0, normalised[0] / normalised[2]], &[1.0, 2.0]);
+        let square = WeightSource::VideoDpo { b: 2.0, c: 0.72 };
+        close(&Weighting { source: square, as_published: true }.factors(&items).unwrap(), &[4.0, 0.5184, 1.0]);
+    }
+
+    #[test]
+    fn weights_that_the_formula_cannot_take_are_refused_with_the_pair() {
+        let refusal = |source, weights: &[Option<f64>]| {
+            Weighting { source, as_published: false }.factors(&items(weights)).unwrap_err().to_string()
+        };
+        let said = refusal(WeightSource::VideoDpo { b: 1.0, c: 0.72 }, &[None, Some(0.0)]);
+        assert!(said.contains("the pair \"p1\" has `weight` 0, expected a number above 0"), "{said}");
+        let said = refusal(WeightSource::VideoDpo { b: 2.0, c: 0.72 }, &[Some(1e-300)]);
+        assert!(said.contains("the pair \"p0\" has `weight` 0.0000"), "{said}");
+        let said = refusal(WeightSource::Column, &[Some(0.0), Some(0.0)]);
+        assert!(said.contains("the mean weight of the 2 training pairs is 0, expected a number above 0"), "{said}");
+    }
+}

@@ -177,6 +177,18 @@ pub const KNOWN_NOT_BUILT: &[&str] = &["self_npo", "d3po", "spo", "tailorpo", "d
 /// Other names that public code has for a method: accepted, and written as the method's own.
 pub const ALIASES: &[(&str, &str)] = &[("exo", "dmpo")];
 
+/// Names of docs/methods.md that are no methods of their own but dpo with plug-ins, and which.
+pub const PLUG_INS: &[(&str, &str)] = &[
+    (
+        "timestep-aware",
+        "timesteps.law = \"discounted\", timesteps.weighting = \"timestep_aware\" and reference.kind = \"updated\"",
+    ),
+    ("dense-timesteps", "timesteps.law = \"discounted\""),
+    ("balanced", "data.labels = \"vote:A,B,..\" and reference.kind = \"updated\""),
+    ("videodpo", "weights.source = \"videodpo\""),
+    ("sdpo", "safeguard.name = \"sdpo\""),
+];
+
 /// Keys that every offline method has.
 pub const PROMPT_DROPOUT: Key = key(
     "prompt_dropout",

@@ -13,10 +13,10 @@ use super::step::{Learner, StepOutcome};
 use super::validation::{self, StartErrors};
 use crate::config::{self, Config, ConfigError, Document, Facts};
 use crate::data::cache::default_cache_dir;
-use crate::data::items::{Holdout, ItemSet, Labels, ReadOptions, Ties, WrongKind};
+use crate::data::items::{Holdout, ItemKind, ItemSet, Labels, ReadOptions, Ties, WrongKind};
 use crate::objectives;
 use crate::progress::{Progress, Stop};
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use pipelines::families::ModelFolder;
 use pipelines::hub::Location;
 use pipelines::schedulers::PredictionType;
@@ -62,9 +62,13 @@ pub fn open(document: &Document, progress: &dyn Progress) -> Result<Opened> {
         scorer: text("method", "scorer").map(String::from),
         holdout: path("validate", "path").map_or(Holdout::Fraction(fraction), Holdout::File),
     })
-    .map_err(|e| say_who_takes_it(e, objectives::entry_of(&document.table)))?;
+    .map_err(|e| say_who_takes_it(e, document))?;
+    refuse_other_rows(document, &items)?;
     let (table, config) = config::resolve(document, &facts(&folder, &items, text("method", "scorer")))?;
     Machine::of(&config)?;
+    if let Some(weighting) = config.weights.of_data() {
+        weighting.factors(&items.train).with_context(|| items.index.display().to_string())?;
+    }
     if samples_wanted(&config) {
         samples::sampling(&config.sample, folder.scheduler())
             .map_err(|e| ConfigError(format!("{}: {e}", document.file)))?;
@@ -73,19 +77,38 @@ pub fn open(document: &Document, progress: &dyn Progress) -> Result<Opened> {
 }
 
 /// Data of another kind than the method trains on: says which methods take it.
-fn say_who_takes_it(error: anyhow::Error, entry: &objectives::Entry) -> anyhow::Error {
+fn say_who_takes_it(error: anyhow::Error, document: &Document) -> anyhow::Error {
     let Some(WrongKind { file, holds, wanted }) = error.downcast_ref::<WrongKind>() else { return error };
     let takers: Vec<&str> = objectives::REGISTRY.iter().filter(|e| e.needs.items == *holds).map(|e| e.name).collect();
-    anyhow::anyhow!(
-        "{}: it holds {}, and method.name = \"{}\" trains on {}. Give data with {}, or take a method for {}: {}.",
+    let error = ConfigError(format!(
+        "{}: method.name = \"{}\" trains on {}, and {} holds {}. Give data with {}, or take a method for {}: {}.",
+        document.file,
+        objectives::entry_of(&document.table).name,
+        wanted.noun(),
         file.display(),
         holds.noun(),
-        entry.name,
-        wanted.noun(),
         wanted.fields(),
         holds.noun(),
         takers.join(", ")
-    )
+    ));
+    error.into()
+}
+
+/// What the configuration says of the rows must be so.
+fn refuse_other_rows(document: &Document, items: &ItemSet) -> Result<(), ConfigError> {
+    let text = |key: &str| document.table.get("data").and_then(|t| t.get(key)).and_then(Value::as_str);
+    let (file, index, holds) = (&document.file, items.index.display(), items.kind);
+    match (text("format"), text("labels")) {
+        (Some(format), _) if format != "auto" && format != holds.name() => Err(ConfigError(format!(
+            "{file}: data.format = \"{format}\", and the rows of {index} are {}. Correct data.format, or remove it.",
+            holds.noun()
+        ))),
+        (_, Some(labels)) if labels != "given" && holds != ItemKind::Pairs => Err(ConfigError(format!(
+            "{file}: data.labels = \"{labels}\" ranks pairs, and the rows of {index} are {}. Remove data.labels.",
+            holds.noun()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Applies `model.prediction_type` and `model.zero_terminal_snr` where the configuration gives them.
