@@ -39,6 +39,10 @@ def refuse(message):
 def check(config):
     if (name := config["method"]["name"]) not in BUILT:
         refuse(f"method {name!r} cannot be recomputed yet, only {', '.join(sorted(BUILT))}")
+    for table, key, value in (("timesteps", "weighting", "none"), ("reference", "kind", "frozen"),
+                              ("safeguard", "name", "none"), ("weights", "source", "none")):
+        if (found := config.get(table, {}).get(key, value)) != value:
+            refuse(f"{table}.{key} = {found!r} cannot be recomputed yet, only {value!r}")
     for path in (config["model"]["path"], config["data"]["path"]):
         if not Path(path).exists():
             refuse(f"{path} does not exist here; run this from the folder that the run was started in")

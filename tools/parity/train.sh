@@ -58,6 +58,8 @@ config=$work/base.toml
 train dpo-lora
 train dpo-full --set lora.rank=0 --set optim.lr=1e-5
 train sft --set method.name=sft --set optim.lr=1e-4
+train dpo-discounted --set timesteps.law=discounted --set data.labels=score:content
+train sft-list --set method.name=sft --set optim.lr=1e-4 --set timesteps.law=list --set "timesteps.values=[249, 499, 749]" --set data.labels=vote:style,content,nearest
 train dpo-auto-ema --set method.beta=auto --set ema.decay=0.5
 train dpo-lora-init --set lora.init="$work/dpo-lora/final/pytorch_lora_weights.safetensors"
 

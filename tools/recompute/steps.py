@@ -5,7 +5,7 @@ import math
 import torch
 
 from .compare import Figure, Tolerances, pair_figures, relative, share, within
-from .data import decode, split, transform
+from .data import decode, split, transform, weight_factors
 from .draws import Draws
 from .model import Networks
 
@@ -29,6 +29,10 @@ class Run:
         self.train, self.validation = split(config)
         self.per_step = train.get("pairs_per_step") or train["micro_batch"] * train["grad_accum"]
         self.steps = train.get("steps") or math.ceil(train["epochs"] * len(self.train) / self.per_step)
+        self.factors = weight_factors(self.train, config.get("weights"))
+        last = self.networks.timesteps - 1
+        self.law = config.get("timesteps") or {"law": "uniform", "min": 0, "max": last}
+        self.positions = self.draws.positions(self.train, method.get("desirable_share"))
         self.name, self.beta, self.mean_h = method["name"], method.get("beta"), (0.0, 0.0)
         self.pairwise = self.name == "dpo"
         self.encoded, self.prompts = {}, {}
@@ -69,24 +73,29 @@ class Run:
             self.prompts[prompt] = tuple(rounded(x, self.config["data"]["cache_dtype"]) for x in made)
         return self.prompts[prompt]
 
-    def item(self, position):
-        """([winner, loser], noise, t, prompt_embeds) of a position of the endless order; None if a picture is missing."""
-        epoch, place = divmod(position, len(self.train))
-        pair = self.train[self.draws.order(epoch, len(self.train))[place]]
-        data, d = self.config["data"], self.draws.index(epoch)
-        sides = []
-        for k in range(2 if self.pairwise else 1):
-            flip = self.draws.flip(d, k, pair.id, data["flip"])
-            crop = self.draws.crop(d, k, pair.id, data["crops"]) if data["crop"] == "random" else None
+    def item(self):
+        """What the next position of the endless order brings: (images, noises, t, prompt_embeds, weight), one (latents, time_ids)
+        and one noise for each image that is trained; None if a picture is missing."""
+        index, turn = next(self.positions)
+        item, data, d = self.train[index], self.config["data"], self.draws.index(turn)
+        images = []
+        for k, image in enumerate(item.images[:1] if self.name == "sft" else item.images):
+            flip = self.draws.flip(d, k, item.id, data["flip"])
+            crop = self.draws.crop(d, k, item.id, data["crops"]) if data["crop"] == "random" else None
             sampled = data["posterior"] == "sample"
-            z = (lambda shape, k=k: self.draws.posterior(d, k, pair.id, shape)) if sampled else None
-            sides.append(self.latents(pair.images[k], flip, crop, z))
-        if any(side is None for side in sides):
+            z = (lambda shape, k=k: self.draws.posterior(d, k, item.id, shape)) if sampled else None
+            images.append(self.latents(image, flip, crop, z))
+        if any(image is None for image in images):
             return None
-        dropped = self.draws.dropout(d, pair.id, self.config["method"]["prompt_dropout"])
-        embeds = self.prompt_embeds("" if dropped else pair.prompt)
-        t = self.draws.timestep(d, pair.id, self.networks.timesteps)
-        return sides, self.draws.noise(d, pair.id, sides[0][0].shape), t, embeds
+        dropped = self.draws.dropout(d, item.id, self.config["method"]["prompt_dropout"])
+        embeds = self.prompt_embeds("" if dropped else item.prompt)
+        t = self.draws.timestep(d, item.id, self.networks.timesteps, self.law)
+        shape = images[0][0].shape
+        if item.phi is not None and not self.config["method"].get("shared_noise"):
+            noises = [self.draws.image_noise(d, k, item.id, shape) for k in range(len(images))]
+        else:
+            noises = [self.draws.noise(d, item.id, shape)] * len(images)
+        return images, noises, t, embeds, self.factors and self.factors[index]
 
     # Errors
 
@@ -94,7 +103,8 @@ class Run:
         """[n] a side: errors of `errors` (policy's or reference's) for items, in the model's parameterisation."""
         sides = len(items[0][0])
         latents, time_ids = map(torch.stack, zip(*(item[0][k] for k in range(sides) for item in items)))
-        noise, t = (torch.stack([torch.as_tensor(item[i]) for item in items] * sides) for i in (1, 2))
+        noise = torch.stack([item[1][k] for k in range(sides) for item in items])
+        t = torch.tensor([item[2] for item in items] * sides)
         embeds = map(torch.stack, zip(*[item[3] for item in items] * sides))
         return errors(latents, noise, t, time_ids, *embeds).chunk(sides)
 
@@ -107,8 +117,7 @@ class Run:
     def next_step(self):
         """Figures of the next step, the weights moved by it; None when it had no readable item."""
         self.step += 1
-        first = (self.step - 1) * self.per_step
-        items = [x for x in map(self.item, range(first, first + self.per_step)) if x is not None]
+        items = [x for x in (self.item() for _ in range(self.per_step)) if x is not None]
         if not items:
             return None
         beta = self.beta_of_step() if self.pairwise else None
@@ -200,7 +209,7 @@ class Run:
             items = []
             for j in range(draws):
                 noise, t = self.draws.validation(j, pair.id, sides[0][0].shape, draws, self.networks.timesteps)
-                items.append((sides, noise, t, self.prompt_embeds(pair.prompt)))
+                items.append((sides, [noise] * len(sides), t, self.prompt_embeds(pair.prompt), None))
             space = self.space(items)
             theta, reference = (self.native(items, f) for f in (self.networks.policy_errors, self.networks.reference_errors))
             kept.append(pair)
