@@ -34,11 +34,14 @@ pub struct Config {
     pub validate: ValidateConfig,
     /// `name` and the objective's own keys.
     pub method: toml::Table,
+    /// Runs of earlier versions have neither this table nor [weights].
+    #[serde(default)]
     pub timesteps: TimestepsConfig,
     #[serde(default)]
     pub reference: Option<ReferenceConfig>,
     #[serde(default)]
     pub safeguard: Option<SafeguardConfig>,
+    #[serde(default)]
     pub weights: WeightsConfig,
     #[serde(default)]
     pub lora: Option<LoraConfig>,
@@ -119,6 +122,13 @@ pub struct TimestepsConfig {
     pub weighting: String,
 }
 
+impl Default for TimestepsConfig {
+    fn default() -> Self {
+        let (law, weighting) = ("uniform".into(), "none".into());
+        Self { law, gamma: 0.0, n_bins: 0, values: Vec::new(), min: 0, max: 999, weighting }
+    }
+}
+
 impl TimestepsConfig {
     pub fn law(&self) -> TimestepLaw {
         let Self { gamma, n_bins, min, max, .. } = *self;
@@ -145,6 +155,12 @@ pub struct WeightsConfig {
     #[serde(default)]
     pub c: f64,
     pub as_published: bool,
+}
+
+impl Default for WeightsConfig {
+    fn default() -> Self {
+        Self { source: "none".into(), b: 0.0, c: 0.0, as_published: false }
+    }
 }
 
 impl WeightsConfig {
