@@ -3,6 +3,7 @@
 
 mod support;
 
+use diffpref::objectives::REGISTRY;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use support::{World, distance, files, metrics, succeeds, tensors, timeless};
@@ -72,45 +73,10 @@ fn trained(world: &World, name: &str, folder: &str, sets: &[&str]) -> PathBuf {
     world.trained(folder, &all)
 }
 
-const METHODS: [&str; 32] = [
-    "dpo",
-    "sft",
-    "inpo",
-    "smpo",
-    "npo",
-    "rankdpo",
-    "lipo_lambda",
-    "plackett_luce",
-    "mpo",
-    "dspo_score",
-    "dspo_sq",
-    "dmpo",
-    "kto",
-    "mapo",
-    "ipo",
-    "hinge",
-    "cdpo",
-    "rdpo",
-    "odpo",
-    "focalpo",
-    "dpo_shift",
-    "rpo",
-    "todo",
-    "wpo",
-    "mappo",
-    "hypo",
-    "nca",
-    "bco",
-    "sppo_hard",
-    "apo_zero",
-    "apo_down",
-    "discopop",
-];
-
 #[test]
 fn every_method_trains_and_validates() {
     let world = World::new(16);
-    for name in METHODS {
+    for name in REGISTRY.iter().map(|entry| entry.name) {
         let run = trained(
             &world,
             name,

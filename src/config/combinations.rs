@@ -32,8 +32,7 @@ impl Combination<'_> {
         self.weights()?;
         self.ties()?;
         self.labels()?;
-        self.scorer()?;
-        self.inversion()
+        self.scorer()
     }
 
     fn given(&self, table: &str, key: &str) -> Option<&Value> {
@@ -270,18 +269,5 @@ impl Combination<'_> {
             return self.refuse("method", "name", format!("method.name = \"{name}\" reads scores: method.scorer is missing. Name a scorer of the rows' `scores`."));
         }
         Ok(())
-    }
-
-    /// The published grid of an inversion has whole steps.
-    fn inversion(&self) -> Result<()> {
-        let steps = self.checked.get("method").and_then(|t| t.get("inversion_steps")).and_then(Value::as_integer);
-        match steps {
-            Some(n) if self.text("method", "inversion") == "published" && 1000 % n != 0 => self.refuse(
-                "method",
-                "inversion_steps",
-                format!("method.inversion_steps = {n} with method.inversion = \"published\": expected a divisor of 1000. Take 5 or 10."),
-            ),
-            _ => Ok(()),
-        }
     }
 }

@@ -55,6 +55,7 @@ pub fn resolve(document: &Document, facts: &Facts) -> Result<(Table, Config)> {
     resolve_families(&mut table, facts);
     resolve_timesteps(&mut table, facts).map_err(refuse)?;
     resolve_scores(&mut table, facts).map_err(refuse)?;
+    check_inversion(&table, facts).map_err(refuse)?;
     resolve_lora(&mut table);
     resolve_steps(&mut table, facts).map_err(refuse)?;
     resolve_sample(&mut table, facts).map_err(refuse)?;
@@ -238,6 +239,21 @@ fn resolve_timesteps(table: &mut Table, facts: &Facts) -> std::result::Result<()
     Ok(())
 }
 
+/// The published grid of an inversion has whole steps.
+fn check_inversion(table: &Table, facts: &Facts) -> std::result::Result<(), String> {
+    let value = |key: &str| table.get("method").and_then(|t| t.get(key));
+    let total = facts.timesteps;
+    match value("inversion_steps").and_then(Value::as_integer) {
+        Some(n) if n > total => {
+            Err(format!("method.inversion_steps = {n}: expected at most {total}, the timesteps of this model."))
+        }
+        Some(n) if value("inversion").and_then(Value::as_str) == Some("published") && total % n != 0 => Err(format!(
+            "method.inversion_steps = {n} with method.inversion = \"published\": expected a divisor of {total}, the timesteps of this model. Take 5 or 10."
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// `method.score_range = "auto"` becomes what the training pairs have.
 fn resolve_scores(table: &mut Table, facts: &Facts) -> std::result::Result<(), String> {
     let method = section(table, "method");
@@ -357,7 +373,7 @@ pub fn changes(old: &Table, new: &Table, same_content: &dyn Fn(&str) -> bool) ->
         part("micro_batch") * part("grad_accum")
     };
     // A ramp of the method reads the number of steps, as schedules do.
-    let ramp = value(old, "method", "lam_end").is_some();
+    let ramp = crate::objectives::needs_of(old).ramp.is_some_and(|key| value(old, "method", key).is_some());
     let constant =
         !ramp && value(old, "optim", "schedule").and_then(|v| v.as_str().map(|s| s == "constant")).unwrap_or(false);
     let mut out = Vec::new();

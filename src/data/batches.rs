@@ -136,11 +136,11 @@ pub struct BatchItem {
 }
 
 impl BatchItem {
-    /// The row of the image that is preferred to the others; `None` for an undesirable one.
+    /// The row of the image that is preferred to the others; `None` for a tie and an undesirable one.
     pub fn best_row(&self) -> Option<i64> {
         let best = match &self.preference {
-            Preference::Pair { .. } | Preference::Label { desirable: true } => 0,
-            Preference::Label { desirable: false } => return None,
+            Preference::Pair { tie: false } | Preference::Label { desirable: true } => 0,
+            Preference::Pair { tie: true } | Preference::Label { desirable: false } => return None,
             // The first of the highest.
             Preference::List { phi } => phi.iter().enumerate().rev().max_by(|a, b| a.1.total_cmp(b.1))?.0,
         };

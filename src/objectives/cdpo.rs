@@ -14,7 +14,7 @@ const LABEL_NOISE: Key =
 pub const ENTRY: Entry = Entry {
     name: "cdpo",
     keys: &[BETA_AUTO, LABEL_NOISE, PROMPT_DROPOUT, ERROR],
-    needs: Needs { auto_beta: true, ..Needs::PAIRS },
+    needs: Needs::PAIRS,
     build: |method| Objective::Pairs(Box::new(Cdpo { label_noise: real(method, "label_noise") })),
 };
 

@@ -19,7 +19,7 @@ pub const ENTRY: Entry = Entry {
         PROMPT_DROPOUT,
         ERROR,
     ],
-    needs: Needs { auto_beta: true, ..Needs::PAIRS },
+    needs: Needs::PAIRS,
     build: |method| Objective::Pairs(Box::new(Discopop { tau: real(method, "tau") })),
 };
 

@@ -14,7 +14,7 @@ use tch::Tensor;
 pub const ENTRY: Entry = Entry {
     name: "dpo",
     keys: &[BETA_AUTO, PROMPT_DROPOUT, ERROR],
-    needs: Needs { auto_beta: true, ..Needs::PAIRS },
+    needs: Needs::PAIRS,
     build: |_| Objective::Pairs(Box::new(Dpo)),
 };
 

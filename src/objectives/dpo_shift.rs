@@ -17,7 +17,7 @@ pub const ENTRY: Entry = Entry {
         PROMPT_DROPOUT,
         ERROR,
     ],
-    needs: Needs { auto_beta: true, ..Needs::PAIRS },
+    needs: Needs { ramp: Some("lam_end"), ..Needs::PAIRS },
     build: |method| {
         let lam = real(method, "lam");
         let lam_end = if method.contains_key("lam_end") { real(method, "lam_end") } else { lam };

@@ -154,7 +154,7 @@ fn total(objective: &Objective, errors: &Errors, step: &Step, weighting: Weighti
             let mut total =
                 Total { sum: errors.theta.sum(errors.theta.kind()) * 0.0, losses: vec![], effective_weights: vec![] };
             for (item, list) in lists.iter().enumerate() {
-                let Some(terms) = method.terms(list) else { continue };
+                let Some(terms) = method.terms(list, step) else { continue };
                 let weights = match (&terms.weights, weighting) {
                     (Some(weights), Weighting::Divided(mean)) => {
                         let weights = weights.detach() / mean;
@@ -200,7 +200,7 @@ pub fn weight_values(objective: &Objective, errors: &Errors, step: &Step) -> Vec
             method.weights(&Pairs::of(errors, step.beta), step).map(|w| numbers(&w)).unwrap_or_default()
         }
         Objective::Lists(method) => {
-            let terms = List::all_of(errors, step.beta).into_iter().filter_map(|list| method.terms(&list));
+            let terms = List::all_of(errors, step.beta).into_iter().filter_map(|list| method.terms(&list, step));
             terms.filter_map(|terms| terms.weights.as_ref().map(numbers)).flatten().collect()
         }
         Objective::Labels(_) => Vec::new(),

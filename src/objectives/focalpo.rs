@@ -18,7 +18,7 @@ pub const ENTRY: Entry = Entry {
         PROMPT_DROPOUT,
         ERROR,
     ],
-    needs: Needs { auto_beta: true, weights: true, ..Needs::PAIRS },
+    needs: Needs { weights: true, ..Needs::PAIRS },
     build: |method| Objective::Pairs(Box::new(Focalpo { g: real(method, "g") })),
 };
 

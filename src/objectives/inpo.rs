@@ -37,6 +37,6 @@ pub const ENTRY: Entry = Entry {
         PROMPT_DROPOUT,
         ERROR,
     ],
-    needs: Needs { auto_beta: true, inversion: Some(Inverter::Ddim), ..Needs::PAIRS },
+    needs: Needs { inversion: Some(Inverter::Ddim), ..Needs::PAIRS },
     build: |_| Objective::Pairs(Box::new(Dpo)),
 };

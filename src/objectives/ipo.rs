@@ -13,7 +13,7 @@ use tch::Tensor;
 pub const ENTRY: Entry = Entry {
     name: "ipo",
     keys: &[BETA_AUTO, PROMPT_DROPOUT, ERROR],
-    needs: Needs { auto_beta: true, ..Needs::PAIRS },
+    needs: Needs::PAIRS,
     build: |_| Objective::Pairs(Box::new(Ipo)),
 };
 

@@ -2,7 +2,7 @@
 //! images that are desirable or not, without pairs.
 //!
 //! ```text
-//! g = e_ref - e_theta,   KL = max(0, mean of g over the step), detached
+//! g = lambda(t) (e_ref - e_theta),   KL = max(0, mean of g over the step), detached
 //! v = y beta (g - KL),   y = +1 desirable, -1 undesirable      (no factor 0.5 here)
 //! loss = lambda_y (1 - U(v)),   U = sigma | log sigma (loss averse) | -log sigma(-v) (risk seeking)
 //! ```
@@ -58,7 +58,7 @@ struct Kto {
 impl LabelLoss for Kto {
     fn losses(&self, labels: &Labels, step: &Step) -> Tensor {
         let kl = step.statistic.max(0.0);
-        let v = &labels.sign * &labels.beta * (&labels.g - kl);
+        let v = &labels.sign * (&labels.g - kl) * labels.beta;
         let lost = match self.utility {
             Utility::Sigmoid => (-v).sigmoid(),
             Utility::LossAverse => 1.0 - v.log_sigmoid(),

@@ -262,10 +262,9 @@ pub fn descending(values: &[f64]) -> Vec<usize> {
 
 /// Labelled images, `[n]` each.
 pub struct Labels {
-    /// g = e_ref - e_theta
+    /// g = lambda(t) (e_ref - e_theta)
     pub g: Tensor,
-    /// beta lambda(t)
-    pub beta: Tensor,
+    pub beta: f64,
     /// +1 desirable, -1 undesirable
     pub sign: Tensor,
 }
@@ -276,8 +275,8 @@ impl Labels {
         let reference = errors.epsilon_reference();
         let desirable = |item: &BatchItem| item.preference == Preference::Label { desirable: true };
         Self {
-            g: named(&reference, "e_ref") - theta,
-            beta: &errors.lambda * beta,
+            g: (named(&reference, "e_ref") - theta) * &errors.lambda,
+            beta,
             sign: errors.numbers(|item| if desirable(item) { 1.0 } else { -1.0 }),
         }
     }

@@ -9,7 +9,9 @@
 //! noise. Ties keep the order of the list.
 
 use super::rankdpo::{deltas, pair_losses};
-use super::{BETA, ERROR, Entry, List, ListLoss, Needs, Objective, PROMPT_DROPOUT, SHARED_NOISE, Terms, descending};
+use super::{
+    BETA, ERROR, Entry, List, ListLoss, Needs, Objective, PROMPT_DROPOUT, SHARED_NOISE, Step, Terms, descending,
+};
 use tch::{Kind, Tensor};
 
 pub const ENTRY: Entry = Entry {
@@ -22,7 +24,7 @@ pub const ENTRY: Entry = Entry {
 struct LipoLambda;
 
 impl ListLoss for LipoLambda {
-    fn terms(&self, list: &List) -> Option<Terms> {
+    fn terms(&self, list: &List, _: &Step) -> Option<Terms> {
         let weights = list.like(&deltas(&list.phi, &descending(&rounded(&list.s))));
         Some(Terms { losses: pair_losses(list), weights: Some(weights) })
     }

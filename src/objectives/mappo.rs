@@ -14,7 +14,7 @@ use tch::Tensor;
 pub const ENTRY: Entry = Entry {
     name: "mappo",
     keys: &[BETA_AUTO, SCORER, SCORE_RANGE, PROMPT_DROPOUT, ERROR],
-    needs: Needs { auto_beta: true, scores: true, ..Needs::PAIRS },
+    needs: Needs { scores: true, ..Needs::PAIRS },
     build: |method| Objective::Pairs(Box::new(Mappo { range: score_range(method) })),
 };
 

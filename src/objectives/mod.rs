@@ -102,7 +102,7 @@ pub struct Terms {
 /// A loss of ranked lists.
 pub trait ListLoss {
     /// The loss of a list is the sum of its terms. `None` leaves the list out of the step: it ranks nothing.
-    fn terms(&self, list: &List) -> Option<Terms>;
+    fn terms(&self, list: &List, step: &Step) -> Option<Terms>;
 
     /// The weights of a list's terms where they follow from `phi` alone: then they are normalised by their mean over the
     /// training set.

@@ -6,7 +6,7 @@
 //!
 //! A list of equal S is left out. The form is believed; there is no public code.
 
-use super::{BETA, ERROR, Entry, List, ListLoss, Needs, Objective, PROMPT_DROPOUT, SHARED_NOISE, Terms, real};
+use super::{BETA, ERROR, Entry, List, ListLoss, Needs, Objective, PROMPT_DROPOUT, SHARED_NOISE, Step, Terms, real};
 use crate::config::schema::{Default, Kind, Range, key};
 
 pub const ENTRY: Entry = Entry {
@@ -27,7 +27,7 @@ struct Mpo {
 }
 
 impl ListLoss for Mpo {
-    fn terms(&self, list: &List) -> Option<Terms> {
+    fn terms(&self, list: &List, _: &Step) -> Option<Terms> {
         let mean = list.phi.iter().sum::<f64>() / list.phi.len() as f64;
         let chosen: Vec<usize> = (0..list.phi.len()).filter(|i| list.phi[*i] > mean).collect();
         if list.ranked_pairs().is_empty() || chosen.is_empty() {

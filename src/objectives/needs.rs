@@ -37,10 +37,12 @@ pub struct Needs {
     pub statistic: Option<Statistic>,
     /// The method weighs its losses itself, by what changes while it trains.
     pub weights: bool,
+    /// The method weighs its losses by what the data says of a list.
+    pub data_weights: bool,
+    /// The key with which a hyperparameter follows the number of steps of the run: then it may not change on resume.
+    pub ramp: Option<&'static str>,
     /// mu of the safeguard where none is given, for SD1.5 and SD2.1, and for SDXL.
     pub safeguard_mu: [f64; 2],
-    /// `beta = "auto"` is allowed.
-    pub auto_beta: bool,
     /// The method has a logit or an implicit reward that lambda(t) of `timesteps.weighting` can multiply.
     pub timestep_weighting: bool,
 }
@@ -59,8 +61,9 @@ impl Needs {
         drift: false,
         statistic: None,
         weights: false,
+        data_weights: false,
+        ramp: None,
         safeguard_mu: [0.9, 0.6],
-        auto_beta: false,
         timestep_weighting: true,
     };
     /// Ranked lists, compared with a reference.

@@ -18,6 +18,6 @@ const BETA: Key = Key { default: Default::ByFamily("1000.0", "2000.0"), ..BETA_A
 pub const ENTRY: Entry = Entry {
     name: "npo",
     keys: &[BETA, NO_PROMPT_DROPOUT, ERROR],
-    needs: Needs { auto_beta: true, swapped: true, ..Needs::PAIRS },
+    needs: Needs { swapped: true, ..Needs::PAIRS },
     build: |_| Objective::Pairs(Box::new(Dpo)),
 };

@@ -25,7 +25,7 @@ pub const ENTRY: Entry = Entry {
         PROMPT_DROPOUT,
         ERROR,
     ],
-    needs: Needs { auto_beta: true, scores: true, ..Needs::PAIRS },
+    needs: Needs { scores: true, ..Needs::PAIRS },
     build: |method| {
         let (alpha, gap_scale) = (real(method, "alpha"), real(method, "gap_scale"));
         Objective::Pairs(Box::new(Odpo { alpha, gap_scale, log: text(method, "transform") == "log" }))

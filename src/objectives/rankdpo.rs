@@ -8,20 +8,22 @@
 //!
 //! Noise is drawn for each image, t is shared.
 
-use super::{BETA, ERROR, Entry, List, ListLoss, Needs, Objective, PROMPT_DROPOUT, SHARED_NOISE, Terms, descending};
+use super::{
+    BETA, ERROR, Entry, List, ListLoss, Needs, Objective, PROMPT_DROPOUT, SHARED_NOISE, Step, Terms, descending,
+};
 use tch::Tensor;
 
 pub const ENTRY: Entry = Entry {
     name: "rankdpo",
     keys: &[BETA, SHARED_NOISE, PROMPT_DROPOUT, ERROR],
-    needs: Needs::LISTS,
+    needs: Needs { data_weights: true, ..Needs::LISTS },
     build: |_| Objective::Lists(Box::new(RankDpo)),
 };
 
 struct RankDpo;
 
 impl ListLoss for RankDpo {
-    fn terms(&self, list: &List) -> Option<Terms> {
+    fn terms(&self, list: &List, _: &Step) -> Option<Terms> {
         let weights = list.like(&deltas(&list.phi, &descending(&list.phi)));
         Some(Terms { losses: pair_losses(list), weights: Some(weights) })
     }

@@ -23,7 +23,7 @@ const LABEL_NOISE: Key = key(
 pub const ENTRY: Entry = Entry {
     name: "rdpo",
     keys: &[BETA_AUTO, LABEL_NOISE, PROMPT_DROPOUT, ERROR],
-    needs: Needs { auto_beta: true, ..Needs::PAIRS },
+    needs: Needs::PAIRS,
     build: |method| Objective::Pairs(Box::new(Rdpo { label_noise: real(method, "label_noise") })),
 };
 

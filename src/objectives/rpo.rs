@@ -18,7 +18,7 @@ pub const ENTRY: Entry = Entry {
         PROMPT_DROPOUT,
         ERROR,
     ],
-    needs: Needs { auto_beta: true, ..Needs::PAIRS },
+    needs: Needs::PAIRS,
     build: |method| Objective::Pairs(Box::new(Rpo { eta: real(method, "eta") })),
 };
 

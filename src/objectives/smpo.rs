@@ -28,13 +28,7 @@ pub const ENTRY: Entry = Entry {
         PROMPT_DROPOUT,
         super::ERROR,
     ],
-    needs: Needs {
-        auto_beta: true,
-        scores: true,
-        score_labels: true,
-        inversion: Some(super::needs::Inverter::ReNoise),
-        ..Needs::PAIRS
-    },
+    needs: Needs { scores: true, score_labels: true, inversion: Some(super::needs::Inverter::ReNoise), ..Needs::PAIRS },
     build: |method| Objective::Pairs(Box::new(Smpo { gamma: real(method, "gamma"), range: score_range(method) })),
 };
 

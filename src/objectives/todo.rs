@@ -19,7 +19,7 @@ pub const ENTRY: Entry = Entry {
         PROMPT_DROPOUT,
         ERROR,
     ],
-    needs: Needs { auto_beta: true, ties: true, ..Needs::PAIRS },
+    needs: Needs { ties: true, ..Needs::PAIRS },
     build: |method| Objective::Pairs(Box::new(Todo { a: real(method, "a") })),
 };
 

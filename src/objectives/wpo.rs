@@ -25,12 +25,7 @@ pub const ENTRY: Entry = Entry {
         PROMPT_DROPOUT,
         ERROR,
     ],
-    needs: Needs {
-        auto_beta: true,
-        weights: true,
-        statistic: Some(Statistic { name: "wpo_mean", law: Law::Before }),
-        ..Needs::PAIRS
-    },
+    needs: Needs { weights: true, statistic: Some(Statistic { name: "wpo_mean", law: Law::Before }), ..Needs::PAIRS },
     build: |method| Objective::Pairs(Box::new(Wpo { kappa: real(method, "kappa") })),
 };
 

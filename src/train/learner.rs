@@ -32,7 +32,7 @@ pub fn build(opened: &Opened, machine: Machine, entry: &Entry) -> Result<Learner
         timestep_weights: timestep_weights(config, &policy.denoiser.schedule, machine),
         inverting: inverting(config, needs, policy.denoiser.schedule.num_train_timesteps()),
         safeguard: config.safeguard.as_ref().filter(|s| s.name == "sdpo").map(|s| s.mu),
-        weighted: data_weights || needs.weights || own_weights != OwnWeights::Running,
+        weighted: data_weights || needs.weights || needs.data_weights,
         own_weights,
         statistics: Statistics::default(),
         optimizer: Optimizer::new(&policy.trainable, &config.optim),

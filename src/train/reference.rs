@@ -120,7 +120,9 @@ impl Moving {
             return Renewal::default();
         }
         let mut renewal = Renewal::default();
-        if let Some(divergence) = divergence.filter(|_| self.state.copied) {
+        if self.state.copied {
+            // A step without a preferred image says nothing: no copy without a look.
+            let Some(divergence) = divergence else { return renewal };
             let smoothed = self.state.look(self.ema, divergence);
             renewal.divergence = Some((divergence, smoothed));
             if smoothed > self.limit {

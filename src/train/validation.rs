@@ -126,16 +126,17 @@ fn outcome(item: &ValidationItem, errors: &Errors) -> Option<Outcome> {
     Some(Outcome { prompt: item.prompt.clone(), h: gap_l - gap_w, gap_w, gap_l })
 }
 
-/// Rows of the preferred image and of the one it is compared with.
+/// Rows of the preferred image and of the one it is compared with; `None` where nobody preferred any.
 fn best_and_worst(item: &BatchItem) -> Option<(i64, i64)> {
     let row = |k: usize| item.rows.get(k).copied();
     match &item.preference {
-        Preference::Pair { .. } => row(0).zip(row(1)),
+        Preference::Pair { tie: false } => row(0).zip(row(1)),
         Preference::List { phi } => {
             let order = descending(phi);
-            row(*order.first()?).zip(row(*order.last()?))
+            let (best, worst) = (*order.first()?, *order.last()?);
+            (phi[best] > phi[worst]).then(|| row(best).zip(row(worst)))?
         }
-        Preference::Label { .. } => None,
+        Preference::Pair { tie: true } | Preference::Label { .. } => None,
     }
 }
 

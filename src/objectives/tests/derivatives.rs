@@ -34,7 +34,7 @@ fn total(objective: &Objective, errors: &Errors, step: &Step, weights: Option<&[
     match (weights, objective) {
         (Some(w), Objective::Lists(method)) => {
             let list = &List::all_of(errors, step.beta)[0];
-            numbers(&method.terms(list).unwrap().losses).iter().zip(w).map(|(l, w)| l * w).sum()
+            numbers(&method.terms(list, step).unwrap().losses).iter().zip(w).map(|(l, w)| l * w).sum()
         }
         (Some(w), _) => e.losses.iter().zip(w).map(|(l, w)| l.unweighted * w).sum(),
         (None, _) => e.losses.iter().map(|l| l.loss).sum(),

@@ -144,6 +144,22 @@ fn kto_equals_the_fixtures() {
     }
 }
 
+/// lambda(t) multiplies g before its KL is taken.
+#[test]
+fn lambda_of_t_multiplies_the_gain_of_kto_and_its_mean() {
+    let mut errors = labels_of([0.1000, 0.1000, 0.1004, 0.0999]);
+    errors.lambda = Tensor::from_slice(&[1.05, 1.8]);
+    let kto = built("kto", "");
+    let values = statistic_values(&kto, &errors, &STEP);
+    close("first", values[0], 4.2e-4, 9);
+    close("second", values[1], -1.8e-4, 9);
+    let e = evaluate(&kto, &errors, &Step { statistic: 1.2e-4, ..STEP }, AS_PUBLISHED).unwrap();
+    // v = 5000 (4.2e-4 - 1.2e-4) = 1.5 and -5000 (-1.8e-4 - 1.2e-4) = 1.5
+    for loss in &e.losses {
+        close("loss", loss.loss, 1.0 - 1.0 / (1.0 + (-1.5f64).exp()), 9);
+    }
+}
+
 #[test]
 fn the_other_utilities_of_kto_are_concave_and_convex_in_the_gain() {
     let loss = |utility: &str| {
