@@ -1,6 +1,7 @@
 //! Latents by inversion (inpo, smpo): x_t is where the policy itself would have painted the image from
 //! (docs/methods.md, sections 4 and 5).
 
+use super::forward::mean_square;
 use super::policy::{Machine, Noised, Policy, Space};
 use crate::data::batches::Batch;
 use crate::data::draws::Draws;
@@ -23,14 +24,32 @@ pub struct Inverting {
     pub draws: Draws,
 }
 
-/// What an inversion says of itself.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// What an inversion says of itself: sums over its rows, so that micro-batches of any size add up to the step's means.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct InversionWatch {
-    /// Root of the mean of tau^2 over the rows: 1 for noise that the network could have been trained on.
-    pub tau_rms: f64,
+    rows: f64,
+    tau_square: f64,
+    change_square: f64,
+}
+
+impl InversionWatch {
+    /// Takes in another micro-batch.
+    pub fn add(&mut self, other: &Self) {
+        self.rows += other.rows;
+        self.tau_square += other.tau_square;
+        self.change_square += other.change_square;
+    }
+
+    /// Root of the mean of tau^2: 1 for noise that the network could have been trained on.
+    pub fn tau_rms(&self) -> Option<f64> {
+        (self.rows > 0.0).then(|| (self.tau_square / self.rows).sqrt())
+    }
+
     /// Mean square of what the policy's noise still changes from the last call on the way to x_t itself: 0 where the
     /// way is followed exactly, and less the more levels or corrections there are.
-    pub error: f64,
+    pub fn error(&self) -> Option<f64> {
+        (self.rows > 0.0).then(|| self.change_square / self.rows)
+    }
 }
 
 /// A batch at its inverted latents.
@@ -45,8 +64,8 @@ impl Inverted {
     pub fn watch(&self, residuals: &Tensor) -> InversionWatch {
         let tau = &self.noised.target;
         let change = residuals.detach() + tau - &self.last;
-        let mean_square = |t: &Tensor| t.square().mean(Kind::Double).double_value(&[]);
-        InversionWatch { tau_rms: mean_square(tau).sqrt(), error: mean_square(&change) }
+        let sum = |t: &Tensor| mean_square(t).sum(Kind::Double).double_value(&[]);
+        InversionWatch { rows: tau.size()[0] as f64, tau_square: sum(tau), change_square: sum(&change) }
     }
 }
 

@@ -19,7 +19,7 @@ pub struct StepRecords {
     pub lam: Vec<f64>,
     /// The method's statistic and its name.
     pub statistic: Option<(&'static str, f64)>,
-    inversions: Vec<InversionWatch>,
+    inversion: InversionWatch,
 }
 
 /// Upper ends of the bins of `weight_hist`; the last bin has none.
@@ -33,7 +33,9 @@ impl StepRecords {
         self.labelled.extend(evaluation.labelled);
         self.effective_weights.extend(evaluation.effective_weights);
         self.lam.extend(lam);
-        self.inversions.extend(inversion);
+        if let Some(inversion) = inversion {
+            self.inversion.add(&inversion);
+        }
     }
 
     /// Pairs without ties: these count in the loss only.
@@ -81,8 +83,8 @@ impl StepRecords {
             into.insert("weight_hist".into(), self.weight_hist());
         }
         put(into, "safeguard_lam", mean(&self.lam));
-        put(into, "tau_rms", mean(&self.inversions.iter().map(|i| i.tau_rms).collect::<Vec<_>>()));
-        put(into, "inversion_error", mean(&self.inversions.iter().map(|i| i.error).collect::<Vec<_>>()));
+        put(into, "tau_rms", self.inversion.tau_rms());
+        put(into, "inversion_error", self.inversion.error());
         if let Some((name, value)) = self.statistic.filter(|_| !self.losses.is_empty()) {
             put(into, name, Some(value));
         }
