@@ -10,8 +10,6 @@ import torch
 # element near 0 becomes a step of up to lr. Tolerances of later steps are looser by this factor.
 LATER_STEPS = 10
 MEASURED = {"step", "pairs_per_s", "s_per_step", "data_wait_s", "peak_mem_gib", "spike"}  # not of the mathematics
-# An inversion is up to ten calls of the network on its own results: x_t itself differs by their rounding.
-INVERSION = 5
 
 
 @dataclass
@@ -23,8 +21,8 @@ class Tolerances:
     exact: float = 1e-9  # what is only arithmetic on the config: lr, epoch
 
     @classmethod
-    def of_step(cls, step, inverting=False):
-        factor = (1 if step == 1 else LATER_STEPS) * (INVERSION if inverting else 1)
+    def of_step(cls, step):
+        factor = 1 if step == 1 else LATER_STEPS
         return cls(*(factor * x for x in (2e-5, 1e-6, 1e-3, 1e-3)))
 
     def of_h(self, h, largest):

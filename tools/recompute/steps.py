@@ -109,7 +109,7 @@ class Run:
         looks = self.reference.looks(self.step)
         references = [] if self.name in REFERENCE_FREE else ["reference", "start"] if looks else ["reference"]
         inverting = self.name in INVERTING
-        tolerances = Tolerances.of_step(self.step, inverting)
+        tolerances = Tolerances.of_step(self.step)
 
         self.optimizer.zero_grad()
         b = self.batch(drawn, references, beta, inverting)
