@@ -39,6 +39,10 @@ def refuse(message):
 def check(config):
     if (name := config["method"]["name"]) not in LOSSES:
         refuse(f"method {name!r} cannot be recomputed yet, only {', '.join(sorted(LOSSES))}")
+    if (name := config["optim"].get("name", "adamw")) != "adamw":
+        refuse(f"optim.name = {name!r} cannot be recomputed, only 'adamw'")
+    if config.get("reference", {}).get("path"):
+        refuse("reference.path cannot be recomputed, only a reference that is the start model or moves away from it")
     for path in (config["model"]["path"], config["data"]["path"]):
         if not Path(path).exists():
             refuse(f"{path} does not exist here; run this from the folder that the run was started in")

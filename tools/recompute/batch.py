@@ -56,7 +56,8 @@ class Batch:
 
     def safeguard(self):
         """Scales the gradient of losers, not their errors: lam of methods.md 11c for every pair."""
-        of_w, of_l = (2 * self.residuals.detach()[x].flatten(1) / self.residuals[0].numel() for x in (self.w, self.l))
+        errors = self.residuals.detach().flatten(1) * self.factor.sqrt().view(-1, 1)  # of noise, as every loss reads them
+        of_w, of_l = (2 * errors[x] / errors.shape[1] for x in (self.w, self.l))
         inner, squared = (of_w * of_l).sum(1), of_w.square().sum(1)
         lam = ((1 - self.config["safeguard"]["mu"]) * squared / (inner + 1e-9)).clamp(0, 1)
         lam = torch.where(inner > 0, lam, torch.ones_like(lam))

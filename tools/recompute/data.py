@@ -16,6 +16,7 @@ class Item:
     id: str
     prompt: str
     images: tuple  # pairs: winner, loser; lists: as in the file; labels: one
+    written: tuple = ()  # pairs: winner, loser of the file, whatever `data.labels` says
     better: tuple = ()  # (i, j) for every two images of which i is preferred, by phi
     tie: bool = False  # the two of `better` are equally good
     desirable: bool = True  # labels
@@ -51,7 +52,7 @@ def pair(folder, name, record, data):
     turn = 1 if won > 0 else -1
     scores = {scorer: values[::turn] for scorer, values in scores.items()}
     weight = record.get("weight")
-    return Item(name, record["prompt"], tuple(sides[::turn]), ((0, 1),), tie,
+    return Item(name, record["prompt"], tuple(sides[::turn]), tuple(sides), ((0, 1),), tie,
                 weight=1.0 if weight is None else weight, scores=scores)
 
 
@@ -74,16 +75,17 @@ def listed(folder, name, record):
     phi, weight = win_fractions(record), record.get("weight")
     better = tuple((i, j) for i in range(len(phi)) for j in range(len(phi)) if phi[i] > phi[j])
     images = tuple(folder / image for image in record["images"])
-    return Item(name, record["prompt"], images, better, phi=phi, weight=1.0 if weight is None else weight)
+    return Item(name, record["prompt"], images, better=better, phi=phi, weight=1.0 if weight is None else weight)
 
 
 def labels_of(pairs):
-    """kto on pairs: one item per picture and prompt in order of first appearance, desirable if it won once."""
+    """kto on pairs: one item per picture and prompt in order of first appearance, desirable if it won once. Order and ids
+    follow the file, wins `data.labels`."""
     items = {}
     for row in pairs:
-        for place, image in zip("wl", row.images):
-            item = Item(f"{row.id}:{place}", row.prompt, (image,), desirable=False, weight=row.weight)
-            items.setdefault((image, row.prompt), item).desirable |= place == "w"
+        for place, image in zip("wl", row.written):
+            item = Item(f"{row.id}:{place}", row.prompt, (image,), desirable=False)
+            items.setdefault((image, row.prompt), item).desirable |= image == row.images[0]
     return list(items.values())
 
 

@@ -5,7 +5,8 @@ import math
 import torch
 
 from .compare import Figure, relative, share, within
-from .weights import EDGES, Weights
+from .losses import factor
+from .weights import EDGES
 
 
 class Rounding:
@@ -64,8 +65,8 @@ def pair_figures(b, rounding, train_timesteps):
     if not len(h):
         return {}
     t_u = (b.scale[b.w].abs() * rounding.pair)[kept]
-    if (inside := Weights.effective(b, torch.ones(len(b.w)))) is not None and b.name == "smpo":
-        t_u = t_u * inside[kept]
+    if b.name == "smpo":
+        t_u = t_u * factor(b)[kept]
     if b.name == "hypo":
         t_u = (b.scale[b.w] * (rounding.image[b.w] + rounding.image[b.l] + rounding.e[b.w] + rounding.e[b.l]))[kept]
     negative, below = (h < 0).double().mean(), (h < -t_h).double().mean()
@@ -98,7 +99,7 @@ def validation_figures(b, draws, loss, tolerances, rounding):
     figures = {"val_loss": within(loss.detach(), rounding.of_loss(b, loss, tolerances))}
     if not b.paired:
         return figures
-    kept = [i for i in range(0, b.n, draws) if b.items[i].better and not b.items[i].tie]
+    kept = [i for i in range(0, b.n, draws) if not b.items[i].tie]
     if not kept:
         return figures
     pictures = [[extremes(b.items[i], b.lists[i + j]) for j in range(draws)] for i in kept]

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 import torch
 
 from .batch import RunningMean
-from .data import LISTS
 from .losses import WEIGHTS, factor, gains, positions
 
 EDGES = (0.1, 0.3, 1.0, 3.0)  # of weight_hist
@@ -89,7 +88,7 @@ class Weights:
     @staticmethod
     def effective(b, weights):
         """[m] what pairs count for: their weights, and what stands inside their logits."""
-        inside = factor(b) if b.name not in LISTS else None
+        inside = factor(b)
         return weights if inside is None else weights * inside
 
 
