@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 
 from recompute.compare import differences
+from recompute.losses import LOSSES
 from recompute.steps import Run
 
-BUILT = {"dpo", "sft"}
 
 
 def arguments():
@@ -37,8 +37,12 @@ def refuse(message):
 
 
 def check(config):
-    if (name := config["method"]["name"]) not in BUILT:
-        refuse(f"method {name!r} cannot be recomputed yet, only {', '.join(sorted(BUILT))}")
+    if (name := config["method"]["name"]) not in LOSSES:
+        refuse(f"method {name!r} cannot be recomputed yet, only {', '.join(sorted(LOSSES))}")
+    if (name := config["optim"].get("name", "adamw")) != "adamw":
+        refuse(f"optim.name = {name!r} cannot be recomputed, only 'adamw'")
+    if config.get("reference", {}).get("path"):
+        refuse("reference.path cannot be recomputed, only a reference that is the start model or moves away from it")
     for path in (config["model"]["path"], config["data"]["path"]):
         if not Path(path).exists():
             refuse(f"{path} does not exist here; run this from the folder that the run was started in")
@@ -67,7 +71,7 @@ def recompute(folder, options):
     check(config)
     run = Run(config)
     steps = min(options.steps, max(lines, default=0))
-    print(f"{folder}: {config['method']['name']}, {len(run.train)} training pairs, {len(run.validation)} validated")
+    print(f"{folder}: {config['method']['name']}, {len(run.train)} training items, {len(run.validation)} validated")
     print(f"step  {'figure':18} {'metrics.jsonl':>24} {'recomputed':>24}  of tolerance")
     compared = 0
     for step in range(1, steps + 1):

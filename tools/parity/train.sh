@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains the bundled demo, and tiny models of the other families, for three steps with each kind of run and recomputes
+# Trains the bundled demo, and tiny models of the other families, for two or three steps with each kind of run and recomputes
 # every figure in Python.
 #   tools/parity/train.sh [BINARY]
 set -euo pipefail
@@ -61,6 +61,34 @@ train sft --set method.name=sft --set optim.lr=1e-4
 train dpo-auto-ema --set method.beta=auto --set ema.decay=0.5
 train dpo-lora-init --set lora.init="$work/dpo-lora/final/pytorch_lora_weights.safetensors"
 
+# Every other kind of data, law, weight and loss, two steps each.
+method() { local name=$1 method=$2; shift 2; train "$name" --set train.steps=2 --set method.name="$method" "$@"; }
+emoji=assets/emoji
+scores=style,content,nearest
+lists=(--set data.path=$emoji/lists.jsonl)
+moving=(--set reference.kind=updated --set reference.every=1)
+method inpo inpo
+method inpo-published inpo --set method.inversion=published --set method.inversion_eta=0.1
+method smpo smpo --set data.labels=score:style
+method npo npo --set method.beta=auto
+method kto kto --set data.path=$emoji/labels.jsonl --set train.grad_accum=4
+method kto-pairs kto --set data.labels=vote:$scores --set method.utility=loss_averse
+method rankdpo rankdpo "${lists[@]}"
+method lipo lipo_lambda "${lists[@]}"
+method plackett-luce plackett_luce "${lists[@]}"
+method mapo mapo
+method todo todo --set data.path=$emoji/ties.jsonl --set data.ties=keep
+method dspo dspo_score --set method.beta=0.05
+method wpo wpo --set timesteps.law=list --set timesteps.values=[249,499,749,999]
+method bco bco
+method mappo mappo --set method.scorer=nearest --set data.draws_per_pair=1
+method videodpo dpo --set weights.source=videodpo
+method column-published dpo --set weights.source=column --set weights.as_published=true --set data.labels=vote:$scores
+method timestep-aware dpo "${moving[@]}" --set timesteps.law=discounted --set timesteps.weighting=timestep_aware
+method frozen dpo "${moving[@]}" --set reference.divergence_limit=1e-9 --set timesteps.min=100 --set timesteps.max=700 \
+    --set lora.rank=0 --set optim.lr=1e-5 --set train.steps=3
+method safeguard dpo --set safeguard.name=sdpo
+
 config=tests/golden/families_train/base.toml
 velocity=(--set model.prediction_type=v_prediction --set model.zero_terminal_snr=true)
 full=(--set lora.rank=0 --set optim.lr=1e-4)
@@ -71,6 +99,13 @@ train sdxl-velocity "${velocity[@]}" --set method.beta=auto --set ema.decay=0.5
 train sd21-lora "${sd21[@]}" --set method.error=native
 train sd21-full "${sd21[@]}" "${full[@]}" --set model.zero_terminal_snr=true
 train sd21-sft "${sd21[@]}" "${full[@]}" --set method.name=sft
+train sdxl-velocity-safeguard "${velocity[@]}" --set safeguard.name=sdpo --set timesteps.weighting=timestep_aware
+# An inversion of random weights passes rounding on, enlarged from call to call: a smaller rate keeps the steps comparable.
+lists=(--set data.path=tests/golden/families_train/lists.jsonl --set validate.path=tests/golden/families_train/lists.jsonl)
+method sdxl-inpo inpo --set optim.lr=1e-4
+method sd21-inpo inpo "${sd21[@]}" --set optim.lr=1e-4
+method sdxl-rankdpo rankdpo "${lists[@]}"
+method sd21-rankdpo rankdpo "${sd21[@]}" "${full[@]}" "${lists[@]}"
 
 # One process for all: Python takes longer to start than to recompute a run.
 .python/python tools/recompute.py "${runs[@]}" --steps 3

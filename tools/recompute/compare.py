@@ -9,6 +9,7 @@ import torch
 # From the second step on the weights themselves differ: AdamW divides a gradient by its own size, so rounding in an
 # element near 0 becomes a step of up to lr. Tolerances of later steps are looser by this factor.
 LATER_STEPS = 10
+MEASURED = {"step", "pairs_per_s", "s_per_step", "data_wait_s", "peak_mem_gib", "spike"}  # not of the mathematics
 
 
 @dataclass
@@ -61,37 +62,6 @@ def share(values, tolerance):
     return Figure(float(mean), float(mean - lowest), float(highest - mean))
 
 
-def pair_figures(errors, beta, tolerances, timesteps, train_timesteps):
-    """The figures every pair method logs. `errors`: theta_w, theta_l, ref_w, ref_l, [n] each, in epsilon space."""
-    theta_w, theta_l, ref_w, ref_l = errors
-    largest = torch.stack(errors).amax(0)
-    h_w, h_l = ref_w - theta_w, ref_l - theta_l
-    h = h_w - h_l
-    t_w, t_l, t_h = (tolerances.of_h(x, largest) for x in (h_w, h_l, h))
-    u, t_u = 0.5 * beta * h, 0.5 * beta * t_h
-    negative, below = (h < 0).double().mean(), (h < -t_h).double().mean()
-    tenths = []
-    for tenth in range(10):
-        chosen = (timesteps * 10) // train_timesteps == tenth
-        tenths.append(within(h[chosen].mean(), t_h[chosen].mean()) if chosen.any() else None)
-    return {
-        "loss": within(torch.nn.functional.softplus(-u).mean(), (torch.sigmoid(t_u - u) * t_u).mean() + 1e-6),
-        "implicit_acc": share(u, t_u),
-        "margin": within(h.mean(), t_h.mean()),
-        "reward_w": within(h_w.mean(), t_w.mean()),
-        "reward_l": within(h_l.mean(), t_l.mean()),
-        "model_mse_w": relative(theta_w.mean(), tolerances.e),
-        "model_mse_l": relative(theta_l.mean(), tolerances.e),
-        "ref_mse_w": relative(ref_w.mean(), tolerances.e),
-        "ref_mse_l": relative(ref_l.mean(), tolerances.e),
-        "gap_w": within(-h_w.mean(), t_w.mean()),
-        "gap_l": within(-h_l.mean(), t_l.mean()),
-        "gradient_factor": within(torch.sigmoid(-u).mean(), 0.25 * t_u.mean() + 1e-6),
-        "negative_margin": Figure(float(negative), float(negative - below), float((h <= t_h).double().mean() - negative)),
-        "margin_by_t": tenths,
-    }
-
-
 def flat(figures):
     """Every figure by name, the tenths of margin_by_t as `margin_by_t[i]`."""
     for name, figure in figures.items():
@@ -102,10 +72,10 @@ def flat(figures):
 
 
 def differences(line, figures):
-    """(name, logged, figure, agrees, used) of every figure; a tenth without pairs has to be null on both sides."""
-    logged = dict(flat(line))
-    for name, figure in flat(figures):
-        other = logged.get(name)
+    """(name, logged, figure, agrees, used) of every figure; what one side lacks, and a tenth without pairs, both have to."""
+    logged, found = dict(flat(line)), dict(flat(figures))
+    for name in [*found, *(x for x in logged if x not in found and x not in MEASURED)]:
+        figure, other = found.get(name), logged.get(name)
         if figure is None or other is None:
             yield name, other, figure, figure is None and other is None, 0.0
         else:

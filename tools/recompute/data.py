@@ -1,76 +1,116 @@
-"""Rows of pairs.jsonl, the held-out split, and how a picture becomes pixels."""
+"""Rows of the three kinds of data files as items, who is better than whom in them, and the held-out split."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-
-import numpy as np
-import torch
-from PIL import Image, ImageOps
 
 from .draws import key
 
+LISTS = {"rankdpo", "lipo_lambda", "plackett_luce", "mpo"}
+
 
 @dataclass
-class Pair:
+class Item:
+    """What one position of the order stands for: the pictures that share a prompt and a timestep."""
+
     id: str
     prompt: str
-    images: tuple  # winner, loser
+    images: tuple  # pairs: winner, loser; lists: as in the file; labels: one
+    written: tuple = ()  # pairs: winner, loser of the file, whatever `data.labels` says
+    better: tuple = ()  # (i, j) for every two images of which i is preferred, by phi
+    tie: bool = False  # the two of `better` are equally good
+    desirable: bool = True  # labels
+    weight: float = 1.0  # of the row
+    scores: dict = field(default_factory=dict)  # pairs: scorer -> [winner's, loser's]
+    phi: tuple = ()  # lists
 
 
-def read_pairs(path, ties):
+def rows(path):
+    """(folder, id, record) of every row of a data file, or of the only one in a folder."""
     path = Path(path)
     index = next(path.glob("*.jsonl")) if path.is_dir() else path
-    pairs = []
-    for row, line in enumerate(x for x in index.read_text().splitlines() if x.strip()):
+    for number, line in enumerate(x for x in index.read_text().splitlines() if x.strip()):
         record = json.loads(line)
-        if record.get("label") == "tie" and ties == "drop":
-            continue
-        images = (index.parent / record["winner"], index.parent / record["loser"])
-        item = row if record.get("id") is None else record["id"]
-        pairs.append(Pair(str(item), record["prompt"], images))
-    return pairs
+        yield index.parent, str(number if record.get("id") is None else record["id"]), record
+
+
+def vote(labels, scores):
+    """Above 0: the first image wins, below: the second, 0: nobody."""
+    kind, _, names = labels.partition(":")
+    sign = lambda name: (scores[name][0] > scores[name][1]) - (scores[name][0] < scores[name][1])
+    return sum(sign(name) for name in names.split(",")) if kind in ("score", "vote") else 1
+
+
+def pair(folder, name, record, data):
+    """A row of pairs.jsonl as labelled by `data.labels`; None for one that is not used."""
+    tie = record.get("label") == "tie"
+    if tie and data["ties"] == "drop":
+        return None
+    sides, scores = [folder / record["winner"], folder / record["loser"]], record.get("scores") or {}
+    if (won := vote(data.get("labels", "given"), scores)) == 0:
+        return None
+    turn = 1 if won > 0 else -1
+    scores = {scorer: values[::turn] for scorer, values in scores.items()}
+    weight = record.get("weight")
+    return Item(name, record["prompt"], tuple(sides[::turn]), tuple(sides), ((0, 1),), tie,
+                weight=1.0 if weight is None else weight, scores=scores)
+
+
+def swapped(item):
+    """npo: the loser is what is learnt."""
+    item.images = item.images[::-1]
+    item.scores = {scorer: values[::-1] for scorer, values in item.scores.items()}
+    return item
+
+
+def win_fractions(record):
+    """phi of every image of a list: its wins over the others, over all scorers; ranks are one scorer (methods.md 8)."""
+    scorers = list((record.get("scores") or {}).values()) or [[-rank for rank in record["ranks"]]]
+    k = len(record["images"])
+    wins = [sum(scores[i] > scores[j] for scores in scorers for j in range(k)) for i in range(k)]
+    return tuple(x / (len(scorers) * (k - 1)) for x in wins)
+
+
+def listed(folder, name, record):
+    phi, weight = win_fractions(record), record.get("weight")
+    better = tuple((i, j) for i in range(len(phi)) for j in range(len(phi)) if phi[i] > phi[j])
+    images = tuple(folder / image for image in record["images"])
+    return Item(name, record["prompt"], images, better=better, phi=phi, weight=1.0 if weight is None else weight)
+
+
+def labels_of(pairs):
+    """kto on pairs: one item per picture and prompt in order of first appearance, desirable if it won once. Order and ids
+    follow the file, wins `data.labels`."""
+    items = {}
+    for row in pairs:
+        for place, image in zip("wl", row.written):
+            item = Item(f"{row.id}:{place}", row.prompt, (image,), desirable=False)
+            items.setdefault((image, row.prompt), item).desirable |= image == row.images[0]
+    return list(items.values())
+
+
+def read(path, config):
+    """Items of a data file as the method of `config` trains on them."""
+    name, found = config["method"]["name"], []
+    for folder, item, record in rows(path):
+        if "images" in record:
+            made = listed(folder, item, record)
+            made = None if name == "mpo" and not made.better else made
+        elif "image" in record:
+            made = Item(item, record["prompt"], (folder / record["image"],), desirable=record["label"])
+        else:
+            made = pair(folder, item, record, config["data"])
+        found += [made] if made else []
+    if name == "kto" and found and len(found[0].images) == 2:
+        return labels_of(found)
+    return [swapped(x) for x in found] if name == "npo" else found
 
 
 def split(config):
-    """Training and validation pairs: a prompt is held out by its hash, whatever the seed of the run."""
-    pairs = read_pairs(config["data"]["path"], config["data"]["ties"])
-    validate = config["validate"]
+    """Training and validation items: a prompt is held out by its hash, whatever the seed of the run."""
+    items, validate = read(config["data"]["path"], config), config["validate"]
     if validate.get("path"):
-        return pairs, read_pairs(validate["path"], config["data"]["ties"])[: validate["max_pairs"]]
-    held = {p.prompt for p in pairs if key(0, "split", p.prompt) < validate["fraction"] * 2**63}
-    train = [p for p in pairs if p.prompt not in held]
-    return train, [p for p in pairs if p.prompt in held][: validate["max_pairs"]]
-
-
-def decode(path):
-    """A file as 8-bit RGB: EXIF turned, 16 bits rounded to 8, alpha laid over white before any resizing."""
-    image = Image.open(path)
-    image.load()
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.float64)
-        image = Image.fromarray(np.rint(values / 257).astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        rgba = np.asarray(image.convert("RGBA")).astype(np.float64)
-        alpha = rgba[..., 3:]
-        over = np.rint((rgba[..., :3] * alpha + 255 * (255 - alpha)) / 255)
-        return Image.fromarray(over.astype(np.uint8))
-    return image.convert("RGB")
-
-
-def transform(image, resolution, flip=False, crop=None, crops=4):
-    """[3, R, R] in [-1, 1]: shorter side to R, one square of it (`crop` None: the middle), flipped or not; and what SDXL is
-    told of it: height and width of the file, top and left of the square, R, R."""
-    width, height = image.size
-    short, long = min(width, height), max(width, height)
-    longer = resolution * long // short
-    size = (resolution, longer) if height > width else (longer, resolution)
-    if image.size != size:
-        image = image.resize(size, Image.BILINEAR)
-    offset = round((longer - resolution) / 2) if crop is None else round(crop * (longer - resolution) / (crops - 1))
-    left, top = (offset, 0) if size[0] > size[1] else (0, offset)
-    pixels = np.asarray(image.crop((left, top, left + resolution, top + resolution)))
-    pixels = np.ascontiguousarray(pixels[:, ::-1] if flip else pixels)
-    time_ids = torch.tensor([height, width, top, left, resolution, resolution], dtype=torch.float32)
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 127.5 - 1, time_ids
+        return items, read(validate["path"], config)[: validate["max_pairs"]]
+    held = {x.prompt for x in items if key(0, "split", x.prompt) < validate["fraction"] * 2**63}
+    train = [x for x in items if x.prompt not in held]
+    return train, [x for x in items if x.prompt in held][: validate["max_pairs"]]

@@ -1,5 +1,6 @@
 """The networks, by diffusers and transformers, and a LoRA of our own over them."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -72,7 +73,7 @@ class Lora:
             self.parameters += [a, b]
             frozen = (nn.Parameter(x.detach().clone(), requires_grad=False) for x in (a, b))
             self.start.append(tuple(frozen) if start else (None, None))
-        self.trained = [(layer.a, layer.b) for layer in self.layers]
+        self.trained, self.reference = [(layer.a, layer.b) for layer in self.layers], self.start
 
     def use(self, values):
         for layer, (a, b) in zip(self.layers, values):
@@ -131,11 +132,11 @@ class Networks:
         self.policy.requires_grad_(False)
         self.lora = Lora(self.policy, lora, draws, self.dtype) if lora.get("rank") else None
         if self.lora:
-            self.trained, self.reference_unet = self.lora.parameters, self.policy
+            self.trained = self.lora.parameters
         else:
             self.trained = [p.requires_grad_() for p in self.policy.parameters()]
-            self.reference_unet = UNet2DConditionModel.from_pretrained(unet_dir, torch_dtype=torch.float32)
-            self.reference_unet.to(self.dtype).requires_grad_(False)
+            self.start_unet = UNet2DConditionModel.from_pretrained(unet_dir, torch_dtype=torch.float32)
+            self.reference_unet = self.start_unet.to(self.dtype).requires_grad_(False)
         self.vae = AutoencoderKL.from_pretrained(model.get("vae") or folder / "vae", torch_dtype=torch.float32)
         self.told_sizes = self.policy.config.addition_embed_type == "text_time"
         # prompt -> ([L, D],) or ([L, D], [P])
@@ -159,29 +160,57 @@ class Networks:
         posterior = self.vae.encode(pixels[None]).latent_dist
         return posterior.mean[0], posterior.std[0]
 
-    def errors(self, unet, latents, noise, timesteps, time_ids, prompt_embeds, pooled=None):
-        """[B] mean squared errors in the model's own parameterisation, all inputs float32. `time_ids` [B, 6]."""
-        latents, noise, prompt_embeds = (x.to(self.dtype) for x in (latents, noise, prompt_embeds))
-        added = {"text_embeds": pooled.to(self.dtype), "time_ids": time_ids} if self.told_sizes else None
-        noisy = self.schedule.add_noise(latents, noise, timesteps)
+    # Predictions
+
+    def noised(self, latents, noise, timesteps):
+        """What the network is to see, [B, C, h, w], and what it is to say of it, in its own parameterisation."""
         target = self.schedule.get_velocity(latents, noise, timesteps) if self.is_v else noise
-        prediction = unet(noisy, timesteps, encoder_hidden_states=prompt_embeds, added_cond_kwargs=added).sample
-        return (prediction - target).pow(2).mean((1, 2, 3))
+        return self.schedule.add_noise(latents, noise, timesteps), target
 
-    def policy_errors(self, *inputs):
-        return self.errors(self.policy, *inputs)
+    def predict(self, which, noisy, timesteps, conditions):
+        """What "policy", "reference" or "start" says, in its own parameterisation. `conditions`: time_ids [B, 6],
+        prompt_embeds [B, L, D] and for SDXL pooled [B, P]."""
+        time_ids, prompt_embeds, *pooled = conditions
+        added = {"text_embeds": pooled[0].to(self.dtype), "time_ids": time_ids} if self.told_sizes else None
+        embeds = prompt_embeds.to(self.dtype)
+        if which == "policy":
+            return self.policy(noisy, timesteps, encoder_hidden_states=embeds, added_cond_kwargs=added).sample
+        with torch.no_grad():
+            if not self.lora:
+                unet = self.reference_unet if which == "reference" else self.start_unet
+                return unet(noisy, timesteps, encoder_hidden_states=embeds, added_cond_kwargs=added).sample
+            self.lora.use(self.lora.reference if which == "reference" else self.lora.start)
+            said = self.policy(noisy, timesteps, encoder_hidden_states=embeds, added_cond_kwargs=added).sample
+            self.lora.use(self.lora.trained)
+            return said
 
-    @torch.no_grad()
-    def reference_errors(self, *inputs):
-        """The start model: the same network without its adapters (or with those it started from), or a frozen copy."""
-        if not self.lora:
-            return self.errors(self.reference_unet, *inputs)
-        self.lora.use(self.lora.start)
-        errors = self.errors(self.policy, *inputs)
-        self.lora.use(self.lora.trained)
-        return errors
+    def levels(self, timesteps):
+        """a_t and s_t [B, 1, 1, 1]; below 0 they are those of 0."""
+        abar = self.schedule.alphas_cumprod[timesteps.clamp(min=0)].to(self.dtype).view(-1, 1, 1, 1)
+        return abar.sqrt(), (1 - abar).sqrt()
+
+    def predict_noise(self, which, noisy, timesteps, conditions):
+        """A prediction as noise (methods.md 0.2)."""
+        said = self.predict(which, noisy, timesteps, conditions)
+        a, s = self.levels(timesteps)
+        return a * said + s * noisy if self.is_v else said
+
+    def move_reference(self):
+        """The reference becomes what the policy is now."""
+        if self.lora:
+            self.lora.reference = [tuple(x.detach().clone() for x in layer) for layer in self.lora.trained]
+            self.lora.reference = [tuple(nn.Parameter(x, requires_grad=False) for x in layer) for layer in self.lora.reference]
+        else:
+            self.reference_unet = copy.deepcopy(self.policy).requires_grad_(False)
 
     def epsilon_factor(self, timesteps, space):
         """[B]: what turns a native squared error into one in epsilon space (methods.md 0.2)."""
         abar = self.schedule.alphas_cumprod[timesteps].to(self.dtype)
         return abar if self.is_v and space == "epsilon" else torch.ones_like(abar)
+
+    def timestep_weight(self, timesteps):
+        """[B] lambda(t) of methods.md 2b: 1 + 1/sqrt(SNR), stretched to [0, 1] over all t; infinite counts as the largest."""
+        abar = self.schedule.alphas_cumprod.double()
+        root = ((1 - abar) / abar).sqrt()
+        finite = root[root.isfinite()]
+        return (1 + (root.clamp(max=finite.max()) - finite.min()) / (finite.max() - finite.min()))[timesteps].to(self.dtype)

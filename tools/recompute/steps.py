@@ -1,38 +1,42 @@
-"""The steps of a run, made again: batches by the streams, losses, AdamW, validation."""
+"""The steps of a run, made again: errors, losses, AdamW, the moving reference, validation."""
 
 import math
 
 import torch
+from torch.utils.checkpoint import checkpoint
 
-from .compare import Figure, Tolerances, pair_figures, relative, share, within
-from .data import decode, split, transform
+from .batch import Batch
+from .compare import Tolerances, relative, within
+from .data import split
 from .draws import Draws
+from .figures import Rounding, error_figures, pair_figures, validation_figures, weight_figures
+from .inputs import Inputs
+from .inversion import invert
+from .losses import LOSSES
 from .model import Networks
+from .reference import Reference
+from .weights import Weights
 
-CHUNK = 8  # pairs a forward; what is computed does not depend on it
-
-
-def rounded(values, cache_dtype):
-    """Values as the cache gives them back."""
-    return values.half().float() if cache_dtype == "float16" else values
+CHUNK = 8  # items a forward; what is computed does not depend on it
+REFERENCE_FREE = {"sft", "mapo"}
+INVERTING = {"inpo", "smpo"}
 
 
 class Run:
     """One run as its resolved.toml describes it; `next_step()` makes the steps in order."""
 
     def __init__(self, config):
-        self.config = config
-        data, train, method = config["data"], config["train"], config["method"]
-        self.draws = Draws(train["seed"], data["draws_per_pair"])
+        self.config, self.method, self.name = config, config["method"], config["method"]["name"]
+        data, train, optim = config["data"], config["train"], config["optim"]
+        self.draws = Draws(train["seed"], data["draws_per_pair"], config.get("timesteps"))
         self.networks = Networks(config, self.draws)
-        self.resolution = self.networks.resolution(config)
         self.train, self.validation = split(config)
+        self.inputs = Inputs(config, self.networks, self.draws, self.train)
+        self.weights = Weights(config, self.train)
+        self.reference = Reference(config, self.networks)
         self.per_step = train.get("pairs_per_step") or train["micro_batch"] * train["grad_accum"]
         self.steps = train.get("steps") or math.ceil(train["epochs"] * len(self.train) / self.per_step)
-        self.name, self.beta, self.mean_h = method["name"], method.get("beta"), (0.0, 0.0)
-        self.pairwise = self.name == "dpo"
-        self.encoded, self.prompts = {}, {}
-        optim = config["optim"]
+        self.beta = self.method.get("beta")
         self.lr = optim["lr"] * (self.per_step if optim["lr_scale"] == "global_batch" else 1)
         self.optimizer = torch.optim.AdamW(
             self.networks.trained, lr=self.lr, betas=tuple(optim["betas"]), eps=optim["eps"],
@@ -41,66 +45,56 @@ class Run:
         self.ema = [p.detach().clone() for p in self.networks.trained] if self.ema_decay else None
         self.step = 0
 
-    # What goes in
-
-    def latents(self, image, flip, crop, z):
-        """[C, h, w] scaled latents of one view and its time_ids [6]; None for a file that cannot be read."""
-        view = (image, flip, crop)
-        if view not in self.encoded:
-            try:
-                pixels, time_ids = transform(decode(image), self.resolution, flip, crop, self.config["data"]["crops"])
-            except (OSError, SyntaxError):
-                self.encoded[view] = None
-                return None
-            moments = self.networks.moments(pixels)
-            if self.config["model"].get("time_ids") == "constant":
-                time_ids = torch.tensor([self.resolution, self.resolution, 0, 0] + [self.resolution] * 2).float()
-            self.encoded[view] = [*(rounded(x, self.config["data"]["cache_dtype"]) for x in moments), time_ids]
-        if self.encoded[view] is None:
-            return None
-        mean, std, time_ids = self.encoded[view]
-        raw = mean if z is None else mean + std * z(mean.shape)
-        return raw * self.networks.vae.config.scaling_factor, time_ids
-
-    def prompt_embeds(self, prompt):
-        """([L, D],), for SDXL ([L, D], [P])."""
-        if prompt not in self.prompts:
-            made = self.networks.prompt_embeds(prompt)
-            self.prompts[prompt] = tuple(rounded(x, self.config["data"]["cache_dtype"]) for x in made)
-        return self.prompts[prompt]
-
-    def item(self, position):
-        """([winner, loser], noise, t, prompt_embeds) of a position of the endless order; None if a picture is missing."""
-        epoch, place = divmod(position, len(self.train))
-        pair = self.train[self.draws.order(epoch, len(self.train))[place]]
-        data, d = self.config["data"], self.draws.index(epoch)
-        sides = []
-        for k in range(2 if self.pairwise else 1):
-            flip = self.draws.flip(d, k, pair.id, data["flip"])
-            crop = self.draws.crop(d, k, pair.id, data["crops"]) if data["crop"] == "random" else None
-            sampled = data["posterior"] == "sample"
-            z = (lambda shape, k=k: self.draws.posterior(d, k, pair.id, shape)) if sampled else None
-            sides.append(self.latents(pair.images[k], flip, crop, z))
-        if any(side is None for side in sides):
-            return None
-        dropped = self.draws.dropout(d, pair.id, self.config["method"]["prompt_dropout"])
-        embeds = self.prompt_embeds("" if dropped else pair.prompt)
-        t = self.draws.timestep(d, pair.id, self.networks.timesteps)
-        return sides, self.draws.noise(d, pair.id, sides[0][0].shape), t, embeds
-
     # Errors
 
-    def native(self, items, errors):
-        """[n] a side: errors of `errors` (policy's or reference's) for items, in the model's parameterisation."""
-        sides = len(items[0][0])
-        latents, time_ids = map(torch.stack, zip(*(item[0][k] for k in range(sides) for item in items)))
-        noise, t = (torch.stack([torch.as_tensor(item[i]) for item in items] * sides) for i in (1, 2))
-        embeds = map(torch.stack, zip(*[item[3] for item in items] * sides))
-        return errors(latents, noise, t, time_ids, *embeds).chunk(sides)
+    def conditions(self, drawn):
+        time_ids = torch.cat([x.time_ids for x in drawn])
+        return [time_ids, *(torch.stack([x.embeds[i] for x in drawn for _ in x.latents]) for i in range(len(drawn[0].embeds)))]
 
-    def space(self, items):
-        t = torch.tensor([item[2] for item in items])
-        return self.networks.epsilon_factor(t, self.config["method"].get("error", "epsilon"))
+    def seen(self, drawn, inverting):
+        """(noisy, target, t, conditions, Inverted): what a chunk of items asks the network. With inversion the target is
+        noise, whatever the network's parameterisation."""
+        conditions = self.conditions(drawn)
+        if not inverting:
+            t = torch.tensor([x.t for x in drawn for _ in x.latents])
+            latents, noise = (torch.cat(x).to(self.networks.dtype) for x in zip(*((x.latents, x.noise) for x in drawn)))
+            return *self.networks.noised(latents, noise, t), t, conditions, None
+        ways = []
+        for x in drawn:
+            shape = x.latents.shape[1:]
+            noise = lambda m, x=x, shape=shape: torch.stack(
+                [self.draws.inversion(x.d, k, x.item.id, m, shape) for k in range(len(x.latents))])
+            ways.append(invert(self.networks, x.latents, self.conditions([x]), x.t, self.method, noise))
+        t = torch.tensor([way.timestep for way, x in zip(ways, drawn) for _ in x.latents])
+        return torch.cat([x.noisy for x in ways]), torch.cat([x.tau for x in ways]), t, conditions, ways
+
+    def batch(self, drawn, references, beta, inverting=False):
+        """Errors of items: the policy's with their graph, and those of each network of `references` without; the batch
+        holds the first of them. The second value: residuals of each."""
+        networks, names = self.networks, ("policy", *references)
+        residuals, ts, ways = {name: [] for name in names}, [], []
+        for i in range(0, len(drawn), CHUNK):
+            chunk = drawn[i : i + CHUNK]
+            noisy, target, t, conditions, inverted = self.seen(chunk, inverting)
+            say = networks.predict_noise if inverting else networks.predict
+            for name in names:
+                ask = lambda say=say, name=name, noisy=noisy, t=t, conditions=conditions: say(name, noisy, t, conditions)
+                many = name == "policy" and torch.is_grad_enabled() and len(drawn) > CHUNK
+                residuals[name].append((checkpoint(ask, use_reentrant=False) if many else ask()) - target)
+            ts.append(t)
+            ways += [(way, noisy_of) for way, noisy_of in zip(inverted or [], chunk)]
+        residuals = {name: torch.cat(x) for name, x in residuals.items()}
+        t = torch.cat(ts)
+        factor = networks.epsilon_factor(t, "native" if inverting else self.method.get("error", "epsilon"))
+        firsts = torch.tensor([sum(len(x.latents) for x in drawn[:i]) for i in range(len(drawn))])
+        t = t[firsts]
+        aware = self.config.get("timesteps", {}).get("weighting") == "timestep_aware"
+        weighting = networks.timestep_weight(t) if aware else torch.ones(len(drawn), dtype=networks.dtype)
+        reference = residuals[references[0]] if references else None
+        b = Batch(self.config, [x.item for x in drawn], residuals["policy"], reference, factor, t, weighting, beta,
+                  self.step / self.steps)
+        b.ways, b.other = [way for way, _ in ways], {name: residuals[name].square().mean((1, 2, 3)) * factor for name in references}
+        return b
 
     # A step
 
@@ -108,51 +102,71 @@ class Run:
         """Figures of the next step, the weights moved by it; None when it had no readable item."""
         self.step += 1
         first = (self.step - 1) * self.per_step
-        items = [x for x in map(self.item, range(first, first + self.per_step)) if x is not None]
-        if not items:
+        drawn = [x for x in map(self.inputs.drawn, range(first, first + self.per_step)) if x is not None]
+        if not drawn:
             return None
-        beta = self.beta_of_step() if self.pairwise else None
+        beta = self.beta_of_step()
+        looks = self.reference.looks(self.step)
+        references = [] if self.name in REFERENCE_FREE else ["reference", "start"] if looks else ["reference"]
+        inverting = self.name in INVERTING
+        tolerances = Tolerances.of_step(self.step)
+
         self.optimizer.zero_grad()
-        errors = [self.backward(items[i : i + CHUNK], beta, len(items)) for i in range(0, len(items), CHUNK)]
-        errors = [torch.cat(x) for x in zip(*errors)]
+        b = self.batch(drawn, references, beta, inverting)
+        self.weights.statistics(b)
+        terms = LOSSES[self.name](b)
+        weights = self.weights(b, terms)
+        loss = (weights * terms).sum() / b.n
+        figures = self.figures(b, terms, weights, loss, tolerances)
+        if loss.requires_grad:
+            loss.backward()
         rate = self.rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        limit = self.config["optim"]["max_grad_norm"]
-        norm = torch.nn.utils.clip_grad_norm_(self.networks.trained, limit)
+        norm = torch.nn.utils.clip_grad_norm_(self.networks.trained, self.config["optim"]["max_grad_norm"])
         self.optimizer.step()
         self.move_ema()
-
-        tolerances = Tolerances.of_step(self.step)
-        t = torch.tensor([item[2] for item in items])
-        figures = {"lr": relative(rate, tolerances.exact),
-                   "epoch": relative(self.step * self.per_step / len(self.train), tolerances.exact),
-                   "grad_norm": relative(norm, tolerances.grad_norm)}
-        if self.pairwise:
-            figures |= {"beta": relative(beta, tolerances.h)}
-            figures |= pair_figures(errors, beta, tolerances, t, self.networks.timesteps)
-            self.remember(errors)
-        else:
-            native, epsilon = errors
-            figures |= {"loss": relative(native.mean(), tolerances.e),
-                        "model_mse_w": relative(epsilon.mean(), tolerances.e)}
+        self.weights.remember(b)
+        figures |= {"lr": relative(rate, tolerances.exact),
+                    "epoch": relative(self.step * self.per_step / len(self.train), tolerances.exact),
+                    "grad_norm": relative(norm, tolerances.grad_norm)}
+        figures |= self.reference.after(self.step, b, tolerances)
         every = self.config["validate"]["every"]
         if self.validation and every and (self.step % every == 0 or self.step == self.steps):
-            figures |= self.validate(beta, tolerances)
+            figures |= self.validate(beta)
         return figures
 
-    def backward(self, items, beta, n):
-        """Adds the gradient of these items' share of the step's mean; returns the detached errors of each side."""
-        space = self.space(items)
-        theta = self.native(items, self.networks.policy_errors)
-        if not self.pairwise:
-            (theta[0].sum() / n).backward()
-            return theta[0].detach(), theta[0].detach() * space
-        reference = self.native(items, self.networks.reference_errors)
-        theta_w, theta_l, ref_w, ref_l = (x * space for x in (*theta, *reference))
-        u = 0.5 * beta * ((ref_w - theta_w) - (ref_l - theta_l))
-        (-torch.nn.functional.logsigmoid(u).sum() / n).backward()
-        return tuple(x.detach() for x in (theta_w, theta_l, ref_w, ref_l))
+    def figures(self, b, terms, weights, loss, tolerances):
+        """What the step's own errors tell."""
+        rounding = Rounding(b, tolerances)
+        figures = {"loss": within(loss.detach(), rounding.of_loss(b, loss, tolerances))}
+        figures |= error_figures(b, tolerances, rounding)
+        if b.ref is not None:
+            figures["beta"] = relative(b.beta, tolerances.h)
+        if b.ref is not None and b.paired:
+            figures |= pair_figures(b, rounding, self.networks.timesteps)
+        if self.weights.active:
+            plain = terms.sum() / b.n
+            figures["loss_unweighted"] = within(plain.detach(), rounding.of_loss(b, plain, tolerances))
+        effective = self.weights.effective(b, weights)
+        if self.weights.active or b.name in ("smpo", "mappo"):
+            figures |= weight_figures(effective, 10 * tolerances.e)
+        if b.lam is not None:
+            allowed = (b.lam * 4 * tolerances.e * (1 + b.steepness)).mean() + 1e-6
+            figures["safeguard_lam"] = within(b.lam.mean(), allowed)
+        if b.ways:
+            tau = torch.cat([x.tau for x in b.ways])
+            said = b.residuals.detach() + tau
+            figures["tau_rms"] = relative(tau.square().mean().sqrt(), tolerances.e)
+            figures["inversion_error"] = relative(
+                (said - torch.cat([x.last for x in b.ways])).square().mean(), tolerances.h)
+        if b.name == "kto":
+            figures["kl"] = within(b.kl, (b.weighting * rounding.image).mean())
+        if b.name == "bco":
+            figures["bco_threshold"] = within(b.bco_threshold, (b.scale * rounding.image).mean() + 1e-6)
+        if b.name == "wpo":
+            figures["wpo_mean"] = relative(b.wpo_mean, tolerances.e)
+        return figures
 
     def rate(self):
         """Rate of the step in hand: a ramp over the first w steps, then the schedule."""
@@ -164,21 +178,17 @@ class Run:
         return self.lr * {"constant": 1, "linear": 1 - q, "cosine": (1 + math.cos(math.pi * q)) / 2}[optim["schedule"]]
 
     def beta_of_step(self):
-        if self.config["method"]["beta"] != "auto":
-            return float(self.config["method"]["beta"])
+        """beta, the number of the config or what "auto" makes of the steps before; None: the method has none."""
+        if self.method.get("beta") != "auto":
+            return None if self.name in REFERENCE_FREE else float(self.method["beta"])
         if self.step <= 10:
-            self.beta = 5000.0
+            wide = self.networks.told_sizes
+            self.beta = {"inpo": 5000.0 if wide else 2000.0, "smpo": 5000.0 if wide else 2000.0,
+                         "npo": 2000.0 if wide else 1000.0}.get(self.name, 5000.0)
             return self.beta
-        total, weight = self.mean_h
-        target = min(max(2 * math.log((1 - 0.2) / 0.2) / (total / weight), 500.0), 20000.0)
+        target = min(max(2 * math.log((1 - 0.2) / 0.2) / self.weights.memory.h.value(None), 500.0), 20000.0)
         self.beta = min(max(target, self.beta / 1.05), self.beta * 1.05)
         return self.beta
-
-    def remember(self, errors):
-        """Bias-corrected running mean of |h|, for beta = "auto"."""
-        theta_w, theta_l, ref_w, ref_l = errors
-        mean = float(((ref_w - theta_w) - (ref_l - theta_l)).abs().mean())
-        self.mean_h = tuple(0.99 * old + 0.01 * new for old, new in zip(self.mean_h, (mean, 1.0)))
 
     def move_ema(self):
         for kept, p in zip(self.ema or [], self.networks.trained):
@@ -186,53 +196,23 @@ class Run:
 
     # Validation
 
-    @torch.no_grad()
-    def validate(self, beta, tolerances):
-        """val_* of the held-out pairs at fixed draws, against the start model, with EMA weights where there are any."""
+    def validate(self, beta):
+        """val_* of the held-out items at fixed draws, against the start model, with EMA weights where there are any."""
         draws = self.config["validate"]["draws"]
+        drawn = [x for item in self.validation for x in self.inputs.validated(item, draws) or []]
         raw = [p.detach().clone() for p in self.networks.trained]
         self.assign(self.ema or raw)
-        kept, errors, losses = [], [], []
-        for pair in self.validation:
-            sides = [self.latents(image, False, None, None) for image in pair.images]
-            if any(side is None for side in sides):
-                continue
-            items = []
-            for j in range(draws):
-                noise, t = self.draws.validation(j, pair.id, sides[0][0].shape, draws, self.networks.timesteps)
-                items.append((sides, noise, t, self.prompt_embeds(pair.prompt)))
-            space = self.space(items)
-            theta, reference = (self.native(items, f) for f in (self.networks.policy_errors, self.networks.reference_errors))
-            kept.append(pair)
-            errors.append(torch.stack([x * space for x in (*theta, *reference)]))
-            losses.append(theta[0])
+        with torch.no_grad():
+            b = self.batch(drawn, ["start"], beta)
         self.assign(raw)
-        return self.validation_figures(kept, torch.stack(errors), torch.stack(losses), beta, tolerances)
+        b.theta, b.native = b.theta.requires_grad_(), b.native.requires_grad_()
+        b.bco_threshold = b.wpo_mean = None
+        self.weights.thresholds(b)
+        terms = LOSSES[self.name](b)
+        tolerances = Tolerances.of_step(self.step)
+        return validation_figures(b, draws, terms.sum() / b.n, tolerances, Rounding(b, tolerances))
 
+    @torch.no_grad()
     def assign(self, values):
         for p, value in zip(self.networks.trained, values):
             p.copy_(value)
-
-    def validation_figures(self, pairs, errors, native, beta, tolerances):
-        """`errors` [pairs, 4, draws], `native` [pairs, draws]."""
-        theta_w, theta_l, ref_w, ref_l = errors.unbind(1)
-        largest, h_w, h_l = errors.amax(1), ref_w - theta_w, ref_l - theta_l
-        h = h_w - h_l
-        t_h, t_w, t_l = (tolerances.of_h(x, largest) for x in (h, h_w, h_l))
-        figures = {"val_implicit_acc": share(h.mean(1), t_h.mean(1)), "val_margin": within(h.mean(), t_h.mean()),
-                   "val_gap_w": within(-h_w.mean(), t_w.mean()), "val_gap_l": within(-h_l.mean(), t_l.mean())}
-        if self.pairwise:
-            loss = torch.nn.functional.softplus(-0.5 * beta * h).mean()
-            figures["val_loss"] = within(loss, 0.5 * beta * t_h.mean() + 1e-6)
-        else:
-            figures["val_loss"] = relative(native.mean(), tolerances.e)
-        by_prompt = {}
-        for pair, value in zip(pairs, h.mean(1).tolist()):
-            by_prompt.setdefault(pair.prompt, []).append(value)
-        means = torch.tensor([sum(x) / len(x) for x in by_prompt.values()], dtype=torch.float64)
-        if len(means) > 1:
-            half = 1.96 * means.std().item() / math.sqrt(len(means))
-            allowed = float(t_h.mean() + t_h.mean(1).amax() * 1.96 / math.sqrt(len(means)))
-            figures["val_margin_lo"] = within(means.mean().item() - half, allowed)
-            figures["val_margin_hi"] = within(means.mean().item() + half, allowed)
-        return figures
