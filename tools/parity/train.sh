@@ -72,6 +72,7 @@ method inpo-published inpo --set method.inversion=published --set method.inversi
 method smpo smpo --set data.labels=score:style
 method npo npo --set method.beta=auto
 method kto kto --set data.path=$emoji/labels.jsonl --set train.grad_accum=4
+method kto-aware kto --set data.path=$emoji/labels.jsonl --set timesteps.weighting=timestep_aware
 method kto-pairs kto --set data.labels=vote:$scores --set method.utility=loss_averse
 method rankdpo rankdpo "${lists[@]}"
 method lipo lipo_lambda "${lists[@]}"
