@@ -148,6 +148,12 @@ impl BatchItem {
     }
 }
 
+/// The rows of `values` `[R, ..]` that are image `k` of each item, `[n, ..]`; `None` where some item has no such image.
+pub fn image_of_each(items: &[BatchItem], values: &Tensor, k: usize) -> Option<Tensor> {
+    let rows: Option<Vec<i64>> = items.iter().map(|item| item.rows.get(k).copied()).collect();
+    Some(values.index_select(0, &Tensor::from_slice(&rows?).to_device(values.device())))
+}
+
 /// A batch, and what is missing from it.
 #[derive(Debug)]
 pub struct Drawn {

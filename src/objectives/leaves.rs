@@ -1,7 +1,7 @@
 //! What an objective sees: errors of policy and reference, row by row, and its views of them as pairs, lists or
 //! labelled images. Notation: docs/methods.md, section 0.
 
-use crate::data::batches::BatchItem;
+use crate::data::batches::{BatchItem, image_of_each};
 use crate::data::items::Preference;
 use tch::{Kind, Tensor};
 
@@ -68,8 +68,7 @@ impl Errors {
 
     /// Image `k` of every item: `[n]` of `[R]`; `None` where the batch has no such image.
     pub fn image(&self, values: &Tensor, k: usize) -> Option<Tensor> {
-        let rows: Option<Vec<i64>> = self.items.iter().map(|item| item.rows.get(k).copied()).collect();
-        Some(values.index_select(0, &Tensor::from_slice(&rows?).to_device(values.device())))
+        image_of_each(&self.items, values, k)
     }
 
     /// A number an item, as a tensor like the errors, `[n]`.

@@ -3,7 +3,7 @@
 use super::inverted::InversionWatch;
 use super::policy::Noised;
 use super::step::Learner;
-use crate::data::batches::Batch;
+use crate::data::batches::{Batch, image_of_each};
 use crate::objectives::{Drift, Errors, Evaluation};
 use anyhow::{Result, bail};
 use tch::{Kind, Tensor};
@@ -72,10 +72,7 @@ impl Learner {
         reference_errors: Option<Tensor>,
     ) -> Result<Forward> {
         let theta = mean_square(residuals);
-        let image = |t: &Tensor, k: usize| -> Option<Tensor> {
-            let rows: Option<Vec<i64>> = batch.items.iter().map(|item| item.rows.get(k).copied()).collect();
-            Some(t.index_select(0, &Tensor::from_slice(&rows?).to_device(t.device())))
-        };
+        let image = |values: &Tensor, k: usize| image_of_each(&batch.items, values, k);
         let drift = match (reference, self.needs.drift) {
             (Some(reference), true) => image(residuals, 0).zip(image(reference, 0)).map(|(own, other)| {
                 let d = &own - other;
