@@ -144,9 +144,10 @@ fn more_gradient_checkpointing_takes_less_memory() {
     };
     let peaks = ["none", "attention", "blocks", "all"].map(peak);
     eprintln!("{peaks:?} GiB");
-    // Most of it is the program itself, and of a network this small "all" keeps about what "blocks" does.
+    // Most of it is the program itself, and what the allocator keeps differs by a twentieth from run to run: each choice
+    // is compared with none, not with its neighbours.
     let [none, attention, blocks, all] = peaks;
-    assert!(attention < 0.95 * none && blocks < 0.95 * attention && all < 0.85 * none, "{peaks:?} GiB");
+    assert!(attention < 0.9 * none && blocks < 0.85 * none && all < 0.85 * none, "{peaks:?} GiB");
 }
 
 #[test]
