@@ -10,5 +10,6 @@ pub mod merge;
 pub mod objectives;
 pub mod progress;
 pub mod report;
+pub mod reward;
 pub mod scorers;
 pub mod train;

@@ -49,6 +49,11 @@ pub struct Config {
     pub ema: EmaConfig,
     pub train: TrainConfig,
     pub sample: SampleConfig,
+    /// Only of methods that sample while they train.
+    #[serde(default)]
+    pub rollout: Option<RolloutConfig>,
+    #[serde(default)]
+    pub reward: Option<RewardConfig>,
     pub log: LogConfig,
 }
 
@@ -266,6 +271,49 @@ pub struct SampleConfig {
     pub steps: usize,
     pub guidance_scale: f64,
     pub scheduler: String,
+}
+
+/// How a run samples its trajectories.
+#[derive(Debug, Clone, Deserialize)]
+pub struct RolloutConfig {
+    pub prompts: Prompts,
+    pub prompts_per_iteration: usize,
+    /// Of a prompt in an iteration.
+    pub trajectories: usize,
+    pub steps: i64,
+    pub eta: f64,
+    pub guidance_scale: f64,
+    /// `None`: one pass over what was kept.
+    #[serde(default)]
+    pub updates_per_iteration: Option<u64>,
+    pub buffer: String,
+    /// Trajectories that go through the network together.
+    pub batch: usize,
+}
+
+/// Prompts in the configuration itself, or a file of them.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum Prompts {
+    List(Vec<String>),
+    File(PathBuf),
+}
+
+/// Who rates the samples, and how ratings become rewards.
+#[derive(Debug, Clone, Deserialize)]
+pub struct RewardConfig {
+    pub scorers: Vec<ScorerConfig>,
+    pub shaping: String,
+    /// Scorers that are only reported: what is not trained on shows when a reward is hacked.
+    #[serde(default)]
+    pub watch: Vec<ScorerConfig>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct ScorerConfig {
+    pub name: String,
+    pub weight: f64,
+    pub path: PathBuf,
 }
 
 #[derive(Debug, Clone, Deserialize)]

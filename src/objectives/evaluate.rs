@@ -170,7 +170,13 @@ fn total(objective: &Objective, errors: &Errors, step: &Step, weighting: Weighti
             }
             total
         }
+        Objective::Steps(_) | Objective::Residuals(_) => not_of_errors(),
     }
+}
+
+/// The trainer never gives these methods errors: a mistake of its own, not of a user.
+fn not_of_errors() -> ! {
+    panic!("a method that samples while it trains has no loss of errors")
 }
 
 fn one_an_item(losses: &Tensor, weights: &[f64]) -> Total {
@@ -189,7 +195,7 @@ pub fn statistic_values(objective: &Objective, errors: &Errors, step: &Step) -> 
     match objective {
         Objective::Pairs(method) => numbers(&method.statistic(&Pairs::of(errors, step.beta))),
         Objective::Labels(method) => numbers(&method.statistic(&Labels::of(errors, step.beta))),
-        Objective::Lists(_) => Vec::new(),
+        Objective::Lists(_) | Objective::Steps(_) | Objective::Residuals(_) => Vec::new(),
     }
 }
 
@@ -203,7 +209,7 @@ pub fn weight_values(objective: &Objective, errors: &Errors, step: &Step) -> Vec
             let terms = List::all_of(errors, step.beta).into_iter().filter_map(|list| method.terms(&list, step));
             terms.filter_map(|terms| terms.weights.as_ref().map(numbers)).flatten().collect()
         }
-        Objective::Labels(_) => Vec::new(),
+        Objective::Labels(_) | Objective::Steps(_) | Objective::Residuals(_) => Vec::new(),
     }
 }
 
@@ -258,6 +264,7 @@ fn records(objective: &Objective, errors: &Errors, step: &Step) -> (Vec<Compared
             };
             (Vec::new(), errors.items.iter().map(record).collect())
         }
+        Objective::Steps(_) | Objective::Residuals(_) => not_of_errors(),
     }
 }
 

@@ -9,6 +9,7 @@ mod leaves;
 mod needs;
 pub mod safeguard;
 pub mod statistics;
+mod stepwise;
 pub mod timestep_weight;
 
 mod apo_down;
@@ -48,7 +49,8 @@ pub use evaluate::{
     Compared, Evaluation, ItemLoss, Labelled, Weighting, evaluate, numbers, statistic_values, weight_values,
 };
 pub use leaves::{Drift, Errors, Labels, List, Pairs, descending, ranked_pairs};
-pub use needs::{Inverter, Needs};
+pub use needs::{Inverter, Needs, Other, Rollouts, Units};
+pub use stepwise::{Ratios, ResidualLoss, StepEvaluation, StepLoss, Unit, evaluate_units};
 
 use crate::config::schema::{Default, Key, Kind, Range, auto, key};
 use tch::Tensor;
@@ -125,6 +127,10 @@ pub enum Objective {
     Pairs(Box<dyn PairLoss>),
     Lists(Box<dyn ListLoss>),
     Labels(Box<dyn LabelLoss>),
+    /// Units of transitions: never given errors.
+    Steps(Box<dyn StepLoss>),
+    /// Residuals of predicted pictures: never given errors.
+    Residuals(Box<dyn ResidualLoss>),
 }
 
 /// A registered method: its name, its own hyperparameters, what it needs, and how it is built from a resolved [method].

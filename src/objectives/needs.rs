@@ -12,7 +12,60 @@ pub enum Inverter {
     ReNoise,
 }
 
-/// The needs of a method. Methods start from [`Needs::PAIRS`], [`LISTS`](Self::LISTS) or [`LABELS`](Self::LABELS).
+/// What one loss of a method that samples while it trains is taken of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Units {
+    /// A transition of a trajectory, with the advantage of its picture.
+    Steps,
+    /// The same step of two trajectories of a prompt from one noise: the better picture's first.
+    Trajectories,
+    /// The best and the worst of several candidates of one step, from one x_t.
+    Candidates,
+    /// Some steps, drawn ahead, of some trajectories of a prompt, with their scores.
+    Lists,
+}
+
+/// Whose log-probability the policy's is compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Other {
+    /// The start model's.
+    Start,
+    /// The policy's own, as it sampled.
+    Sampler,
+}
+
+/// How a method samples while it trains. `steps`, `eta`, `guidance_scale` and `trajectories` are the defaults of [rollout].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rollouts {
+    pub units: Units,
+    pub other: Other,
+    /// How far noise_pred has drifted from the start model's, both guided.
+    pub drift: bool,
+    pub steps: i64,
+    pub eta: f64,
+    pub guidance_scale: f64,
+    /// Of a prompt in an iteration.
+    pub trajectories: i64,
+    /// The method is defined for just this many.
+    pub exact_trajectories: bool,
+}
+
+impl Rollouts {
+    /// As the step-wise papers sample: 20 DDIM steps, eta 1, guidance 5.
+    pub const STEPWISE: Self = Self {
+        units: Units::Steps,
+        other: Other::Start,
+        drift: false,
+        steps: 20,
+        eta: 1.0,
+        guidance_scale: 5.0,
+        trajectories: 4,
+        exact_trajectories: false,
+    };
+}
+
+/// The needs of a method. Methods start from [`Needs::PAIRS`], [`LISTS`](Self::LISTS), [`LABELS`](Self::LABELS)
+/// or [`sampling`](Self::sampling).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Needs {
     /// What an item is.
@@ -43,6 +96,10 @@ pub struct Needs {
     pub ramp: Option<&'static str>,
     /// mu of the safeguard where none is given, for SD1.5 and SD2.1, and for SDXL.
     pub safeguard_mu: [f64; 2],
+    /// The method trains on trajectories that the policy samples, not on items.
+    pub rollouts: Option<Rollouts>,
+    /// The method trains on the policy's own predictions after a few steps of denoising (self_npo).
+    pub truncated: bool,
     /// The method has a logit or an implicit reward that lambda(t) of `timesteps.weighting` can multiply.
     pub timestep_weighting: bool,
 }
@@ -64,10 +121,18 @@ impl Needs {
         data_weights: false,
         ramp: None,
         safeguard_mu: [0.9, 0.6],
+        rollouts: None,
+        truncated: false,
         timestep_weighting: true,
     };
     /// Ranked lists, compared with a reference.
     pub const LISTS: Self = Self { items: ItemKind::Lists, ..Self::PAIRS };
     /// Labelled images, compared with a reference.
     pub const LABELS: Self = Self { items: ItemKind::Labels, ..Self::PAIRS };
+
+    /// Trajectories of the policy's own.
+    pub const fn sampling(rollouts: Rollouts) -> Self {
+        let reference = matches!(rollouts.other, Other::Start) || rollouts.drift;
+        Self { rollouts: Some(rollouts), reference, loser: false, timestep_weighting: false, ..Self::PAIRS }
+    }
 }

@@ -96,7 +96,7 @@ fn own_weights(config: &Config, objective: &Objective, train: &[Item]) -> OwnWei
             let weights: Option<Vec<Vec<f64>>> = train.iter().map(weights).collect();
             weights.map(|w| w.concat())
         }
-        Objective::Pairs(_) | Objective::Labels(_) => None,
+        _ => None,
     };
     match from_data {
         Some(weights) if !as_published && !weights.is_empty() => {
