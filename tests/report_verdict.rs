@@ -129,3 +129,41 @@ fn values_that_are_no_numbers_are_left_out() {
     );
     assert_eq!(verdict.state, State::Learning, "{verdict:?}");
 }
+
+/// A run that samples every 20 steps.
+fn sampling(iteration: impl Fn(f64) -> Value) -> Verdict {
+    run(|_, _| json!({"loss": 0.69}), iteration)
+}
+
+#[test]
+fn samples_whose_reward_rises_and_stays_honest_are_said_to_rise() {
+    let verdict = sampling(|p| json!({"rollout_reward": p, "watch_content": 0.9, "diversity": 1.0}));
+    assert_eq!(verdict.state, State::RewardRising, "{verdict:?}");
+    let verdict = sampling(|p| json!({"rollout_reward": 0.1 * (40.0 * p).sin(), "watch_content": 0.9}));
+    assert_eq!(verdict.state, State::NothingLearntYet, "{verdict:?}");
+}
+
+#[test]
+fn a_reward_that_rises_while_a_watched_score_falls_is_hacked_by_name() {
+    let verdict = sampling(|p| json!({"rollout_reward": p, "watch_content": 0.9 - 0.5 * p, "watch_style": p}));
+    assert_eq!(verdict.state, State::RewardHacked, "{verdict:?}");
+    assert!(verdict.headline.starts_with("Reward hacked"));
+    assert!(verdict.reasons[1].starts_with("content, which is not trained on, fell from 0."), "{verdict:?}");
+    assert_eq!(verdict.reasons.len(), 2, "style rose");
+}
+
+#[test]
+fn samples_that_grow_alike_while_the_reward_rises_are_hacked() {
+    let verdict = sampling(|p| json!({"rollout_reward": p, "diversity": 1.0 - 0.6 * p}));
+    assert_eq!(verdict.state, State::RewardHacked, "{verdict:?}");
+    assert!(verdict.reasons[1].contains("diversity"), "{verdict:?}");
+}
+
+#[test]
+fn a_few_iterations_tell_nothing() {
+    let verdict = judge(&Metrics::from_rows(
+        (1..=5).map(|step| json!({"step": step, "rollout_reward": step}).as_object().unwrap().clone()).collect(),
+    ));
+    assert_eq!(verdict.state, State::NothingLearntYet);
+    assert!(verdict.reasons[0].contains("5 iterations were sampled; 6 are needed"), "{verdict:?}");
+}

@@ -137,7 +137,10 @@ pub fn to_bytes(images: &Tensor) -> Result<Tensor> {
 }
 
 /// `negative` above `positive`, `[2B, ..]`.
-fn stacked(negative: &Conditioning, positive: &Conditioning) -> Result<Conditioning> {
+///
+/// # Errors
+/// Conditionings of different models.
+pub fn stacked(negative: &Conditioning, positive: &Conditioning) -> Result<Conditioning> {
     let cat = |name: &'static str, n: &Option<Tensor>, p: &Option<Tensor>| match (n, p) {
         (Some(n), Some(p)) => Ok(Some(Tensor::f_cat(&[n, p], 0)?)),
         (None, None) => Ok(None),

@@ -6,7 +6,7 @@
 
 use super::ahead;
 use super::decode::Unreadable;
-use super::disk::check_space;
+use super::disk::check_cache_space;
 use super::records::{Record, Records};
 use super::transforms::{Crop, Transformed, View};
 use crate::hashes::{HashMemory, of_bytes};
@@ -192,7 +192,7 @@ impl LatentCache {
             return Ok(());
         }
         let bytes = missing.len() as u64 * self.record_bytes();
-        check_space(&self.options.cache_dir, bytes)?;
+        check_cache_space(&self.options.cache_dir, bytes)?;
         let _no_grad = tch::no_grad_guard();
         progress.begin("encode", 0, missing.len() as u64);
         let mut result = Ok(());

@@ -18,21 +18,28 @@ pub fn free_bytes(dir: &Path) -> std::io::Result<u64> {
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
-/// Refuses work whose result, `needed` bytes, the disk of the cache folder cannot hold.
-pub(super) fn check_space(dir: &Path, needed: u64) -> Result<()> {
+/// Refuses to encode what the disk of the cache folder cannot hold.
+pub(super) fn check_cache_space(dir: &Path, needed: u64) -> Result<()> {
+    check_space(dir, needed, "the cache", CACHE_REMEDY)
+}
+
+const CACHE_REMEDY: &str = "set data.cache_dir to another disk, or data.cache_dtype to \"float16\"";
+
+/// Refuses work whose result, `needed` bytes, the disk of a folder cannot hold. `what` needs them; `remedy` is what helps
+/// beside freeing space.
+pub fn check_space(dir: &Path, needed: u64, what: &str, remedy: &str) -> Result<()> {
     match free_bytes(dir) {
-        Ok(free) => fits(dir, needed, free),
+        Ok(free) => fits(dir, needed, free, what, remedy),
         // A file system that does not tell is tried.
         Err(_) => Ok(()),
     }
 }
 
-fn fits(dir: &Path, needed: u64, free: u64) -> Result<()> {
+fn fits(dir: &Path, needed: u64, free: u64, what: &str, remedy: &str) -> Result<()> {
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     if needed > free {
         bail!(
-            "the cache needs {:.1} MiB in {}, where {:.1} MiB are free; free space there, set \
-             data.cache_dir to another disk, or data.cache_dtype to \"float16\"",
+            "{what} needs {:.1} MiB in {}, where {:.1} MiB are free; free space there, {remedy}",
             mib(needed),
             dir.display(),
             mib(free)
@@ -47,9 +54,9 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_refused_with_both_sizes_and_a_way_out() {
-        let error = fits(Path::new("/cache"), 3 << 20, 1 << 20).unwrap_err().to_string();
+        let error = fits(Path::new("/cache"), 3 << 20, 1 << 20, "the cache", CACHE_REMEDY).unwrap_err().to_string();
         assert!(error.starts_with("the cache needs 3.0 MiB in /cache, where 1.0 MiB are free; free space"), "{error}");
-        assert!(fits(Path::new("/cache"), 1, 1).is_ok());
+        assert!(fits(Path::new("/cache"), 1, 1, "the cache", CACHE_REMEDY).is_ok());
     }
 
     #[test]

@@ -109,6 +109,32 @@ impl Draws {
         self.generator("inversion", &[&d, &k, &id]).randn(&shape)
     }
 
+    /// Stream `rollout`, ids `iteration, j, prompt`: `torch.randn(1 + steps, *shape)` `[1 + steps, C, h, w]` of trajectory j
+    /// of a prompt: x_T, then the noise of each step.
+    pub fn rollout(&self, iteration: u64, j: usize, prompt: usize, steps: usize, shape: &[i64]) -> Tensor {
+        let shape: Vec<i64> = std::iter::once(1 + steps as i64).chain(shape.iter().copied()).collect();
+        self.generator("rollout", &[&iteration, &j, &prompt]).randn(&shape)
+    }
+
+    /// Stream `candidate`, ids `iteration, step, prompt`: `torch.randn(k, *shape)` `[k, C, h, w]`, the noise of the
+    /// candidates of one step of all trajectories of a prompt, one trajectory after the other.
+    pub fn candidates(&self, iteration: u64, step: usize, prompt: usize, k: usize, shape: &[i64]) -> Tensor {
+        let shape: Vec<i64> = std::iter::once(k as i64).chain(shape.iter().copied()).collect();
+        self.generator("candidate", &[&iteration, &step, &prompt]).randn(&shape)
+    }
+
+    /// Stream `choose`, ids `iteration, what, ..`: every other choice of a method that samples while it trains.
+    pub fn choose(&self, iteration: u64, what: &str, ids: &[usize]) -> Generator {
+        let ids: Vec<&dyn Display> = ids.iter().map(|id| id as &dyn Display).collect();
+        let first: [&dyn Display; 2] = [&iteration, &what];
+        self.generator("choose", &[&first[..], &ids[..]].concat())
+    }
+
+    /// Stream `choose`, ids `d, what, id`: a choice for one item.
+    pub fn choose_for(&self, d: u64, what: &str, id: &str) -> Generator {
+        self.generator("choose", &[&d, &what, &id])
+    }
+
     /// Stream `vae`, ids `d, k, id`: `torch.randn(shape)`, the z of a posterior sample mean + std z.
     pub fn vae(&self, d: u64, k: usize, id: &str, shape: &[i64]) -> Tensor {
         self.generator("vae", &[&d, &k, &id]).randn(shape)

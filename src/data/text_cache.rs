@@ -1,7 +1,7 @@
 //! Embeddings of prompts, encoded once and kept, keyed by text encoder, tokenizer and prompt.
 
 use super::cache::{CacheDtype, announce, short};
-use super::disk::check_space;
+use super::disk::check_cache_space;
 use super::records::{Record, Records};
 use crate::hashes::of_bytes;
 use crate::progress::{Progress, Stop};
@@ -89,7 +89,7 @@ impl TextCache {
                 // The size of all follows from the first: only the encoder knows how large an embedding is.
                 let bytes = self.encode_one(prompt, key, encode)? * missing.len() as u64;
                 announce("prompts", done, missing.len(), bytes, &self.options.cache_dir, started, progress);
-                if done == 0 { check_space(&self.options.cache_dir, bytes) } else { Ok(()) }
+                if done == 0 { check_cache_space(&self.options.cache_dir, bytes) } else { Ok(()) }
             });
             if result.is_err() {
                 break;

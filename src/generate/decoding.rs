@@ -20,7 +20,7 @@ pub enum Tiling {
 /// How latents are decoded: one picture at a time, as a whole or in tiles. A batch at once would need its multiple of
 /// memory, and rounds otherwise, so that a picture would depend on its neighbours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Decoding {
+pub struct Decoding {
     pub tiled: bool,
     /// Bytes for one picture as a whole.
     whole: u64,

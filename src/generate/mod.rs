@@ -8,7 +8,7 @@
 mod compare;
 mod decoding;
 mod folder;
-mod free_memory;
+pub mod free_memory;
 mod grid;
 mod memory;
 mod model;
@@ -22,11 +22,11 @@ mod sampling;
 mod sides;
 
 pub use compare::{Compared, Side, compare};
-pub use decoding::Tiling;
+pub use decoding::{Decoding, Tiling};
 pub use grid::{Grid, grid};
 pub use memory::PromptMemory;
 pub use model::{LoraFile, Model, ModelRequest, Overrides, Worn, read_loras};
-pub use painter::{Look, Network, Painted, Painter, Picture, check_size};
+pub use painter::{Look, Network, Painted, Painter, Picture, check_size, picture_of};
 pub use png::{base64, inline as inline_png, read_text as read_png_text, write as write_png};
 pub use prompts::read as read_prompts;
 pub use run::{Outcome, Request, run};

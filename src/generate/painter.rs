@@ -208,7 +208,7 @@ fn rows(conditionings: &[Conditioning]) -> Conditioning {
 }
 
 /// `[H, W, 3]` bytes as a picture.
-fn picture_of(bytes: &Tensor) -> Result<RgbImage> {
+pub fn picture_of(bytes: &Tensor) -> Result<RgbImage> {
     let (height, width, _) = bytes.size3()?;
     let pixels = Vec::<u8>::try_from(bytes.contiguous().view(-1))?;
     RgbImage::from_raw(width as u32, height as u32, pixels).context("a decoded picture has no three channels")

@@ -62,6 +62,11 @@ impl Rollouts {
         trajectories: 4,
         exact_trajectories: false,
     };
+
+    /// Whether the start model is asked.
+    pub const fn reference(&self) -> bool {
+        matches!(self.other, Other::Start) || self.drift
+    }
 }
 
 /// The needs of a method. Methods start from [`Needs::PAIRS`], [`LISTS`](Self::LISTS), [`LABELS`](Self::LABELS)
@@ -132,7 +137,7 @@ impl Needs {
 
     /// Trajectories of the policy's own.
     pub const fn sampling(rollouts: Rollouts) -> Self {
-        let reference = matches!(rollouts.other, Other::Start) || rollouts.drift;
+        let reference = rollouts.reference();
         Self { rollouts: Some(rollouts), reference, loser: false, timestep_weighting: false, ..Self::PAIRS }
     }
 }

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// A value over optimizer steps, in the order of the steps.
@@ -63,6 +64,18 @@ impl Metrics {
     /// The newest row.
     pub fn last(&self) -> Option<&Map<String, Value>> {
         self.rows.last()
+    }
+
+    /// Keys that begin so, sorted.
+    pub fn keys(&self, prefix: &str) -> Vec<String> {
+        let keys: BTreeSet<&String> =
+            self.rows.iter().flat_map(Map::keys).filter(|key| key.starts_with(prefix)).collect();
+        keys.into_iter().cloned().collect()
+    }
+
+    /// Takes in the line of another step.
+    pub fn push(&mut self, row: Map<String, Value>) {
+        self.rows.push(row);
     }
 
     /// The finite values of a key over steps; rows without it (or with null or NaN) are left out.

@@ -4,6 +4,7 @@ pub mod metrics;
 mod page;
 pub mod pictures;
 pub mod plots;
+pub mod rewards;
 pub mod tensorboard;
 pub mod verdict;
 

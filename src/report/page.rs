@@ -3,6 +3,7 @@
 use super::metrics::Metrics;
 use super::pictures::{PictureRow, SampleGrid, inline, sample_grid};
 use super::plots::{Curve, Frame, bars, colours, curves};
+use super::rewards;
 use super::verdict::{Verdict, rules};
 use crate::eval::figures::{Evaluation, Interval, Judged, Measure};
 use anyhow::{Context, Result};
@@ -21,6 +22,8 @@ struct Page {
     rules: Vec<(&'static str, String)>,
     first_plot: Option<Plot>,
     plots: Vec<Plot>,
+    /// One of each score of the samples.
+    scores: Vec<ScorePlot>,
     samples: Option<SampleGrid>,
     evaluation: Option<Section>,
     newest: Vec<(String, String)>,
@@ -36,6 +39,14 @@ struct Plot {
     svg: String,
     /// (name, colour)
     legend: Vec<(&'static str, String)>,
+}
+
+/// A score of the samples while training: its name is the scorer's.
+#[derive(Serialize)]
+struct ScorePlot {
+    title: String,
+    caption: &'static str,
+    svg: String,
 }
 
 /// The evaluation: figures of every judge and a gallery.
@@ -108,6 +119,7 @@ pub fn html(
         rules: rules(),
         first_plot: first_plot(metrics)?,
         plots: plots(metrics)?,
+        scores: score_plots(metrics)?,
         samples: sample_grid(run_dir)?,
         evaluation: evaluation.map(section).transpose()?,
         newest: newest_values(metrics),
@@ -150,6 +162,21 @@ fn first_plot(metrics: &Metrics) -> Result<Option<Plot>> {
     plot("Held-out margin", caption, vec![margin], &frame)
 }
 
+/// Rewards beside what is only watched.
+fn score_plots(metrics: &Metrics) -> Result<Vec<ScorePlot>> {
+    let frame = Frame { width: 430, height: 240, reference: None };
+    let trained = "A score that the reward is made of: mean over the samples of an iteration.";
+    let watched = "A score that is not trained on. Where it falls while the reward rises, the reward is hacked.";
+    let mut out = Vec::new();
+    for (prefix, caption) in [("score_", trained), (rewards::WATCH, watched)] {
+        for key in metrics.keys(prefix) {
+            let curve = Curve::marked("", metrics.series(&key));
+            out.extend(curves(&[curve], &frame)?.map(|svg| ScorePlot { title: key.replace('_', " "), caption, svg }));
+        }
+    }
+    Ok(out)
+}
+
 fn plots(metrics: &Metrics) -> Result<Vec<Plot>> {
     let frame = |reference| Frame { width: 430, height: 240, reference };
     let noisy = |key: &'static str| Curve::noisy(key, metrics.series(key));
@@ -162,6 +189,30 @@ fn plots(metrics: &Metrics) -> Result<Vec<Plot>> {
         legend: Vec::new(),
     });
     let plots = [
+        plot(
+            "Reward of the samples",
+            "Mean over the samples of an iteration, before shaping. Every iteration has other prompts, so it is noisy.",
+            vec![marked(rewards::REWARD)],
+            &frame(None),
+        )?,
+        plot(
+            "Diversity of the samples",
+            "How far the pictures of a prompt differ, in latents. A falling curve: the model paints one picture again and again.",
+            vec![marked("diversity")],
+            &frame(None),
+        )?,
+        plot(
+            "Distance from the start model",
+            "kl: mean log-ratio of the samples against the start model, a latent's element.",
+            vec![marked("kl")],
+            &frame(Some(0.0)),
+        )?,
+        plot(
+            "Clamped",
+            "Share of transitions whose gradient a clamp took: at 1 nothing is learnt any more.",
+            vec![noisy("clamped_fraction")],
+            &frame(None),
+        )?,
         plot(
             "Accuracy",
             "Share of pairs that the model orders as the preference does; 0.5 is a coin toss. Training pairs are seen at one \
@@ -315,6 +366,7 @@ fn about(name: &str) -> &'static str {
         "metrics.jsonl" => "every metric of every step",
         "data-report.json" => "what was dropped from the data, and why",
         "samples/" => "pictures made while training",
+        "rollouts/" => "what the iteration in hand keeps of its samples",
         "final/" => "the result, to load elsewhere",
         "best/" => "the weights with the highest held-out margin",
         "eval/" => "the pictures of the evaluation and its figures",

@@ -2,6 +2,7 @@
 //! from a loss curve that looks flat.
 
 use super::metrics::{Metrics, Series, mean, newest};
+use super::rewards;
 use serde::Serialize;
 
 /// The newest part of a curve that counts as "now".
@@ -24,6 +25,9 @@ pub enum State {
     Saturated,
     Diverging,
     Overfitting,
+    /// Of a method that samples while it trains.
+    RewardRising,
+    RewardHacked,
     /// The run measures nothing that could tell.
     Unmeasured,
 }
@@ -37,6 +41,8 @@ impl State {
             State::Saturated => "Saturated: the preference is learnt, more steps add little.",
             State::Diverging => "Diverging: the model is getting worse on winners and losers alike.",
             State::Overfitting => "Overfitting: the training pairs are learnt by heart.",
+            State::RewardRising => "The reward of the model's own samples rises.",
+            State::RewardHacked => "Reward hacked: the reward rises, but not what it should stand for.",
             State::Unmeasured => "This run cannot be judged: it has no held-out pairs.",
         }
     }
@@ -58,6 +64,13 @@ impl State {
             State::Overfitting => {
                 "Take the weights in best/, and next time fewer steps, more pairs, a smaller LoRA rank or a lower optim.lr."
             }
+            State::RewardRising => {
+                "Go on as long as the pictures below get better too: a reward says what its scorer sees, and no more."
+            }
+            State::RewardHacked => {
+                "Look at the pictures below. Go back to an earlier checkpoint, and train again with a lower optim.lr, fewer \
+                 steps, or a reward that mixes in what was lost."
+            }
             State::Unmeasured => {
                 "Set validate.fraction above 0, so that held-out pairs are measured while the run goes on."
             }
@@ -77,7 +90,7 @@ pub struct Verdict {
 /// The rules in words, in the order in which they are tried: (name, rule).
 pub fn rules() -> Vec<(&'static str, String)> {
     let (gap, lead) = (GAP_LIMIT * 100.0, ACCURACY_LEAD * 100.0);
-    vec![
+    let mut rules = vec![
         (
             "Diverging",
             format!(
@@ -107,11 +120,17 @@ pub fn rules() -> Vec<(&'static str, String)> {
                 .into(),
         ),
         ("Nothing learnt yet", "None of these.".into()),
-    ]
+    ];
+    // A run that samples while it trains is judged by its rewards alone.
+    rules.splice(0..0, rewards::rules());
+    rules
 }
 
 /// Reads the verdict from the curves of a run.
 pub fn judge(metrics: &Metrics) -> Verdict {
+    if let Some((state, reasons)) = rewards::judge(metrics) {
+        return Verdict { state, headline: state.headline(), reasons, advice: state.advice() };
+    }
     let curves = Curves::of(metrics);
     let tried = [diverging(&curves), overfitting(&curves), saturated(&curves), learning(&curves)];
     let (state, reasons) = tried.into_iter().flatten().next().unwrap_or_else(|| nothing(&curves));

@@ -4,6 +4,7 @@ use super::guards::{Beta, SpikeGuard};
 use super::optimizer::copy_into;
 use super::policy::Policy;
 use super::reference::MovingState;
+use super::rollout::{self, Rollout};
 use super::step::{Learner, Statistics};
 use super::validation::StartErrors;
 use crate::data::files::{publish_dir, unfinished_dir, write_atomically};
@@ -35,6 +36,9 @@ pub struct State {
     /// Of a reference that is renewed.
     #[serde(default)]
     pub reference: Option<MovingState>,
+    /// Of a method that samples while it trains.
+    #[serde(default)]
+    pub rollout: Option<rollout::State>,
     /// Ids of items whose images could not be read.
     pub unreadable: Vec<String>,
     /// Errors of the start model on the validation pairs, once they are known.
@@ -101,7 +105,7 @@ fn with_values(lora: &LoraWeights, values: Option<&[(String, Tensor)]>) -> LoraW
 }
 
 /// Writes `checkpoint-STEP` into the run folder.
-pub fn save(run: &Path, learner: &Learner, mut state: State) -> Result<()> {
+pub fn save(run: &Path, learner: &Learner, rollout: Option<&Rollout>, mut state: State) -> Result<()> {
     let target = run.join(name(state.step));
     let mut write = || -> Result<()> {
         let parts = unfinished_dir(run)?;
@@ -112,6 +116,9 @@ pub fn save(run: &Path, learner: &Learner, mut state: State) -> Result<()> {
         }
         if let Some(moving) = learner.reference.moving.as_ref().filter(|m| m.state.copied) {
             write_safetensors(&parts.path().join(REFERENCE), &moving.tensors, &[("format", "pt")])?;
+        }
+        if let Some(rollout) = rollout {
+            rollout.save(parts.path())?;
         }
         state.files = file_hashes(parts.path())?;
         write_atomically(&parts.path().join(STATE), &serde_json::to_vec_pretty(&state)?)?;
@@ -149,6 +156,13 @@ pub fn list(run: &Path) -> Vec<(u64, PathBuf)> {
     found
 }
 
+/// Files of the run folder that its checkpoints name.
+pub fn rollout_files(run: &Path) -> Vec<String> {
+    let state = |path: PathBuf| serde_json::from_slice::<State>(&std::fs::read(path.join(STATE)).ok()?).ok();
+    let states = list(run).into_iter().filter_map(|(_, path)| state(path)?.rollout);
+    states.flat_map(|rollout| rollout.files.into_keys()).collect()
+}
+
 /// The newest whole checkpoint, and why newer ones were passed over.
 pub fn newest(run: &Path) -> (Option<(PathBuf, State)>, Vec<String>) {
     let mut passed = Vec::new();
@@ -168,6 +182,13 @@ fn check(path: &Path) -> Result<State> {
         let found = hashes::of_file(&path.join(file))?;
         if found != *expected {
             bail!("{file} is damaged: sha256 {found}, expected {expected}");
+        }
+    }
+    let run = path.parent().unwrap_or(Path::new("."));
+    for (file, expected) in state.rollout.iter().flat_map(|rollout| &rollout.files) {
+        let found = hashes::of_file(&run.join(file))?;
+        if found != *expected {
+            bail!("{file} of the run is damaged: sha256 {found}, expected {expected}");
         }
     }
     Ok(state)
@@ -216,7 +237,7 @@ pub fn rotate(run: &Path, step: u64, keep_last: usize, keep_every: Option<u64>) 
             continue;
         }
         if path.join(LORA_FILE).exists() {
-            for file in [STATE, OPTIMIZER, EMA, REFERENCE] {
+            for file in [STATE, OPTIMIZER, EMA, REFERENCE, rollout::BUFFER] {
                 let _ = std::fs::remove_file(path.join(file));
             }
         } else {

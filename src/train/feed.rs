@@ -2,10 +2,11 @@
 
 use super::environment::DataHash;
 use super::policy::Machine;
+use super::prompt_batches::PromptBatches;
 use super::session::Opened;
 use super::validation::ValidationItem;
-use crate::config::Config;
-use crate::data::batches::{Batch, BatchOptions, Batches, CropRule, Images, NoiseRule, Plan, Posterior};
+use crate::config::{Config, Source};
+use crate::data::batches::{Batch, BatchOptions, Batches, CropRule, Drawn, Images, NoiseRule, Plan, Posterior};
 use crate::data::cache::{CacheDtype, LatentCache, LatentOptions};
 use crate::data::draws::Draws;
 use crate::data::items::{Item, ItemKind, data_sha256};
@@ -29,6 +30,8 @@ use toml::Value;
 /// Batches of a run, the caches behind them, and what could not be read.
 pub struct Feed {
     batches: Batches,
+    /// Where prompts are trained on without pictures.
+    prompts: Option<PromptBatches>,
     latents: LatentCache,
     texts: TextCache,
     index_sha256: String,
@@ -67,6 +70,7 @@ impl Feed {
         let validated: &[Item] = if config.validate.every > 0 { &validation } else { &[] };
         batches.plan_validation(&mut plan, validated);
         plan.prompt("");
+        opened.prompts.iter().for_each(|prompt| plan.prompt(prompt));
         for prompt in config.sample.prompts.iter().filter(|_| config.sample.every > 0) {
             plan.prompt(prompt);
         }
@@ -77,8 +81,15 @@ impl Feed {
         report.add_images(&read, latents.unreadable());
         report.write(&run.join("data-report.json"))?;
         report.check(config.data.max_bad_fraction)?;
+        let prompts = (Source::of_config(&opened.table) == Source::TruncatedNoise).then(|| PromptBatches {
+            prompts: opened.prompts.clone(),
+            draws,
+            shape: options.latent_shape,
+            told_size: folder.takes_time_ids().then_some(config.data.resolution),
+        });
         Ok(Self {
             batches,
+            prompts,
             latents,
             texts,
             index_sha256: items.index_sha256.clone(),
@@ -95,7 +106,7 @@ impl Feed {
 
     /// Training items of an epoch.
     pub fn train_len(&self) -> usize {
-        self.batches.len()
+        self.prompts.as_ref().map_or(self.batches.len(), |prompts| prompts.prompts.len())
     }
 
     pub fn validation_len(&self) -> usize {
@@ -116,7 +127,11 @@ impl Feed {
         (0..self.grad_accum).map(move |i| {
             let began = Instant::now();
             let start = first + i * self.micro_batch;
-            let drawn = self.batches.batch(start..start + self.micro_batch, &self.latents, &self.texts)?;
+            let positions = start..start + self.micro_batch;
+            let drawn = match &self.prompts {
+                Some(prompts) => Drawn { batch: Some(prompts.batch(positions, &self.texts)?), left_out: Vec::new() },
+                None => self.batches.batch(positions, &self.latents, &self.texts)?,
+            };
             self.left_out.borrow_mut().extend(drawn.left_out);
             self.waited.set((s, self.waited.get().1 + began.elapsed().as_secs_f64()));
             Ok(drawn.batch)
@@ -165,6 +180,11 @@ impl Feed {
     /// One row for a prompt that was planned: one of the samples', or "".
     pub fn conditioning(&self, prompt: &str) -> Result<Conditioning> {
         self.texts.conditioning(&[prompt])
+    }
+
+    /// A row for each of several planned prompts.
+    pub fn conditionings(&self, prompts: &[&str]) -> Result<Conditioning> {
+        self.texts.conditioning(prompts)
     }
 
     /// One row for the side of guidance that has no prompt, as the model's pipeline makes it.

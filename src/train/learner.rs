@@ -6,11 +6,13 @@ use super::optimizer::{Ema, Optimizer};
 use super::policy::{self, Machine};
 use super::session::Opened;
 use super::step::{Learner, OnSpike, OwnWeights, Statistics};
+use super::truncated::{Start, Truncating};
 use crate::config::Config;
 use crate::data::draws::Draws;
 use crate::data::items::{Item, Preference};
 use crate::objectives::{Entry, Needs, Objective, timestep_weight};
 use anyhow::Result;
+use pipelines::models::Conditioning;
 use pipelines::schedulers::NoiseSchedule;
 use tch::{Kind, Tensor};
 use toml::Value;
@@ -31,12 +33,13 @@ pub fn build(opened: &Opened, machine: Machine, entry: &Entry) -> Result<Learner
         native_errors: config.method.get("error").and_then(Value::as_str) == Some("native"),
         timestep_weights: timestep_weights(config, &policy.denoiser.schedule, machine),
         inverting: inverting(config, needs, policy.denoiser.schedule.num_train_timesteps()),
+        truncating: None,
         safeguard: config.safeguard.as_ref().filter(|s| s.name == "sdpo").map(|s| s.mu),
         weighted: data_weights || needs.weights || needs.data_weights,
         own_weights,
         statistics: Statistics::default(),
         optimizer: Optimizer::new(&policy.trainable, &config.optim),
-        ema: Ema::new(&policy.trainable, config.ema.decay),
+        ema: Ema::new(&policy.trainable, ema_decay(config, needs)),
         beta: beta(config, entry, folder.takes_time_ids()),
         has_beta: entry.keys.iter().any(|key| key.name == "beta"),
         guard: SpikeGuard::default(),
@@ -51,6 +54,26 @@ pub fn build(opened: &Opened, machine: Machine, entry: &Entry) -> Result<Learner
         objective,
         policy,
         reference,
+    })
+}
+
+/// Truncated rollouts are made by an average that the method has anyway.
+fn ema_decay(config: &Config, needs: Needs) -> f64 {
+    let of_method = config.method.get("ema_decay").and_then(Value::as_float);
+    of_method.filter(|_| needs.truncated).unwrap_or(config.ema.decay)
+}
+
+/// How a method truncates its rollouts; `empty`: the encoding of "", one row.
+pub fn truncating(config: &Config, needs: Needs, total_timesteps: i64, empty: Conditioning) -> Option<Truncating> {
+    needs.truncated.then(|| Truncating {
+        start: match config.method.get("start").and_then(Value::as_str) {
+            Some("noise") => Start::Noise,
+            _ => Start::Data,
+        },
+        steps: config.method.get("rollout_steps").and_then(Value::as_integer).unwrap_or(0).max(0) as usize,
+        guidance: config.method.get("guidance").and_then(Value::as_float).unwrap_or(-1.0),
+        draws: Draws { seed: config.train.seed, draws_per_pair: 0, total_timesteps },
+        empty,
     })
 }
 

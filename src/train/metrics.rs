@@ -2,6 +2,7 @@
 
 use super::inverted::InversionWatch;
 use super::reference::Renewal;
+use super::stepwise::UnitRecords;
 use crate::objectives::{Compared, Evaluation, ItemLoss, Labelled};
 use serde_json::{Map, Value, json};
 
@@ -20,6 +21,7 @@ pub struct StepRecords {
     /// The method's statistic and its name.
     pub statistic: Option<(&'static str, f64)>,
     inversion: InversionWatch,
+    units: UnitRecords,
 }
 
 /// Upper ends of the bins of `weight_hist`; the last bin has none.
@@ -36,6 +38,14 @@ impl StepRecords {
         if let Some(inversion) = inversion {
             self.inversion.add(&inversion);
         }
+    }
+
+    /// Takes in a micro-batch of units.
+    pub fn add_units(&mut self, losses: &[f64], records: UnitRecords) {
+        let first = self.losses.len();
+        let one = |(i, loss): (usize, &f64)| ItemLoss { item: first + i, loss: *loss, unweighted: *loss };
+        self.losses.extend(losses.iter().enumerate().map(one));
+        self.units.add(records);
     }
 
     /// Pairs without ties: these count in the loss only.
@@ -78,6 +88,7 @@ impl StepRecords {
         }
         self.write_pairs(into, total_timesteps);
         self.write_labels(into);
+        self.units.write(into);
         if !self.effective_weights.is_empty() {
             put(into, "weight_mean", mean(&self.effective_weights));
             into.insert("weight_hist".into(), self.weight_hist());

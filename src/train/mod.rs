@@ -14,11 +14,15 @@ pub mod metrics;
 pub mod optimizer;
 pub mod plan;
 pub mod policy;
+mod prompt_batches;
 pub mod reference;
+pub mod rollout;
 pub mod run_dir;
 mod samples;
 mod session;
 pub mod step;
+mod stepwise;
+mod truncated;
 mod validation;
 
 pub use run_dir::Resume;
@@ -29,6 +33,8 @@ use crate::data::items::ItemKind;
 use crate::objectives::Step;
 use crate::progress::{Progress, Stop, Stopped};
 use crate::report;
+use crate::report::metrics::Metrics;
+use crate::report::rewards::HackGuard;
 use crate::report::tensorboard::EventWriter;
 use anyhow::Result;
 use checkpoint::{Pending, State};
@@ -120,9 +126,11 @@ fn train_steps(
 ) -> Result<()> {
     let mut forecast = Forecast::new(session.step);
     let mut runaway = RunawayGuard::default();
+    let (mut hacking, mut lines) = (HackGuard::default(), Metrics::read(&dir.join("metrics.jsonl"))?);
     // The samples before training, or what a signal kept the last step from.
     out.after_step(session, dir, &mut forecast, progress, stop)?;
     while session.step < session.config.train.steps {
+        forecast.timed("rollout", || session.roll_out(progress, stop))?;
         let started = Instant::now();
         let outcome = session.take_step(stop)?;
         let seconds = started.elapsed().as_secs_f64();
@@ -131,6 +139,12 @@ fn train_steps(
         progress.advance(session.step, &note(&line));
         if outcome.spike {
             progress.line(&spike(session.step, &outcome));
+        }
+        if line.contains_key(report::rewards::REWARD) {
+            lines.push(line.clone());
+            if let Some(warning) = hacking.observe(&lines) {
+                progress.line(&warning);
+            }
         }
         if let Some(warning) = outcome.records.errors().and_then(|errors| runaway.observe(session.step, errors)) {
             progress.line(&warning);
@@ -206,6 +220,10 @@ impl Outputs {
         if session.checkpoint_due() {
             self.metrics.sync()?;
             forecast.timed("checkpoint", || session.checkpoint(dir))?;
+            if session.rollout.is_some() {
+                // A hacked reward must show while it happens.
+                report::render(&dir.path, None)?;
+            }
         }
         Ok(())
     }
@@ -238,20 +256,24 @@ impl Outputs {
 
 impl Session {
     /// The metrics line of a step, without validation.
-    fn line(&self, outcome: &StepOutcome, seconds: f64) -> Map<String, Value> {
+    fn line(&mut self, outcome: &StepOutcome, seconds: f64) -> Map<String, Value> {
         let train = &self.config.train;
         let mut line = Map::new();
         line.insert("step".into(), json!(self.step));
-        metrics::put(
-            &mut line,
-            "epoch",
-            Some((self.step * train.pairs_per_step()) as f64 / self.feed.train_len() as f64),
-        );
+        let epoch = match &self.rollout {
+            Some(rollout) => rollout.epoch(),
+            None => (self.step * train.pairs_per_step()) as f64 / self.feed.train_len() as f64,
+        };
+        metrics::put(&mut line, "epoch", Some(epoch));
         metrics::put(&mut line, "lr", Some(outcome.lr));
         outcome.records.write(&mut line, self.learner.weighted, self.feed.total_timesteps());
         metrics::write_renewal(&mut line, &outcome.renewal);
         if self.learner.has_beta {
             metrics::put(&mut line, "beta", Some(outcome.beta));
+        }
+        if let Some(rollout) = &mut self.rollout {
+            line.extend(rollout.take_report());
+            line.insert("network_evaluations".into(), json!(rollout.state.evaluations));
         }
         metrics::put(&mut line, "grad_norm", (!outcome.records.losses.is_empty()).then_some(outcome.grad_norm));
         for (key, present) in [("spike", outcome.spike), ("skipped", outcome.skipped)] {
@@ -296,16 +318,21 @@ impl Session {
             guard: self.learner.guard.clone(),
             statistics: self.learner.statistics.clone(),
             reference: self.learner.reference.moving.as_ref().map(|m| m.state.clone()),
+            rollout: self.rollout.as_ref().map(|rollout| rollout.state.clone()),
             unreadable: self.feed.unreadable(),
             start_errors: self.start_errors.clone(),
             best: self.best,
             pending: self.pending.clone(),
             files: Default::default(),
         };
-        checkpoint::save(&dir.path, &self.learner, state)?;
+        checkpoint::save(&dir.path, &self.learner, self.rollout.as_ref(), state)?;
         self.saved = Some(self.step);
         let train = &self.config.train;
-        checkpoint::rotate(&dir.path, self.step, train.keep_last, train.keep_every)
+        checkpoint::rotate(&dir.path, self.step, train.keep_last, train.keep_every)?;
+        match &self.rollout {
+            Some(rollout) => rollout.remove_old(),
+            None => Ok(()),
+        }
     }
 
     fn validate(&self, progress: &dyn Progress, stop: &Stop) -> Result<Map<String, Value>> {

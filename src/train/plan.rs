@@ -4,6 +4,7 @@ use super::forecast;
 use super::optimizer;
 use super::policy::{self, Machine, Noised, Policy};
 use super::reference::{Comparison, Reference};
+use super::rollout::Rollout;
 use super::run_dir;
 use super::session::Opened;
 use crate::data::batches::Images;
@@ -48,6 +49,23 @@ pub struct Plan {
     pub optimizer_mib: f64,
     /// One prediction of a micro-batch, without gradients.
     pub seconds_per_forward: f64,
+    /// Of a method that samples while it trains.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutPlan>,
+}
+
+/// What an iteration does and keeps.
+#[derive(Debug, Serialize)]
+pub struct RolloutPlan {
+    pub prompts: usize,
+    pub prompts_per_iteration: usize,
+    /// Of a prompt.
+    pub trajectories: usize,
+    /// Network evaluations to sample an iteration, at most.
+    pub evaluations: u64,
+    /// The buffer at most.
+    pub buffer_mib: f64,
+    pub buffer: String,
 }
 
 const MIB: f64 = (1 << 20) as f64;
@@ -61,7 +79,10 @@ pub fn dry_run(opened: &Opened) -> Result<Plan> {
     let images = if needs.loser { Images::All } else { Images::First };
     // Lists may differ in length: the longest ones make the largest micro-batch.
     let most = opened.items.train.iter().map(|item| images.of(item).len()).max().unwrap_or(1);
-    let rows = most as i64 * config.train.micro_batch as i64;
+    let rollout = needs.rollouts.map(|needs| Rollout::open(opened, needs, machine, &config.train.out)).transpose()?;
+    // A pair of transitions has two states, each asked with and without its prompt.
+    let guided = if rollout.is_some() { 4 } else { 1 };
+    let rows = (most * guided) as i64 * config.train.micro_batch as i64;
     let seconds = try_forward(opened, machine, &policy, rows).context("a trial batch does not pass the network")?;
     let _ = opened.folder.load_vae(config.model.vae.as_deref(), &machine.frozen())?;
     let all = policy.denoiser.unet.named_parameters();
@@ -84,13 +105,21 @@ pub fn dry_run(opened: &Opened) -> Result<Plan> {
         missing_images: missing,
         steps: config.train.steps,
         pairs_per_step: config.train.pairs_per_step(),
-        epochs: (config.train.steps * config.train.pairs_per_step()) as f64 / n as f64,
+        epochs: (config.train.steps * config.train.pairs_per_step()) as f64 / n.max(1) as f64,
         parameters: all.iter().map(|(_, t)| t.numel() as u64).sum(),
         trained_parameters: policy.trainable.iter().map(|(_, t)| t.numel() as u64).sum(),
         weights_mib: mib(&all),
         reference_mib: reference_mib(&reference),
         optimizer_mib: trained * if config.ema.decay > 0.0 { 2.0 } else { 1.0 } + state,
         seconds_per_forward: seconds,
+        rollout: rollout.map(|rollout| RolloutPlan {
+            prompts: opened.prompts.len(),
+            prompts_per_iteration: rollout.grid().prompts,
+            trajectories: rollout.grid().per_prompt,
+            evaluations: rollout.evaluations(),
+            buffer_mib: rollout.buffer_bytes() as f64 / MIB,
+            buffer: rollout.buffer().into(),
+        }),
     })
 }
 
@@ -157,6 +186,12 @@ fn empty_prompt(folder: &ModelFolder, machine: Machine, clip_skip: i64, rows: i6
 impl Plan {
     /// The plan for people.
     pub fn text(&self) -> String {
+        let (data, steps) = match &self.rollout {
+            Some(rollout) => {
+                (rollout.text(self.resolution), format!("{} of {} units", self.steps, self.pairs_per_step))
+            }
+            None => (self.data(), self.passes()),
+        };
         let lines = [
             ("method", self.method.clone()),
             ("model", format!("{} ({})", self.model, self.family)),
@@ -165,21 +200,8 @@ impl Plan {
                 format!("{}{}", self.out, if self.holds_a_run { " (holds a run: --resume goes on)" } else { "" }),
             ),
             ("machine", format!("{}, {}", self.device, self.dtype)),
-            (
-                "data",
-                format!(
-                    "{} training {}, {} held out, {} images missing, {} px",
-                    self.train_pairs,
-                    self.items.noun(),
-                    self.validation_pairs,
-                    self.missing_images,
-                    self.resolution
-                ),
-            ),
-            (
-                "steps",
-                format!("{} of {} {} = {:.2} epochs", self.steps, self.pairs_per_step, self.items.noun(), self.epochs),
-            ),
+            (if self.rollout.is_some() { "iteration" } else { "data" }, data),
+            ("steps", steps),
             ("parameters", format!("{} trained of {}", self.trained_parameters, self.parameters)),
             (
                 "memory",
@@ -191,6 +213,30 @@ impl Plan {
             ("forward", format!("{} a micro-batch without gradients", seconds(self.seconds_per_forward))),
         ];
         lines.iter().map(|(name, value)| format!("{name:11} {value}\n")).collect()
+    }
+
+    fn data(&self) -> String {
+        format!(
+            "{} training {}, {} held out, {} images missing, {} px",
+            self.train_pairs,
+            self.items.noun(),
+            self.validation_pairs,
+            self.missing_images,
+            self.resolution
+        )
+    }
+
+    fn passes(&self) -> String {
+        format!("{} of {} {} = {:.2} epochs", self.steps, self.pairs_per_step, self.items.noun(), self.epochs)
+    }
+}
+
+impl RolloutPlan {
+    fn text(&self, resolution: i64) -> String {
+        format!(
+            "{} trajectories of each of {} prompts (of {}), {resolution} px: up to {} network evaluations, {:.1} MiB kept ({})",
+            self.trajectories, self.prompts_per_iteration, self.prompts, self.evaluations, self.buffer_mib, self.buffer
+        )
     }
 }
 

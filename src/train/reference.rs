@@ -20,14 +20,20 @@ pub enum Comparison {
 }
 
 impl Comparison {
+    /// The network and the adapters it wears; `None` when it is not there.
+    pub fn network<'a>(&'a self, policy: &'a Policy) -> Option<(&'a Denoiser, Option<AdapterSet>)> {
+        match self {
+            Comparison::SameNetwork(adapters) => Some((&policy.denoiser, *adapters)),
+            Comparison::Own(denoiser) => Some((denoiser, None)),
+            Comparison::Absent => None,
+        }
+    }
+
     /// Residuals, `[R, C, h, w]`, without tracking gradients; `None` when the network is not there.
     pub fn residuals(&self, policy: &Policy, batch: &Noised) -> Result<Option<Tensor>> {
         let _frozen = tch::no_grad_guard();
-        match self {
-            Comparison::SameNetwork(adapters) => batch.residuals(&policy.denoiser, *adapters).map(Some),
-            Comparison::Own(denoiser) => batch.residuals(denoiser, None).map(Some),
-            Comparison::Absent => Ok(None),
-        }
+        let residuals = |(denoiser, adapters)| batch.residuals(denoiser, adapters);
+        self.network(policy).map(residuals).transpose()
     }
 }
 

@@ -7,9 +7,10 @@ use super::learner;
 use super::optimizer::{self, learning_rate};
 use super::policy::Machine;
 use super::reference::Comparison;
+use super::rollout::Rollout;
 use super::run_dir::{RunDir, Start};
 use super::samples;
-use super::step::{Learner, StepOutcome};
+use super::step::{Learner, MicroBatch, StepOutcome};
 use super::validation::{self, StartErrors};
 use crate::config::{self, Config, ConfigError, Document, Facts};
 use crate::data::cache::default_cache_dir;
@@ -155,6 +156,8 @@ pub struct Session {
     pub folder: ModelFolder,
     pub feed: Feed,
     pub learner: Learner,
+    /// Of methods that sample while they train.
+    pub rollout: Option<Rollout>,
     /// The last finished step.
     pub step: u64,
     pub start_errors: Option<StartErrors>,
@@ -187,25 +190,50 @@ impl Session {
         let data = feed.data_hash(config, config.train.steps, config.validate.every > 0)?;
         environment::write(&dir.path, &opened, contents, Some(&data))?;
         let mut learner = learner::build(&opened, machine, entry)?;
+        learner.truncating =
+            learner::truncating(&opened.config, entry.needs, feed.total_timesteps(), feed.conditioning("")?);
+        let mut rollout =
+            entry.needs.rollouts.map(|needs| Rollout::open(&opened, needs, machine, &dir.path)).transpose()?;
         let (mut step, mut saved, mut start_errors, mut best) = (0, None, None, None);
         let mut pending = Pending { samples: samples_wanted(config), ..Pending::default() };
         if let Start::At(path, state) = start {
             checkpoint::load(&path, &state, &mut learner)?;
+            if let (Some(rollout), Some(then)) = (&mut rollout, state.rollout) {
+                rollout.load(&path, then)?;
+            }
             feed.left_out(state.unreadable);
             (step, saved, start_errors, best) = (state.step, Some(state.step), state.start_errors, state.best);
             pending = state.pending;
             pending.samples &= samples_wanted(config);
         }
         let Opened { config, folder, .. } = opened;
-        Ok(Self { config, folder, feed, learner, step, start_errors, best, pending, saved })
+        Ok(Self { config, folder, feed, learner, rollout, step, start_errors, best, pending, saved })
+    }
+
+    /// Samples what the next step trains on, where the method does and nothing is left.
+    pub fn roll_out(&mut self, progress: &dyn Progress, stop: &Stop) -> Result<()> {
+        let Some(rollout) = &mut self.rollout else { return Ok(()) };
+        rollout.prepare(&self.learner, &self.feed, &self.folder, progress, stop)
     }
 
     /// The next step; on success it counts.
     pub fn take_step(&mut self, stop: &Stop) -> Result<StepOutcome> {
         let s = self.step + 1;
         let lr = learning_rate(&self.config.optim, &self.config.train, s);
-        let outcome = self.learner.step(s, lr, &|| Box::new(self.feed.micro_batches(s)), stop)?;
+        let (feed, rollout) = (&self.feed, &self.rollout);
+        let outcome = self.learner.step(
+            s,
+            lr,
+            &|| match rollout {
+                Some(rollout) => Box::new(rollout.micro_batches().map(|batch| Ok(batch?.map(MicroBatch::Units)))),
+                None => Box::new(feed.micro_batches(s).map(|batch| Ok(batch?.map(MicroBatch::Items)))),
+            },
+            stop,
+        )?;
         self.step = s;
+        if let Some(rollout) = &mut self.rollout {
+            rollout.updated();
+        }
         Ok(outcome)
     }
 

@@ -9,6 +9,9 @@ use super::metrics::StepRecords;
 use super::optimizer::{Ema, Optimizer};
 use super::policy::{Machine, Noised, Policy, Space};
 use super::reference::{Reference, Renewal};
+use super::rollout::UnitBatch;
+use super::stepwise::UnitRecords;
+use super::truncated::Truncating;
 use crate::data::batches::Batch;
 use crate::objectives::statistics::{Law, Running};
 use crate::objectives::{
@@ -32,6 +35,8 @@ pub struct Learner {
     /// lambda(t) of every timestep; `None` without `timesteps.weighting`.
     pub timestep_weights: Option<Tensor>,
     pub inverting: Option<Inverting>,
+    /// Of a method that trains on its own truncated rollouts.
+    pub truncating: Option<Truncating>,
     /// mu of the SDPO safeguard.
     pub safeguard: Option<f64>,
     /// How the method's own loss weights are normalised.
@@ -107,8 +112,16 @@ impl Halted {
     }
 }
 
+/// What goes through the networks together.
+pub enum MicroBatch<'a> {
+    /// Items of a data set.
+    Items(Batch),
+    /// Units of transitions that the policy sampled.
+    Units(UnitBatch<'a>),
+}
+
 /// The micro-batches of a step, from the first; some methods go through them twice.
-pub type MicroBatches<'a> = dyn Fn() -> Box<dyn Iterator<Item = Result<Option<Batch>>> + 'a> + 'a;
+pub type MicroBatches<'a> = dyn Fn() -> Box<dyn Iterator<Item = Result<Option<MicroBatch<'a>>>> + 'a> + 'a;
 
 /// A step while its micro-batches are gone through.
 struct InHand {
@@ -136,10 +149,12 @@ impl Learner {
         let (step, weighting) = self.with_statistics(step, &seen);
         let mut now = InHand { step, weighting, records: StepRecords::default(), seen: vec![], divergence: vec![] };
         for batch in batches() {
-            if let Some(batch) = batch? {
-                self.micro_batch(&batch, &mut now, ahead && self.grad_accum == 1)
-                    .with_context(|| format!("step {s}"))?;
-            }
+            let trained = match batch? {
+                Some(MicroBatch::Items(batch)) => self.micro_batch(&batch, &mut now, ahead && self.grad_accum == 1),
+                Some(MicroBatch::Units(batch)) => self.unit_batch(&batch, &mut now),
+                None => Ok(()),
+            };
+            trained.with_context(|| format!("step {s}"))?;
             stop.check()?;
         }
         let InHand { step, mut records, seen, divergence, .. } = now;
@@ -218,7 +233,7 @@ impl Learner {
         let _frozen = tch::no_grad_guard();
         let mut seen = Vec::new();
         for batch in batches() {
-            if let Some(batch) = batch? {
+            if let Some(MicroBatch::Items(batch)) = batch? {
                 seen.push(self.forward(&batch, false)?.errors);
             }
             stop.check()?;
@@ -247,6 +262,11 @@ impl Learner {
 
     /// `alone`: this is the whole step and its statistics are still to be taken.
     fn micro_batch(&mut self, batch: &Batch, now: &mut InHand, alone: bool) -> Result<()> {
+        if let Some(truncating) = &self.truncating {
+            let losses = self.train_truncated(truncating, batch)?;
+            now.records.add_units(&losses, UnitRecords::default());
+            return Ok(());
+        }
         let forward = self.forward(batch, self.reference.measures(now.step.number))?;
         if alone {
             (now.step, now.weighting) = self.with_statistics(now.step, std::slice::from_ref(&forward.errors));
@@ -258,6 +278,12 @@ impl Learner {
         now.records.add(evaluation, lam, forward.inversion);
         now.divergence.extend(forward.divergence);
         now.seen.push(forward.errors);
+        Ok(())
+    }
+
+    fn unit_batch(&mut self, batch: &UnitBatch, now: &mut InHand) -> Result<()> {
+        let (losses, records) = self.train_units(batch, &now.step)?;
+        now.records.add_units(&losses, records);
         Ok(())
     }
 

@@ -98,6 +98,9 @@ fn errors(learner: &Learner, item: &ValidationItem, start: &[f64]) -> Result<Err
 
 /// The loss of every item and draw, without weights.
 fn losses(learner: &Learner, all: &[Errors], step: Step) -> Result<Vec<f64>> {
+    if learner.truncating.is_some() {
+        return Ok(Vec::new()); // it has no loss of errors
+    }
     let mut step = step;
     if let Some(statistic) = learner.needs.statistic {
         // Over all that is validated, or as the step has left it.

@@ -1,0 +1,54 @@
+//! Batches of prompts alone, for a method that starts from noise: no picture is read.
+
+use crate::data::batches::{Batch, BatchItem};
+use crate::data::draws::Draws;
+use crate::data::text_cache::TextCache;
+use anyhow::Result;
+use pipelines::models::Conditioning;
+use std::ops::Range;
+use tch::{Kind, Tensor};
+
+/// The prompts of a run, in passes with orders of their own.
+pub struct PromptBatches {
+    pub prompts: Vec<String>,
+    pub draws: Draws,
+    /// C, h, w
+    pub shape: [i64; 3],
+    /// Pixels along a side where the family is told sizes.
+    pub told_size: Option<i64>,
+}
+
+impl PromptBatches {
+    /// The prompts at positions of the run: position p is prompt order(pass)[p mod n] of pass p div n, and its noise is
+    /// x_T of trajectory 0 of that prompt in the iteration of that number. `latents` are zeros: there is no picture.
+    pub fn batch(&self, positions: Range<u64>, texts: &TextCache) -> Result<Batch> {
+        let n = self.prompts.len() as u64;
+        let (mut items, mut noise, mut prompts) = (Vec::new(), Vec::new(), Vec::new());
+        for position in positions {
+            let pass = position / n;
+            let order = self.draws.choose(pass, "prompts", &[]).randperm(n as i64)?;
+            let index = order[(position % n) as usize] as usize;
+            noise.push(self.draws.rollout(pass, 0, index, 0, &self.shape).get(0));
+            prompts.push(self.prompts[index].as_str());
+            items.push(BatchItem {
+                id: index.to_string(),
+                prompt: self.prompts[index].clone(),
+                timestep: self.draws.total_timesteps - 1,
+                draw: pass,
+                rows: vec![items.len() as i64],
+                ..BatchItem::default()
+            });
+        }
+        let rows = items.len() as i64;
+        let noise = Tensor::f_stack(&noise, 0)?;
+        let time_ids =
+            self.told_size.map(|r| Tensor::from_slice(&[r, r, 0, 0, r, r]).to_kind(Kind::Float).repeat([rows, 1]));
+        Ok(Batch {
+            items,
+            latents: noise.zeros_like(),
+            timesteps: Tensor::full([rows], self.draws.total_timesteps - 1, (Kind::Int64, noise.device())),
+            noise,
+            conditioning: Conditioning { time_ids, ..texts.conditioning(&prompts)? },
+        })
+    }
+}

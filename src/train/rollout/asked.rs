@@ -1,0 +1,86 @@
+//! Policy and start model as trajectories ask them: with guidance, one call of the sampler a row.
+
+use crate::train::policy::{Machine, Policy};
+use crate::train::reference::Comparison;
+use anyhow::{Context, Result};
+use pipelines::families::Denoiser;
+use pipelines::models::{AdapterSet, Conditioning};
+use pipelines::sampling::{Guidance, stacked};
+use pipelines::schedulers::{Ddim, Prediction, Sampler, Transitions, log_prob};
+use tch::{Kind, Tensor};
+
+/// What the networks are told of the prompts of an iteration, on the run's device in the compute kind.
+pub struct Told {
+    /// `[P]`
+    pub prompts: Conditioning,
+    /// `[1]`: the encoding of "", for the other side of guidance.
+    pub empty: Conditioning,
+}
+
+/// Networks, schedule and guidance of a rollout.
+pub struct Asked<'a> {
+    pub policy: &'a Policy,
+    pub start: &'a Comparison,
+    pub machine: Machine,
+    pub ddim: &'a Ddim,
+    pub guidance_scale: f64,
+    pub told: &'a Told,
+}
+
+/// States of trajectories: where each is, and whose.
+pub struct At<'a> {
+    /// `[B, C, h, w]` float32 on the run's device
+    pub latents: &'a Tensor,
+    /// Calls of the sampler, `B`.
+    pub calls: &'a [usize],
+    /// Rows of [`Told::prompts`], `B`.
+    pub prompts: &'a [usize],
+}
+
+impl Asked<'_> {
+    /// The policy's guided prediction, `[B, C, h, w]` float64, with its graph where one is recorded.
+    pub fn policy(&self, at: &At) -> Result<Tensor> {
+        self.predict(&self.policy.denoiser, self.policy.adapters, at)
+    }
+
+    /// The start model's, without a graph.
+    pub fn start(&self, at: &At) -> Result<Tensor> {
+        let _frozen = tch::no_grad_guard();
+        let (denoiser, adapters) =
+            self.start.network(self.policy).context("the start model is not at hand to compare samples with")?;
+        self.predict(denoiser, adapters, at)
+    }
+
+    fn predict(&self, denoiser: &Denoiser, adapters: Option<AdapterSet>, at: &At) -> Result<Tensor> {
+        let device = self.machine.device;
+        let latents = at.latents.to_kind(self.machine.compute);
+        let grid = self.ddim.timesteps();
+        let timesteps: Vec<f32> = at.calls.iter().map(|call| grid[*call] as f32).collect();
+        let timesteps = Tensor::from_slice(&timesteps).to_device(device);
+        let rows: Vec<i64> = at.prompts.iter().map(|prompt| *prompt as i64).collect();
+        let index = Tensor::from_slice(&rows).to_device(device);
+        let positive = self.told.prompts.map(|t| t.index_select(0, &index));
+        let guidance = Guidance::of_scale(self.guidance_scale);
+        if guidance.is_off() {
+            return Ok(denoiser.predict(&latents, &timesteps, &positive, adapters)?.to_kind(Kind::Double));
+        }
+        let negative = self.told.empty.map(|t| t.index_select(0, &index.zeros_like()));
+        let twice = |t: &Tensor| Tensor::cat(&[t, t], 0);
+        let both = stacked(&negative, &positive)?;
+        let halves = denoiser.predict(&twice(&latents), &twice(&timesteps), &both, adapters)?.chunk(2, 0);
+        let kind = Kind::Double;
+        Ok(guidance.combine(&halves[0].to_kind(kind), &halves[1].to_kind(kind)).guided)
+    }
+
+    /// Where a prediction `[B, C, h, w]` float64 leads from there.
+    pub fn transitions(&self, at: &At, noise_pred: &Tensor) -> Transitions {
+        let prediction = Prediction::from(noise_pred.shallow_clone());
+        self.ddim.transitions(at.calls, &prediction, &at.latents.to_kind(Kind::Double))
+    }
+
+    /// log p(next | latents) of a prediction, `[B]` float64. Not to be asked where a call adds no noise.
+    pub fn log_prob(&self, at: &At, noise_pred: &Tensor, next: &Tensor) -> Tensor {
+        let Transitions { mean, std } = self.transitions(at, noise_pred);
+        log_prob(&mean, &std, &next.to_kind(Kind::Double))
+    }
+}

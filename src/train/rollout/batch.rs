@@ -1,0 +1,98 @@
+//! A micro-batch of units: states and transitions together, each state once.
+
+use super::asked::{Asked, At, Told};
+use super::kept::{Kept, KeptUnit, Store};
+use crate::objectives::Unit;
+use crate::train::policy::{Machine, Policy};
+use crate::train::reference::Comparison;
+use anyhow::Result;
+use pipelines::schedulers::{Ddim, Sampler};
+use std::collections::HashMap;
+use tch::Tensor;
+
+/// Units with what the network needs to see of them. F states, M transitions.
+pub struct UnitBatch<'a> {
+    pub units: Vec<Unit>,
+    /// `[F, C, h, w]` float32, on the CPU
+    pub latents: Tensor,
+    pub calls: Vec<usize>,
+    pub prompts: Vec<usize>,
+    /// State of each transition, `M`.
+    pub states: Vec<i64>,
+    /// `[M, C, h, w]`
+    pub next: Tensor,
+    /// log p_other, `M`.
+    pub log_prob: Vec<f64>,
+    /// The start model's guided predictions, `[M, C, h, w]`.
+    pub start: Option<Tensor>,
+    pub sampling: Sampling<'a>,
+}
+
+/// How the trajectories of a run are sampled, and what the networks are told of the iteration's prompts.
+#[derive(Clone, Copy)]
+pub struct Sampling<'a> {
+    pub ddim: &'a Ddim,
+    pub guidance_scale: f64,
+    pub told: &'a Told,
+}
+
+impl Sampling<'_> {
+    pub fn asked<'b>(&'b self, policy: &'b Policy, start: &'b Comparison, machine: Machine) -> Asked<'b> {
+        Asked { policy, start, machine, ddim: self.ddim, guidance_scale: self.guidance_scale, told: self.told }
+    }
+}
+
+impl<'a> UnitBatch<'a> {
+    /// Takes units out of what an iteration kept.
+    ///
+    /// # Errors
+    /// A file of the buffer that is damaged.
+    pub fn new(units: &[&KeptUnit], kept: &[Kept], store: &Store, sampling: Sampling<'a>) -> Result<Self> {
+        let mut transitions: Vec<usize> = Vec::new();
+        let mut rows: HashMap<usize, i64> = HashMap::new();
+        for transition in units.iter().flat_map(|unit| unit.members.iter().flatten()) {
+            rows.entry(*transition).or_insert_with(|| {
+                transitions.push(*transition);
+                transitions.len() as i64 - 1
+            });
+        }
+        let kept: Vec<&Kept> = transitions.iter().map(|transition| &kept[*transition]).collect();
+        let mut from: Vec<&Kept> = Vec::new();
+        let mut states: HashMap<usize, i64> = HashMap::new();
+        let state_of = kept.iter().map(|transition| {
+            *states.entry(transition.from).or_insert_with(|| {
+                from.push(transition);
+                from.len() as i64 - 1
+            })
+        });
+        let state_of: Vec<i64> = state_of.collect();
+        let stacked = |rows: Vec<usize>| -> Result<Tensor> {
+            let rows: Result<Vec<Tensor>> = rows.into_iter().map(|row| store.row(row)).collect();
+            Ok(Tensor::f_stack(&rows?, 0)?)
+        };
+        let start: Option<Vec<usize>> = kept.iter().map(|transition| transition.start).collect();
+        Ok(Self {
+            units: units.iter().map(|unit| unit.as_seen(&rows)).collect(),
+            latents: stacked(from.iter().map(|state| state.from).collect())?,
+            calls: from.iter().map(|state| state.call).collect(),
+            prompts: from.iter().map(|state| state.prompt).collect(),
+            states: state_of,
+            next: stacked(kept.iter().map(|transition| transition.to).collect())?,
+            log_prob: kept.iter().map(|transition| transition.log_prob).collect(),
+            start: start.map(stacked).transpose()?,
+            sampling,
+        })
+    }
+
+    /// Its states on the run's device.
+    pub fn at<'b>(&'b self, latents: &'b Tensor) -> At<'b> {
+        At { latents, calls: &self.calls, prompts: &self.prompts }
+    }
+
+    /// The timestep of the first transition of a unit.
+    pub fn timestep(&self, unit: &Unit) -> i64 {
+        let row = unit.members.first().and_then(|member| member.first()).copied().unwrap_or(0);
+        let call = self.calls[self.states[row as usize] as usize];
+        self.sampling.ddim.timesteps()[call] as i64
+    }
+}

@@ -1,0 +1,233 @@
+//! Trajectories that go on from one of several candidates at every step, and the pairs of candidates that training reads
+//! (spo and tailorpo: docs/methods.md, sections 10b and 10d).
+
+use super::asked::{Asked, At};
+use super::kept::{Keeping, Kept, KeptUnit};
+use super::pictures::Pictures;
+use super::trajectories::{Trajectory, advance};
+use crate::data::draws::Draws;
+use crate::objectives::numbers;
+use anyhow::Result;
+use pipelines::schedulers::{Ddim, Prediction, Sampler, Transitions, log_prob};
+use tch::{Kind, Tensor};
+
+/// Which candidates become a pair.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CandidateLaw {
+    /// k
+    pub candidates: usize,
+    /// A pair is kept where tanh((s_best - s_worst) / 2) is above it.
+    pub threshold: f64,
+    /// Calls before the first that branches.
+    pub skip_steps: usize,
+    /// Steps that a candidate is denoised before it is rated.
+    pub denoise_ahead: usize,
+}
+
+/// Where branching trajectories take what they need beside the networks.
+pub struct Branching<'a> {
+    pub law: CandidateLaw,
+    /// The same steps without noise.
+    pub ahead: &'a Ddim,
+    pub pictures: &'a Pictures<'a>,
+    pub draws: Draws,
+    pub iteration: u64,
+    /// Trajectories of a prompt.
+    pub trajectories: usize,
+    /// Indices of the iteration's prompts in the file.
+    pub prompts: &'a [usize],
+}
+
+/// Samples trajectories together, adds the pairs that are kept, and returns the latents of their pictures `[B, C, h, w]`;
+/// `None` once `on_call` said false.
+pub fn sample(
+    asked: &Asked,
+    trajectories: &[Trajectory],
+    branching: &Branching,
+    keeping: &mut Keeping,
+    units: &mut Vec<KeptUnit>,
+    on_call: &mut dyn FnMut(usize) -> bool,
+) -> Result<Option<Tensor>> {
+    let _frozen = tch::no_grad_guard();
+    let noise: Vec<&Tensor> = trajectories.iter().map(|t| &t.noise).collect();
+    let noise = Tensor::f_stack(&noise, 1)?.to_device(asked.machine.device); // [1 + steps, B, C, h, w]
+    let prompts: Vec<usize> = trajectories.iter().map(|t| t.prompt).collect();
+    let mut latents = noise.get(0);
+    for call in 0..asked.ddim.timesteps().len() {
+        let calls = vec![call; trajectories.len()];
+        let at = At { latents: &latents, calls: &calls, prompts: &prompts };
+        let noise_pred = asked.policy(&at)?;
+        let step = asked.transitions(&at, &noise_pred);
+        let branches = call >= branching.law.skip_steps && asked.ddim.variance(call) > 0.0;
+        let next = match branches {
+            true => branch(asked, trajectories, branching, &at, &step, keeping, units, on_call)?,
+            false => Some(advance(&step, &noise.get(call as i64 + 1))),
+        };
+        let Some(next) = next else { return Ok(None) };
+        latents = next;
+        if !on_call(trajectories.len()) {
+            return Ok(None);
+        }
+    }
+    Ok(Some(latents))
+}
+
+/// One step: candidates are drawn and rated, the best and the worst of each trajectory become a pair, and each goes on
+/// from a candidate chosen at random: going on from the best one leaves what the model samples.
+#[allow(clippy::too_many_arguments)]
+fn branch(
+    asked: &Asked,
+    trajectories: &[Trajectory],
+    branching: &Branching,
+    at: &At,
+    step: &Transitions,
+    keeping: &mut Keeping,
+    units: &mut Vec<KeptUnit>,
+    on_call: &mut dyn FnMut(usize) -> bool,
+) -> Result<Option<Tensor>> {
+    let call = at.calls[0];
+    let candidates = drawn(asked, trajectories, branching, call, step); // k times [B, C, h, w]
+    let mut scores = Vec::new();
+    for candidate in &candidates {
+        let Some(rated) = rate(asked, branching, candidate, call + 1, at.prompts, on_call)? else { return Ok(None) };
+        scores.push(rated);
+    }
+    let mut pairs = Vec::new();
+    for row in 0..trajectories.len() {
+        let mut group = crate::reward::Ratings::default();
+        scores.iter().for_each(|rated| group.extend(rated.select(&[row])));
+        let shaped = branching.pictures.rewards.shaped(&group);
+        let end = |sign: f64| {
+            let ranked = shaped.iter().map(|s| s * sign).enumerate();
+            ranked.fold((0, f64::NEG_INFINITY), |best, (k, s)| if s > best.1 { (k, s) } else { best }).0
+        };
+        let (best, worst) = (end(1.0), end(-1.0));
+        if ((shaped[best] - shaped[worst]) / 2.0).tanh() > branching.law.threshold {
+            pairs.push(Pair { row, best, worst, scores: vec![shaped[best], shaped[worst]] });
+        }
+    }
+    keep(asked, trajectories, at, step, &candidates, pairs, keeping, units)?;
+    let go_on: Result<Vec<Tensor>> = trajectories
+        .iter()
+        .enumerate()
+        .map(|(row, trajectory)| {
+            let (prompt, j) = place(branching, trajectory);
+            let mut generator = branching.draws.choose(branching.iteration, "continue", &[call, prompt, j]);
+            let k = generator.randint(candidates.len() as i64)?;
+            Ok(candidates[k as usize].get(row as i64))
+        })
+        .collect();
+    Ok(Some(Tensor::f_stack(&go_on?, 0)?))
+}
+
+/// Index of a trajectory's prompt in the file, and its number among those of the prompt.
+fn place(branching: &Branching, trajectory: &Trajectory) -> (usize, usize) {
+    (branching.prompts[trajectory.prompt], trajectory.index % branching.trajectories)
+}
+
+/// k times `[B, C, h, w]` float32.
+fn drawn(
+    asked: &Asked,
+    trajectories: &[Trajectory],
+    branching: &Branching,
+    call: usize,
+    step: &Transitions,
+) -> Vec<Tensor> {
+    let k = branching.law.candidates;
+    let shape = &step.mean.size()[1..];
+    let noise: Vec<Tensor> = trajectories
+        .iter()
+        .map(|trajectory| {
+            let (prompt, j) = place(branching, trajectory);
+            let all = branching.trajectories * k;
+            let noise = branching.draws.candidates(branching.iteration, call, prompt, all, shape);
+            noise.narrow(0, (j * k) as i64, k as i64)
+        })
+        .collect();
+    let noise = Tensor::stack(&noise, 1).to_device(asked.machine.device); // [k, B, C, h, w]
+    (0..k as i64).map(|candidate| advance(step, &noise.get(candidate))).collect()
+}
+
+/// What the pictures that candidates `[B, C, h, w]` lead to are worth; `call` is the one that comes next.
+fn rate(
+    asked: &Asked,
+    branching: &Branching,
+    candidates: &Tensor,
+    call: usize,
+    prompts: &[usize],
+    on_call: &mut dyn FnMut(usize) -> bool,
+) -> Result<Option<crate::reward::Ratings>> {
+    let calls = asked.ddim.timesteps().len();
+    let (mut latents, mut call) = (candidates.shallow_clone(), call);
+    let mut ahead = branching.law.denoise_ahead;
+    while call < calls {
+        let now = vec![call; prompts.len()];
+        let at = At { latents: &latents, calls: &now, prompts };
+        let prediction = Prediction::from(asked.policy(&at)?);
+        let double = latents.to_kind(Kind::Double);
+        if !on_call(prompts.len()) {
+            return Ok(None);
+        }
+        if ahead == 0 {
+            let t = asked.ddim.timesteps()[call] as i64;
+            let x0 = asked.ddim.x0(call, &prediction, &double).to_kind(Kind::Float);
+            return branching.pictures.rate(&x0, t, prompts).map(Some);
+        }
+        latents = branching.ahead.transition(call, &prediction, &double).mean.to_kind(Kind::Float);
+        (ahead, call) = (ahead - 1, call + 1);
+    }
+    branching.pictures.rate(&latents, 0, prompts).map(Some)
+}
+
+/// The candidates of a trajectory that are trained on.
+struct Pair {
+    row: usize,
+    best: usize,
+    worst: usize,
+    scores: Vec<f64>,
+}
+
+#[allow(clippy::too_many_arguments)]
+fn keep(
+    asked: &Asked,
+    trajectories: &[Trajectory],
+    at: &At,
+    step: &Transitions,
+    candidates: &[Tensor],
+    pairs: Vec<Pair>,
+    keeping: &mut Keeping,
+    units: &mut Vec<KeptUnit>,
+) -> Result<()> {
+    if pairs.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<i64> = pairs.iter().map(|pair| pair.row as i64).collect();
+    let index = Tensor::from_slice(&rows).to_device(asked.machine.device);
+    let own = |t: &Tensor| t.index_select(0, &index);
+    let calls: Vec<usize> = pairs.iter().map(|pair| at.calls[pair.row]).collect();
+    let prompts: Vec<usize> = pairs.iter().map(|pair| at.prompts[pair.row]).collect();
+    let from = own(at.latents);
+    let at = At { latents: &from, calls: &calls, prompts: &prompts };
+    let start = asked.start(&at)?;
+    let (mean, std) = (own(&step.mean), own(&step.std));
+    let side = |of: &dyn Fn(&Pair) -> usize| {
+        let ends: Vec<Tensor> = pairs.iter().map(|pair| candidates[of(pair)].get(pair.row as i64)).collect();
+        let next = Tensor::stack(&ends, 0);
+        let policy = numbers(&log_prob(&mean, &std, &next.to_kind(Kind::Double)));
+        (numbers(&asked.log_prob(&at, &start, &next)), policy, next)
+    };
+    let sides = [side(&|pair| pair.best), side(&|pair| pair.worst)];
+    for (i, pair) in pairs.into_iter().enumerate() {
+        let trajectory = &trajectories[pair.row];
+        let row = keeping.state(trajectory.index, calls[i], &from.get(i as i64));
+        let members = sides.iter().map(|(log_prob, policy, next)| {
+            let (log_prob, to) = (log_prob[i], keeping.store.push(&next.get(i as i64)));
+            keeping.drift.push(policy[i] - log_prob);
+            vec![keeping.add(Kept { prompt: prompts[i], call: calls[i], from: row, to, log_prob, start: None })]
+        });
+        let members = members.collect();
+        let id = format!("step {} of trajectory {}", calls[i], trajectory.index);
+        units.push(KeptUnit { id, members, scores: pair.scores, advantage: 0.0, group: units.len() });
+    }
+    Ok(())
+}

@@ -1,0 +1,276 @@
+//! Sampling one iteration: prompts, trajectories, pictures, rewards, units.
+
+use super::asked::Told;
+use super::candidates::{self, Branching};
+use super::kept::{Keeping, KeptUnit, Store};
+use super::pictures::Pictures;
+use super::report::{Report, diversity};
+use super::trajectories::{Rule, Trajectory};
+use super::units::{Indices, of_lists, of_steps, of_trajectories};
+use super::{Law, Rollout, Sampling, folder_name, trajectories};
+use crate::generate::{Decoding, Tiling};
+use crate::hashes;
+use crate::progress::{Progress, Stop};
+use crate::reward::Ratings;
+use crate::train::feed::Feed;
+use crate::train::step::Learner;
+use anyhow::{Context, Result};
+use pipelines::families::ModelFolder;
+use pipelines::schedulers::Sampler;
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+use tch::{Kind, Tensor};
+
+/// What the trajectories of an iteration have left.
+struct Sampled {
+    /// Of the pictures, `[C, h, w]` each, trajectory by trajectory.
+    latents: Vec<Tensor>,
+    ratings: Ratings,
+    keeping: Keeping,
+    indices: Indices,
+    /// Where they are made while sampling.
+    units: Vec<KeptUnit>,
+}
+
+impl Rollout {
+    /// Indices of the prompts of an iteration: passes over the file in orders of their own, without what a pass leaves over.
+    fn chosen(&self, iteration: u64) -> Result<Vec<usize>> {
+        let (n, per_iteration) = (self.prompts.len(), self.config.prompts_per_iteration);
+        let in_pass = (n / per_iteration).max(1) as u64;
+        let order = self.draws.choose(iteration / in_pass, "prompts", &[]).randperm(n as i64)?;
+        let first = (iteration % in_pass) as usize * per_iteration;
+        Ok(order[first..first + per_iteration].iter().map(|i| *i as usize).collect())
+    }
+
+    fn texts(&self, chosen: &[usize]) -> Vec<String> {
+        chosen.iter().map(|prompt| self.prompts[*prompt].clone()).collect()
+    }
+
+    /// Embeddings of the iteration's prompts on the run's device.
+    pub(super) fn tell(&self, learner: &Learner, feed: &Feed) -> Result<Told> {
+        let texts = self.texts(&self.chosen(self.state.iteration)?);
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let machine = learner.machine;
+        let placed = |prompts: &[&str]| -> Result<_> {
+            let conditioning = feed.conditionings(prompts)?.to(machine.device, machine.compute);
+            Ok(learner.policy.denoiser.with_size(conditioning, self.resolution, self.resolution))
+        };
+        Ok(Told { prompts: placed(&texts)?, empty: placed(&[""])? })
+    }
+
+    /// Samples the iteration in hand. It is taken over when it is whole; one that keeps nothing is passed over.
+    pub(super) fn sample_iteration(
+        &mut self,
+        learner: &Learner,
+        feed: &Feed,
+        folder: &ModelFolder,
+        progress: &dyn Progress,
+        stop: &Stop,
+    ) -> Result<()> {
+        let began = Instant::now();
+        let iteration = self.state.iteration;
+        let chosen = self.chosen(iteration)?;
+        let told = self.tell(learner, feed)?;
+        let evaluations = Cell::new(0u64);
+        progress.begin("rollout", 0, self.calls());
+        let sampled = self.sample(learner, folder, &told, &chosen, &evaluations, progress, stop);
+        progress.end();
+        let mut sampled = sampled?;
+        let rewards = self.shaped(&sampled.ratings);
+        let units = self.units(&chosen, &rewards, &mut sampled)?;
+        let kept = sampled.keeping.kept.len();
+        sampled.keeping.store.flush()?;
+        self.state.evaluations += evaluations.get();
+        let report = Report {
+            iteration,
+            grid: self.grid(),
+            prompts: &self.texts(&chosen),
+            rewards: &rewards,
+            ratings: &sampled.ratings,
+            names: &self.rewards.names(),
+            watch_names: &self.rewards.watch_names(),
+            drift: &sampled.keeping.drift,
+            diversity: diversity(self.grid(), &sampled.latents),
+            kept,
+            units: units.len(),
+            empty: self.state.empty,
+            seconds: began.elapsed().as_secs_f64(),
+        };
+        self.report = Some(report.written());
+        if units.is_empty() {
+            self.state.iteration += 1;
+            self.state.empty += 1;
+            return Ok(());
+        }
+        let one_pass = (units.len() as u64).div_ceil(self.per_step);
+        self.state.updates = self.config.updates_per_iteration.unwrap_or(one_pass);
+        self.state.files = self.hashes(&sampled.keeping.store)?;
+        (self.state.kept, self.state.units) = (sampled.keeping.kept, units);
+        (self.store, self.told) = (sampled.keeping.store, Some(told));
+        Ok(())
+    }
+
+    /// Calls of the network for one trajectory of an iteration, all trajectories together: what progress counts.
+    pub(super) fn calls(&self) -> u64 {
+        let calls = self.ddim.timesteps().len();
+        let ahead = match self.law {
+            Law::Candidates(law) => {
+                let after = |call: usize| (calls - call - 1).min(law.denoise_ahead + 1);
+                (law.skip_steps..calls).map(|call| law.candidates * after(call)).sum()
+            }
+            _ => 0,
+        };
+        (self.grid().len() * (calls + ahead)) as u64
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn sample(
+        &self,
+        learner: &Learner,
+        folder: &ModelFolder,
+        told: &Told,
+        chosen: &[usize],
+        evaluations: &Cell<u64>,
+        progress: &dyn Progress,
+        stop: &Stop,
+    ) -> Result<Sampled> {
+        let iteration = self.state.iteration;
+        // The decoder is loaded for the iteration and dropped with it: it is not resident while training.
+        let vae = folder.load_vae(self.vae.as_deref(), &learner.machine.frozen())?;
+        let size = (self.resolution, self.resolution);
+        let texts = self.texts(chosen);
+        let decoding = Decoding::for_memory(&vae, size, Tiling::Auto, learner.machine.device, progress);
+        let pictures = Pictures { vae: &vae, decoding, rewards: &self.rewards, prompts: &texts };
+        let sampling = Sampling { ddim: &self.ddim, guidance_scale: self.config.guidance_scale, told };
+        let asked = sampling.asked(&learner.policy, &learner.reference.start, learner.machine);
+        let folder = (self.config.buffer == "disk").then(|| self.folder_of(iteration));
+        let mut out = Sampled {
+            latents: Vec::new(),
+            ratings: Ratings::default(),
+            keeping: Keeping::new(Store::new(folder)?),
+            indices: Indices::new(),
+            units: Vec::new(),
+        };
+        let wanted = self.wanted()?;
+        let per_prediction = self.per_prediction();
+        let calls = Cell::new(0u64);
+        let mut on_call = |rows: usize| {
+            calls.set(calls.get() + rows as u64);
+            evaluations.set(evaluations.get() + rows as u64 * per_prediction);
+            progress.advance(calls.get(), &format!("iteration {iteration}"));
+            stop.requested().is_none()
+        };
+        for batch in self.trajectories(chosen).chunks(self.config.batch) {
+            let Sampled { keeping, indices, units, .. } = &mut out;
+            let finished = match self.law {
+                Law::Candidates(law) => {
+                    let branching = Branching {
+                        law,
+                        ahead: &self.ahead,
+                        pictures: &pictures,
+                        draws: self.draws,
+                        iteration,
+                        trajectories: self.config.trajectories,
+                        prompts: chosen,
+                    };
+                    candidates::sample(&asked, batch, &branching, keeping, units, &mut on_call)?
+                }
+                _ => {
+                    let (other, drift) = (self.needs.other, self.needs.drift);
+                    let rule = Rule { wanted: &wanted, other, drift };
+                    trajectories::sample(&asked, batch, &rule, keeping, indices, &mut on_call)?
+                }
+            };
+            let Some(finished) = finished else {
+                stop.check()?;
+                continue;
+            };
+            let prompts: Vec<usize> = batch.iter().map(|trajectory| trajectory.prompt).collect();
+            out.ratings.extend(pictures.rate_finished(&finished, &prompts)?);
+            out.latents.extend((0..batch.len() as i64).map(|row| finished.get(row).to_kind(Kind::Float)));
+            out.keeping.store.flush()?;
+        }
+        // The start model is asked once for every transition that is compared with it.
+        if self.needs.reference() {
+            let asked = out.keeping.drift.len() / if matches!(self.law, Law::Candidates(_)) { 2 } else { 1 };
+            evaluations.set(evaluations.get() + asked as u64 * per_prediction);
+        }
+        Ok(out)
+    }
+
+    /// Trajectories prompt by prompt, with their noise.
+    fn trajectories(&self, chosen: &[usize]) -> Vec<Trajectory> {
+        let (iteration, steps) = (self.state.iteration, self.config.steps as usize);
+        let drawn = |prompt: usize, j: usize| self.draws.rollout(iteration, j, chosen[prompt], steps, &self.shape);
+        let one = |prompt: usize, j: usize| {
+            let noise = drawn(prompt, j);
+            if matches!(self.law, Law::Trajectories) && j > 0 {
+                // Both trajectories of a pair start from one noise.
+                noise.get(0).copy_(&drawn(prompt, 0).get(0));
+            }
+            Trajectory { index: self.grid().index(prompt, j), prompt, noise }
+        };
+        let per_prompt = self.config.trajectories;
+        (0..chosen.len()).flat_map(|prompt| (0..per_prompt).map(move |j| (prompt, j))).map(|(p, j)| one(p, j)).collect()
+    }
+
+    /// Which transitions of whole trajectories training will read.
+    fn wanted(&self) -> Result<impl Fn(usize, usize) -> bool> {
+        let noisy: Vec<bool> = (0..self.ddim.timesteps().len()).map(|call| self.ddim.variance(call) > 0.0).collect();
+        let drawn: Option<BTreeSet<(usize, usize)>> = match self.law {
+            Law::Lists(_) => {
+                let grid = self.grid();
+                let lists = self.lists()?;
+                let of_list = |list: &super::lists::DrawnList| {
+                    let (calls, prompt) = (list.calls.clone(), list.prompt);
+                    let trajectories = list.trajectories.clone();
+                    let all = trajectories.into_iter().map(move |j| grid.index(prompt, j));
+                    all.flat_map(move |trajectory| calls.clone().into_iter().map(move |call| (trajectory, call)))
+                };
+                Some(lists.iter().flat_map(of_list).collect())
+            }
+            _ => None,
+        };
+        Ok(move |trajectory: usize, call: usize| {
+            noisy[call] && drawn.as_ref().is_none_or(|drawn| drawn.contains(&(trajectory, call)))
+        })
+    }
+
+    /// The lists that the updates of the iteration will read.
+    fn lists(&self) -> Result<Vec<super::lists::DrawnList>> {
+        let Law::Lists(law) = self.law else { return Ok(Vec::new()) };
+        let updates = self.config.updates_per_iteration.unwrap_or(1);
+        law.draw(&self.draws, self.state.iteration, (updates * self.per_step) as usize)
+    }
+
+    /// Rewards of the trajectories, shaped prompt by prompt.
+    fn shaped(&self, ratings: &Ratings) -> Vec<f64> {
+        let grid = self.grid();
+        let of_prompt = |prompt: usize| {
+            let rows: Vec<usize> = (0..grid.per_prompt).map(|j| grid.index(prompt, j)).collect();
+            self.rewards.shaped(&ratings.select(&rows))
+        };
+        (0..grid.prompts).flat_map(of_prompt).collect()
+    }
+
+    fn units(&mut self, chosen: &[usize], rewards: &[f64], sampled: &mut Sampled) -> Result<Vec<KeptUnit>> {
+        let (grid, indices) = (self.grid(), &sampled.indices);
+        Ok(match self.law {
+            Law::Steps => of_steps(grid, chosen, rewards, indices, &mut self.state.advantages),
+            Law::Trajectories => of_trajectories(grid, rewards, indices),
+            Law::Candidates(_) => std::mem::take(&mut sampled.units),
+            Law::Lists(_) => of_lists(grid, rewards, indices, &self.lists()?),
+        })
+    }
+
+    /// SHA-256 of the files of a buffer on disk.
+    fn hashes(&self, store: &Store) -> Result<BTreeMap<String, String>> {
+        let folder = folder_name(self.state.iteration);
+        let one = |path: std::path::PathBuf| {
+            let name = path.file_name().context("a file of the buffer has no name")?.to_string_lossy().into_owned();
+            Ok((format!("{folder}/{name}"), hashes::of_file(&path)?))
+        };
+        store.paths()?.into_iter().map(one).collect()
+    }
+}

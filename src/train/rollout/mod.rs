@@ -1,0 +1,358 @@
+//! The rollout machine of methods that sample while they train: an iteration samples trajectories with the policy, has
+//! their pictures rated, keeps what training reads, and is then trained on, step by step (docs/methods.md, section 10).
+//!
+//! An iteration is a function of the policy's weights, its number and the seed: a signal amid it loses nothing but time.
+//! Once it is sampled, a checkpoint holds what it kept, or names the files of the run folder that do.
+
+mod asked;
+mod batch;
+mod candidates;
+mod iteration;
+mod kept;
+mod lists;
+mod pictures;
+mod report;
+mod size;
+mod trajectories;
+mod units;
+
+pub use batch::UnitBatch;
+
+use super::feed::Feed;
+use super::policy::Machine;
+use super::session::Opened;
+use super::step::Learner;
+use crate::config::{Config, ConfigError, RolloutConfig};
+use crate::data::draws::Draws;
+use crate::objectives::{Advantages, Rollouts, Units};
+use crate::progress::{Progress, Stop};
+use crate::reward::Rewards;
+use anyhow::{Context, Result, bail};
+use asked::Told;
+use batch::Sampling;
+use candidates::CandidateLaw;
+use kept::{Kept, KeptUnit, Store};
+use lists::ListLaw;
+use pipelines::families::ModelFolder;
+use pipelines::schedulers::{Ddim, Sampler, SamplerOptions};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use units::Grid;
+
+/// The folder of a run where buffers on disk lie.
+pub const FOLDER: &str = "rollouts";
+/// The buffer in a checkpoint.
+pub const BUFFER: &str = "rollout.safetensors";
+
+/// Where a run stands. Part of a checkpoint.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// The iteration in hand, or the next one.
+    pub iteration: u64,
+    /// Updates of it, and how many of them are done; 0 updates: it is still to be sampled.
+    pub updates: u64,
+    pub done: u64,
+    kept: Vec<Kept>,
+    units: Vec<KeptUnit>,
+    advantages: Advantages,
+    /// Network evaluations so far, a row each.
+    pub evaluations: u64,
+    /// Iterations just before this one that kept nothing.
+    empty: u64,
+    /// SHA-256 of the buffer's files in the run folder, by their path in it; empty where the checkpoint holds the buffer.
+    pub files: BTreeMap<String, String>,
+}
+
+impl State {
+    /// Whether there is a buffer.
+    pub fn is_sampled(&self) -> bool {
+        self.updates > 0
+    }
+}
+
+/// How a method makes units of trajectories.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Law {
+    Steps,
+    Trajectories,
+    Candidates(CandidateLaw),
+    Lists(ListLaw),
+}
+
+/// The rollouts of a run.
+pub struct Rollout {
+    needs: Rollouts,
+    law: Law,
+    config: RolloutConfig,
+    draws: Draws,
+    /// All of them; an iteration takes some.
+    prompts: Vec<String>,
+    rewards: Rewards,
+    ddim: Ddim,
+    /// The same steps without noise.
+    ahead: Ddim,
+    /// C, h, w
+    shape: [i64; 3],
+    /// Pixels
+    resolution: i64,
+    vae: Option<PathBuf>,
+    run: PathBuf,
+    per_step: u64,
+    micro_batch: u64,
+    pub state: State,
+    store: Store,
+    told: Option<Told>,
+    /// The order of units in the pass that was asked for last.
+    order: std::cell::RefCell<Option<(u64, u64, Vec<usize>)>>,
+    report: Option<Map<String, Value>>,
+    /// Network evaluations of the update in hand.
+    trained: std::cell::Cell<u64>,
+}
+
+impl Rollout {
+    /// Opens scorers and sampler; nothing is sampled yet. `run`: the run folder.
+    ///
+    /// # Errors
+    /// A scorer that cannot be opened, steps that the model does not have, a buffer that does not fit.
+    pub fn open(opened: &Opened, needs: Rollouts, machine: Machine, run: &Path) -> Result<Self> {
+        let Opened { config, folder, prompts, .. } = opened;
+        let missing = |table: &str| ConfigError(format!("[{table}] is missing: the method samples while it trains."));
+        let rollout = config.rollout.clone().ok_or_else(|| missing("rollout"))?;
+        let reward = config.reward.as_ref().ok_or_else(|| missing("reward"))?;
+        let sampler = |eta: f64| {
+            let options = SamplerOptions { eta, ..SamplerOptions::default() };
+            Ddim::new(folder.scheduler(), rollout.steps, &options)
+                .map_err(|e| ConfigError(format!("rollout.steps = {}: {e}", rollout.steps)))
+        };
+        let (ddim, ahead) = (sampler(rollout.eta)?, sampler(0.0)?);
+        let side = config.data.resolution / folder.vae().factor();
+        let out = Self {
+            law: law(config, needs, &rollout, &ddim),
+            needs,
+            draws: Draws {
+                seed: config.train.seed,
+                draws_per_pair: 0,
+                total_timesteps: folder.scheduler().num_train_timesteps,
+            },
+            prompts: prompts.clone(),
+            rewards: Rewards::open(reward, machine.device)?,
+            ddim,
+            ahead,
+            shape: [folder.vae().latent_channels, side, side],
+            resolution: config.data.resolution,
+            vae: config.model.vae.clone(),
+            run: run.to_path_buf(),
+            per_step: config.train.pairs_per_step(),
+            micro_batch: config.train.micro_batch,
+            state: State { advantages: advantages(config), ..State::default() },
+            store: Store::default(),
+            told: None,
+            order: Default::default(),
+            report: None,
+            trained: Default::default(),
+            config: rollout,
+        };
+        out.refuse_too_large()?;
+        Ok(out)
+    }
+
+    /// Network evaluations of a guided prediction of one row.
+    fn per_prediction(&self) -> u64 {
+        if self.config.guidance_scale == 1.0 { 1 } else { 2 }
+    }
+
+    pub(super) fn grid(&self) -> Grid {
+        Grid { prompts: self.config.prompts_per_iteration, per_prompt: self.config.trajectories }
+    }
+
+    fn sampling(&self) -> Result<Sampling<'_>> {
+        let told = self.told.as_ref().context("an iteration was read before its prompts were encoded")?;
+        Ok(Sampling { ddim: &self.ddim, guidance_scale: self.config.guidance_scale, told })
+    }
+
+    /// Makes sure that there is an iteration to train on: samples the next one where the last is done.
+    ///
+    /// # Errors
+    /// `Stopped`, with nothing changed; what networks, scorers or the disk refuse; too many iterations that keep nothing.
+    pub fn prepare(
+        &mut self,
+        learner: &Learner,
+        feed: &Feed,
+        folder: &ModelFolder,
+        progress: &dyn Progress,
+        stop: &Stop,
+    ) -> Result<()> {
+        const EMPTY_AT_MOST: u64 = 20;
+        while !self.state.is_sampled() {
+            if self.state.empty == EMPTY_AT_MOST {
+                bail!(super::step::Halted::before_update(format!(
+                    "{EMPTY_AT_MOST} iterations in a row kept nothing to train on: all rewards of a prompt were equal, or no candidates were further apart than method.threshold. Look at [reward] and the threshold; more trajectories or another seed may help too."
+                )));
+            }
+            self.sample_iteration(learner, feed, folder, progress, stop)?;
+        }
+        if self.told.is_none() {
+            self.told = Some(self.tell(learner, feed)?);
+        }
+        Ok(())
+    }
+
+    /// The micro-batches of the update in hand.
+    pub fn micro_batches(&self) -> impl Iterator<Item = Result<Option<UnitBatch<'_>>>> + '_ {
+        self.trained.set(0);
+        let first = self.state.done * self.per_step;
+        let batches = self.per_step / self.micro_batch;
+        (0..batches).map(move |i| {
+            let start = first + i * self.micro_batch;
+            let units = self.units_at(start..start + self.micro_batch)?;
+            if units.is_empty() {
+                return Ok(None);
+            }
+            let batch = UnitBatch::new(&units, &self.state.kept, &self.store, self.sampling()?)?;
+            self.trained.set(self.trained.get() + batch.calls.len() as u64 * self.per_prediction());
+            Ok(Some(batch))
+        })
+    }
+
+    /// Units at positions of the iteration. Without `updates_per_iteration` there is one pass, whose last step may be short.
+    fn units_at(&self, positions: std::ops::Range<u64>) -> Result<Vec<&KeptUnit>> {
+        let n = self.state.units.len() as u64;
+        let endless = self.config.updates_per_iteration.is_some();
+        let mut units = Vec::new();
+        for position in positions.filter(|position| endless || *position < n) {
+            units.push(&self.state.units[self.unit_at(position / n, (position % n) as usize)?]);
+        }
+        Ok(units)
+    }
+
+    /// Which unit stands at a place of a pass: groups in an order of their own, and units of a group one after the other.
+    fn unit_at(&self, pass: u64, place: usize) -> Result<usize> {
+        if matches!(self.law, Law::Lists(_)) {
+            return Ok(place); // drawn in order
+        }
+        let iteration = self.state.iteration;
+        let mut order = self.order.borrow_mut();
+        if let Some((_, _, order)) = order.as_ref().filter(|(i, p, _)| (*i, *p) == (iteration, pass)) {
+            return Ok(order[place]);
+        }
+        let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (i, unit) in self.state.units.iter().enumerate() {
+            groups.entry(unit.group).or_default().push(i);
+        }
+        let groups: Vec<Vec<usize>> = groups.into_values().collect();
+        let mut drawn = Vec::new();
+        for group in self.draws.choose(iteration, "groups", &[pass as usize]).randperm(groups.len() as i64)? {
+            let units = &groups[group as usize];
+            let mut within = self.draws.choose(iteration, "units", &[pass as usize, group as usize]);
+            drawn.extend(within.randperm(units.len() as i64)?.into_iter().map(|i| units[i as usize]));
+        }
+        let found = drawn[place];
+        *order = Some((iteration, pass, drawn));
+        Ok(found)
+    }
+
+    /// An update was done: after the last one the iteration is over.
+    pub fn updated(&mut self) {
+        self.state.done += 1;
+        self.state.evaluations += self.trained.take();
+        if self.state.done == self.state.updates {
+            self.state = State {
+                iteration: self.state.iteration + 1,
+                advantages: std::mem::take(&mut self.state.advantages),
+                evaluations: self.state.evaluations,
+                ..State::default()
+            };
+            (self.store, self.told) = (Store::default(), None);
+        }
+    }
+
+    /// Iterations completed, with the part of the one in hand.
+    pub fn epoch(&self) -> f64 {
+        let part = self.state.done as f64 / self.state.updates.max(1) as f64;
+        self.state.iteration as f64 + part
+    }
+
+    /// What the iteration just sampled says of itself; once.
+    pub fn take_report(&mut self) -> Map<String, Value> {
+        self.report.take().unwrap_or_default()
+    }
+
+    /// Writes a buffer in memory into a checkpoint's folder.
+    pub fn save(&self, checkpoint: &Path) -> Result<()> {
+        match self.state.is_sampled() && !self.store.on_disk() {
+            true => self.store.save(&checkpoint.join(BUFFER)),
+            false => Ok(()),
+        }
+    }
+
+    /// Takes over what a checkpoint holds.
+    pub fn load(&mut self, checkpoint: &Path, state: State) -> Result<()> {
+        self.state = state;
+        if !self.state.is_sampled() {
+            return Ok(());
+        }
+        let file = checkpoint.join(BUFFER);
+        self.store = match self.state.files.is_empty() {
+            true => Store::load(&file)?,
+            false => Store::reopen(self.folder_of(self.state.iteration))?,
+        };
+        Ok(())
+    }
+
+    /// Removes buffers on disk that neither the iteration in hand nor any checkpoint names.
+    pub fn remove_old(&self) -> Result<()> {
+        let Ok(entries) = std::fs::read_dir(self.run.join(FOLDER)) else { return Ok(()) };
+        let named: BTreeSet<PathBuf> = super::checkpoint::rollout_files(&self.run)
+            .into_iter()
+            .chain(self.state.files.keys().cloned())
+            .filter_map(|file| Some(self.run.join(file).parent()?.to_path_buf()))
+            .collect();
+        for folder in entries.flatten().map(|entry| entry.path()).filter(|folder| !named.contains(folder)) {
+            std::fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+        }
+        Ok(())
+    }
+
+    fn folder_of(&self, iteration: u64) -> PathBuf {
+        self.run.join(folder_name(iteration))
+    }
+}
+
+/// `rollouts/iteration-000012`
+fn folder_name(iteration: u64) -> String {
+    format!("{FOLDER}/iteration-{iteration:06}")
+}
+
+fn advantages(config: &Config) -> Advantages {
+    Advantages::new(config.method.get("buffer").and_then(toml::Value::as_integer).unwrap_or(1).max(1) as usize)
+}
+
+fn law(config: &Config, needs: Rollouts, rollout: &RolloutConfig, ddim: &Ddim) -> Law {
+    let whole = |key: &str| config.method.get(key).and_then(toml::Value::as_integer).unwrap_or(0).max(0) as usize;
+    let real = |key: &str| config.method.get(key).and_then(toml::Value::as_float).unwrap_or(0.0);
+    match needs.units {
+        Units::Steps => Law::Steps,
+        Units::Trajectories => Law::Trajectories,
+        Units::Candidates => Law::Candidates(CandidateLaw {
+            candidates: whole("candidates"),
+            threshold: real("threshold"),
+            skip_steps: whole("skip_steps"),
+            denoise_ahead: whole("denoise_ahead"),
+        }),
+        Units::Lists => Law::Lists(ListLaw {
+            prompts: rollout.prompts_per_iteration,
+            trajectories: rollout.trajectories,
+            trajectories_per_loss: whole("trajectories_per_loss"),
+            calls: noisy_calls(ddim),
+            gamma: real("gamma"),
+            sampled_steps: whole("sampled_steps"),
+        }),
+    }
+}
+
+/// Calls that add noise; only the last may add none.
+fn noisy_calls(ddim: &Ddim) -> usize {
+    (0..ddim.timesteps().len()).filter(|call| ddim.variance(*call) > 0.0).count()
+}
