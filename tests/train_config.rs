@@ -178,7 +178,7 @@ fn what_is_not_built_yet_is_refused_by_name() {
         "data.format=webdataset",
         "rollout.trajectories=4",
         "reward.shaping=par",
-        "method.name=spo",
+        "method.name=ppd",
     ] {
         let said = refused(&world, set);
         let (key, _) = set.split_once('=').unwrap();

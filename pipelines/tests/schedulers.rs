@@ -1,10 +1,11 @@
-//! Noise schedules and DDIM against diffusers 0.42 (golden/make_schedulers.py) and docs/methods.md 21.1 to 21.3.
+//! Noise schedules and DDIM against diffusers 0.42 (golden/make_schedulers.py, golden/make_transitions.py) and docs/methods.md
+//! 21.1 to 21.3.
 
 #[path = "support/schedule.rs"]
 mod schedule;
 
 use pipelines::schedulers::{
-    Ddim, NoiseSchedule, Prediction, PredictionType, Sampler, SamplerOptions, SchedulerConfig, ddim,
+    Ddim, NoiseSchedule, Prediction, PredictionType, Sampler, SamplerOptions, SchedulerConfig, ddim, ddim::Transitions,
 };
 use schedule::{assert_close, golden, read, scalar, value, with};
 use serde_json::{Value, json};
@@ -141,6 +142,94 @@ fn whole_ddim_chains_equal_diffusers() {
         // From x_T without signal, DDPM's variance leaves the direction to x_p a weight of 0: rounding, whose root is 2e-4.
         let tolerance = if eta == 1.0 && chain["config"]["rescale_betas_zero_snr"] == true { 5e-4 } else { 1e-5 };
         assert!(difference / scale < tolerance, "{}, {steps} steps: {difference}", chain["config"]);
+    }
+}
+
+/// A golden value of every row of a case, `[B, 3, 2, 2]`.
+fn stacked(rows: &[Value], key: &str, kind: Kind) -> Tensor {
+    let of_row = |row: &Value| serde_json::from_value::<Vec<f64>>(row[key].clone()).unwrap();
+    let values: Vec<f64> = rows.iter().flat_map(of_row).collect();
+    Tensor::from_slice(&values).view([-1, 3, 2, 2]).to_kind(kind)
+}
+
+#[test]
+fn transitions_of_rows_at_different_calls_and_their_log_probabilities_equal_diffusers() {
+    let text = std::fs::read_to_string(golden("transitions.json")).unwrap();
+    let cases: Vec<Value> = serde_json::from_str(&text).unwrap();
+    assert_eq!(cases.len(), 8);
+    for case in &cases {
+        let rows = case["rows"].as_array().unwrap();
+        let kind = if case["kind"] == "float64" { Kind::Double } else { Kind::Float };
+        let tensor = |key: &str| stacked(rows, key, kind);
+        let numbers =
+            |key: &str| Tensor::from_slice(&rows.iter().map(|r| r[key].as_f64().unwrap()).collect::<Vec<_>>());
+        let calls: Vec<usize> = rows.iter().map(|row| row["call"].as_u64().unwrap() as usize).collect();
+        let ddim = sampler(&read(&case["config"]).unwrap(), case["steps"].as_i64().unwrap(), 1.0).unwrap();
+        let (latents, guided) = (tensor("latents"), tensor("prediction").set_requires_grad(true));
+        let prediction = Prediction::from(guided.shallow_clone());
+        let Transitions { mean, std } = ddim.transitions(&calls, &prediction, &latents);
+        assert_eq!((mean.kind(), std.kind()), (kind, Kind::Double), "{}", case["config"]);
+        let check = |what: &str, found: &Tensor, expected: &Tensor| {
+            let (found, expected) = (found.to_kind(Kind::Double), expected.to_kind(Kind::Double));
+            let scale = expected.abs().max().double_value(&[]).max(1.0);
+            let difference = (&found - &expected).abs().max().double_value(&[]) / scale;
+            assert!(difference < 1e-5, "{what} of {} {}: {difference}", case["kind"], case["config"]);
+        };
+        check("mean", &mean, &tensor("mean"));
+        check("std", &std, &numbers("std"));
+        let log_prob = ddim::log_prob(&mean, &std, &tensor("next"));
+        check("log-probability", &log_prob, &numbers("log_prob"));
+        let gradient = Tensor::run_backward(&[log_prob.sum(Kind::Double)], &[&guided], false, false).remove(0);
+        check("gradient", &gradient, &tensor("gradient"));
+        for (row, call) in calls.iter().enumerate() {
+            let one = |t: &Tensor| t.detach().narrow(0, row as i64, 1);
+            let prediction = Prediction::from(one(&guided));
+            let alone = ddim.transition(*call, &prediction, &one(&latents));
+            assert!(alone.mean.equal(&one(&mean)), "a row's transition is that of the row alone");
+            assert_eq!(alone.std, std.double_value(&[row as i64]));
+            check("x_0", &ddim.x0(*call, &prediction, &one(&latents)), &one(&tensor("x0")));
+        }
+    }
+}
+
+#[test]
+fn the_log_probability_of_a_step_is_the_mean_over_its_elements() {
+    let ddim = sampler(&with(json!({})), 10, 1.0).unwrap();
+    let at_501 = ddim.timesteps().iter().position(|t| *t == 501.0).unwrap();
+    let two = |a: f64, b: f64| Tensor::from_slice(&[a, b]).view([1, 2, 1, 1]);
+    let (latents, noise) = (two(0.9, -0.4), two(0.7, -1.1));
+    let transitions = |a, b| ddim.transitions(&[at_501], &two(a, b).into(), &latents);
+    let sampled = transitions(0.3, 0.1);
+    let next = &sampled.mean + noise * sampled.std.view([1, 1, 1, 1]);
+    let log_prob = |of: Transitions| ddim::log_prob(&of.mean, &of.std, &next).double_value(&[0]);
+    let (old, new) = (log_prob(sampled), log_prob(transitions(0.31, 0.08)));
+    assert_close(old, -0.704539, 6);
+    assert_close(new, -0.718652, 6);
+    assert_close(new - old, -0.014113, 6);
+}
+
+#[test]
+fn gradients_of_log_probabilities_equal_finite_differences() {
+    for prediction_type in ["epsilon", "v_prediction"] {
+        let ddim = sampler(&with(json!({"prediction_type": prediction_type})), 20, 1.0).unwrap();
+        let index = Tensor::arange(24, (Kind::Double, tch::Device::Cpu));
+        let [latents, guided, next] = [0.3, 0.7, 1.1].map(|step| (&index * step).sin().view([2, 3, 2, 2]));
+        let log_prob = |guided: &Tensor| {
+            let Transitions { mean, std } = ddim.transitions(&[3, 17], &guided.shallow_clone().into(), &latents);
+            ddim::log_prob(&mean, &std, &next)
+        };
+        let leaf = guided.copy().set_requires_grad(true);
+        log_prob(&leaf).sum(Kind::Double).backward();
+        for i in 0..24 {
+            let moved = |by: f64| {
+                let out = guided.copy();
+                let _ = out.view([-1]).get(i).f_add_scalar_(by).unwrap();
+                log_prob(&out).sum(Kind::Double).double_value(&[])
+            };
+            let expected = (moved(1e-6) - moved(-1e-6)) / 2e-6;
+            let found = leaf.grad().view([-1]).double_value(&[i]);
+            assert!((found - expected).abs() < 1e-6 * expected.abs().max(1.0), "{prediction_type}: {found} {expected}");
+        }
     }
 }
 

@@ -4,6 +4,8 @@
 //! a loss for each pair, list or image. It never sees files, devices, optimizers or the CLI. What it needs to be given is
 //! data ([`Needs`]). Notation: docs/methods.md, section 0.
 
+pub mod advantages;
+mod bounds;
 mod evaluate;
 mod leaves;
 mod needs;
@@ -16,10 +18,14 @@ mod apo_down;
 mod apo_zero;
 mod bco;
 mod cdpo;
+mod d3po;
+mod ddpo;
+mod dense_reward;
 mod discopop;
 mod dmpo;
 mod dpo;
 mod dpo_shift;
+mod dpok;
 mod dspo_score;
 mod dspo_sq;
 mod focalpo;
@@ -39,9 +45,12 @@ mod plackett_luce;
 mod rankdpo;
 mod rdpo;
 mod rpo;
+mod self_npo;
 mod sft;
 mod smpo;
+mod spo;
 mod sppo_hard;
+mod tailorpo;
 mod todo;
 mod wpo;
 
@@ -50,6 +59,7 @@ pub use evaluate::{
 };
 pub use leaves::{Drift, Errors, Labels, List, Pairs, descending, ranked_pairs};
 pub use needs::{Inverter, Needs, Other, Rollouts, Units};
+pub use spo::best_and_worst;
 pub use stepwise::{Ratios, ResidualLoss, StepEvaluation, StepLoss, Unit, evaluate_units};
 
 use crate::config::schema::{Default, Key, Kind, Range, auto, key};
@@ -175,10 +185,17 @@ pub const REGISTRY: &[Entry] = &[
     apo_zero::ENTRY,
     apo_down::ENTRY,
     discopop::ENTRY,
+    d3po::ENTRY,
+    spo::ENTRY,
+    tailorpo::ENTRY,
+    ddpo::ENTRY,
+    dpok::ENTRY,
+    dense_reward::ENTRY,
+    self_npo::ENTRY,
 ];
 
-/// Methods of docs/methods.md that this version refuses.
-pub const KNOWN_NOT_BUILT: &[&str] = &["self_npo", "d3po", "spo", "tailorpo", "ddpo", "dpok", "dense-reward"];
+/// Methods that are known and that this version refuses: personalised preferences, arXiv 2501.06655.
+pub const KNOWN_NOT_BUILT: &[&str] = &["ppd"];
 
 /// Other names that public code has for a method: accepted, and written as the method's own.
 pub const ALIASES: &[(&str, &str)] = &[("exo", "dmpo")];

@@ -140,4 +140,9 @@ impl Needs {
         let reference = rollouts.reference();
         Self { rollouts: Some(rollouts), reference, loser: false, timestep_weighting: false, ..Self::PAIRS }
     }
+
+    /// Whether the method has a loss of errors of items that it is given; the others train on what they sample.
+    pub const fn of_errors(&self) -> bool {
+        self.rollouts.is_none() && !self.truncated
+    }
 }

@@ -20,12 +20,17 @@ struct PlackettLuce;
 
 impl ListLoss for PlackettLuce {
     fn terms(&self, list: &List, _: &Step) -> Option<Terms> {
-        let of_image = |k: usize| {
-            let worse = (0..list.phi.len()).filter(|j| list.phi[*j] < list.phi[k]);
-            let compared = List::pick(&list.s, std::iter::once(k).chain(worse));
-            compared.logsumexp([0i64].as_slice(), false) - compared.get(0)
-        };
-        let losses: Vec<Tensor> = (0..list.phi.len()).map(of_image).collect();
-        Some(Terms { losses: Tensor::stack(&losses, 0).sum(list.s.kind()).unsqueeze(0), weights: None })
+        Some(Terms { losses: loss(&list.s, &list.phi).unsqueeze(0), weights: None })
     }
+}
+
+/// The negative log-likelihood of the ranking by `worth` under `logits` `[k]`, a scalar. Equal ones are not compared.
+pub fn loss(logits: &Tensor, worth: &[f64]) -> Tensor {
+    let of_place = |k: usize| {
+        let worse = (0..worth.len()).filter(|j| worth[*j] < worth[k]);
+        let compared = List::pick(logits, std::iter::once(k).chain(worse));
+        compared.logsumexp([0i64].as_slice(), false) - compared.get(0)
+    };
+    let losses: Vec<Tensor> = (0..worth.len()).map(of_place).collect();
+    Tensor::stack(&losses, 0).sum(logits.kind())
 }

@@ -45,8 +45,24 @@ impl Ratios {
     /// # Panics
     /// Where a unit has not this member: the rollout builds units as the method's needs say.
     pub fn member(&self, values: &Tensor, k: usize) -> Tensor {
+        values.index_select(0, &self.rows(k).to_device(values.device()))
+    }
+
+    /// Rows of the only transition of member `k`, `[n]` int64.
+    ///
+    /// # Panics
+    /// As [`member`](Self::member).
+    pub fn rows(&self, k: usize) -> Tensor {
         let rows: Vec<i64> = self.units.iter().map(|unit| unit.members[k][0]).collect();
-        values.index_select(0, &Tensor::from_slice(&rows).to_device(values.device()))
+        Tensor::from_slice(&rows).to_device(self.r.device())
+    }
+
+    /// How far the policy has drifted, `[M]`.
+    ///
+    /// # Panics
+    /// Where a method reads it that does not need it.
+    pub fn drift(&self) -> &Tensor {
+        self.drift.as_ref().unwrap_or_else(|| panic!("a method that reads the drift says so in its needs"))
     }
 
     /// Advantages, `[n]`.

@@ -3,7 +3,7 @@
 use super::sampler::{Prediction, Sampler, SamplerOptions, Scheduler};
 use super::{NoiseSchedule, PredictionType, SchedulerConfig, spacing};
 use crate::Result;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 const CLASS: &str = "DDIMScheduler";
 
@@ -36,6 +36,23 @@ pub struct Ddim {
 pub struct Transition {
     pub mean: Tensor,
     pub std: f64,
+}
+
+/// p(x_p | x_t) of rows at calls of their own: `mean` `[B, C, h, w]`, `std` `[B]` float64, on the device of `mean`.
+#[derive(Debug)]
+pub struct Transitions {
+    pub mean: Tensor,
+    pub std: Tensor,
+}
+
+/// What x_t splits into and what x_p is put together from, each a scalar or `[B, 1, 1, 1]`, float32.
+struct Coefficients {
+    /// sqrt(abar_t), sqrt(1 - abar_t)
+    signal: Tensor,
+    sigma: Tensor,
+    /// sqrt(abar_p), and what is left to epsilon beside the new noise.
+    signal_prev: Tensor,
+    direction: Tensor,
 }
 
 impl Ddim {
@@ -75,12 +92,39 @@ impl Ddim {
 
     /// Where call number `call` may lead: eq. 12 of the paper.
     pub fn transition(&self, call: usize, prediction: &Prediction, latents: &Tensor) -> Transition {
-        let (_, abar_prev) = self.levels[call];
-        let (x0, epsilon) = self.estimate(call, prediction, latents);
-        let std = self.eta * self.variance(call).sqrt();
-        // From noise alone with eta 1 it is 0, and rounding may make that negative.
-        let direction = (1.0 - abar_prev - std * std).max(0.0).sqrt();
-        Transition { mean: x0 * f64::from(abar_prev.sqrt()) + epsilon * f64::from(direction), std: f64::from(std) }
+        let mean = self.mean(&self.coefficients(call), prediction, latents);
+        Transition { mean, std: f64::from(self.std(call)) }
+    }
+
+    /// The same for rows at different calls: row i of prediction and `latents` `[B, C, h, w]` at `calls[i]`.
+    ///
+    /// In float64 where both are (the coefficients are float32 still), in float32 where they are of half precision.
+    ///
+    /// # Panics
+    /// Where a call is none of this sampler's, or there is not one for each row: calls come from a rollout, not from a user.
+    pub fn transitions(&self, calls: &[usize], prediction: &Prediction, latents: &Tensor) -> Transitions {
+        let device = latents.device();
+        let of_rows: Vec<Coefficients> = calls.iter().map(|call| self.coefficients(*call)).collect();
+        let rows = |of: fn(&Coefficients) -> &Tensor| {
+            Tensor::stack(&of_rows.iter().map(of).collect::<Vec<_>>(), 0).view([-1, 1, 1, 1]).to_device(device)
+        };
+        let coefficients = Coefficients {
+            signal: rows(|c| &c.signal),
+            sigma: rows(|c| &c.sigma),
+            signal_prev: rows(|c| &c.signal_prev),
+            direction: rows(|c| &c.direction),
+        };
+        let std: Vec<f64> = calls.iter().map(|call| f64::from(self.std(*call))).collect();
+        Transitions {
+            mean: self.mean(&coefficients, prediction, latents),
+            std: Tensor::from_slice(&std).to_device(device),
+        }
+    }
+
+    /// The x_0 that `prediction` says of latents x_t `[B, C, h, w]` at call number `call`: their posterior mean (Tweedie), clamped
+    /// where the file wants it.
+    pub fn x0(&self, call: usize, prediction: &Prediction, latents: &Tensor) -> Tensor {
+        self.estimate(&self.coefficients(call), prediction, latents).0
     }
 
     /// The variance of the noise that call number `call` adds with eta = 1: eq. 16 of the paper.
@@ -89,11 +133,31 @@ impl Ddim {
         (1.0 - abar_prev) / (1.0 - abar) * (1.0 - abar / abar_prev)
     }
 
+    /// The standard deviation of the noise that call number `call` adds.
+    fn std(&self, call: usize) -> f32 {
+        self.eta * self.variance(call).sqrt()
+    }
+
+    fn coefficients(&self, call: usize) -> Coefficients {
+        let ((abar, abar_prev), std) = (self.levels[call], self.std(call));
+        Coefficients {
+            signal: Tensor::from(abar.sqrt()),
+            sigma: Tensor::from((1.0 - abar).sqrt()),
+            signal_prev: Tensor::from(abar_prev.sqrt()),
+            // From noise alone with eta 1 it is 0, and rounding may make that negative.
+            direction: Tensor::from((1.0 - abar_prev - std * std).max(0.0).sqrt()),
+        }
+    }
+
+    fn mean(&self, coefficients: &Coefficients, prediction: &Prediction, latents: &Tensor) -> Tensor {
+        let (x0, epsilon) = self.estimate(coefficients, prediction, latents);
+        x0 * &coefficients.signal_prev + epsilon * &coefficients.direction
+    }
+
     /// The predicted x_0, clamped where the file wants it, and the noise to go on with.
-    fn estimate(&self, call: usize, prediction: &Prediction, latents: &Tensor) -> (Tensor, Tensor) {
-        let (abar, _) = self.levels[call];
-        let (signal, sigma) = (Tensor::from(abar.sqrt()), Tensor::from((1.0 - abar).sqrt()));
-        let split = |p: &Tensor| self.prediction_type.estimate(p, latents, &signal, &sigma);
+    fn estimate(&self, coefficients: &Coefficients, prediction: &Prediction, latents: &Tensor) -> (Tensor, Tensor) {
+        let Coefficients { signal, sigma, .. } = coefficients;
+        let split = |p: &Tensor| self.prediction_type.estimate(p, latents, signal, sigma);
         let guided = split(&prediction.guided);
         let x0 = match self.clip {
             Some(range) => guided.x0.clamp(-range, range),
@@ -101,6 +165,17 @@ impl Ddim {
         };
         (x0, prediction.renoise.as_ref().map_or(guided.epsilon, |renoise| split(renoise).epsilon))
     }
+}
+
+/// log p(`next` | x_t) of transitions N(`mean`, `std`^2), `[B]` float64: the mean over C, H, W of every row, as methods that
+/// train on transitions compare them (docs/methods.md, section 10). `mean` and `next` `[B, C, h, w]`, `std` `[B]`.
+///
+/// Not to be asked where `std` is 0 (eta 0): such a step has no density, and what comes out is not finite.
+pub fn log_prob(mean: &Tensor, std: &Tensor, next: &Tensor) -> Tensor {
+    let std = std.to_kind(Kind::Double);
+    let distance = (next.to_kind(Kind::Double) - mean.to_kind(Kind::Double)) / std.view([-1, 1, 1, 1]);
+    let square = distance.square().flatten(1, -1).mean_dim([1i64].as_slice(), false, Kind::Double);
+    square * -0.5 - std.log() - 0.5 * std::f64::consts::TAU.ln()
 }
 
 impl Sampler for Ddim {
@@ -117,7 +192,7 @@ impl Sampler for Ddim {
     ) -> Tensor {
         // CFG++ ends with the denoised latents themselves.
         if prediction.renoise.is_some() && call + 1 == self.timesteps.len() {
-            return self.estimate(call, prediction, latents).0;
+            return self.x0(call, prediction, latents);
         }
         let Transition { mean, std } = self.transition(call, prediction, latents);
         if self.eta > 0.0 { mean + noise() * std } else { mean }

@@ -1,9 +1,10 @@
-//! The fixtures of docs/methods.md 21.6 to 21.8, and derivatives against finite differences.
+//! The fixtures of docs/methods.md 21.6 to 21.10, and derivatives against finite differences.
 
 mod derivatives;
 mod drift;
 mod lists;
 mod pairs;
+mod stepwise;
 
 use super::*;
 use crate::data::batches::BatchItem;
