@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod optimizer;
 pub mod plan;
 pub mod policy;
+mod prompts;
 pub mod reference;
 pub mod run_dir;
 mod samples;
