@@ -1,6 +1,6 @@
 //! Files of prompts, parquet files of pyarrow (golden/make_prompts.py) among them, and their refusals.
 
-use diffpref::generate::read_prompts;
+use diffpref::data::prompts::read as read_prompts;
 use std::path::{Path, PathBuf};
 
 fn golden(name: &str) -> PathBuf {

@@ -176,8 +176,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
         "reference.placement=cpu",
         "reference.path=models/other",
         "data.format=webdataset",
-        "rollout.trajectories=4",
-        "reward.shaping=par",
         "method.name=ppd",
     ] {
         let said = refused(&world, set);

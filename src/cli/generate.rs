@@ -7,7 +7,8 @@ use super::terminal;
 use anyhow::{Context, Result};
 use diffpref::config::ConfigError;
 use diffpref::data::cache::default_cache_dir;
-use diffpref::generate::{self, Compared, ModelRequest, Outcome, Request, Side, read_prompts};
+use diffpref::data::prompts;
+use diffpref::generate::{self, Compared, ModelRequest, Outcome, Request, Side};
 use diffpref::progress::Stop;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -85,7 +86,7 @@ pub fn run(args: &Args, stop: &Stop) -> Result<()> {
 impl Args {
     fn prompts(&self) -> Result<Vec<String>> {
         match &self.prompts {
-            Some(file) => read_prompts(file, self.prompt_column.as_deref()),
+            Some(file) => prompts::read(file, self.prompt_column.as_deref()),
             None => Ok(self.prompt.clone()),
         }
     }

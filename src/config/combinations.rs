@@ -1,6 +1,7 @@
 //! Which tables and keys go together: every combination that makes no sense is refused with the reason.
 
 use super::document::Place;
+use super::source::Source;
 use super::{ConfigError, Result};
 use crate::data::items::ItemKind;
 use crate::data::ranking::Labels;
@@ -20,6 +21,7 @@ pub(super) struct Combination<'a> {
     /// Every key checked for itself, defaults written out.
     pub checked: &'a mut Table,
     pub entry: &'a Entry,
+    pub source: Source,
 }
 
 impl Combination<'_> {
@@ -27,23 +29,62 @@ impl Combination<'_> {
     pub fn check(&mut self) -> Result<()> {
         self.init_without_rank()?;
         self.reference()?;
-        self.timesteps()?;
-        self.safeguard()?;
-        self.weights()?;
+        if self.source.has_prompts() {
+            self.prompts()?;
+        }
+        if let Some(rollouts) = &self.entry.needs.rollouts {
+            return self.rollouts(rollouts);
+        }
+        if self.entry.needs.truncated {
+            self.own_average()?;
+        }
+        if self.source == Source::Items {
+            self.timesteps()?;
+            self.safeguard()?;
+            self.weights()?;
+        }
+        if !self.source.has_items() {
+            return Ok(());
+        }
         self.ties()?;
         self.labels()?;
         self.scorer()
+    }
+
+    /// Prompts in the configuration itself; a file of them is read later.
+    fn prompts(&self) -> Result<()> {
+        let prompts = self.checked.get("rollout").and_then(|t| t.get("prompts"));
+        match prompts.map(wrong_prompts) {
+            Some(Some(expected)) => {
+                let given = prompts.map_or(String::new(), Value::to_string);
+                self.refuse("rollout", "prompts", format!("rollout.prompts = {given}: expected {expected}."))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What denoises is an average of the weights that the method keeps itself.
+    fn own_average(&self) -> Result<()> {
+        let decay = self.checked.get("ema").and_then(|t| t.get("decay")).and_then(Value::as_float).unwrap_or(0.0);
+        match decay > 0.0 {
+            true => self.refuse(
+                "ema",
+                "decay",
+                format!("ema.decay = {decay} does not go with method.name = \"{}\", which averages the weights itself: method.ema_decay. Remove the key.", self.entry.name),
+            ),
+            false => Ok(()),
+        }
     }
 
     fn given(&self, table: &str, key: &str) -> Option<&Value> {
         self.given.get(table).and_then(|t| t.get(key))
     }
 
-    fn text(&self, table: &str, key: &str) -> &str {
+    pub(super) fn text(&self, table: &str, key: &str) -> &str {
         self.checked.get(table).and_then(|t| t.get(key)).and_then(Value::as_str).unwrap_or_default()
     }
 
-    fn refuse<T>(&self, table: &str, key: &str, text: String) -> Result<T> {
+    pub(super) fn refuse<T>(&self, table: &str, key: &str, text: String) -> Result<T> {
         Err(ConfigError(format!("{}: {text}", self.place.of(table, key))))
     }
 
@@ -269,5 +310,20 @@ impl Combination<'_> {
             return self.refuse("method", "name", format!("method.name = \"{name}\" reads scores: method.scorer is missing. Name a scorer of the rows' `scores`."));
         }
         Ok(())
+    }
+}
+
+/// What was expected instead of this list of prompts, or of this path.
+fn wrong_prompts(prompts: &Value) -> Option<String> {
+    match prompts {
+        Value::Array(list) if list.is_empty() => Some("at least one prompt".into()),
+        Value::Array(list) => {
+            let blank = list.iter().position(|p| p.as_str().is_some_and(|p| p.trim().is_empty()))?;
+            Some(format!("prompts that are not blank, number {} is", blank + 1))
+        }
+        Value::String(file) if file.trim().is_empty() => {
+            Some("a list of prompts, or the path of a file of them".into())
+        }
+        _ => None,
     }
 }

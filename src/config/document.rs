@@ -3,7 +3,8 @@
 
 use super::combinations::Combination;
 use super::schema::{self, Default, Key};
-use super::tables::{NOT_BUILT, TABLES};
+use super::source::Source;
+use super::tables::TABLES;
 use super::{ConfigError, Result, RuleConfig};
 use crate::objectives;
 use std::path::Path;
@@ -37,34 +38,43 @@ pub fn from_table(file: &str, text: Option<&str>, mut table: Table, sets: &[Stri
         apply_set(&mut table, path, value.clone())?;
     }
     let place = Place { file, text, sets: &sets };
-    let mut checked = Table::new();
     refuse_unknown_tables(&place, &table)?;
     let entry = objective_of(&place, &table)?;
-    for known in TABLES {
-        let given = sub_table(&place, &table, known.name)?;
-        checked.insert(known.name.into(), Value::Table(check_table(&place, known.name, known.keys, given)?));
-        if known.name == "validate" {
-            let given = sub_table(&place, &table, "method")?.cloned().map(|mut t| {
-                t.remove("name");
-                t
-            });
-            let mut method = Table::new();
-            // Under its own name, whatever public code calls it.
-            method.insert("name".into(), Value::String(entry.name.into()));
-            method.extend(check_table(&place, "method", entry.keys, given.as_ref())?);
-            checked.insert("method".into(), Value::Table(method));
-        }
-    }
-    Combination { place: &place, given: &table, checked: &mut checked, entry }.check()?;
+    let mut checked = check_tables(&place, &mut table, entry, &mut notes)?;
     drop_unread_optim_keys(&table, &mut checked, &mut notes);
     Ok(Document { file: file.into(), table: checked, notes })
 }
 
+/// Every table that the method reads, checked, defaults written out; what it does not read is taken out of `table`.
+pub(super) fn check_tables(
+    place: &Place,
+    table: &mut Table,
+    entry: &objectives::Entry,
+    notes: &mut Vec<String>,
+) -> Result<Table> {
+    let method = check_method(place, entry, table)?;
+    let source = Source::of(&entry.needs, &method);
+    refuse_unread(place, table, entry, source, notes)?;
+    let mut checked = Table::new();
+    for known in TABLES {
+        if !source.leaves_out(known.name) {
+            let given = sub_table(place, table, known.name)?;
+            let read: Vec<Key> = known.keys.iter().filter(|key| source.reads(known.name, key.name)).copied().collect();
+            checked.insert(known.name.into(), Value::Table(check_table(place, known.name, &read, given)?));
+        }
+        if known.name == "validate" {
+            checked.insert("method".into(), Value::Table(method.clone()));
+        }
+    }
+    Combination { place, given: table, checked: &mut checked, entry, source }.check()?;
+    Ok(checked)
+}
+
 /// Where a key was written: for messages.
 pub(super) struct Place<'a> {
-    file: &'a str,
-    text: Option<&'a str>,
-    sets: &'a [(Vec<String>, Value)],
+    pub file: &'a str,
+    pub text: Option<&'a str>,
+    pub sets: &'a [(Vec<String>, Value)],
 }
 
 impl Place<'_> {
@@ -96,9 +106,6 @@ fn refuse_unknown_tables(place: &Place, table: &Table) -> Result<()> {
     let mut known: Vec<&str> = TABLES.iter().map(|t| t.name).collect();
     known.push("method");
     for name in table.keys() {
-        if NOT_BUILT.contains(&name.as_str()) {
-            return Err(ConfigError(format!("{}: [{name}] is not built yet. Remove the table.", place.of(name, ""))));
-        }
         if !known.contains(&name.as_str()) {
             let hint = nearest(name, &known);
             return Err(ConfigError(format!(
@@ -148,6 +155,56 @@ fn objective_of(place: &Place, table: &Table) -> Result<&'static objectives::Ent
             names.join(", ")
         ))
     })
+}
+
+/// The [method] table checked, under its own name, whatever public code calls it.
+fn check_method(place: &Place, entry: &objectives::Entry, table: &Table) -> Result<Table> {
+    let mut given = sub_table(place, table, "method")?.cloned().unwrap_or_default();
+    given.remove("name");
+    let mut method = Table::new();
+    method.insert("name".into(), Value::String(entry.name.into()));
+    method.extend(check_table(place, "method", entry.keys, Some(&given))?);
+    Ok(method)
+}
+
+/// Tables and keys that mean nothing where the method's pictures come from are refused with the reason; those that its own
+/// keys replace are dropped, and said.
+fn refuse_unread(
+    place: &Place,
+    table: &mut Table,
+    entry: &objectives::Entry,
+    source: Source,
+    notes: &mut Vec<String>,
+) -> Result<()> {
+    let name = entry.name;
+    for known in TABLES {
+        let Some(given) = sub_table(place, table, known.name)?.cloned() else { continue };
+        let why = source.why_unread(known.name);
+        if source.leaves_out(known.name) {
+            return Err(ConfigError(format!(
+                "{}: [{}] does not go with method.name = \"{name}\", {why}. Remove the table.",
+                place.of(known.name, ""),
+                known.name
+            )));
+        }
+        for key in known.keys.iter().map(|key| key.name) {
+            if source.reads(known.name, key) || !given.contains_key(key) {
+                continue;
+            }
+            if !source.passes_over(known.name, key) {
+                return Err(ConfigError(format!(
+                    "{}: {}.{key} does not go with method.name = \"{name}\", {why}. Remove the key.",
+                    place.of(known.name, key),
+                    known.name
+                )));
+            }
+            notes.push(format!("{}.{key} of the config is not read by {name}: dropped", known.name));
+            if let Some(Value::Table(section)) = table.get_mut(known.name) {
+                section.remove(key);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// `given` checked against `keys`, defaults written out, in the order of `keys`.

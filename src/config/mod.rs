@@ -3,11 +3,15 @@
 mod combinations;
 mod document;
 mod resolve;
+mod rollouts;
 pub mod schema;
+mod scorers;
+mod source;
 pub mod tables;
 
 pub use document::{Document, load};
 pub use resolve::{Change, Facts, changes, reload, resolve};
+pub use source::Source;
 
 use crate::data::batches::TimeIds;
 use crate::data::timesteps::TimestepLaw;
@@ -31,6 +35,8 @@ pub const NOT_BUILT_KEYS: &[(&str, &str)] = &[("reference", "path")];
 pub struct Config {
     pub model: ModelConfig,
     pub data: DataConfig,
+    /// Off where the method trains on no items.
+    #[serde(default)]
     pub validate: ValidateConfig,
     /// `name` and the objective's own keys.
     pub method: toml::Table,
@@ -83,24 +89,61 @@ impl ModelConfig {
     }
 }
 
+/// Only `resolution`, `cache_dir`, `cache_dtype` and `workers` are there where the method trains on no items.
 #[derive(Debug, Clone, Deserialize)]
 pub struct DataConfig {
+    #[serde(default)]
     pub path: PathBuf,
     pub resolution: i64,
+    #[serde(default = "unread::crop")]
     pub crop: String,
+    #[serde(default)]
     pub crops: i64,
+    #[serde(default)]
     pub flip: f64,
+    #[serde(default = "unread::ties")]
     pub ties: String,
+    #[serde(default = "unread::labels")]
     pub labels: String,
+    #[serde(default)]
     pub draws_per_pair: i64,
+    #[serde(default = "unread::posterior")]
     pub posterior: String,
     pub cache_dir: PathBuf,
     pub cache_dtype: String,
+    #[serde(default)]
     pub max_bad_fraction: f64,
     pub workers: usize,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+/// What keys hold whose table the method does not read: values that ask for nothing.
+mod unread {
+    pub fn crop() -> String {
+        "center".into()
+    }
+
+    pub fn ties() -> String {
+        "drop".into()
+    }
+
+    pub fn labels() -> String {
+        "given".into()
+    }
+
+    pub fn posterior() -> String {
+        "mean".into()
+    }
+
+    pub fn trajectories() -> usize {
+        1
+    }
+
+    pub fn weight() -> f64 {
+        1.0
+    }
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
 pub struct ValidateConfig {
     pub fraction: f64,
     pub path: Option<PathBuf>,
@@ -273,19 +316,26 @@ pub struct SampleConfig {
     pub scheduler: String,
 }
 
-/// How a run samples its trajectories.
+/// How a run samples its trajectories. Of a method that samples only where it starts (self_npo) `prompts`,
+/// `prompts_per_iteration` and `batch` are read.
 #[derive(Debug, Clone, Deserialize)]
 pub struct RolloutConfig {
     pub prompts: Prompts,
     pub prompts_per_iteration: usize,
     /// Of a prompt in an iteration.
+    #[serde(default = "unread::trajectories")]
     pub trajectories: usize,
+    #[serde(default)]
     pub steps: i64,
+    #[serde(default)]
     pub eta: f64,
+    #[serde(default)]
     pub guidance_scale: f64,
     /// `None`: one pass over what was kept.
     #[serde(default)]
     pub updates_per_iteration: Option<u64>,
+    /// "memory" or "disk".
+    #[serde(default)]
     pub buffer: String,
     /// Trajectories that go through the network together.
     pub batch: usize,
@@ -312,6 +362,8 @@ pub struct RewardConfig {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct ScorerConfig {
     pub name: String,
+    /// Without meaning under `watch`.
+    #[serde(default = "unread::weight")]
     pub weight: f64,
     pub path: PathBuf,
 }

@@ -2,8 +2,9 @@
 
 use super::document::Document;
 use super::schema::{Default, Key};
+use super::source::Source;
 use super::tables::TABLES;
-use super::{Config, ConfigError, Result};
+use super::{Config, ConfigError, Result, rollouts, scorers};
 use crate::data::items::ItemKind;
 use std::path::Path;
 use toml::{Table, Value};
@@ -28,16 +29,18 @@ pub struct Facts {
     pub most_clip_skip: i64,
     /// Of the model's family.
     pub guidance_scale: f64,
-    /// What the rows of the data are.
+    /// What the rows of the data are; without meaning where the method reads none.
     pub kind: ItemKind,
     /// Least and greatest score of `method.scorer` over all images of the training pairs.
     pub score_range: Option<[f64; 2]>,
     /// T
     pub timesteps: i64,
-    /// Training items left after row checks and split.
+    /// Training items left after row checks and split; 0 where the method reads none.
     pub items: u64,
-    /// Prompts for the sample grid when none are given.
+    /// Prompts of the sample grid: those of its file, or, when none are given, some that the run trains on.
     pub sample_prompts: Vec<String>,
+    /// Different prompts of [rollout]; 0 where the method reads none.
+    pub prompts: usize,
     pub cuda: bool,
     pub cores: usize,
     pub cache_dir: String,
@@ -57,8 +60,9 @@ pub fn resolve(document: &Document, facts: &Facts) -> Result<(Table, Config)> {
     resolve_scores(&mut table, facts).map_err(refuse)?;
     check_inversion(&table, facts).map_err(refuse)?;
     resolve_lora(&mut table);
+    rollouts::resolve(&mut table, facts).map_err(refuse)?;
     resolve_steps(&mut table, facts).map_err(refuse)?;
-    resolve_sample(&mut table, facts).map_err(refuse)?;
+    resolve_sample(&mut table, facts);
     let train = section(&mut table, "train");
     if !train.contains_key("out") {
         let stem = Path::new(&document.file).file_stem().map_or("run".into(), |s| s.to_string_lossy().into_owned());
@@ -218,6 +222,9 @@ fn resolve_families(table: &mut Table, facts: &Facts) {
 }
 
 fn resolve_timesteps(table: &mut Table, facts: &Facts) -> std::result::Result<(), String> {
+    if !table.contains_key("timesteps") {
+        return Ok(());
+    }
     let (timesteps, last) = (section(table, "timesteps"), facts.timesteps - 1);
     if timesteps.get("law").and_then(Value::as_str) == Some("list") {
         let values = timesteps.get("values").and_then(Value::as_array).cloned().unwrap_or_default();
@@ -288,6 +295,7 @@ fn resolve_lora(table: &mut Table) {
 }
 
 fn resolve_steps(table: &mut Table, facts: &Facts) -> std::result::Result<(), String> {
+    let source = Source::of_config(table);
     let train = section(table, "train");
     let integer = |t: &Table, key: &str| t.get(key).and_then(Value::as_integer);
     let micro_batch = integer(train, "micro_batch").unwrap_or(1);
@@ -307,12 +315,22 @@ fn resolve_steps(table: &mut Table, facts: &Facts) -> std::result::Result<(), St
     train.remove("pairs_per_step");
     train.insert("grad_accum".into(), Value::Integer(grad_accum));
     let per_step = (micro_batch * grad_accum) as f64;
-    let steps = match (integer(train, "steps"), train.get("epochs").and_then(Value::as_float)) {
+    let given = (integer(train, "steps"), train.get("epochs").and_then(Value::as_float));
+    let steps = match given {
         (Some(_), Some(_)) => return Err("train.steps and train.epochs are both given: expected one of them.".into()),
         (Some(s), None) => s,
-        (None, Some(epochs)) => steps_of(epochs, facts.items as f64 / per_step)?,
+        (None, Some(epochs)) if source.has_items() => steps_of(epochs, facts.items as f64 / per_step)?,
+        (None, Some(epochs)) => match rollouts::updates_of_iteration(table, per_step) {
+            Some(updates) => steps_of(epochs, updates)?,
+            None => {
+                return Err(format!(
+                    "train.epochs = {epochs}: how many steps an iteration has depends on what its pictures are worth. Set train.steps, or rollout.updates_per_iteration."
+                ));
+            }
+        },
         (None, None) => return Err("train.steps is missing: optimizer steps. Add it (or epochs) under [train].".into()),
     };
+    let train = section(table, "train");
     train.remove("epochs");
     train.insert("steps".into(), Value::Integer(steps));
     Ok(())
@@ -327,20 +345,13 @@ fn steps_of(epochs: f64, steps_per_epoch: f64) -> std::result::Result<i64, Strin
     }
 }
 
-fn resolve_sample(table: &mut Table, facts: &Facts) -> std::result::Result<(), String> {
+fn resolve_sample(table: &mut Table, facts: &Facts) {
     let sample = section(table, "sample");
     sample.entry("guidance_scale").or_insert(Value::Float(facts.guidance_scale));
-    let prompts = match sample.get("prompts") {
-        None => facts.sample_prompts.clone(),
-        Some(Value::String(file)) => {
-            let text = std::fs::read_to_string(file)
-                .map_err(|e| format!("sample.prompts = \"{file}\": cannot read the file: {e}. Give a list, or a text file with one prompt a line."))?;
-            text.lines().map(str::trim).filter(|l| !l.is_empty()).map(String::from).collect()
-        }
-        Some(_) => return Ok(()),
-    };
-    sample.insert("prompts".into(), Value::Array(prompts.into_iter().map(Value::String).collect()));
-    Ok(())
+    if !sample.get("prompts").is_some_and(Value::is_array) {
+        let prompts = facts.sample_prompts.iter().cloned().map(Value::String).collect();
+        sample.insert("prompts".into(), Value::Array(prompts));
+    }
 }
 
 /// How a key that differs between a run and the config given to `--resume` is met.
@@ -395,10 +406,12 @@ pub fn changes(old: &Table, new: &Table, same_content: &dyn Fn(&str) -> bool) ->
             | "validate.every" => Change::Harmless,
             _ if section == "sample" || section == "log" => Change::Harmless,
             "model.path" | "model.unet" | "model.vae" | "data.path" | "validate.path" | "lora.init"
+            | "rollout.prompts"
                 if same_content(&name) =>
             {
                 Change::Harmless
             }
+            "reward.scorers" | "reward.watch" if same_content(&name) && same_scorers(&a, &b) => Change::Harmless,
             "train.micro_batch" | "train.grad_accum" if product(old) == product(new) => Change::Rounding(both),
             "train.threads"
             | "train.pair_split"
@@ -406,9 +419,16 @@ pub fn changes(old: &Table, new: &Table, same_content: &dyn Fn(&str) -> bool) ->
             | "reference.placement"
             | "data.workers"
             | "data.cache_dir"
+            | "rollout.buffer"
+            | "rollout.batch"
             | "model.device" => Change::Rounding(both),
             _ => Change::Refused(both),
         });
     }
     out
+}
+
+/// Lists of scorers that differ in their paths at most.
+fn same_scorers(a: &Option<Value>, b: &Option<Value>) -> bool {
+    a.as_ref().map(scorers::without_paths) == b.as_ref().map(scorers::without_paths)
 }

@@ -1,5 +1,6 @@
 //! What a key of the configuration may hold: one declaration that the checker, `resolved.toml` and the docs read.
 
+use super::scorers;
 use toml::Value;
 
 /// The values a key accepts.
@@ -24,6 +25,10 @@ pub enum Kind {
     Ints {
         min: i64,
         max: i64,
+    },
+    /// A list of scorers: tables with `name`, `path` and, where they are `weighed`, `weight`.
+    Scorers {
+        weighed: bool,
     },
 }
 
@@ -161,6 +166,7 @@ fn check_kind(kind: &Kind, value: &Value) -> Result<Value, String> {
                 .filter(|a| a.iter().all(|v| v.as_integer().is_some_and(|i| (*min..=*max).contains(&i))));
             list.map(|_| value.clone()).ok_or_else(|| format!("a list, each {}", int_words(*min, *max)))
         }
+        Kind::Scorers { weighed } => scorers::check(value, *weighed),
     }
 }
 
@@ -189,7 +195,7 @@ pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     best.filter(|(distance, _)| *distance <= 1 + name.len() / 3).map(|(_, k)| k)
 }
 
-fn real(value: &Value, range: &Range) -> Option<f64> {
+pub(super) fn real(value: &Value, range: &Range) -> Option<f64> {
     let x = value.as_float().or_else(|| value.as_integer().map(|i| i as f64))?;
     (x.is_finite() && range.holds(x)).then_some(x)
 }

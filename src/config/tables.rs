@@ -14,9 +14,6 @@ pub struct Table {
     pub keys: &'static [Key],
 }
 
-/// Known tables that this version refuses as a whole.
-pub const NOT_BUILT: &[&str] = &["rollout", "reward"];
-
 pub const TABLES: &[Table] = &[
     Table { name: "model", keys: MODEL },
     Table { name: "data", keys: DATA },
@@ -30,6 +27,8 @@ pub const TABLES: &[Table] = &[
     Table { name: "ema", keys: EMA },
     Table { name: "train", keys: TRAIN },
     Table { name: "sample", keys: SAMPLE },
+    Table { name: "rollout", keys: ROLLOUT },
+    Table { name: "reward", keys: REWARD },
     Table { name: "log", keys: LOG },
 ];
 
@@ -181,7 +180,12 @@ const EMA: &[Key] =
 const TRAIN: &[Key] = &[
     key("out", Text, Absent, "run folder; default runs/<config file name>"),
     key("steps", STEPS, Absent, "optimizer steps (or epochs)"),
-    key("epochs", Real(Range::POSITIVE), Absent, "passes over the training pairs (or steps)"),
+    key(
+        "epochs",
+        Real(Range::POSITIVE),
+        Absent,
+        "passes over the training pairs, or iterations of [rollout] (or steps)",
+    ),
     key("micro_batch", PAIRS, Toml("1"), "pairs that go through the network together"),
     key("grad_accum", PAIRS, Absent, "micro-batches a step; default 1"),
     key("pairs_per_step", PAIRS, Absent, "instead of grad_accum: a multiple of micro_batch"),
@@ -208,11 +212,39 @@ const TRAIN: &[Key] = &[
 
 const SAMPLE: &[Key] = &[
     key("every", COUNT, Toml("200"), "steps between sample grids; 0: off"),
-    key("prompts", TextsOrFile, Absent, "default: the first 4 validation prompts"),
+    key("prompts", TextsOrFile, Absent, "a list, or a file; default: the first 4 validation prompts, or of [rollout]"),
     key("seeds", Ints { min: 0, max: i64::MAX }, Toml("[0, 1]"), "one picture for each prompt and seed"),
     key("steps", Int { min: 1, max: 1000 }, Toml("25"), "of the sampler"),
     key("guidance_scale", Real(Range::NOT_NEGATIVE), Absent, "default: 7.5, SDXL 5"),
     key("scheduler", Choice(&["ddim", "pndm", "dpmpp_2m", "euler", "euler_a"], &[]), Toml("\"ddim\""), "sampler"),
+];
+
+const ROLLOUT: &[Key] = &[
+    key("prompts", TextsOrFile, Required, "what the method samples pictures of: a list of prompts, or a file of them"),
+    key("prompts_per_iteration", PAIRS, Absent, "default: 8, or all where there are fewer"),
+    key("trajectories", PAIRS, Absent, "of a prompt in an iteration; default: the method's"),
+    key("steps", Int { min: 1, max: 1000 }, Absent, "of DDIM in a trajectory; default: the method's"),
+    key("eta", Real(Range::UNIT), Absent, "share of DDPM's noise that a step adds; default: the method's"),
+    key("guidance_scale", Real(Range::NOT_NEGATIVE), Absent, "of the trajectories; default: the method's"),
+    auto(
+        "updates_per_iteration",
+        STEPS,
+        Toml("\"auto\""),
+        "steps before new pictures; auto: one pass over what was kept",
+    ),
+    key("buffer", Choice(&["memory", "disk"], &[]), Toml("\"memory\""), "where the trajectories of an iteration lie"),
+    key("batch", PAIRS, Toml("8"), "trajectories that are sampled together"),
+];
+
+const REWARD: &[Key] = &[
+    key("scorers", Scorers { weighed: true }, Required, "who rates the pictures that the method samples"),
+    key(
+        "shaping",
+        Choice(&["none", "standardise", "log_sigmoid", "par"], &[]),
+        Toml("\"none\""),
+        "how the ratings of a prompt's pictures become rewards",
+    ),
+    key("watch", Scorers { weighed: false }, Toml("[]"), "scorers that rate too, and are only reported"),
 ];
 
 const LOG: &[Key] = &[

@@ -186,6 +186,13 @@ impl ItemSet {
     /// [`WrongKind`]; a row that does not parse, a missing field or score, a duplicate id, ties where they are refused,
     /// nothing left to train on, labelled images of one class only: the text names file and line.
     pub fn read(options: &ReadOptions) -> Result<Self> {
+        let set = Self::split(options)?;
+        set.refuse_one_class(options.wanted)?;
+        Ok(set)
+    }
+
+    /// All that [`read`](Self::read) does but to look for both classes.
+    fn split(options: &ReadOptions) -> Result<Self> {
         let main = Index::read(&options.path, options)?;
         let mut set = Self {
             train: Vec::new(),
@@ -210,11 +217,40 @@ impl ItemSet {
                 (set.train, set.validation) = (main.items, other.items);
             }
         }
-        set.check(options.wanted)?;
+        set.refuse_nothing_left(options.wanted)?;
         Ok(set)
     }
 
-    fn check(&self, wanted: ItemKind) -> Result<()> {
+    /// Reads the images of pairs or of labelled images for a method that takes one image of an item whatever it is.
+    ///
+    /// # Errors
+    /// As of [`read`](Self::read); labels may be all of one class.
+    pub fn read_images(options: &ReadOptions) -> Result<Self> {
+        let labels = ReadOptions { wanted: ItemKind::Labels, ..options.clone() };
+        match Self::read(options) {
+            Err(e) if e.downcast_ref::<WrongKind>().is_some_and(|kind| kind.holds == ItemKind::Labels) => {
+                Self::split(&labels)
+            }
+            read => read,
+        }
+    }
+
+    /// Of a method that reads no items.
+    pub fn none() -> Self {
+        Self {
+            train: Vec::new(),
+            validation: Vec::new(),
+            index: PathBuf::new(),
+            kind: ItemKind::Pairs,
+            index_sha256: hashes::of_bytes(b""),
+            rows: 0,
+            dropped_ties: Vec::new(),
+            dropped_labels: Vec::new(),
+            ignored_fields: BTreeSet::new(),
+        }
+    }
+
+    fn refuse_nothing_left(&self, wanted: ItemKind) -> Result<()> {
         if self.train.is_empty() {
             bail!(
                 "{}: all {} {} are held out for validation, none is left to train on; lower validate.fraction",
@@ -223,6 +259,10 @@ impl ItemSet {
                 wanted.noun()
             );
         }
+        Ok(())
+    }
+
+    fn refuse_one_class(&self, wanted: ItemKind) -> Result<()> {
         let labelled =
             |wanted: bool| self.train.iter().any(|item| item.preference == Preference::Label { desirable: wanted });
         if wanted == ItemKind::Labels && labelled(true) != labelled(false) {

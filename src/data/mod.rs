@@ -12,6 +12,7 @@ pub mod items;
 pub mod jpeg;
 pub mod labelled_by;
 mod positions;
+pub mod prompts;
 pub mod ranking;
 mod records;
 pub mod report;

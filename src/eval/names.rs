@@ -1,6 +1,6 @@
 //! The prompts of an evaluation: names, some of them held out of training.
 
-use crate::generate::read_prompts;
+use crate::data::prompts;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use std::path::Path;
@@ -24,7 +24,7 @@ pub struct Name {
 /// They name the file and the row.
 pub fn read_names(path: &Path) -> Result<Vec<Name>> {
     let is_jsonl = path.extension().is_some_and(|ending| ending == "jsonl");
-    let mut names = if is_jsonl { read_jsonl(path)? } else { plain(read_prompts(path, None)?) };
+    let mut names = if is_jsonl { read_jsonl(path)? } else { plain(prompts::read(path, None)?) };
     if let Some((index, name)) = repeated(&names) {
         bail!(
             "{}: prompt {} ({:?}) stands there twice; remove one, every prompt counts once",

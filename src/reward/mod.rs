@@ -1,8 +1,12 @@
 //! What a sampled picture is worth while a model trains on its own samples: scorers, their mixture, and how rewards are
 //! shaped (docs/rewards.md). Whoever asks never knows which scorer answers.
 
-use anyhow::Result;
+mod judged;
+
+use crate::config::ScorerConfig;
+use anyhow::{Context, Result};
 use image::RgbImage;
+use std::path::{Path, PathBuf};
 
 /// Rates pictures of prompts.
 pub trait Scorer {
@@ -12,4 +16,34 @@ pub trait Scorer {
     /// # Errors
     /// What the scorer cannot rate: a prompt that it does not know, a picture that it cannot read.
     fn score(&self, pictures: &[RgbImage], t: i64, prompts: &[&str]) -> Result<Vec<f64>>;
+}
+
+/// A kind of scorer: what `name` of an entry in [reward] stands for.
+pub struct Kind {
+    pub name: &'static str,
+    /// The files below `path` that its numbers depend on.
+    pub files: fn(&Path) -> Vec<PathBuf>,
+    /// Opens it.
+    pub open: fn(&Path) -> Result<Box<dyn Scorer>>,
+}
+
+/// Every scorer that is built.
+pub const REGISTRY: &[Kind] = &[judged::STYLE, judged::CONTENT];
+
+/// The names of [`REGISTRY`].
+pub fn names() -> Vec<&'static str> {
+    REGISTRY.iter().map(|kind| kind.name).collect()
+}
+
+fn kind(name: &str) -> Result<&'static Kind> {
+    let known = || format!("there is no scorer \"{name}\"; there are: {}", names().join(", "));
+    REGISTRY.iter().find(|kind| kind.name == name).with_context(known)
+}
+
+/// The files that the numbers of a scorer depend on.
+///
+/// # Errors
+/// A name that is not registered.
+pub fn files(scorer: &ScorerConfig) -> Result<Vec<PathBuf>> {
+    Ok((kind(&scorer.name)?.files)(&scorer.path))
 }

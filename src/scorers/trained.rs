@@ -97,6 +97,45 @@ impl TrainedJudge {
         let features = Tensor::cat(&[means, hidden.amax([2, 3].as_slice(), false)], 1); // [B, 2C]
         (self.style.forward(&features, None), self.content.forward(&features, None))
     }
+
+    /// Log-odds of the flat style, one number a picture: log p - log(1 - p) from the logits, in float64.
+    ///
+    /// # Errors
+    /// When libtorch refuses a picture.
+    pub fn style_log_odds(&self, pictures: &[RgbImage]) -> Result<Vec<f64>> {
+        self.each(pictures, |_, style, _| log_odds(style, self.flat))
+    }
+
+    /// Log-odds of a name, one number a picture. `names`: places in [`Judge::names`], one a picture.
+    ///
+    /// # Errors
+    /// When there are not as many names as pictures, or libtorch refuses a picture.
+    pub fn content_log_odds(&self, pictures: &[RgbImage], names: &[usize]) -> Result<Vec<f64>> {
+        if names.len() != pictures.len() {
+            bail!("{} names were given for {} pictures", names.len(), pictures.len());
+        }
+        self.each(pictures, |index, _, content| log_odds(content, names[index] as i64))
+    }
+
+    /// One number a picture of its place and its logits, `[styles]` and `[names]`. Each picture goes through the network
+    /// alone: with others beside it the last bits of its logits may differ.
+    fn each(&self, pictures: &[RgbImage], number: impl Fn(usize, &Tensor, &Tensor) -> f64) -> Result<Vec<f64>> {
+        let one = |(index, picture): (usize, &RgbImage)| {
+            let (style, content) = self.logits(&pixels(std::slice::from_ref(picture), self.config.resolution)?);
+            Ok(number(index, &style.squeeze_dim(0), &content.squeeze_dim(0)))
+        };
+        pictures.iter().enumerate().map(one).collect()
+    }
+}
+
+/// log p - log(1 - p) of one of several exclusive classes, from their logits `[n]`: l_k - log sum_{j != k} exp(l_j).
+/// Of a single class it is infinite.
+fn log_odds(logits: &Tensor, k: i64) -> f64 {
+    let logits = logits.to_kind(Kind::Double);
+    let n = logits.numel() as i64;
+    let others: Vec<i64> = (0..n).filter(|j| *j != k).collect();
+    let others = logits.index_select(0, &Tensor::from_slice(&others).to_device(logits.device()));
+    logits.double_value(&[k]) - others.logsumexp([0].as_slice(), false).double_value(&[])
 }
 
 fn convolutions(config: &Config, loader: &Loader) -> Vec<(Conv2d, GroupNorm)> {

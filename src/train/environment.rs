@@ -1,8 +1,10 @@
 //! environment.json: versions, hashes of program, model and data, device. `--resume` compares contents by it.
 
 use super::session::Opened;
+use crate::config::ScorerConfig;
 use crate::data::files::write_atomically;
-use crate::hashes::HashMemory;
+use crate::hashes::{self, HashMemory};
+use crate::reward;
 use anyhow::{Context, Result};
 use pipelines::lora::Lora;
 use pipelines::weights::component_files;
@@ -39,7 +41,22 @@ pub fn contents(opened: &Opened) -> Result<Map<String, Value>> {
         }
     }
     // With a validation file the hash of the index is that of both.
-    out.insert("data.path".into(), json!(opened.items.index_sha256));
+    if !config.data.path.as_os_str().is_empty() {
+        out.insert("data.path".into(), json!(opened.items.index_sha256));
+    }
+    if config.rollout.is_some() {
+        out.insert("rollout.prompts".into(), json!(hashes::of_bytes(json!(opened.prompts).to_string().as_bytes())));
+    }
+    if let Some(reward) = &config.reward {
+        for (key, scorers) in [("reward.scorers", &reward.scorers), ("reward.watch", &reward.watch)] {
+            let files = |scorer: &ScorerConfig| {
+                let hashes: Result<Vec<String>> = reward::files(scorer)?.iter().map(|f| memory.of_file(f)).collect();
+                hashes.map(|hashes| json!(hashes))
+            };
+            let hashes: Result<Vec<Value>> = scorers.iter().map(files).collect();
+            out.insert(key.into(), json!(hashes?));
+        }
+    }
     if config.validate.path.is_some() {
         out.insert("validate.path".into(), json!(opened.items.index_sha256));
     }

@@ -15,6 +15,7 @@ pub mod optimizer;
 pub mod plan;
 pub mod policy;
 mod prompt_batches;
+mod prompts;
 pub mod reference;
 pub mod rollout;
 pub mod run_dir;

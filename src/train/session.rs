@@ -6,13 +6,14 @@ use super::feed::Feed;
 use super::learner;
 use super::optimizer::{self, learning_rate};
 use super::policy::Machine;
+use super::prompts;
 use super::reference::Comparison;
 use super::rollout::Rollout;
 use super::run_dir::{RunDir, Start};
 use super::samples;
 use super::step::{Learner, MicroBatch, StepOutcome};
 use super::validation::{self, StartErrors};
-use crate::config::{self, Config, ConfigError, Document, Facts};
+use crate::config::{self, Config, ConfigError, Document, Facts, Source};
 use crate::data::cache::default_cache_dir;
 use crate::data::items::{Holdout, ItemKind, ItemSet, Labels, ReadOptions, Ties, WrongKind};
 use crate::objectives;
@@ -33,7 +34,10 @@ pub struct Opened {
     pub table: Table,
     pub config: Config,
     pub folder: ModelFolder,
+    /// None where the method samples its pictures.
     pub items: ItemSet,
+    /// Of [rollout], each once; a prompt's place is its index in draws.
+    pub prompts: Vec<String>,
 }
 
 /// Opens model and data and resolves every "auto".
@@ -50,7 +54,13 @@ pub fn open(document: &Document, progress: &dyn Progress) -> Result<Opened> {
     let fraction =
         document.table.get("validate").and_then(|t| t.get("fraction")).and_then(Value::as_float).unwrap_or(0.0);
     let needs = objectives::needs_of(&document.table);
-    let items = ItemSet::read(&ReadOptions {
+    let source = Source::of_config(&document.table);
+    let read = match source {
+        Source::Items => ItemSet::read,
+        Source::TruncatedItems => ItemSet::read_images,
+        Source::Rollouts | Source::TruncatedNoise => |_: &ReadOptions| Ok(ItemSet::none()),
+    };
+    let items = read(&ReadOptions {
         path: path("data", "path").unwrap_or_default(),
         wanted: needs.items,
         ties: match text("data", "ties") {
@@ -64,8 +74,15 @@ pub fn open(document: &Document, progress: &dyn Progress) -> Result<Opened> {
         holdout: path("validate", "path").map_or(Holdout::Fraction(fraction), Holdout::File),
     })
     .map_err(|e| say_who_takes_it(e, document))?;
-    refuse_other_rows(document, &items)?;
-    let (table, config) = config::resolve(document, &facts(&folder, &items, text("method", "scorer")))?;
+    if source.has_items() {
+        refuse_other_rows(document, &items)?;
+    }
+    let prompts = prompts::of_rollout(document, progress)?;
+    let mut facts = facts(&folder, &items, &prompts, text("method", "scorer"));
+    if let Some(given) = prompts::of_file(document, "sample")? {
+        facts.sample_prompts = given;
+    }
+    let (table, config) = config::resolve(document, &facts)?;
     Machine::of(&config)?;
     if let Some(weighting) = config.weights.of_data() {
         weighting.factors(&items.train).with_context(|| items.index.display().to_string())?;
@@ -74,7 +91,7 @@ pub fn open(document: &Document, progress: &dyn Progress) -> Result<Opened> {
         samples::sampling(&config.sample, folder.scheduler())
             .map_err(|e| ConfigError(format!("{}: {e}", document.file)))?;
     }
-    Ok(Opened { table, config, folder, items })
+    Ok(Opened { table, config, folder, items, prompts })
 }
 
 /// Data of another kind than the method trains on: says which methods take it.
@@ -123,12 +140,12 @@ fn override_noise_process(document: &Document, folder: &mut ModelFolder) -> Resu
         .map_err(|e| ConfigError(format!("{}: model.prediction_type and model.zero_terminal_snr: {e}", document.file)))
 }
 
-fn facts(folder: &ModelFolder, items: &ItemSet, scorer: Option<&str>) -> Facts {
+fn facts(folder: &ModelFolder, items: &ItemSet, prompts: &[String], scorer: Option<&str>) -> Facts {
     let factor = folder.vae().factor();
-    let mut prompts: Vec<String> = Vec::new();
-    for item in items.validation.iter().chain(&items.train) {
-        if prompts.len() < SAMPLE_PROMPTS && !prompts.contains(&item.prompt) {
-            prompts.push(item.prompt.clone());
+    let mut sample_prompts: Vec<String> = Vec::new();
+    for prompt in items.validation.iter().chain(&items.train).map(|item| &item.prompt).chain(prompts) {
+        if sample_prompts.len() < SAMPLE_PROMPTS && !sample_prompts.contains(prompt) {
+            sample_prompts.push(prompt.clone());
         }
     }
     Facts {
@@ -143,7 +160,8 @@ fn facts(folder: &ModelFolder, items: &ItemSet, scorer: Option<&str>) -> Facts {
         kind: items.kind,
         score_range: scorer.and_then(|scorer| items.score_range(scorer)),
         timesteps: folder.scheduler().num_train_timesteps,
-        sample_prompts: prompts,
+        sample_prompts,
+        prompts: prompts.len(),
         cuda: tch::Cuda::is_available(),
         cores: std::thread::available_parallelism().map_or(1, |n| n.get()),
         cache_dir: default_cache_dir().display().to_string(),

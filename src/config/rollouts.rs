@@ -1,0 +1,152 @@
+//! What [rollout] and [reward] say together with the method that samples: its defaults, and combinations that make no sense.
+
+use super::Result;
+use super::combinations::Combination;
+use super::resolve::Facts;
+use crate::objectives::{Rollouts, Units, entry_of};
+use toml::{Table, Value};
+
+/// rollout.prompts_per_iteration where there are as many.
+const PROMPTS_PER_ITERATION: i64 = 8;
+/// Updates of an iteration where lists are drawn from what was kept, again and again: there is no pass over it
+/// (docs/methods.md, section 3).
+const LIST_UPDATES: i64 = 4000;
+
+impl Combination<'_> {
+    /// Fills in what the method samples by, and refuses what it cannot be trained with.
+    pub(super) fn rollouts(&mut self, rollouts: &Rollouts) -> Result<()> {
+        let defaults = [
+            ("trajectories", Value::Integer(rollouts.trajectories)),
+            ("steps", Value::Integer(rollouts.steps)),
+            ("eta", Value::Float(rollouts.eta)),
+            ("guidance_scale", Value::Float(rollouts.guidance_scale)),
+        ];
+        let mut updates = None;
+        if let Some(Value::Table(table)) = self.checked.get_mut("rollout") {
+            for (key, default) in defaults {
+                table.entry(key).or_insert(default);
+            }
+            if rollouts.units == Units::Lists {
+                updates = Some(Value::Integer(LIST_UPDATES));
+            }
+            if table.get("updates_per_iteration").is_some_and(Value::is_str) {
+                table.remove("updates_per_iteration");
+                table.extend(updates.map(|updates| ("updates_per_iteration".to_string(), updates)));
+            }
+        }
+        self.trajectories(rollouts)?;
+        self.steps_of_trajectories()?;
+        self.frozen_reference()
+    }
+
+    fn number(&self, table: &str, key: &str) -> Option<f64> {
+        let value = self.checked.get(table)?.get(key)?;
+        value.as_float().or_else(|| value.as_integer().map(|i| i as f64))
+    }
+
+    fn trajectories(&self, rollouts: &Rollouts) -> Result<()> {
+        let (name, trajectories) = (self.entry.name, self.number("rollout", "trajectories").unwrap_or(1.0));
+        if rollouts.exact_trajectories && trajectories != rollouts.trajectories as f64 {
+            let exact = rollouts.trajectories;
+            return self.refuse(
+                "rollout",
+                "trajectories",
+                format!("rollout.trajectories = {trajectories}: method.name = \"{name}\" is defined for exactly {exact} of a prompt. Remove the key."),
+            );
+        }
+        let of_a_loss = self.number("method", "trajectories_per_loss").filter(|wanted| *wanted > trajectories);
+        if let Some(wanted) = of_a_loss {
+            return self.refuse(
+                "method",
+                "trajectories_per_loss",
+                format!("method.trajectories_per_loss = {wanted}: expected at most rollout.trajectories = {trajectories}. Lower it, or sample more."),
+            );
+        }
+        let shaping = self.text("reward", "shaping");
+        if trajectories == 1.0 && shaping != "none" && rollouts.units != Units::Candidates {
+            return self.refuse(
+                "reward",
+                "shaping",
+                format!("reward.shaping = \"{shaping}\" with rollout.trajectories = 1: a picture is compared with the others of its prompt, so every reward would be the same. Set rollout.trajectories to 2 or more, or reward.shaping = \"none\"."),
+            );
+        }
+        Ok(())
+    }
+
+    fn steps_of_trajectories(&self) -> Result<()> {
+        let name = self.entry.name;
+        if self.number("rollout", "eta") == Some(0.0) {
+            return self.refuse(
+                "rollout",
+                "eta",
+                format!("rollout.eta = 0 does not go with method.name = \"{name}\", which trains the probabilities of steps: without noise (sigma = 0) a step has none. Set rollout.eta = 1, or another number in (0, 1]."),
+            );
+        }
+        let (steps, skipped) = (self.number("rollout", "steps"), self.number("method", "skip_steps"));
+        match (steps, skipped) {
+            (Some(steps), Some(skipped)) if skipped >= steps => self.refuse(
+                "method",
+                "skip_steps",
+                format!("method.skip_steps = {skipped} with rollout.steps = {steps}: no step is left to train on. Lower method.skip_steps below rollout.steps."),
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    /// Probabilities are compared with the start model's, or with what sampled.
+    fn frozen_reference(&self) -> Result<()> {
+        if self.text("reference", "kind") != "updated" {
+            return Ok(());
+        }
+        self.refuse(
+            "reference",
+            "kind",
+            format!("reference.kind = \"updated\" does not go with method.name = \"{}\", whose reference is the start model. Remove the key.", self.entry.name),
+        )
+    }
+}
+
+/// Updates of the weights in an iteration; `None`: only known once its pictures are rated.
+///
+/// `table`: a resolved configuration of a method with prompts. `per_step`: units of an update.
+pub fn updates_of_iteration(table: &Table, per_step: f64) -> Option<f64> {
+    let rollout = table.get("rollout")?;
+    let number = |key: &str| rollout.get(key).and_then(Value::as_integer).map(|i| i as f64);
+    if let Some(updates) = number("updates_per_iteration") {
+        return Some(updates);
+    }
+    let prompts = number("prompts_per_iteration")?;
+    let units = match entry_of(table).needs.rollouts {
+        None => prompts,
+        Some(Rollouts { units: Units::Steps, .. }) => prompts * number("trajectories")? * number("steps")?,
+        // The two trajectories of a prompt are a pair at every step.
+        Some(Rollouts { units: Units::Trajectories, .. }) => prompts * number("steps")?,
+        Some(Rollouts { units: Units::Candidates | Units::Lists, .. }) => return None,
+    };
+    Some((units / per_step).ceil())
+}
+
+/// What the model and the prompts decide.
+pub(super) fn resolve(table: &mut Table, facts: &Facts) -> std::result::Result<(), String> {
+    let Some(Value::Table(rollout)) = table.get_mut("rollout") else { return Ok(()) };
+    let prompts = facts.prompts as i64;
+    let wanted = rollout.get("prompts_per_iteration").and_then(Value::as_integer);
+    match wanted {
+        Some(wanted) if wanted > prompts => {
+            return Err(format!(
+                "rollout.prompts_per_iteration = {wanted}: expected at most {prompts}, the prompts of rollout.prompts. Lower it, or give more prompts."
+            ));
+        }
+        Some(_) => {}
+        None => {
+            let all = Value::Integer(prompts.min(PROMPTS_PER_ITERATION));
+            rollout.insert("prompts_per_iteration".into(), all);
+        }
+    }
+    match rollout.get("steps").and_then(Value::as_integer) {
+        Some(steps) if steps > facts.timesteps => {
+            Err(format!("rollout.steps = {steps}: expected at most {}, the timesteps of this model.", facts.timesteps))
+        }
+        _ => Ok(()),
+    }
+}

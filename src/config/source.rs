@@ -1,0 +1,111 @@
+//! Where the pictures come from that a method trains on, and which tables and keys mean something to it therefore.
+
+use super::tables::TABLES;
+use crate::data::items::ItemKind;
+use crate::objectives::{self, Needs};
+use toml::{Table, Value};
+
+/// Keys of [data] that are not about items.
+const OF_PICTURES: [&str; 4] = ["resolution", "cache_dir", "cache_dtype", "workers"];
+/// Keys of [rollout] that a method reads whose trajectories are its own affair.
+const OF_STARTS: [&str; 3] = ["prompts", "prompts_per_iteration", "batch"];
+/// Keys of [rollout] that such a method replaces by its own.
+const REPLACED: [&str; 3] = ["steps", "eta", "guidance_scale"];
+
+/// Where the pictures come from that a method trains on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The items of [data].
+    Items,
+    /// Trajectories of the policy's own, from prompts, rated by scorers.
+    Rollouts,
+    /// A few steps of denoising from noised items of [data].
+    TruncatedItems,
+    /// A few steps of denoising from noise, of prompts.
+    TruncatedNoise,
+}
+
+impl Source {
+    /// Of a method with these needs and this [method] table.
+    pub fn of(needs: &Needs, method: &Table) -> Self {
+        let start = method.get("start").and_then(Value::as_str);
+        match (needs.rollouts, needs.truncated, start) {
+            (Some(_), ..) => Source::Rollouts,
+            (None, true, Some("noise")) => Source::TruncatedNoise,
+            (None, true, _) => Source::TruncatedItems,
+            (None, false, _) => Source::Items,
+        }
+    }
+
+    /// Of a checked or resolved configuration.
+    pub fn of_config(config: &Table) -> Self {
+        let empty = Table::new();
+        let method = config.get("method").and_then(Value::as_table).unwrap_or(&empty);
+        Self::of(&objectives::needs_of(config), method)
+    }
+
+    /// Whether there are items: [data] path is read.
+    pub fn has_items(self) -> bool {
+        matches!(self, Source::Items | Source::TruncatedItems)
+    }
+
+    /// Whether there are prompts: [rollout] is read.
+    pub fn has_prompts(self) -> bool {
+        !self.has_items()
+    }
+
+    /// Whether the kinds of rows that the method takes include `kind`: what starts from images takes winners of pairs and
+    /// labelled images.
+    pub fn takes(self, needs: &Needs, kind: ItemKind) -> bool {
+        match self {
+            Source::TruncatedItems => kind != ItemKind::Lists,
+            _ => kind == needs.items,
+        }
+    }
+
+    /// Whether the method reads this key.
+    pub(super) fn reads(self, table: &str, key: &str) -> bool {
+        match table {
+            "rollout" => match self {
+                Source::Rollouts => true,
+                Source::TruncatedNoise => OF_STARTS.contains(&key),
+                Source::Items | Source::TruncatedItems => false,
+            },
+            "reward" => self == Source::Rollouts,
+            "data" => self.has_items() || OF_PICTURES.contains(&key),
+            "validate" | "timesteps" | "safeguard" | "weights" => self == Source::Items,
+            _ => true,
+        }
+    }
+
+    /// Whether the method reads nothing of this table.
+    pub(super) fn leaves_out(self, table: &str) -> bool {
+        let declared = TABLES.iter().find(|t| t.name == table).map_or(&[][..], |t| t.keys);
+        !declared.iter().any(|key| self.reads(table, key.name))
+    }
+
+    /// Whether a key that is not read is passed over with a note instead of refused.
+    pub(super) fn passes_over(self, table: &str, key: &str) -> bool {
+        self == Source::TruncatedNoise && table == "rollout" && REPLACED.contains(&key)
+    }
+
+    /// Why the method called `name` does not read it: the end of a sentence that names the method.
+    pub(super) fn why_unread(self, table: &str) -> &'static str {
+        match (self, table) {
+            (Source::Items, _) => "which trains on the items of [data] and samples nothing while it trains",
+            (Source::Rollouts, "data") => "which trains on pictures of its own, sampled from rollout.prompts",
+            (Source::Rollouts, "validate") => "which trains on pictures of its own: no item can be held out",
+            (Source::Rollouts, "timesteps") => "which trains on the timesteps of its trajectories",
+            (Source::Rollouts, "safeguard") => "which compares probabilities of steps: there are no losers with errors",
+            (Source::Rollouts, _) => "which trains on pictures of its own: no row has a weight",
+            (_, "reward") => "which rates no picture",
+            (_, "timesteps") => "which draws its timesteps from where its steps of denoising end",
+            (_, "validate") => "whose loss compares no images that could be held out",
+            (_, "safeguard") => "which trains no losers",
+            (_, "weights") => "which weighs no losses",
+            (Source::TruncatedItems, _) => "with method.start = \"data\", which reads [data]",
+            (Source::TruncatedNoise, "data") => "with method.start = \"noise\", which reads rollout.prompts",
+            (Source::TruncatedNoise, _) => "whose steps of denoising are method.rollout_steps and method.guidance",
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Scorers by a trained judge: how flat a picture is drawn, and whether it shows what the prompt names.
+
+use super::{Kind, Scorer};
+use crate::config::schema::nearest;
+use crate::scorers::{Judge, TrainedJudge};
+use anyhow::{Context, Result, bail};
+use image::RgbImage;
+use std::path::{Path, PathBuf};
+
+/// `content` lies in [-LARGEST, LARGEST]: beyond, float32 rounds a probability to 0 or 1, and a reward would be infinite.
+pub const LARGEST: f64 = 10.0;
+
+/// Log-odds of the flat style.
+pub const STYLE: Kind = Kind { name: "style", files, open: |path| Ok(Box::new(Style(TrainedJudge::open(path)?))) };
+
+/// Log-odds of the content that the prompt names.
+pub const CONTENT: Kind =
+    Kind { name: "content", files, open: |path| Ok(Box::new(Content(TrainedJudge::open(path)?))) };
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    vec![dir.join("config.json"), dir.join("model.safetensors")]
+}
+
+/// log p(flat) - log(1 - p(flat)), not clamped: computed from logits, it is finite. The prompt is not read.
+struct Style(TrainedJudge);
+
+impl Scorer for Style {
+    fn score(&self, pictures: &[RgbImage], _: i64, _: &[&str]) -> Result<Vec<f64>> {
+        self.0.style_log_odds(pictures)
+    }
+}
+
+/// log p - log(1 - p) of the prompt, one of the judge's names, clamped to [-[`LARGEST`], [`LARGEST`]].
+struct Content(TrainedJudge);
+
+impl Scorer for Content {
+    fn score(&self, pictures: &[RgbImage], _: i64, prompts: &[&str]) -> Result<Vec<f64>> {
+        let names = self.0.names();
+        let place = |prompt: &&str| match names.iter().position(|name| name == prompt) {
+            Some(place) => Ok(place),
+            None => {
+                let known: Vec<&str> = names.iter().map(String::as_str).collect();
+                let hint = nearest(prompt, &known).map_or(String::new(), |name| format!(", did you mean \"{name}\"?"));
+                bail!(
+                    "the prompt \"{prompt}\" is none of the {} names that the judge knows{hint} Take prompts from its \
+                     config.json (`names`), or another scorer",
+                    names.len()
+                )
+            }
+        };
+        let places: Vec<usize> = prompts.iter().map(place).collect::<Result<_>>()?;
+        let odds = self.0.content_log_odds(pictures, &places).context("cannot judge the content")?;
+        Ok(odds.into_iter().map(|odds| odds.clamp(-LARGEST, LARGEST)).collect())
+    }
+}

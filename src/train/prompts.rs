@@ -1,0 +1,59 @@
+//! Prompts that the configuration names: a list, or a file of them.
+
+use crate::config::{ConfigError, Document};
+use crate::data::prompts;
+use crate::progress::Progress;
+use anyhow::{Context, Result, bail};
+use std::collections::HashSet;
+use std::path::Path;
+use toml::Value;
+
+fn given<'a>(document: &'a Document, table: &str) -> Option<&'a Value> {
+    document.table.get(table).and_then(|t| t.get("prompts"))
+}
+
+/// The prompts of the file that `prompts` of a table names; `None` where it names none.
+///
+/// # Errors
+/// A file that is not there ([`ConfigError`]) or cannot be read: the text names key, file and row.
+pub fn of_file(document: &Document, table: &str) -> Result<Option<Vec<String>>> {
+    let Some(file) = given(document, table).and_then(Value::as_str) else { return Ok(None) };
+    if let Err(e) = std::fs::metadata(file) {
+        bail!(ConfigError(format!(
+            "{}: {table}.prompts = \"{file}\": cannot read the file: {e}. Give a list, or a file of prompts.",
+            document.file
+        )));
+    }
+    let read = prompts::read(Path::new(file), None).with_context(|| format!("{}: {table}.prompts", document.file))?;
+    Ok(Some(read))
+}
+
+/// The prompts of [rollout], blank ones passed over and each once, in the order of their first appearance; none where the
+/// method reads none. What was left out is said.
+///
+/// # Errors
+/// As of [`of_file`]; a file with blank prompts only.
+pub fn of_rollout(document: &Document, progress: &dyn Progress) -> Result<Vec<String>> {
+    let list = given(document, "rollout").and_then(Value::as_array);
+    let all = match list {
+        Some(list) => list.iter().filter_map(Value::as_str).map(String::from).collect(),
+        None => of_file(document, "rollout")?.unwrap_or_default(),
+    };
+    let read = all.len();
+    let written: Vec<String> = all.into_iter().filter(|prompt| !prompt.trim().is_empty()).collect();
+    let (blank, written_len) = (read - written.len(), written.len());
+    if read > 0 && written.is_empty() {
+        bail!("{}: rollout.prompts: all {read} prompts are blank; give prompts with text", document.file);
+    }
+    let mut seen = HashSet::new();
+    let once: Vec<String> = written.into_iter().filter(|prompt| seen.insert(prompt.clone())).collect();
+    let repeated = written_len - once.len();
+    if blank > 0 {
+        progress.line(&format!("rollout.prompts: {blank} of {read} prompts are blank: passed over"));
+    }
+    if repeated > 0 {
+        progress
+            .line(&format!("rollout.prompts: {repeated} of {read} prompts repeat an earlier one: each counts once"));
+    }
+    Ok(once)
+}
