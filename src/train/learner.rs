@@ -7,7 +7,7 @@ use super::policy::{self, Machine};
 use super::session::Opened;
 use super::step::{Learner, OnSpike, OwnWeights, Statistics};
 use super::truncated::{Start, Truncating};
-use crate::config::{Config, ConfigError};
+use crate::config::Config;
 use crate::data::draws::Draws;
 use crate::data::items::{Item, Preference};
 use crate::objectives::{Entry, Needs, Objective, timestep_weight};
@@ -24,13 +24,6 @@ use toml::Value;
 pub fn build(opened: &Opened, machine: Machine, entry: &Entry) -> Result<Learner> {
     let Opened { config, folder, .. } = opened;
     let needs = entry.needs;
-    if !needs.of_errors() {
-        let text = format!(
-            "method.name = \"{}\" trains on what it samples, which is not built yet. Take another method.",
-            entry.name
-        );
-        return Err(ConfigError(text).into());
-    }
     let (policy, reference) = policy::load(config, folder, machine, needs.reference)?;
     let objective = (entry.build)(&config.method);
     let own_weights = own_weights(config, &objective, &opened.items.train);

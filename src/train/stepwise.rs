@@ -7,7 +7,7 @@ use super::rollout::UnitBatch;
 use super::step::{Halted, Learner};
 use crate::objectives::{Ratios, Step, StepEvaluation, evaluate_units, numbers};
 use anyhow::{Context, Result, bail};
-use pipelines::schedulers::log_prob;
+use pipelines::schedulers::ddim::log_prob;
 use serde_json::{Map, Value};
 use tch::{Kind, Tensor};
 

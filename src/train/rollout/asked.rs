@@ -6,7 +6,8 @@ use anyhow::{Context, Result};
 use pipelines::families::Denoiser;
 use pipelines::models::{AdapterSet, Conditioning};
 use pipelines::sampling::{Guidance, stacked};
-use pipelines::schedulers::{Ddim, Prediction, Sampler, Transitions, log_prob};
+use pipelines::schedulers::ddim::{Transitions, log_prob};
+use pipelines::schedulers::{Ddim, Prediction, Sampler};
 use tch::{Kind, Tensor};
 
 /// What the networks are told of the prompts of an iteration, on the run's device in the compute kind.

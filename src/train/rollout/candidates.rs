@@ -8,7 +8,8 @@ use super::trajectories::{Trajectory, advance};
 use crate::data::draws::Draws;
 use crate::objectives::numbers;
 use anyhow::Result;
-use pipelines::schedulers::{Ddim, Prediction, Sampler, Transitions, log_prob};
+use pipelines::schedulers::ddim::{Transitions, log_prob};
+use pipelines::schedulers::{Ddim, Prediction, Sampler};
 use tch::{Kind, Tensor};
 
 /// Which candidates become a pair.

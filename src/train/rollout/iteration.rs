@@ -86,7 +86,7 @@ impl Rollout {
             iteration,
             grid: self.grid(),
             prompts: &self.texts(&chosen),
-            rewards: &rewards,
+            rewards: &self.rewards.weighted(&sampled.ratings),
             ratings: &sampled.ratings,
             names: &self.rewards.names(),
             watch_names: &self.rewards.watch_names(),
@@ -257,7 +257,10 @@ impl Rollout {
     fn units(&mut self, chosen: &[usize], rewards: &[f64], sampled: &mut Sampled) -> Result<Vec<KeptUnit>> {
         let (grid, indices) = (self.grid(), &sampled.indices);
         Ok(match self.law {
-            Law::Steps => of_steps(grid, chosen, rewards, indices, &mut self.state.advantages),
+            Law::Steps => {
+                let advantages = self.state.advantages.as_mut().context("the method has no advantages")?;
+                of_steps(grid, chosen, rewards, indices, advantages)
+            }
             Law::Trajectories => of_trajectories(grid, rewards, indices),
             Law::Candidates(_) => std::mem::take(&mut sampled.units),
             Law::Lists(_) => of_lists(grid, rewards, indices, &self.lists()?),

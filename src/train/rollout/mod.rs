@@ -24,7 +24,8 @@ use super::session::Opened;
 use super::step::Learner;
 use crate::config::{Config, ConfigError, RolloutConfig};
 use crate::data::draws::Draws;
-use crate::objectives::{Advantages, Rollouts, Units};
+use crate::objectives::advantages::Advantages;
+use crate::objectives::{Rollouts, Units};
 use crate::progress::{Progress, Stop};
 use crate::reward::Rewards;
 use anyhow::{Context, Result, bail};
@@ -56,7 +57,8 @@ pub struct State {
     pub done: u64,
     kept: Vec<Kept>,
     units: Vec<KeptUnit>,
-    advantages: Advantages,
+    /// Of a method that compares rewards with earlier ones.
+    advantages: Option<Advantages>,
     /// Network evaluations so far, a row each.
     pub evaluations: u64,
     /// Iterations just before this one that kept nothing.
@@ -260,7 +262,7 @@ impl Rollout {
         if self.state.done == self.state.updates {
             self.state = State {
                 iteration: self.state.iteration + 1,
-                advantages: std::mem::take(&mut self.state.advantages),
+                advantages: self.state.advantages.take(),
                 evaluations: self.state.evaluations,
                 ..State::default()
             };
@@ -325,8 +327,9 @@ fn folder_name(iteration: u64) -> String {
     format!("{FOLDER}/iteration-{iteration:06}")
 }
 
-fn advantages(config: &Config) -> Advantages {
-    Advantages::new(config.method.get("buffer").and_then(toml::Value::as_integer).unwrap_or(1).max(1) as usize)
+fn advantages(config: &Config) -> Option<Advantages> {
+    let buffer = config.method.get("buffer").and_then(toml::Value::as_integer)?;
+    Some(Advantages::new(buffer.max(1) as usize))
 }
 
 fn law(config: &Config, needs: Rollouts, rollout: &RolloutConfig, ddim: &Ddim) -> Law {

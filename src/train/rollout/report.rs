@@ -15,7 +15,7 @@ pub struct Report<'a> {
     pub grid: Grid,
     /// Texts, prompt by prompt.
     pub prompts: &'a [String],
-    /// Shaped, trajectory by trajectory.
+    /// Weighted sums of scores, not shaped, trajectory by trajectory.
     pub rewards: &'a [f64],
     pub ratings: &'a Ratings,
     pub names: &'a [String],

@@ -4,7 +4,8 @@ use super::asked::{Asked, At};
 use super::kept::{Keeping, Kept};
 use crate::objectives::{Other, numbers};
 use anyhow::Result;
-use pipelines::schedulers::{Sampler, Transitions, log_prob};
+use pipelines::schedulers::Sampler;
+use pipelines::schedulers::ddim::{Transitions, log_prob};
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 

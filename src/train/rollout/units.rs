@@ -2,7 +2,7 @@
 
 use super::kept::KeptUnit;
 use super::lists::DrawnList;
-use crate::objectives::Advantages;
+use crate::objectives::advantages::Advantages;
 use std::collections::BTreeMap;
 
 /// Kept transitions by (trajectory of the iteration, call).
