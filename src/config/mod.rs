@@ -8,6 +8,8 @@ pub mod schema;
 mod scorers;
 mod source;
 pub mod tables;
+#[cfg(test)]
+mod tests;
 
 pub use document::{Document, load};
 pub use resolve::{Change, Facts, changes, reload, resolve};

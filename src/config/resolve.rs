@@ -6,6 +6,7 @@ use super::source::Source;
 use super::tables::TABLES;
 use super::{Config, ConfigError, Result, rollouts, scorers};
 use crate::data::items::ItemKind;
+use crate::objectives;
 use std::path::Path;
 use toml::{Table, Value};
 
@@ -84,7 +85,7 @@ fn in_declared_order(mut table: Table) -> Table {
         ordered.extend(std::mem::replace(section, Table::new()));
         *section = ordered;
     }
-    let entry = crate::objectives::entry_of(&table);
+    let entry = objectives::entry_of(&table);
     if let Some(Value::Table(method)) = table.get_mut("method") {
         let mut ordered = Table::new();
         for key in std::iter::once("name").chain(entry.keys.iter().map(|key| key.name)) {
@@ -196,7 +197,7 @@ fn resolve_data(table: &mut Table, facts: &Facts) -> std::result::Result<(), Str
 
 /// Defaults that differ between families, and what only some laws and references read.
 fn resolve_families(table: &mut Table, facts: &Facts) {
-    let entry = crate::objectives::entry_of(table);
+    let entry = objectives::entry_of(table);
     let sdxl = facts.takes_time_ids;
     let fill = |table: &mut Table, name: &str, keys: &[Key]| {
         let section = section(table, name);
@@ -295,7 +296,7 @@ fn resolve_lora(table: &mut Table) {
 }
 
 fn resolve_steps(table: &mut Table, facts: &Facts) -> std::result::Result<(), String> {
-    let source = Source::of_config(table);
+    let (source, rollouts) = (Source::of_config(table), objectives::needs_of(table).rollouts);
     let train = section(table, "train");
     let integer = |t: &Table, key: &str| t.get(key).and_then(Value::as_integer);
     let micro_batch = integer(train, "micro_batch").unwrap_or(1);
@@ -320,7 +321,7 @@ fn resolve_steps(table: &mut Table, facts: &Facts) -> std::result::Result<(), St
         (Some(_), Some(_)) => return Err("train.steps and train.epochs are both given: expected one of them.".into()),
         (Some(s), None) => s,
         (None, Some(epochs)) if source.has_items() => steps_of(epochs, facts.items as f64 / per_step)?,
-        (None, Some(epochs)) => match rollouts::updates_of_iteration(table, per_step) {
+        (None, Some(epochs)) => match rollouts::updates_of_iteration(table, rollouts.as_ref(), per_step) {
             Some(updates) => steps_of(epochs, updates)?,
             None => {
                 return Err(format!(
@@ -384,7 +385,7 @@ pub fn changes(old: &Table, new: &Table, same_content: &dyn Fn(&str) -> bool) ->
         part("micro_batch") * part("grad_accum")
     };
     // A ramp of the method reads the number of steps, as schedules do.
-    let ramp = crate::objectives::needs_of(old).ramp.is_some_and(|key| value(old, "method", key).is_some());
+    let ramp = objectives::needs_of(old).ramp.is_some_and(|key| value(old, "method", key).is_some());
     let constant =
         !ramp && value(old, "optim", "schedule").and_then(|v| v.as_str().map(|s| s == "constant")).unwrap_or(false);
     let mut out = Vec::new();

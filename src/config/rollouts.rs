@@ -3,7 +3,7 @@
 use super::Result;
 use super::combinations::Combination;
 use super::resolve::Facts;
-use crate::objectives::{Rollouts, Units, entry_of};
+use crate::objectives::{Rollouts, Units};
 use toml::{Table, Value};
 
 /// rollout.prompts_per_iteration where there are as many.
@@ -108,20 +108,21 @@ impl Combination<'_> {
 
 /// Updates of the weights in an iteration; `None`: only known once its pictures are rated.
 ///
-/// `table`: a resolved configuration of a method with prompts. `per_step`: units of an update.
-pub fn updates_of_iteration(table: &Table, per_step: f64) -> Option<f64> {
+/// `table`: a configuration with [rollout]. `rollouts`: the method's; `None`: it takes prompts one by one. `per_step`:
+/// units of an update.
+pub(super) fn updates_of_iteration(table: &Table, rollouts: Option<&Rollouts>, per_step: f64) -> Option<f64> {
     let rollout = table.get("rollout")?;
     let number = |key: &str| rollout.get(key).and_then(Value::as_integer).map(|i| i as f64);
     if let Some(updates) = number("updates_per_iteration") {
         return Some(updates);
     }
     let prompts = number("prompts_per_iteration")?;
-    let units = match entry_of(table).needs.rollouts {
+    let units = match rollouts.map(|rollouts| rollouts.units) {
         None => prompts,
-        Some(Rollouts { units: Units::Steps, .. }) => prompts * number("trajectories")? * number("steps")?,
+        Some(Units::Steps) => prompts * number("trajectories")? * number("steps")?,
         // The two trajectories of a prompt are a pair at every step.
-        Some(Rollouts { units: Units::Trajectories, .. }) => prompts * number("steps")?,
-        Some(Rollouts { units: Units::Candidates | Units::Lists, .. }) => return None,
+        Some(Units::Trajectories) => prompts * number("steps")?,
+        Some(Units::Candidates | Units::Lists) => return None,
     };
     Some((units / per_step).ceil())
 }

@@ -7,7 +7,8 @@ use anyhow::{Context, Result, bail};
 use image::RgbImage;
 use std::path::{Path, PathBuf};
 
-/// `content` lies in [-LARGEST, LARGEST]: beyond, float32 rounds a probability to 0 or 1, and a reward would be infinite.
+/// `content` lies in [-LARGEST, LARGEST]: a judge that is surer than that (p within 5e-5 of 0 or 1) is sure of nothing
+/// more, and in a mixture its extremes would outweigh all others.
 pub const LARGEST: f64 = 10.0;
 
 /// Log-odds of the flat style.
@@ -40,7 +41,7 @@ impl Scorer for Content {
             Some(place) => Ok(place),
             None => {
                 let known: Vec<&str> = names.iter().map(String::as_str).collect();
-                let hint = nearest(prompt, &known).map_or(String::new(), |name| format!(", did you mean \"{name}\"?"));
+                let hint = nearest(prompt, &known).map_or(".".into(), |name| format!(", did you mean \"{name}\"?"));
                 bail!(
                     "the prompt \"{prompt}\" is none of the {} names that the judge knows{hint} Take prompts from its \
                      config.json (`names`), or another scorer",

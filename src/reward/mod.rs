@@ -2,6 +2,14 @@
 //! shaped (docs/rewards.md). Whoever asks never knows which scorer answers.
 
 mod judged;
+mod rewards;
+mod shaping;
+#[cfg(test)]
+mod tests;
+
+pub use judged::LARGEST;
+pub use rewards::{Named, Ratings, Rewards};
+pub use shaping::Shaping;
 
 use crate::config::ScorerConfig;
 use anyhow::{Context, Result};
@@ -11,7 +19,8 @@ use std::path::{Path, PathBuf};
 /// Rates pictures of prompts.
 pub trait Scorer {
     /// One number a picture, in their order; more is better. `t`: the timestep of the noisy latents from which the picture
-    /// was predicted, 0 for a finished one; a scorer that does not know noise ignores it.
+    /// was predicted, 0 for a finished one; a scorer that does not know noise ignores it. A picture's number must be the
+    /// same to the last bit whatever pictures are beside it: a resumed run may ask for others together.
     ///
     /// # Errors
     /// What the scorer cannot rate: a prompt that it does not know, a picture that it cannot read.
@@ -21,9 +30,9 @@ pub trait Scorer {
 /// A kind of scorer: what `name` of an entry in [reward] stands for.
 pub struct Kind {
     pub name: &'static str,
-    /// The files below `path` that its numbers depend on.
+    /// The files of `path` that its numbers depend on.
     pub files: fn(&Path) -> Vec<PathBuf>,
-    /// Opens it.
+    /// Opens what lies at `path`.
     pub open: fn(&Path) -> Result<Box<dyn Scorer>>,
 }
 
@@ -46,4 +55,8 @@ fn kind(name: &str) -> Result<&'static Kind> {
 /// A name that is not registered.
 pub fn files(scorer: &ScorerConfig) -> Result<Vec<PathBuf>> {
     Ok((kind(&scorer.name)?.files)(&scorer.path))
+}
+
+fn open_scorer(scorer: &ScorerConfig) -> Result<Box<dyn Scorer>> {
+    (kind(&scorer.name)?.open)(&scorer.path)
 }

@@ -1,0 +1,147 @@
+//! Scorers together: their ratings, and what they make of them.
+
+use super::{Scorer, Shaping, open_scorer};
+use crate::config::{RewardConfig, ScorerConfig};
+use anyhow::{Context, Result, bail, ensure};
+use image::RgbImage;
+
+/// A scorer and what messages and metrics call it.
+pub struct Named {
+    pub name: String,
+    pub scorer: Box<dyn Scorer>,
+}
+
+/// What pictures are worth: scorers with weights, others that only watch, and how ratings become rewards.
+pub struct Rewards {
+    scorers: Vec<(Named, f64)>,
+    watched: Vec<Named>,
+    shaping: Shaping,
+}
+
+/// What scorers say of pictures: one row a scorer, in the order of the configuration, one number a picture in it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Ratings {
+    pub scored: Vec<Vec<f64>>,
+    /// Of the scorers that only watch.
+    pub watched: Vec<Vec<f64>>,
+}
+
+impl Ratings {
+    /// Pictures that were rated.
+    pub fn len(&self) -> usize {
+        self.scored.first().map_or(0, Vec::len)
+    }
+
+    /// Whether no picture was rated.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The ratings of some of the pictures, those of one group for example, in the order of `places`, each below
+    /// [`len`](Self::len).
+    pub fn of(&self, places: &[usize]) -> Self {
+        let pick = |rows: &[Vec<f64>]| rows.iter().map(|row| places.iter().map(|i| row[*i]).collect()).collect();
+        Self { scored: pick(&self.scored), watched: pick(&self.watched) }
+    }
+}
+
+impl Rewards {
+    /// Opens every scorer that the configuration names.
+    ///
+    /// # Errors
+    /// A scorer whose files are missing or damaged: the text names key and scorer.
+    pub fn open(config: &RewardConfig) -> Result<Self> {
+        let shaping = Shaping::named(&config.shaping)
+            .with_context(|| format!("reward.shaping = \"{}\" is not a shaping", config.shaping))?;
+        let open = |key: &str, scorers: &[ScorerConfig]| -> Result<Vec<Named>> {
+            let names = names_of(scorers);
+            let one = |(scorer, name): (&ScorerConfig, String)| {
+                let open = open_scorer(scorer);
+                let scorer = open.with_context(|| format!("{key}: cannot open the scorer \"{}\"", scorer.name))?;
+                Ok(Named { name, scorer })
+            };
+            scorers.iter().zip(names).map(one).collect()
+        };
+        let scorers = open("reward.scorers", &config.scorers)?;
+        let weights = config.scorers.iter().map(|scorer| scorer.weight);
+        Ok(Self::new(scorers.into_iter().zip(weights).collect(), open("reward.watch", &config.watch)?, shaping))
+    }
+
+    /// `scorers` with their weights, `watched` beside them.
+    pub fn new(scorers: Vec<(Named, f64)>, watched: Vec<Named>, shaping: Shaping) -> Self {
+        Self { scorers, watched, shaping }
+    }
+
+    /// Names of the scorers, in the order of [`Ratings::scored`]: as configured; where one stands there twice, with a
+    /// number behind.
+    pub fn scorer_names(&self) -> Vec<&str> {
+        self.scorers.iter().map(|(scorer, _)| scorer.name.as_str()).collect()
+    }
+
+    /// Names of the scorers that only watch, in the order of [`Ratings::watched`].
+    pub fn watched_names(&self) -> Vec<&str> {
+        self.watched.iter().map(|scorer| scorer.name.as_str()).collect()
+    }
+
+    /// What every scorer says of the pictures, one of each prompt. `t`: the timestep that the pictures were predicted
+    /// at, 0 for finished ones. A picture's numbers do not depend on those beside it.
+    ///
+    /// # Errors
+    /// What a scorer cannot rate; a scorer that returns another count, or a number that is not finite: the text names
+    /// scorer, picture and prompt.
+    pub fn rate(&self, pictures: &[RgbImage], t: i64, prompts: &[&str]) -> Result<Ratings> {
+        ensure!(
+            pictures.len() == prompts.len(),
+            "{} pictures with {} prompts: expected as many",
+            pictures.len(),
+            prompts.len()
+        );
+        let scored: Result<Vec<_>> = self.scorers.iter().map(|(scorer, _)| scorer.rate(pictures, t, prompts)).collect();
+        let watched: Result<Vec<_>> = self.watched.iter().map(|scorer| scorer.rate(pictures, t, prompts)).collect();
+        Ok(Ratings { scored: scored?, watched: watched? })
+    }
+
+    /// The rewards of pictures that are compared with each other, one a picture: all of a prompt in an iteration.
+    pub fn shaped(&self, group: &Ratings) -> Vec<f64> {
+        let weights: Vec<f64> = self.scorers.iter().map(|(_, weight)| *weight).collect();
+        self.shaping.rewards(&weights, &group.scored)
+    }
+}
+
+impl Named {
+    fn rate(&self, pictures: &[RgbImage], t: i64, prompts: &[&str]) -> Result<Vec<f64>> {
+        let name = &self.name;
+        let numbers =
+            self.scorer.score(pictures, t, prompts).with_context(|| format!("scorer \"{name}\" cannot rate"))?;
+        if numbers.len() != pictures.len() {
+            bail!(
+                "scorer \"{name}\" rated {} of {} pictures, the first for the prompt {:?}: expected a number a picture",
+                numbers.len(),
+                pictures.len(),
+                prompts.first().unwrap_or(&"")
+            );
+        }
+        if let Some(i) = numbers.iter().position(|number| !number.is_finite()) {
+            bail!(
+                "scorer \"{name}\" rated picture {i} of {} (counted from 0), for the prompt {:?}, as {}: expected a finite number",
+                pictures.len(),
+                prompts[i],
+                numbers[i]
+            );
+        }
+        Ok(numbers)
+    }
+}
+
+/// The names, the second and later of a name with its number behind: style, style_2.
+fn names_of(scorers: &[ScorerConfig]) -> Vec<String> {
+    let name = |(i, scorer): (usize, &ScorerConfig)| match scorers[..i]
+        .iter()
+        .filter(|other| other.name == scorer.name)
+        .count()
+    {
+        0 => scorer.name.clone(),
+        before => format!("{}_{}", scorer.name, before + 1),
+    };
+    scorers.iter().enumerate().map(name).collect()
+}

@@ -1,0 +1,76 @@
+//! From ratings of a group of pictures to their rewards (docs/rewards.md).
+
+/// How ratings become rewards. A group: the pictures that are compared with each other. r_k: what scorer k says of a
+/// picture; w_k: its weight; median_k: of the group, of an even number of pictures the mean of the middle two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shaping {
+    /// sum_k w_k r_k
+    None,
+    /// (R - mean) / std of R = sum_k w_k r_k over the group; std over N, not N - 1; 0 where all R are equal.
+    Standardise,
+    /// sum_k w_k log sigma(r_k - median_k) (docs/methods.md, section 17)
+    LogSigmoid,
+    /// sum_k w_k sigma(r_k - median_k)
+    Par,
+}
+
+impl Shaping {
+    /// As `reward.shaping` calls it.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "none" => Some(Shaping::None),
+            "standardise" => Some(Shaping::Standardise),
+            "log_sigmoid" => Some(Shaping::LogSigmoid),
+            "par" => Some(Shaping::Par),
+            _ => None,
+        }
+    }
+
+    /// One reward a picture of a group. `scored`: a row of r_k a scorer, all of one length; `weights`: w_k.
+    pub fn rewards(self, weights: &[f64], scored: &[Vec<f64>]) -> Vec<f64> {
+        match self {
+            Shaping::None => mixed(weights, scored, |r, _| r),
+            Shaping::Standardise => standardised(mixed(weights, scored, |r, _| r)),
+            Shaping::LogSigmoid => mixed(weights, scored, |r, median| log_sigmoid(r - median)),
+            Shaping::Par => mixed(weights, scored, |r, median| log_sigmoid(r - median).exp()),
+        }
+    }
+}
+
+/// sum_k w_k f(r_k, median_k) of every picture.
+fn mixed(weights: &[f64], scored: &[Vec<f64>], f: impl Fn(f64, f64) -> f64) -> Vec<f64> {
+    let mut sums = vec![0.0; scored.first().map_or(0, Vec::len)];
+    for (weight, row) in weights.iter().zip(scored) {
+        let median = median(row);
+        for (sum, r) in sums.iter_mut().zip(row) {
+            *sum += weight * f(*r, median);
+        }
+    }
+    sums
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.as_slice() {
+        [] => 0.0,
+        odd if odd.len() % 2 == 1 => odd[odd.len() / 2],
+        even => 0.5 * even[even.len() / 2 - 1] + 0.5 * even[even.len() / 2],
+    }
+}
+
+/// log(1 / (1 + exp(-x))), exact at both ends.
+fn log_sigmoid(x: f64) -> f64 {
+    x.min(0.0) - (-x.abs()).exp().ln_1p()
+}
+
+fn standardised(values: Vec<f64>) -> Vec<f64> {
+    // Not by std = 0: the mean of equal numbers may be off in the last bit, and the quotient of that is no reward.
+    if values.windows(2).all(|two| two[0] == two[1]) {
+        return vec![0.0; values.len()];
+    }
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let std = (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / n).sqrt();
+    values.iter().map(|value| (value - mean) / std).collect()
+}
