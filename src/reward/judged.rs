@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 pub const LARGEST: f64 = 10.0;
 
 /// Log-odds of the flat style.
-pub const STYLE: Kind = Kind { name: "style", files, open: |path| Ok(Box::new(Style(TrainedJudge::open(path)?))) };
+pub const STYLE: Kind = Kind { name: "style", files, open: |path, _| Ok(Box::new(Style(TrainedJudge::open(path)?))) };
 
 /// Log-odds of the content that the prompt names.
 pub const CONTENT: Kind =
-    Kind { name: "content", files, open: |path| Ok(Box::new(Content(TrainedJudge::open(path)?))) };
+    Kind { name: "content", files, open: |path, _| Ok(Box::new(Content(TrainedJudge::open(path)?))) };
 
 fn files(dir: &Path) -> Vec<PathBuf> {
     vec![dir.join("config.json"), dir.join("model.safetensors")]

@@ -15,6 +15,7 @@ use crate::config::ScorerConfig;
 use anyhow::{Context, Result};
 use image::RgbImage;
 use std::path::{Path, PathBuf};
+use tch::Device;
 
 /// Rates pictures of prompts.
 pub trait Scorer {
@@ -32,8 +33,8 @@ pub struct Kind {
     pub name: &'static str,
     /// The files of `path` that its numbers depend on.
     pub files: fn(&Path) -> Vec<PathBuf>,
-    /// Opens what lies at `path`.
-    pub open: fn(&Path) -> Result<Box<dyn Scorer>>,
+    /// Opens what lies at `path`. What is small computes on the CPU, wherever the run trains.
+    pub open: fn(&Path, Device) -> Result<Box<dyn Scorer>>,
 }
 
 /// Every scorer that is built.
@@ -57,6 +58,6 @@ pub fn files(scorer: &ScorerConfig) -> Result<Vec<PathBuf>> {
     Ok((kind(&scorer.name)?.files)(&scorer.path))
 }
 
-fn open_scorer(scorer: &ScorerConfig) -> Result<Box<dyn Scorer>> {
-    (kind(&scorer.name)?.open)(&scorer.path)
+fn open_scorer(scorer: &ScorerConfig, device: Device) -> Result<Box<dyn Scorer>> {
+    (kind(&scorer.name)?.open)(&scorer.path, device)
 }

@@ -4,6 +4,7 @@ use super::{Scorer, Shaping, open_scorer};
 use crate::config::{RewardConfig, ScorerConfig};
 use anyhow::{Context, Result, bail, ensure};
 use image::RgbImage;
+use tch::Device;
 
 /// A scorer and what messages and metrics call it.
 pub struct Named {
@@ -21,42 +22,42 @@ pub struct Rewards {
 /// What scorers say of pictures: one row a scorer, in the order of the configuration, one number a picture in it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Ratings {
-    pub scored: Vec<Vec<f64>>,
-    /// Of the scorers that only watch.
-    pub watched: Vec<Vec<f64>>,
+    pub scores: Vec<Vec<f64>>,
+    /// Of the scorers that only watch; no rows where they were not asked.
+    pub watch: Vec<Vec<f64>>,
 }
 
 impl Ratings {
-    /// Pictures that were rated.
-    pub fn len(&self) -> usize {
-        self.scored.first().map_or(0, Vec::len)
-    }
-
-    /// Whether no picture was rated.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The ratings of some of the pictures, those of one group for example, in the order of `places`, each below
-    /// [`len`](Self::len).
-    pub fn of(&self, places: &[usize]) -> Self {
+    /// The ratings of some of the pictures, those of one group for example, in the order of `places`.
+    ///
+    /// # Panics
+    /// Where a place is not below the number of pictures.
+    pub fn select(&self, places: &[usize]) -> Self {
         let pick = |rows: &[Vec<f64>]| rows.iter().map(|row| places.iter().map(|i| row[*i]).collect()).collect();
-        Self { scored: pick(&self.scored), watched: pick(&self.watched) }
+        Self { scores: pick(&self.scores), watch: pick(&self.watch) }
+    }
+
+    /// Appends the ratings of further pictures by the same scorers.
+    pub fn extend(&mut self, others: Self) {
+        for (rows, more) in [(&mut self.scores, others.scores), (&mut self.watch, others.watch)] {
+            rows.resize(rows.len().max(more.len()), Vec::new());
+            rows.iter_mut().zip(more).for_each(|(row, more)| row.extend(more));
+        }
     }
 }
 
 impl Rewards {
-    /// Opens every scorer that the configuration names.
+    /// Opens every scorer that the configuration names; what is large computes on `device`.
     ///
     /// # Errors
     /// A scorer whose files are missing or damaged: the text names key and scorer.
-    pub fn open(config: &RewardConfig) -> Result<Self> {
+    pub fn open(config: &RewardConfig, device: Device) -> Result<Self> {
         let shaping = Shaping::named(&config.shaping)
             .with_context(|| format!("reward.shaping = \"{}\" is not a shaping", config.shaping))?;
         let open = |key: &str, scorers: &[ScorerConfig]| -> Result<Vec<Named>> {
             let names = names_of(scorers);
             let one = |(scorer, name): (&ScorerConfig, String)| {
-                let open = open_scorer(scorer);
+                let open = open_scorer(scorer, device);
                 let scorer = open.with_context(|| format!("{key}: cannot open the scorer \"{}\"", scorer.name))?;
                 Ok(Named { name, scorer })
             };
@@ -72,39 +73,53 @@ impl Rewards {
         Self { scorers, watched, shaping }
     }
 
-    /// Names of the scorers, in the order of [`Ratings::scored`]: as configured; where one stands there twice, with a
+    /// Names of the scorers, in the order of [`Ratings::scores`]: as configured; where one stands there twice, with a
     /// number behind.
-    pub fn scorer_names(&self) -> Vec<&str> {
-        self.scorers.iter().map(|(scorer, _)| scorer.name.as_str()).collect()
+    pub fn names(&self) -> Vec<String> {
+        self.scorers.iter().map(|(scorer, _)| scorer.name.clone()).collect()
     }
 
-    /// Names of the scorers that only watch, in the order of [`Ratings::watched`].
-    pub fn watched_names(&self) -> Vec<&str> {
-        self.watched.iter().map(|scorer| scorer.name.as_str()).collect()
+    /// Names of the scorers that only watch, in the order of [`Ratings::watch`].
+    pub fn watch_names(&self) -> Vec<String> {
+        self.watched.iter().map(|scorer| scorer.name.clone()).collect()
     }
 
-    /// What every scorer says of the pictures, one of each prompt. `t`: the timestep that the pictures were predicted
-    /// at, 0 for finished ones. A picture's numbers do not depend on those beside it.
+    /// What the scorers say of the pictures, one of each prompt. `t`: the timestep that the pictures were predicted at, 0
+    /// for finished ones. A picture's numbers do not depend on those beside it. Who only watches is not asked.
     ///
     /// # Errors
     /// What a scorer cannot rate; a scorer that returns another count, or a number that is not finite: the text names
     /// scorer, picture and prompt.
     pub fn rate(&self, pictures: &[RgbImage], t: i64, prompts: &[&str]) -> Result<Ratings> {
-        ensure!(
-            pictures.len() == prompts.len(),
-            "{} pictures with {} prompts: expected as many",
-            pictures.len(),
-            prompts.len()
-        );
-        let scored: Result<Vec<_>> = self.scorers.iter().map(|(scorer, _)| scorer.rate(pictures, t, prompts)).collect();
-        let watched: Result<Vec<_>> = self.watched.iter().map(|scorer| scorer.rate(pictures, t, prompts)).collect();
-        Ok(Ratings { scored: scored?, watched: watched? })
+        let (n, of) = (pictures.len(), prompts.len());
+        ensure!(n == of, "{n} pictures with {of} prompts: expected as many");
+        let scores = self.scorers.iter().map(|(scorer, _)| scorer.rate(pictures, t, prompts));
+        Ok(Ratings { scores: scores.collect::<Result<_>>()?, watch: Vec::new() })
+    }
+
+    /// As [`rate`](Self::rate), and what those say who only watch.
+    ///
+    /// # Errors
+    /// As of [`rate`](Self::rate).
+    pub fn rate_and_watch(&self, pictures: &[RgbImage], t: i64, prompts: &[&str]) -> Result<Ratings> {
+        let mut ratings = self.rate(pictures, t, prompts)?;
+        let watch = self.watched.iter().map(|scorer| scorer.rate(pictures, t, prompts));
+        ratings.watch = watch.collect::<Result<_>>()?;
+        Ok(ratings)
+    }
+
+    /// The weighted sum of what the scorers say, one number a picture, not shaped.
+    pub fn weighted(&self, ratings: &Ratings) -> Vec<f64> {
+        Shaping::None.rewards(&self.weights(), &ratings.scores)
     }
 
     /// The rewards of pictures that are compared with each other, one a picture: all of a prompt in an iteration.
     pub fn shaped(&self, group: &Ratings) -> Vec<f64> {
-        let weights: Vec<f64> = self.scorers.iter().map(|(_, weight)| *weight).collect();
-        self.shaping.rewards(&weights, &group.scored)
+        self.shaping.rewards(&self.weights(), &group.scores)
+    }
+
+    fn weights(&self) -> Vec<f64> {
+        self.scorers.iter().map(|(_, weight)| *weight).collect()
     }
 }
 

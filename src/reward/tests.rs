@@ -88,20 +88,26 @@ fn every_shaping_gives_the_numbers_of_torch() {
 fn ratings_are_kept_by_scorer_and_groups_of_them_are_shaped() {
     let scorers = vec![(fake("a", &[1.0, 2.0, 3.0]), 1.0), (fake("b", &[0.0, 1.0, 0.0]), 10.0)];
     let rewards = Rewards::new(scorers, vec![fake("c", &[7.0, 8.0, 9.0])], Shaping::None);
-    let ratings = rewards.rate(&vec![RgbImage::new(1, 1); 3], 0, &["x"; 3]).unwrap();
-    assert_eq!((rewards.scorer_names(), rewards.watched_names()), (vec!["a", "b"], vec!["c"]));
-    assert_eq!((ratings.len(), &ratings.watched), (3, &vec![vec![7.0, 8.0, 9.0]]));
-    assert_eq!(rewards.shaped(&ratings), [1.0, 12.0, 3.0]);
-    let group = ratings.of(&[2, 1]);
-    assert_eq!(group, Ratings { scored: vec![vec![3.0, 2.0], vec![0.0, 1.0]], watched: vec![vec![9.0, 8.0]] });
+    let pictures = vec![RgbImage::new(1, 1); 3];
+    let ratings = rewards.rate_and_watch(&pictures, 0, &["x"; 3]).unwrap();
+    assert_eq!((rewards.names(), rewards.watch_names()), (vec!["a".into(), "b".into()], vec!["c".to_string()]));
+    assert_eq!(ratings.watch, [[7.0, 8.0, 9.0]]);
+    assert!(rewards.rate(&pictures, 0, &["x"; 3]).unwrap().watch.is_empty());
+    assert_eq!(rewards.weighted(&ratings), [1.0, 12.0, 3.0]);
+    let group = ratings.select(&[2, 1]);
+    assert_eq!(group, Ratings { scores: vec![vec![3.0, 2.0], vec![0.0, 1.0]], watch: vec![vec![9.0, 8.0]] });
     assert_eq!(rewards.shaped(&group), [3.0, 12.0]);
+    let mut collected = Ratings::default();
+    collected.extend(ratings.select(&[0]));
+    collected.extend(ratings.select(&[1, 2]));
+    assert_eq!(collected, ratings);
 }
 
 #[test]
 fn a_scorer_that_says_too_little_or_nothing_finite_is_named_with_picture_and_prompt() {
     let pictures = vec![RgbImage::new(1, 1); 3];
     let prompts = ["red apple", "black cat", "fox"];
-    let said = |rewards: Rewards| rewards.rate(&pictures, 0, &prompts).unwrap_err().to_string();
+    let said = |rewards: Rewards| rewards.rate_and_watch(&pictures, 0, &prompts).unwrap_err().to_string();
     let good = || fake("good", &[0.0; 3]);
     let bad = |numbers: &[f64]| Rewards::new(vec![(good(), 1.0), (fake("bad", numbers), 1.0)], vec![], Shaping::None);
     assert_eq!(
@@ -139,7 +145,7 @@ fn style_and_content_are_the_log_odds_of_the_judge_that_python_trained() {
     let pictures = drawings();
     let style = golden.tensor("style").unwrap().to_kind(Dtype::Double); // [4, 2]: flat, shaded
     let content = golden.tensor("content").unwrap().to_kind(Dtype::Double); // [4, names]
-    let got = open_scorer(&entry("style", "assets/judge")).unwrap().score(&pictures, 0, &[""; 4]).unwrap();
+    let got = open_scorer(&entry("style", "assets/judge"), Device::Cpu).unwrap().score(&pictures, 0, &[""; 4]).unwrap();
     for (i, got) in got.iter().enumerate() {
         let expected = style.double_value(&[i as i64, 0]) - style.double_value(&[i as i64, 1]);
         assert!((got - expected).abs() < 2e-3, "{got} instead of {expected}");
@@ -148,7 +154,8 @@ fn style_and_content_are_the_log_odds_of_the_judge_that_python_trained() {
     // Of a picture that shows something else, so that the clamp is not all that is seen.
     for name in [0usize, 1, judge.names().len() - 1] {
         let prompts = [judge.names()[name].as_str(); 4];
-        let got = open_scorer(&entry("content", "assets/judge")).unwrap().score(&pictures, 0, &prompts).unwrap();
+        let got =
+            open_scorer(&entry("content", "assets/judge"), Device::Cpu).unwrap().score(&pictures, 0, &prompts).unwrap();
         let p = content.softmax(1, Dtype::Double).select(1, name as i64);
         for (i, got) in got.iter().enumerate() {
             let p = p.double_value(&[i as i64]);
@@ -165,7 +172,7 @@ fn a_picture_is_worth_the_same_to_the_last_bit_whatever_is_beside_it() {
     let judge = TrainedJudge::open(&root("assets/judge")).unwrap();
     let prompts: Vec<&str> = judge.names().iter().take(pictures.len()).map(String::as_str).collect();
     for name in names() {
-        let scorer = open_scorer(&entry(name, "assets/judge")).unwrap();
+        let scorer = open_scorer(&entry(name, "assets/judge"), Device::Cpu).unwrap();
         let together = scorer.score(&pictures, 0, &prompts).unwrap();
         for (i, picture) in pictures.iter().enumerate() {
             let alone = scorer.score(std::slice::from_ref(picture), 0, &prompts[i..=i]).unwrap();
@@ -177,7 +184,13 @@ fn a_picture_is_worth_the_same_to_the_last_bit_whatever_is_beside_it() {
 #[test]
 fn a_prompt_that_the_judge_does_not_know_is_refused_with_the_nearest_name() {
     let rewards = Rewards::new(
-        vec![(Named { name: "content".into(), scorer: open_scorer(&entry("content", "assets/judge")).unwrap() }, 1.0)],
+        vec![(
+            Named {
+                name: "content".into(),
+                scorer: open_scorer(&entry("content", "assets/judge"), Device::Cpu).unwrap(),
+            },
+            1.0,
+        )],
         vec![],
         Shaping::None,
     );
@@ -203,10 +216,10 @@ fn scorers_are_opened_by_name_and_what_is_missing_is_said() {
             watch: vec![entry("content", "assets/judge")],
         }
     };
-    let rewards = Rewards::open(&config("content", "assets/judge")).unwrap();
-    assert_eq!(rewards.scorer_names(), ["style", "style_2", "content"]);
-    assert_eq!(rewards.watched_names(), ["content"]);
-    let said = format!("{:#}", Rewards::open(&config("content", "assets/nowhere")).err().unwrap());
+    let rewards = Rewards::open(&config("content", "assets/judge"), Device::Cpu).unwrap();
+    assert_eq!(rewards.names(), ["style", "style_2", "content"]);
+    assert_eq!(rewards.watch_names(), ["content"]);
+    let said = format!("{:#}", Rewards::open(&config("content", "assets/nowhere"), Device::Cpu).err().unwrap());
     assert!(said.starts_with("reward.scorers: cannot open the scorer \"content\": cannot read "), "{said}");
     assert!(
         said.contains("assets/nowhere/config.json; a judge is a folder with config.json and model.safetensors"),
