@@ -10,7 +10,7 @@ use super::text_cache::TextCache;
 use super::timesteps::TimestepLaw;
 use super::transforms::{Crop, View};
 use super::weights::Weighting;
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use pipelines::models::Conditioning;
 use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
@@ -217,10 +217,11 @@ struct Drafted {
 }
 
 impl Batches {
+    /// Without items there is no position either.
+    ///
     /// # Errors
-    /// No items, weights that cannot be used, a class of labelled images without an item.
+    /// Weights that cannot be used, a class of labelled images without an item.
     pub fn new(items: Vec<Item>, draws: Draws, options: BatchOptions) -> Result<Self> {
-        ensure!(!items.is_empty(), "there is nothing to train on");
         let positions = Positions::new(&items, options.desirable_share, draws)?;
         let factors = options.weighting.map(|weighting| weighting.factors(&items)).transpose()?;
         Ok(Self { items, factors, positions, draws, options })

@@ -66,7 +66,7 @@ impl Feed {
         validation.truncate(config.validate.max_pairs);
         let options = batch_options(config, folder, needs);
         let batches = Batches::new(items.train.clone(), draws, options.clone())?;
-        let mut plan = batches.plan(0..config.train.steps * config.train.pairs_per_step())?;
+        let mut plan = batches.plan(0..positions(&batches, config.train.steps, config))?;
         let validated: &[Item] = if config.validate.every > 0 { &validation } else { &[] };
         batches.plan_validation(&mut plan, validated);
         plan.prompt("");
@@ -156,7 +156,7 @@ impl Feed {
     /// The hash of the data as steps 1 to `steps`, and the validation if `validated`, read it. Missing images count as
     /// absent.
     pub fn data_hash(&self, config: &Config, steps: u64, validated: bool) -> Result<DataHash> {
-        let mut images = self.batches.images(steps * config.train.pairs_per_step())?;
+        let mut images = self.batches.images(positions(&self.batches, steps, config))?;
         if validated {
             images.extend(self.validation.iter().flat_map(|item| &item.images));
         }
@@ -191,6 +191,11 @@ impl Feed {
     pub fn empty_side(&self) -> Conditioning {
         self.empty_side.shallow_clone()
     }
+}
+
+/// Positions of so many steps; none where there are no items.
+fn positions(batches: &Batches, steps: u64, config: &Config) -> u64 {
+    if batches.is_empty() { 0 } else { steps * config.train.pairs_per_step() }
 }
 
 fn batch_options(config: &Config, folder: &ModelFolder, needs: Needs) -> BatchOptions {
