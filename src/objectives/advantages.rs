@@ -36,11 +36,13 @@ impl Advantages {
             }
         }
         let all = Spread::of(rewards.iter().map(|(_, reward)| *reward));
-        let of_prompt = |prompt: &usize| {
-            let kept = self.rewards.get(prompt).filter(|kept| kept.len() >= self.buffer);
-            kept.map_or(all, |kept| Spread::of(kept.iter().copied()))
-        };
-        let spreads: BTreeMap<usize, Spread> = rewards.iter().map(|(prompt, _)| (*prompt, of_prompt(prompt))).collect();
+        let mut spreads = BTreeMap::new();
+        for (prompt, _) in rewards {
+            spreads.entry(*prompt).or_insert_with(|| {
+                let kept = self.rewards.get(prompt).filter(|kept| kept.len() >= self.buffer);
+                kept.map_or(all, |kept| Spread::of(kept.iter().copied()))
+            });
+        }
         rewards.iter().map(|(prompt, reward)| spreads[prompt].advantage(*reward)).collect()
     }
 }
