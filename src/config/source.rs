@@ -104,8 +104,8 @@ impl Source {
             (_, "validate") => "whose loss compares no images that could be held out",
             (_, "safeguard") => "which trains no losers",
             (_, "weights") => "which weighs no losses",
-            (Source::TruncatedItems, _) => "with method.start = \"data\", which reads [data]",
-            (Source::TruncatedNoise, "data") => "with method.start = \"noise\", which reads rollout.prompts",
+            (Source::TruncatedItems, _) => "which reads [data] with method.start = \"data\"",
+            (Source::TruncatedNoise, "data") => "which reads rollout.prompts with method.start = \"noise\"",
             (Source::TruncatedNoise, _) => "whose steps of denoising are method.rollout_steps and method.guidance",
         }
     }
