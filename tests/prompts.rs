@@ -39,12 +39,61 @@ fn prompts_files_are_read_by_their_ending_and_errors_name_the_row() {
     );
     assert_eq!(error("c.jsonl", "{\"prompt\": 3}"), "DIR/c.jsonl row 1: the prompt is 3, expected a text");
     assert!(error("b.txt", "\n").contains("holds no prompt"));
-    std::fs::write(dir.path().join("d.txt"), b"a cat\n\xff\xfe\n").unwrap();
-    let bytes = read_prompts(&dir.path().join("d.txt"), None).unwrap_err().to_string();
-    assert!(bytes.contains("row 2: this is not UTF-8"), "{bytes}");
     let none = read_prompts(&dir.path().join("none.txt"), None).unwrap_err().to_string();
     assert!(none.contains("cannot read the prompts") && none.contains("none.txt"), "{none}");
     assert!(error("a.pickle", "x").contains("expected a name ending in .txt, .csv, .tsv, .jsonl or .parquet"));
+}
+
+#[test]
+fn a_text_in_another_encoding_is_refused_with_the_row_what_it_looks_like_and_how_to_convert_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.txt");
+    let said = |bytes: &[u8]| {
+        std::fs::write(&file, bytes).unwrap();
+        refused(&file, None)
+    };
+    let utf_16 = |swap: bool, mark: bool| -> Vec<u8> {
+        let text = if mark { "\u{feff}a cat\na dog\n" } else { "a cat\na dog\n" };
+        text.encode_utf16().flat_map(|c| if swap { c.to_be_bytes() } else { c.to_le_bytes() }).collect()
+    };
+    for (bytes, encoding) in [
+        (utf_16(false, true), "UTF-16"),
+        (utf_16(true, true), "UTF-16"),
+        (utf_16(false, false), "UTF-16LE"),
+        (utf_16(true, false), "UTF-16BE"),
+        (b"\xff\xfe\0\0a\0\0\0".to_vec(), "UTF-32"),
+    ] {
+        let how = format!("convert it: iconv -f {encoding} -t UTF-8 FILE > NEW, or save it as UTF-8 in an editor");
+        assert_eq!(said(&bytes), format!("a.txt row 1: this looks like {encoding}, expected UTF-8; {how}"));
+    }
+    let how = "convert it: iconv -f ISO-8859-1 -t UTF-8 FILE > NEW, or save it as UTF-8 in an editor";
+    assert_eq!(
+        said(b"a cat\r\na caf\xe9\r\n"),
+        format!("a.txt row 2: byte 0xe9 is not UTF-8, this looks like ISO-8859-1; {how}")
+    );
+    assert!(
+        said(b"a cat\nthe cat\x92s tail\n").contains("row 2: byte 0x92 is not UTF-8, this looks like WINDOWS-1252")
+    );
+    assert_eq!(
+        said(b"a cat\na caf\xc3"),
+        "a.txt row 2: the file ends inside a character of UTF-8; it was cut, copy it again"
+    );
+}
+
+#[test]
+fn a_mark_and_the_line_ends_of_windows_are_no_part_of_a_prompt() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in [
+        ("a.txt", "\u{feff}a cat\r\n\r\n  \r\nein Käse 🧀\r\n"),
+        ("a.csv", "\u{feff}prompt,id\r\na cat,1\r\nein Käse 🧀,2\r\n"),
+        ("a.tsv", "\u{feff}prompt\tid\r\na cat\t1\r\nein Käse 🧀\t2\r\n"),
+        ("a.jsonl", "\u{feff}{\"prompt\": \"a cat\"}\r\n\r\n{\"prompt\": \"ein Käse 🧀\"}\r\n"),
+    ] {
+        std::fs::write(dir.path().join(name), text).unwrap();
+        assert_eq!(read_prompts(&dir.path().join(name), None).unwrap(), ["a cat", "ein Käse 🧀"], "{name}");
+    }
+    std::fs::write(dir.path().join("b.txt"), "\u{feff}\r\n \r\n\t\r\n").unwrap();
+    assert_eq!(refused(&dir.path().join("b.txt"), None), "b.txt holds no prompt");
 }
 
 #[test]

@@ -118,7 +118,7 @@ fn rows_of_a_kind_that_the_method_does_not_take_are_refused_with_the_methods_tha
         (
             LABEL,
             "dpo",
-            "holds labelled images. Give data with prompt, winner and loser, or take a method for labelled images: kto.",
+            "holds labelled images. Give data with prompt, winner and loser, or take a method for labelled images: kto, self_npo.",
         ),
         (&pairs, "rankdpo", "method.name = \"rankdpo\" trains on lists, and DIR/data/pairs.jsonl holds pairs."),
         (LABEL, "mpo", "method.name = \"mpo\" trains on lists, and DIR/data/pairs.jsonl holds labelled images."),

@@ -21,17 +21,15 @@ impl Combination<'_> {
             ("eta", Value::Float(rollouts.eta)),
             ("guidance_scale", Value::Float(rollouts.guidance_scale)),
         ];
-        let mut updates = None;
         if let Some(Value::Table(table)) = self.checked.get_mut("rollout") {
             for (key, default) in defaults {
                 table.entry(key).or_insert(default);
             }
-            if rollouts.units == Units::Lists {
-                updates = Some(Value::Integer(LIST_UPDATES));
-            }
             if table.get("updates_per_iteration").is_some_and(Value::is_str) {
-                table.remove("updates_per_iteration");
-                table.extend(updates.map(|updates| ("updates_per_iteration".to_string(), updates)));
+                match rollouts.units {
+                    Units::Lists => table.insert("updates_per_iteration".into(), Value::Integer(LIST_UPDATES)),
+                    _ => table.remove("updates_per_iteration"),
+                };
             }
         }
         self.trajectories(rollouts)?;

@@ -54,12 +54,13 @@ impl Source {
         !self.has_items()
     }
 
-    /// Whether the kinds of rows that the method takes include `kind`: what starts from images takes winners of pairs and
-    /// labelled images.
+    /// Whether a method with these needs takes rows of this kind: what starts from images takes winners of pairs and
+    /// labelled images. Labelled images are made of pairs too, but their own rows are what such a method is for.
     pub fn takes(self, needs: &Needs, kind: ItemKind) -> bool {
         match self {
+            Source::Items => kind == needs.items,
             Source::TruncatedItems => kind != ItemKind::Lists,
-            _ => kind == needs.items,
+            Source::Rollouts | Source::TruncatedNoise => false,
         }
     }
 
@@ -103,8 +104,8 @@ impl Source {
             (_, "validate") => "whose loss compares no images that could be held out",
             (_, "safeguard") => "which trains no losers",
             (_, "weights") => "which weighs no losses",
-            (Source::TruncatedItems, _) => "with method.start = \"data\", which reads [data]",
-            (Source::TruncatedNoise, "data") => "with method.start = \"noise\", which reads rollout.prompts",
+            (Source::TruncatedItems, _) => "which reads [data] with method.start = \"data\"",
+            (Source::TruncatedNoise, "data") => "which reads rollout.prompts with method.start = \"noise\"",
             (Source::TruncatedNoise, _) => "whose steps of denoising are method.rollout_steps and method.guidance",
         }
     }

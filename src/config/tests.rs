@@ -273,7 +273,7 @@ fn a_truncated_method_reads_items_or_prompts_by_where_it_starts() {
     assert!(table["data"].get("path").is_some() && !table.contains_key("rollout"));
     assert_eq!(
         refused(&entry, &format!("{MODEL}{ROLLOUT}[data]\npath = \"x\"\n")),
-        "run.toml:5: [rollout] does not go with method.name = \"truncated\", with method.start = \"data\", which reads [data]. Remove the table."
+        "run.toml:5: [rollout] does not go with method.name = \"truncated\", which reads [data] with method.start = \"data\". Remove the table."
     );
     let given = format!("{MODEL}{ROLLOUT}steps = 7\neta = 0\nguidance_scale = 3\n{noise}");
     let (table, notes) = read(&entry, &given).unwrap();
@@ -291,7 +291,7 @@ fn a_truncated_method_reads_items_or_prompts_by_where_it_starts() {
         ),
         (
             format!("{ROLLOUT}[data]\npath = \"x\"\n"),
-            "run.toml:8: data.path does not go with method.name = \"truncated\", with method.start = \"noise\", which reads rollout.prompts. Remove the key.",
+            "run.toml:8: data.path does not go with method.name = \"truncated\", which reads rollout.prompts with method.start = \"noise\". Remove the key.",
         ),
         (
             format!("{ROLLOUT}[ema]\ndecay = 0.9\n"),

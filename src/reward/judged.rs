@@ -3,7 +3,7 @@
 use super::{Kind, Scorer};
 use crate::config::schema::nearest;
 use crate::scorers::{Judge, TrainedJudge};
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use image::RgbImage;
 use std::path::{Path, PathBuf};
 
@@ -34,23 +34,31 @@ impl Scorer for Style {
 /// log p - log(1 - p) of the prompt, one of the judge's names, clamped to [-[`LARGEST`], [`LARGEST`]].
 struct Content(TrainedJudge);
 
+impl Content {
+    /// The prompt's place among the judge's names.
+    fn place(&self, prompt: &str) -> Result<usize> {
+        let names = self.0.names();
+        if let Some(place) = names.iter().position(|name| name == prompt) {
+            return Ok(place);
+        }
+        let known: Vec<&str> = names.iter().map(String::as_str).collect();
+        let hint = nearest(prompt, &known).map_or(".".into(), |name| format!(", did you mean \"{name}\"?"));
+        bail!(
+            "the prompt \"{prompt}\" is none of the {} names that the judge knows{hint} Take prompts from its config.json \
+             (`names`), or another scorer",
+            names.len()
+        )
+    }
+}
+
 impl Scorer for Content {
     fn score(&self, pictures: &[RgbImage], _: i64, prompts: &[&str]) -> Result<Vec<f64>> {
-        let names = self.0.names();
-        let place = |prompt: &&str| match names.iter().position(|name| name == prompt) {
-            Some(place) => Ok(place),
-            None => {
-                let known: Vec<&str> = names.iter().map(String::as_str).collect();
-                let hint = nearest(prompt, &known).map_or(".".into(), |name| format!(", did you mean \"{name}\"?"));
-                bail!(
-                    "the prompt \"{prompt}\" is none of the {} names that the judge knows{hint} Take prompts from its \
-                     config.json (`names`), or another scorer",
-                    names.len()
-                )
-            }
-        };
-        let places: Vec<usize> = prompts.iter().map(place).collect::<Result<_>>()?;
-        let odds = self.0.content_log_odds(pictures, &places).context("cannot judge the content")?;
+        let places: Vec<usize> = prompts.iter().map(|prompt| self.place(prompt)).collect::<Result<_>>()?;
+        let odds = self.0.content_log_odds(pictures, &places)?;
         Ok(odds.into_iter().map(|odds| odds.clamp(-LARGEST, LARGEST)).collect())
+    }
+
+    fn check(&self, prompt: &str) -> Result<()> {
+        self.place(prompt).map(drop)
     }
 }

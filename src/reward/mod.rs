@@ -26,6 +26,14 @@ pub trait Scorer {
     /// # Errors
     /// What the scorer cannot rate: a prompt that it does not know, a picture that it cannot read.
     fn score(&self, pictures: &[RgbImage], t: i64, prompts: &[&str]) -> Result<Vec<f64>>;
+
+    /// Whether it can rate pictures of this prompt: asked before anything is sampled.
+    ///
+    /// # Errors
+    /// A prompt that it does not know.
+    fn check(&self, _prompt: &str) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// A kind of scorer: what `name` of an entry in [reward] stands for.

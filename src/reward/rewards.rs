@@ -84,6 +84,20 @@ impl Rewards {
         self.watched.iter().map(|scorer| scorer.name.clone()).collect()
     }
 
+    /// Whether every scorer, and who only watches, can rate pictures of these prompts: asked before anything is sampled.
+    ///
+    /// # Errors
+    /// A prompt that a scorer does not know: the text names both.
+    pub fn check(&self, prompts: &[String]) -> Result<()> {
+        for scorer in self.scorers.iter().map(|(scorer, _)| scorer).chain(&self.watched) {
+            for prompt in prompts {
+                let check = scorer.scorer.check(prompt);
+                check.with_context(|| format!("scorer \"{}\" cannot rate", scorer.name))?;
+            }
+        }
+        Ok(())
+    }
+
     /// What the scorers say of the pictures, one of each prompt. `t`: the timestep that the pictures were predicted at, 0
     /// for finished ones. A picture's numbers do not depend on those beside it. Who only watches is not asked.
     ///

@@ -51,6 +51,7 @@ pub fn contents(opened: &Opened) -> Result<Map<String, Value>> {
         for (key, scorers) in [("reward.scorers", &reward.scorers), ("reward.watch", &reward.watch)] {
             let files = |scorer: &ScorerConfig| {
                 let hashes: Result<Vec<String>> = reward::files(scorer)?.iter().map(|f| memory.of_file(f)).collect();
+                let hashes = hashes.with_context(|| format!("{key}: cannot open the scorer \"{}\"", scorer.name));
                 hashes.map(|hashes| json!(hashes))
             };
             let hashes: Result<Vec<Value>> = scorers.iter().map(files).collect();

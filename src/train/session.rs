@@ -97,7 +97,7 @@ pub fn open(document: &Document, progress: &dyn Progress) -> Result<Opened> {
 /// Data of another kind than the method trains on: says which methods take it.
 fn say_who_takes_it(error: anyhow::Error, document: &Document) -> anyhow::Error {
     let Some(WrongKind { file, holds, wanted }) = error.downcast_ref::<WrongKind>() else { return error };
-    let takes = |e: &&objectives::Entry| e.needs.items == *holds && e.needs.rollouts.is_none();
+    let takes = |e: &&objectives::Entry| Source::of(&e.needs, &Table::new()).takes(&e.needs, *holds);
     let takers: Vec<&str> = objectives::REGISTRY.iter().filter(takes).map(|e| e.name).collect();
     let error = ConfigError(format!(
         "{}: method.name = \"{}\" trains on {}, and {} holds {}. Give data with {}, or take a method for {}: {}.",

@@ -1,8 +1,11 @@
-//! Files of prompts: txt, csv, tsv, jsonl, parquet.
+//! Files of prompts: txt, csv, tsv, jsonl, parquet. Texts are UTF-8, with or without a byte-order mark; lines end as on
+//! Unix or on Windows.
 
+mod encoding;
 mod parquet;
 
 use anyhow::{Context, Result, bail};
+use encoding::text;
 use serde_json::Value;
 use std::fs::File;
 use std::io::Read;
@@ -54,16 +57,6 @@ fn not_empty(path: &Path, read: Result<Vec<String>, String>) -> Result<Vec<Strin
 /// The columns that are looked for.
 fn wanted<'a>(column: &'a Option<&'a str>) -> &'a [&'a str] {
     column.as_ref().map_or(&COLUMNS[..], std::slice::from_ref)
-}
-
-fn text(bytes: &[u8]) -> Result<&str, String> {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => Ok(text.trim_start_matches('\u{feff}')),
-        Err(e) => {
-            let row = bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
-            Err(format!("row {row}: this is not UTF-8; save the file in UTF-8"))
-        }
-    }
 }
 
 fn lines(text: &str) -> Vec<String> {

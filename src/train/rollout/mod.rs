@@ -156,6 +156,7 @@ impl Rollout {
             trained: Default::default(),
             config: rollout,
         };
+        out.rewards.check(&out.prompts)?;
         out.refuse_too_large()?;
         Ok(out)
     }

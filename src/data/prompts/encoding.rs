@@ -1,0 +1,59 @@
+//! Bytes of a text file as text: UTF-8, or a refusal that says what it looks like and how to convert it.
+
+/// Bytes that are looked at to tell UTF-16 without a mark.
+const SAMPLE: usize = 512;
+
+/// The text without its byte-order mark.
+///
+/// # Errors
+/// What is not UTF-8: the text names the row, counted from 1, what the bytes look like, and how to convert the file.
+pub fn text(bytes: &[u8]) -> Result<&str, String> {
+    if let Some(encoding) = utf_16_or_32(bytes) {
+        return Err(format!("row 1: this looks like {encoding}, expected UTF-8; {}", convert(encoding)));
+    }
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Ok(text.trim_start_matches('\u{feff}')),
+        Err(e) => {
+            let row = bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
+            let found = bytes[e.valid_up_to()];
+            // Where the file breaks off inside a character, it was cut, not written in another encoding.
+            if e.error_len().is_none() {
+                return Err(format!("row {row}: the file ends inside a character of UTF-8; it was cut, copy it again"));
+            }
+            let looks_like = single_byte(bytes);
+            Err(format!(
+                "row {row}: byte 0x{found:02x} is not UTF-8, this looks like {looks_like}; {}",
+                convert(looks_like)
+            ))
+        }
+    }
+}
+
+fn convert(encoding: &str) -> String {
+    format!("convert it: iconv -f {encoding} -t UTF-8 FILE > NEW, or save it as UTF-8 in an editor")
+}
+
+/// By the mark, or by every second byte of a Latin text being 0.
+fn utf_16_or_32(bytes: &[u8]) -> Option<&'static str> {
+    match bytes {
+        [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => return Some("UTF-32"),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => return Some("UTF-16"),
+        _ => {}
+    }
+    let sample = &bytes[..bytes.len().min(SAMPLE)];
+    let zeros = |parity: usize| sample.iter().skip(parity).step_by(2).filter(|byte| **byte == 0).count();
+    let half = sample.len() / 2;
+    match (half >= 2, zeros(0), zeros(1)) {
+        (true, 0, odd) if 2 * odd > half => Some("UTF-16LE"),
+        (true, even, 0) if 2 * even > half => Some("UTF-16BE"),
+        _ => None,
+    }
+}
+
+/// Bytes 0x80 to 0x9f are letters and quotes of Windows, and control characters of Latin-1.
+fn single_byte(bytes: &[u8]) -> &'static str {
+    match bytes.iter().any(|byte| (0x80..=0x9f).contains(byte)) {
+        true => "WINDOWS-1252",
+        false => "ISO-8859-1",
+    }
+}
