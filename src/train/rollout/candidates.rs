@@ -6,7 +6,8 @@ use super::kept::{Keeping, Kept, KeptUnit};
 use super::pictures::Pictures;
 use super::trajectories::{Trajectory, advance};
 use crate::data::draws::Draws;
-use crate::objectives::numbers;
+use crate::objectives::{best_and_worst, numbers};
+use crate::reward::Ratings;
 use anyhow::Result;
 use pipelines::schedulers::ddim::{Transitions, log_prob};
 use pipelines::schedulers::{Ddim, Prediction, Sampler};
@@ -95,15 +96,10 @@ fn branch(
     }
     let mut pairs = Vec::new();
     for row in 0..trajectories.len() {
-        let mut group = crate::reward::Ratings::default();
+        let mut group = Ratings::default();
         scores.iter().for_each(|rated| group.extend(rated.select(&[row])));
         let shaped = branching.pictures.rewards.shaped(&group);
-        let end = |sign: f64| {
-            let ranked = shaped.iter().map(|s| s * sign).enumerate();
-            ranked.fold((0, f64::NEG_INFINITY), |best, (k, s)| if s > best.1 { (k, s) } else { best }).0
-        };
-        let (best, worst) = (end(1.0), end(-1.0));
-        if ((shaped[best] - shaped[worst]) / 2.0).tanh() > branching.law.threshold {
+        if let Some([best, worst]) = best_and_worst(&shaped, branching.law.threshold) {
             pairs.push(Pair { row, best, worst, scores: vec![shaped[best], shaped[worst]] });
         }
     }
@@ -157,7 +153,7 @@ fn rate(
     call: usize,
     prompts: &[usize],
     on_call: &mut dyn FnMut(usize) -> bool,
-) -> Result<Option<crate::reward::Ratings>> {
+) -> Result<Option<Ratings>> {
     let calls = asked.ddim.timesteps().len();
     let (mut latents, mut call) = (candidates.shallow_clone(), call);
     let mut ahead = branching.law.denoise_ahead;
