@@ -1,5 +1,6 @@
 //! One run's configuration: TOML in, typed sections out.
 
+mod changes;
 mod combinations;
 mod document;
 mod resolve;
@@ -11,8 +12,9 @@ pub mod tables;
 #[cfg(test)]
 mod tests;
 
+pub use changes::{Change, changes};
 pub use document::{Document, load};
-pub use resolve::{Change, Facts, changes, reload, resolve};
+pub use resolve::{Facts, reload, resolve};
 pub use source::Source;
 
 use crate::data::batches::TimeIds;

@@ -1,7 +1,8 @@
 //! [rollout] and [reward] with methods that are made up here: what they read, what they refuse, what is filled in.
 
+use super::changes::{Change, changes};
 use super::document::{Place, check_tables};
-use super::resolve::{Change, Facts, changes};
+use super::resolve::Facts;
 use super::rollouts::{self, updates_of_iteration};
 use super::schema::{Default, Key, Kind, key};
 use super::{Config, Source};
