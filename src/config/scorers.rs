@@ -48,6 +48,9 @@ fn check_entry(entry: &Value, weighed: bool) -> Result<Table, String> {
     let name = text("name")?;
     if !names.contains(&name.as_str()) {
         let known = names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(" | ");
+        if reward::NOT_BUILT.contains(&name.as_str()) {
+            return Err(format!("has name = \"{name}\", which is not built yet: take {known}"));
+        }
         let hint = nearest(&name, &names).map_or(String::new(), |known| format!(" (did you mean \"{known}\"?)"));
         return Err(format!("has name = \"{name}\", expected {known}{hint}"));
     }

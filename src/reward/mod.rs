@@ -48,6 +48,10 @@ pub struct Kind {
 /// Every scorer that is built.
 pub const REGISTRY: &[Kind] = &[judged::STYLE, judged::CONTENT];
 
+/// Scorers of publications that this version refuses.
+pub const NOT_BUILT: &[&str] =
+    &["aesthetic", "clip", "hpsv2", "hpsv3", "imagereward", "mps", "pickscore", "spo-preference", "vqascore"];
+
 /// The names of [`REGISTRY`].
 pub fn names() -> Vec<&'static str> {
     REGISTRY.iter().map(|kind| kind.name).collect()
