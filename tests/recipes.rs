@@ -3,12 +3,11 @@
 
 mod support;
 
-use assert_cmd::Command;
 use diffpref::objectives::{self, REGISTRY};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use toml::Table;
+use std::path::Path;
+use support::recipes::{file, items_a_step, number, planned, recipe, root, text, train};
 
 /// Every recipe's name.
 const NAMES: &[&str] = &[
@@ -52,8 +51,8 @@ const NAMES: &[&str] = &[
 /// What is dpo with other tables beside [method].
 const PLUG_INS: &[&str] = &["timestep-aware", "dense-timesteps", "balanced", "videodpo"];
 const LISTS: &[&str] = &["rankdpo", "lipo_lambda", "plackett_luce", "mpo"];
-/// Methods whose recipes are still to be written.
-const AWAITED: &[&str] = &["d3po", "spo", "tailorpo", "ddpo", "dpok", "dense-reward", "self_npo"];
+/// Recipes of methods that sample while they train: recipes_sampling.rs.
+const SAMPLING: &[&str] = &["d3po", "spo", "tailorpo", "ddpo", "dpok", "dense-reward", "self_npo"];
 const FAMILIES: &[&str] = &["sd15", "sdxl"];
 /// Demo recipes that are trained a step, one of every way in which a step differs, and what only their metrics have.
 const TRAINED: &[(&str, &[&str])] = &[
@@ -69,60 +68,11 @@ const TRAINED: &[(&str, &[&str])] = &[
     ("videodpo", &["weight_mean", "loss_unweighted"]),
 ];
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn file(name: &str, kind: &str) -> PathBuf {
-    root().join(format!("configs/{name}-{kind}.toml"))
-}
-
-fn recipe(name: &str, kind: &str) -> Table {
-    let path = file(name, kind);
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    text.parse().unwrap_or_else(|e| panic!("{}: {e}", path.display()))
-}
-
-fn text<'a>(recipe: &'a Table, table: &str, key: &str) -> Option<&'a str> {
-    recipe.get(table)?.get(key)?.as_str()
-}
-
-fn number(recipe: &Table, table: &str, key: &str) -> Option<f64> {
-    let value = recipe.get(table)?.get(key)?;
-    value.as_float().or_else(|| value.as_integer().map(|i| i as f64))
-}
-
-fn items_a_step(recipe: &Table) -> f64 {
-    let micro_batch = number(recipe, "train", "micro_batch").unwrap();
-    number(recipe, "train", "pairs_per_step").unwrap_or(micro_batch)
-}
-
-/// `diffpref train` of a recipe, in the repository's root as its paths mean it; what it writes goes to `dir`.
-fn train(name: &str, kind: &str, dir: &Path, sets: &[(&str, String)]) -> Command {
-    let mut command = support::diffpref();
-    command.current_dir(root()).arg("train").arg(file(name, kind));
-    let places = [("train.out", dir.join(name)), ("data.cache_dir", dir.join("cache"))];
-    for (key, path) in places {
-        command.arg("--set").arg(format!("{key}={}", path.display()));
-    }
-    for (key, value) in sets {
-        command.arg("--set").arg(format!("{key}={value}"));
-    }
-    command
-}
-
-/// The plan of a dry run, which must succeed and write nothing.
-fn planned(name: &str, kind: &str, dir: &Path, sets: &[(&str, String)]) -> Value {
-    let assert = train(name, kind, dir, sets).args(["--dry-run", "--json"]).assert().success();
-    assert!(!dir.join(name).exists(), "{name}-{kind} left a run folder");
-    serde_json::from_slice(&assert.get_output().stdout).unwrap()
-}
-
 #[test]
 fn every_name_has_its_three_recipes_and_there_are_no_others() {
     let kinds = FAMILIES.iter().chain(&["demo"]);
     let mut expected: BTreeSet<String> =
-        kinds.flat_map(|kind| NAMES.iter().map(move |name| format!("{name}-{kind}.toml"))).collect();
+        kinds.flat_map(|kind| NAMES.iter().chain(SAMPLING).map(move |name| format!("{name}-{kind}.toml"))).collect();
     expected.insert("quickstart.toml".into());
     assert_eq!(support::names(&root().join("configs")).into_iter().collect::<BTreeSet<_>>(), expected);
 }
@@ -130,9 +80,9 @@ fn every_name_has_its_three_recipes_and_there_are_no_others() {
 #[test]
 fn every_method_has_a_recipe_of_its_name() {
     for entry in REGISTRY {
-        assert_ne!(NAMES.contains(&entry.name), AWAITED.contains(&entry.name), "{} has no recipe", entry.name);
+        assert_ne!(NAMES.contains(&entry.name), SAMPLING.contains(&entry.name), "{} has no recipe", entry.name);
     }
-    for name in NAMES {
+    for name in NAMES.iter().chain(SAMPLING) {
         let method = if PLUG_INS.contains(name) { "dpo" } else { *name };
         assert!(objectives::find(method).is_some(), "{method} is not built");
         for kind in FAMILIES.iter().chain(&["demo"]) {
@@ -144,7 +94,7 @@ fn every_method_has_a_recipe_of_its_name() {
 #[test]
 fn every_recipe_names_a_page_that_has_its_command() {
     let index = std::fs::read_to_string(root().join("docs/methods/README.md")).unwrap();
-    for name in NAMES {
+    for name in NAMES.iter().chain(SAMPLING) {
         for kind in FAMILIES.iter().chain(&["demo"]) {
             let recipe = std::fs::read_to_string(file(name, kind)).unwrap();
             // The title may be wrapped.

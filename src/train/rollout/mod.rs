@@ -157,6 +157,7 @@ impl Rollout {
             config: rollout,
         };
         out.rewards.check(&out.prompts)?;
+        out.rewards.check(&out.prompts)?;
         out.refuse_too_large()?;
         Ok(out)
     }
