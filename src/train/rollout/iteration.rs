@@ -14,7 +14,7 @@ use crate::progress::{Progress, Stop};
 use crate::reward::Ratings;
 use crate::train::feed::Feed;
 use crate::train::step::Learner;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use pipelines::families::ModelFolder;
 use pipelines::schedulers::Sampler;
 use std::cell::Cell;
@@ -184,7 +184,7 @@ impl Rollout {
             };
             let Some(finished) = finished else {
                 stop.check()?;
-                continue;
+                bail!("sampling ended without a signal");
             };
             let prompts: Vec<usize> = batch.iter().map(|trajectory| trajectory.prompt).collect();
             out.ratings.extend(pictures.rate_finished(&finished, &prompts)?);
