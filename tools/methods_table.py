@@ -4,9 +4,10 @@
     make methods-table
     python3 tools/methods_table.py --only dpo,inpo --seeds 0
     python3 tools/methods_table.py --write-only
+    python3 tools/methods_table.py --remake-older
 
-Goes on where the last call stopped: finished rows are skipped, rows whose inputs changed are made anew. Needs Python 3.9
-or newer and target/release/diffpref, and runs in the repository. Exit codes: 0 every row is there, 1 some row failed (the page says
+Goes on where the last call stopped: finished rows are skipped, rows whose inputs changed are made anew; those of another
+program are kept, unless --remake-older is given. Needs Python 3.9 or newer and target/release/diffpref, and runs in the repository. Exit codes: 0 every row is there, 1 some row failed (the page says
 which and why), 2 wrong arguments, 130 / 143 stopped by a signal.
 """
 
@@ -25,6 +26,7 @@ def arguments():
     parser.add_argument("--only", type=lambda text: text.split(","), metavar="ROW,..", help="these rows, and those they need")
     parser.add_argument("--seeds", type=seeds, metavar="N,..", help="training seeds of all rows (0,1,2 for core methods, else 0)")
     parser.add_argument("--jobs", type=positive, default=2, help="rows at a time, a core each (2)")
+    parser.add_argument("--remake-older", action="store_true", help="rows of another program than the present one are stale")
     parser.add_argument("--write-only", action="store_true", help="write the page from the rows that are there")
     parser.add_argument("--program", type=Path, default=Path("target/release/diffpref"), help="target/release/diffpref")
     parser.add_argument("--configs", type=Path, default=Path("configs"), help="folder of the NAME-demo.toml (configs)")
@@ -78,15 +80,16 @@ def summary_of(row, options, failed):
 
 
 def stale_rows(summaries, workshop, by_name):
-    """{row: names of inputs that are no longer what they were}; where recipe or program are gone, nothing can be said."""
+    """{row: names of inputs that are no longer what they were}; where a recipe is gone, nothing can be said."""
     stale = {}
     for summary in summaries:
         for result in summary.results:
+            run = work.Run(summary.row, result["seed"], workshop.table)
             try:
-                now = workshop.inputs_of(work.Run(summary.row, result["seed"], workshop.table), by_name)
+                now = workshop.inputs_of(run, by_name)
             except OSError:
                 continue
-            if changed := inputs.differences(result["inputs"], now):
+            if changed := workshop.stale(run, result["inputs"], now):
                 stale[summary.row.name] = changed
     return stale
 
@@ -124,9 +127,9 @@ def main():
     every_row = rows.all_rows(rows.recipes_in(options.configs))
     programs = Programs()
     try:
-        workshop = work.Workshop(options.program, options.configs, options.table, options.jobs, programs, say)
+        workshop = work.Workshop(options.program, options.configs, options.table, options.jobs, programs, say, options.remake_older)
         rows.chosen(every_row, options.only)
-        if not options.write_only and not options.program.is_file():
+        if (options.remake_older or not options.write_only) and not options.program.is_file():
             refuse(f"{options.program} is missing; `make release` builds it")
         try:
             failed = {} if options.write_only else make(options, workshop, every_row, programs)

@@ -1,4 +1,8 @@
-"""What a row was made from, by content: a row whose inputs changed is stale and made anew."""
+"""What a row was made from, by content: a row whose inputs changed is stale and made anew.
+
+The program stands among the inputs, but another one does not make a row stale by itself: few of its changes touch a row,
+and the table takes hours.
+"""
 
 import hashlib
 import json
@@ -105,15 +109,15 @@ def of_training(recipe, sets, seed, program, hashes):
     return {**inputs, recipe.as_posix(): hashes.of_file(recipe), "--set": list(sets), "seed": seed, "program": program}
 
 
-def differences(old, new):
-    """The names of the inputs that are not the same; empty: nothing is stale. Values may be nested."""
+def differences(old, new, but=()):
+    """The names of the inputs that are not the same, without those in `but`; empty: nothing is stale. Values may be nested."""
     if not isinstance(old, dict) or not isinstance(new, dict):
         return [] if old == new else ["inputs"]
     names = []
-    for key in sorted({*old, *new}):
+    for key in sorted({*old, *new} - {*but}):
         a, b = old.get(key), new.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
-            names += [name for name in differences(a, b) if name not in names]
+            names += [name for name in differences(a, b, but) if name not in names]
         elif a != b and key not in names:
             names.append(key)
     return names

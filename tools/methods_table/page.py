@@ -1,5 +1,7 @@
 """docs/methods/table.md from all rows."""
 
+from collections import Counter
+
 from . import figures, work
 from .summary import MAIN, SECOND, with_common_base
 
@@ -12,9 +14,9 @@ HEAD = """\
 
 This page is written by `tools/methods_table.py`; what people add stands in [table-notes.toml](table-notes.toml). Every method trains
 the demo model from its `configs/NAME-demo.toml` for the same budget, is judged, and becomes a row in `runs/table/`. A call goes on where the last one
-stopped; Ctrl-C leaves whole rows; a row whose recipe, data, judge or program changed is made anew. The demo is a
-7-million-parameter model of emoji: what helps here need not help Stable Diffusion, and what does nothing in 125 steps
-may do more in 2,000.
+stopped; Ctrl-C leaves whole rows; a row whose recipe, data, judge or settings changed is made anew. One of another program is kept
+(the end of the page says which made how many) and made anew with `--remake-older`. The demo is a 7-million-parameter model
+of emoji: what helps here need not help Stable Diffusion, and what does nothing in 125 steps may do more in 2,000.
 """
 
 HOW = f"""\
@@ -148,21 +150,34 @@ def remarks(summaries, stale, notes):
     return "\n## Reasons and remarks\n\n" + "\n".join(said) + "\n" if said else ""
 
 
+def makers(results):
+    """Which program made how many runs."""
+    def trained_by(result):
+        judge = result["inputs"]["judge"]
+        return result["inputs"]["train"].get(result["row"], judge)["program"]
+
+    versions = {trained_by(r): ", ".join(f"{k} {v}" for k, v in r["versions"].items() if v) for r in results if r.get("versions")}
+    counts = Counter((trained_by(result), result["inputs"]["judge"]["program"]) for result in results)
+    for (trained, judged), runs in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        of = f": {versions[trained]}" if trained in versions else ""
+        other = "" if judged == trained else f"; judged by another, {judged[:12]}"
+        yield f"{runs} run{'s'[: runs > 1]} by program {trained[:12]} (SHA-256){of}{other}."
+
+
 def conditions(results):
     """Running time, versions, machine, dates of the rows that are there."""
     if not results:
         return "\n## Running time and machine\n\nNo row has been run yet.\n"
     clock = figures.clock_seconds([span for result in results for span in result["spans"]])
     work_seconds = sum(result["train_seconds"] + result["judge_seconds"] for result in results)
-    versions = sorted({", ".join(f"{k} {v}" for k, v in r["versions"].items() if v) for r in results if r.get("versions")})
     machines = sorted({result["machine"] for result in results})
-    programs = sorted({result["inputs"]["judge"]["program"][:12] for result in results})
     accuracy = results[0].get("judge_accuracy", {}).get(MAIN, {})
     known = ", ".join(f"{what.replace('_', ' ')} {share * 100:.1f} %" for what, share in sorted(accuracy.items()))
     made = sorted(result["made"] for result in results)
     lines = [
         f"{len(results)} runs (a row and a seed each) took {clock / 3600:.2f} hours on the clock, {work_seconds / 3600:.2f} hours of work.",
-        f"{'; '.join(machines)}. {'; '.join(versions)}; program {', '.join(programs)} (SHA-256).",
+        f"{'; '.join(machines)}.",
+        *makers(results),
         f"Made between {made[0]} and {made[-1]}.",
         *([f"The trained judge's own accuracy: {known}."] if known else []),
     ]
@@ -173,7 +188,7 @@ def load(results):
     jobs = sorted({result["jobs"] for result in results})
     if not jobs:
         return "other rows may be running"
-    return "nothing else of the table ran" if jobs == [1] else f"up to {jobs[-1]} rows ran side by side, so on a loaded machine"
+    return "nothing else of the table ran" if jobs == [1] else f"up to {jobs[-1]} rows ran side by side, and other work beside them, so on a loaded machine"
 
 
 def render(summaries, stale, notes, names):

@@ -3,7 +3,7 @@
 import difflib
 from dataclasses import dataclass, replace
 
-CORE_SEEDS = (0, 1, 2)
+SEEDS = (0, 1, 2)
 
 # Group -> names of recipes, configs/NAME-demo.toml. The page keeps this order.
 GROUPS = {
@@ -16,8 +16,14 @@ GROUPS = {
     "Lists": ("rankdpo", "lipo_lambda", "plackett_luce", "mpo"),
     "Single labelled pictures": ("kto",),
 }
+# Its rows are there as soon as their recipes are.
+SAMPLING = "Methods that sample while they train"
+SAMPLING_NAMES = ("d3po", "spo", "tailorpo", "ddpo", "dpok", "dense-reward", "self_npo")
 OTHERS = "Recipes of no group"
-TITLES = {"dpo-safeguard": "dpo + safeguard", "npo": "base guided against npo", "dpo-npo": "dpo guided against npo"}
+SEVERAL_SEEDS = {*GROUPS["Core methods"], "spo", "ddpo", "dense-reward"}
+NEGATIVE = ("npo", "self_npo")  # they train what guidance leads away from
+TITLES = {"dpo-safeguard": "dpo + safeguard", "dpo-npo": "dpo guided against npo"}
+TITLES |= {name: f"base guided against {name}" for name in NEGATIVE}
 
 
 @dataclass(frozen=True)
@@ -43,12 +49,11 @@ class Row:
 
 
 def _row(name, group):
-    core = next(iter(GROUPS))
-    row = Row(name, group, CORE_SEEDS if group == core else CORE_SEEDS[:1], name)
+    row = Row(name, group, SEEDS if name in SEVERAL_SEEDS else SEEDS[:1], name)
     if name == "dpo-safeguard":
         return replace(row, recipe="dpo", sets=("safeguard.name=sdpo",))
-    if name == "npo":
-        return replace(row, negative="npo")
+    if name in NEGATIVE:
+        return replace(row, negative=name)
     if name == "dpo-npo":
         return replace(row, recipe="", positive="dpo", negative="npo")
     return row
@@ -57,6 +62,7 @@ def _row(name, group):
 def all_rows(recipes):
     """Every row in the order of the page: those of the groups, then recipes that no group names."""
     rows = [_row(name, group) for group, names in GROUPS.items() for name in names]
+    rows += [_row(name, SAMPLING) for name in SAMPLING_NAMES if name in recipes]
     known = {row.name for row in rows}
     return rows + [_row(name, OTHERS) for name in sorted(recipes) if name not in known]
 

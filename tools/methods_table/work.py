@@ -59,10 +59,13 @@ class Run:
     @property
     def training(self):
         """What the run folder was trained from, beside it: `train` wants the folder for itself."""
-        return self.table / f"{self.key}.training.json"
+        return self.training_of(self.row.name)
 
     def of(self, name):
         return self.table / f"{name}-seed{self.seed}"
+
+    def training_of(self, name):
+        return self.table / f"{name}-seed{self.seed}.training.json"
 
 
 def held_out(file=NAMES):
@@ -95,9 +98,11 @@ def machine():
 class Workshop:
     """All that rows need from outside: program, recipes, hashes, the judge; and the base model's pictures, painted once."""
 
-    def __init__(self, program, configs, table, jobs, programs, say):
+    def __init__(self, program, configs, table, jobs, programs, say, remake_older=False):
         self.program, self.configs, self.table, self.jobs = program, configs, table, jobs
         self.programs, self.say = programs, say
+        # Inputs that may have changed: the rows of another program are kept, unless they are to be made anew.
+        self._spared = () if remake_older else ("program",)
         self.hashes = inputs.Hashes()
         self._base = threading.Lock()
         self._base_is_painted = False
@@ -110,9 +115,12 @@ class Workshop:
         return self.configs / f"{name}-demo.toml"
 
     def inputs_of(self, run, rows):
-        """{"train": .., "judge": ..} of a run as the files are now. Raises OSError where one is missing."""
+        """{"train": .., "judge": ..} of a run as the files are now. Raises OSError where one is missing.
+
+        Without a program, for the page alone, that input is None.
+        """
         with self._hashing:
-            program = self.hashes.of_file(self.program)
+            program = self.hashes.of_file(self.program) if self.program.is_file() else None
             train = {}
             for row in (run.row, *(rows[name] for name in run.row.parents)):
                 if row.recipe:
@@ -121,6 +129,14 @@ class Workshop:
             judged = {path.as_posix(): self.hashes.of(path) for path in (JUDGE, DRAWINGS, Path(MODEL))}
             judge = {**judged, "names": inputs.of_text(self.prompts_text), "program": program, "judging": settings}
             return {"train": train, "judge": judge}
+
+    def stale(self, run, known, now):
+        """What changed since a row was made; empty: nothing. `known`, `now`: inputs then and now."""
+        changed = inputs.differences(known, now, self._spared)
+        # A LoRA that the row wears may have been made anew by another program: the row painted with the old one.
+        worn = {name: known["train"].get(name) for name in run.row.parents}
+        trained = trained_from(run, worn)
+        return changed or [f"the training of {name}" for name in worn if worn[name] != trained[name]]
 
     def make(self, run, rows):
         """Makes a row unless it is there. Returns whether anything was done.
@@ -132,12 +148,13 @@ class Workshop:
         except OSError as error:
             raise Failed(f"cannot read {error.filename}: {error.strerror}") from None
         known = run.read()
-        if known and not (stale := inputs.differences(known["inputs"], now)):
+        if known and not (stale := self.stale(run, known["inputs"], now)):
             return False
         if known:
             self.say(f"{run.key}: made anew, since {', '.join(stale)} changed")
-        record = self._train(run, now["train"]) if run.row.recipe else {"spans": [], "seconds": 0.0}
-        spans, figures = self._judge(run)
+        own = {name: made_from for name, made_from in now["train"].items() if name == run.row.name}
+        record = self._train(run, own) if own else {"spans": [], "seconds": 0.0}
+        spans, figures = self._judge(run, now["judge"]["program"])
         judge_seconds = sum(end - start for start, end in spans)
         inputs.write_json(
             run.result,
@@ -145,7 +162,7 @@ class Workshop:
                 "format": FORMAT,
                 "row": run.row.name,
                 "seed": run.seed,
-                "inputs": now,
+                "inputs": {**now, "train": trained_from(run, now["train"])},
                 "train_seconds": record["seconds"],
                 "judge_seconds": judge_seconds,
                 "spans": record["spans"] + spans,
@@ -161,7 +178,9 @@ class Workshop:
     def _train(self, run, now):
         """Trains, or goes on with a training that was stopped. Returns its record."""
         record = inputs.read_json(run.training)
-        if not record or inputs.differences(record["inputs"], now) or not run.folder.is_dir():
+        # No run is trained by two programs, one after the other.
+        spared = self._spared if record and record["finished"] else ()
+        if not record or inputs.differences(record["inputs"], now, spared) or not run.folder.is_dir():
             # The folder of another recipe or program holds nothing that could be used.
             shutil.rmtree(run.folder, ignore_errors=True)
             record = {"inputs": now, "spans": [], "seconds": 0.0, "finished": False}
@@ -182,16 +201,19 @@ class Workshop:
             inputs.write_json(run.training, record)
         return record
 
-    def _judge(self, run):
+    def _judge(self, run, program):
         """Paints and judges. Returns when that happened, and the figures."""
         evaluation = run.folder / "eval"
         evaluation.mkdir(parents=True, exist_ok=True)
-        pictures = self.table / "pictures"
-        pictures.mkdir(exist_ok=True)
-        link = evaluation / "pictures"
+        # One folder for all rows of a program: the base model's pictures are found there and not painted again, and the
+        # model's are held against pictures that the same program painted.
+        pictures = self.table / "pictures" / program[:12]
+        pictures.mkdir(parents=True, exist_ok=True)
+        link, target = evaluation / "pictures", os.path.relpath(pictures, evaluation)
+        if link.is_symlink() and os.readlink(link) != target:
+            link.unlink()
         if not link.is_symlink():
-            # One folder for all rows: the base model's pictures are found there and not painted again.
-            link.symlink_to(os.path.relpath(pictures, evaluation), target_is_directory=True)
+            link.symlink_to(target, target_is_directory=True)
         if not self.prompts.is_file() or self.prompts.read_text(encoding="utf-8") != self.prompts_text:
             inputs.write_whole(self.prompts, self.prompts_text)
         command = [str(self.program), "eval", *models_of(run), "--out", str(evaluation), "--prompts", str(self.prompts)]
@@ -224,6 +246,12 @@ class Workshop:
         environment = inputs.read_json(run.folder / "environment.json") or {}
         versions = {key: environment.get(key) for key in ("diffpref", "libtorch", "device")}
         return {**figures, "items_per_step": items, "versions": versions}
+
+
+def trained_from(run, names):
+    """{row: inputs of its training, with the program that made it}; where no training is recorded, what `names` says."""
+    records = {name: inputs.read_json(run.training_of(name)) for name in names}
+    return {name: record["inputs"][name] if record else names[name] for name, record in records.items()}
 
 
 def models_of(run):

@@ -61,10 +61,12 @@ class Staleness(unittest.TestCase):
         self.write("runs/out.txt", "more")
         self.assertEqual(self.changed(), [])
 
-    def test_overrides_seed_and_program_count(self):
+    def test_overrides_and_seed_count_and_the_program_unless_it_is_spared(self):
         self.assertEqual(self.changed(sets=("safeguard.name=sdpo",)), ["--set"])
         self.assertEqual(self.changed(seed=1), ["seed"])
         self.assertEqual(self.changed(program="p2"), ["program"])
+        now = {"train": {"dpo": self.inputs(seed=1, program="p2")}}
+        self.assertEqual(differences({"train": {"dpo": self.before}}, now, ("program",)), ["seed"])
 
     def test_inputs_survive_being_written_and_read(self):
         write_json(self.folder / "row.json", self.inputs(sets=("a=1",)))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from methods_table import notes
 from methods_table.page import render, table
-from methods_table.rows import GROUPS, OTHERS, all_rows, chosen
+from methods_table.rows import GROUPS, OTHERS, SAMPLING, all_rows, chosen
 from methods_table.summary import Summary
 
 BASE = {"flat": [0.5] * 8, "content": [1.0] * 8}
@@ -98,7 +98,20 @@ class Page(unittest.TestCase):
 
     def test_the_machines_are_those_that_made_the_rows(self):
         page = page_of({"dpo": [result("dpo", 0.6), result("dpo", 0.8, seed=1)]})
-        self.assertIn("* machine 0; machine 1. diffpref 0.1.0, libtorch 2.11.0; program abcdef012345 (SHA-256).", page)
+        self.assertIn("* machine 0; machine 1.\n", page)
+
+    def test_the_programs_are_listed_with_the_number_of_runs_that_they_made(self):
+        def made(name, trained, judged, seed=0):
+            inputs = {"train": {name: {"program": trained * 16}}, "judge": {"program": judged * 16}}
+            return {**result(name, 0.6, seed=seed), "inputs": inputs}
+
+        worn = {key: value for key, value in made("dpo-npo", "a", "c").items() if key != "versions"}
+        worn["inputs"]["train"] = {"dpo": {"program": "a" * 16}}
+        results = {"dpo": [made("dpo", "a", "a"), made("dpo", "a", "a", 1)], "sft": [made("sft", "a", "b")], "dpo-npo": [worn]}
+        page = page_of(results)
+        self.assertIn("* 2 runs by program aaaaaaaaaaaa (SHA-256): diffpref 0.1.0, libtorch 2.11.0.\n", page)
+        self.assertIn("* 1 run by program aaaaaaaaaaaa (SHA-256): diffpref 0.1.0, libtorch 2.11.0; judged by another, bbbbbbbbbbbb.\n", page)
+        self.assertIn("* 1 run by program cccccccccccc (SHA-256).\n", page)
 
     def test_a_row_that_trains_nothing_has_no_training_figures(self):
         bare = {key: value for key, value in result("dpo-npo", 0.6).items() if key not in ("steps", "versions", "s_per_step", "val_gap_w")}
@@ -115,6 +128,14 @@ class Rows(unittest.TestCase):
     def test_core_methods_have_three_seeds_the_rest_one(self):
         seeds = {row.name: row.seeds for row in all_rows([])}
         self.assertEqual((seeds["inpo"], seeds["ipo"]), ((0, 1, 2), (0,)))
+
+    def test_methods_that_sample_have_rows_when_they_have_recipes(self):
+        self.assertNotIn(SAMPLING, {row.group for row in all_rows([])})
+        rows = {row.name: row for row in all_rows(["self_npo", "ddpo", "novel", "d3po"])}
+        self.assertEqual([row.name for row in rows.values() if row.group == SAMPLING], ["d3po", "ddpo", "self_npo"])
+        self.assertEqual((rows["ddpo"].seeds, rows["d3po"].seeds), ((0, 1, 2), (0,)))
+        self.assertEqual((rows["self_npo"].negative, rows["self_npo"].title), ("self_npo", "base guided against self_npo"))
+        self.assertEqual(rows["d3po"].negative, "")
 
     def test_what_a_chosen_row_wears_is_chosen_too(self):
         self.assertEqual([row.name for row in chosen(all_rows([]), ["dpo-npo"])], ["dpo", "npo", "dpo-npo"])

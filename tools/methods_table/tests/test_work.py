@@ -40,12 +40,22 @@ class Table(unittest.TestCase):
     def recipe(self, name, text):
         Path(f"configs/{name}-demo.toml").write_text(text)
 
-    def make(self, *names, jobs=1):
+    def workshop(self, jobs=1, remake_older=False):
+        program = Path("./diffpref").absolute()
+        return Workshop(program, Path("configs"), Path("runs/table"), jobs, self.programs, self.said.append, remake_older)
+
+    def make(self, *names, jobs=1, remake_older=False):
         """Makes rows of seed 0 as a new call of the tool does. Returns those that failed."""
-        table = Path("runs/table")
-        workshop = Workshop(Path("./diffpref").absolute(), Path("configs"), table, jobs, self.programs, self.said.append)
+        table, workshop = Path("runs/table"), self.workshop(jobs, remake_older)
         runs = [Run(ROWS[name], 0, table) for name in names]
         return schedule.make_all(workshop, runs, ROWS, jobs)
+
+    def another_program(self):
+        """Puts another version in its place. Returns the SHA-256 of the one before and of this one."""
+        before = inputs.Hashes().of_file("diffpref")
+        with Path("diffpref").open("a") as program:
+            program.write("# another version\n")
+        return before, inputs.Hashes().of_file("diffpref")
 
     def calls(self):
         """What was called since the last time, as `train sft` and the like."""
@@ -77,7 +87,7 @@ class Table(unittest.TestCase):
         self.make("sft", "dpo")
         lines = Path("runs/table/held-out.jsonl").read_text().splitlines()
         self.assertEqual([json.loads(line)["prompt"] for line in lines], ["fox", "bat"])
-        self.assertEqual({path.parent.name for path in Path("runs/table/pictures").glob("*/judged*")}, {"before", "after"})
+        self.assertEqual({path.parent.name for path in Path("runs/table/pictures").glob("*/*/judged*")}, {"before", "after"})
 
     def test_a_changed_recipe_is_trained_anew_in_an_empty_folder_and_others_are_left(self):
         self.make("sft", "dpo")
@@ -96,13 +106,67 @@ class Table(unittest.TestCase):
         self.make("sft")
         self.assertEqual(self.kinds(), ["eval"])
 
-    def test_a_changed_program_makes_rows_anew(self):
+    def test_another_program_leaves_a_row_as_it_is_with_the_program_that_made_it(self):
         self.make("sft")
         self.calls()
-        with Path("diffpref").open("a") as program:
-            program.write("# another version\n")
+        before, _ = self.another_program()
         self.make("sft")
+        self.assertEqual(self.kinds(), [])
+        self.assertEqual(self.row("sft")["inputs"]["judge"]["program"], before)
+
+    def test_a_row_of_another_program_is_made_anew_where_that_is_asked_for(self):
+        self.make("sft")
+        self.calls()
+        _, now = self.another_program()
+        self.make("sft", remake_older=True)
         self.assertEqual(self.kinds(), ["train", "eval"])
+        self.assertIn("sft-seed0: made anew, since program changed", self.said)
+        row = self.row("sft")["inputs"]
+        self.assertEqual((row["train"]["sft"]["program"], row["judge"]["program"]), (now, now))
+        self.make("sft", remake_older=True)
+        self.assertEqual(self.kinds(), [])
+
+    def test_what_one_program_trained_and_another_judged_names_both(self):
+        self.make("sft")
+        self.calls()
+        before, now = self.another_program()
+        Path("assets/judge/model.safetensors").write_text("another")
+        self.make("sft")
+        self.assertEqual(self.kinds(), ["eval"])
+        row = self.row("sft")["inputs"]
+        self.assertEqual((row["train"]["sft"]["program"], row["judge"]["program"]), (before, now))
+
+    def test_a_model_is_held_against_a_base_that_the_same_program_painted(self):
+        self.make("sft")
+        before, now = self.another_program()
+        self.make("dpo")
+        for program in (before, now):
+            self.assertTrue(Path(f"runs/table/pictures/{program[:12]}/before").is_dir())
+        self.make("sft", remake_older=True)
+        self.assertEqual(Path("runs/table/sft-seed0/eval/pictures").resolve().name, now[:12])
+
+    def test_a_row_whose_worn_lora_another_program_made_anew_is_judged_anew(self):
+        self.make("dpo-npo", "dpo", "npo")
+        self.calls()
+        _, now = self.another_program()
+        self.make("dpo", remake_older=True)
+        self.calls()
+        self.make("dpo-npo", "dpo", "npo")
+        self.assertEqual(self.kinds(), ["eval"])
+        self.assertIn("dpo-npo-seed0: made anew, since the training of dpo changed", self.said)
+        self.assertEqual(self.row("dpo-npo")["inputs"]["train"]["dpo"]["program"], now)
+        self.assertNotEqual(self.row("dpo-npo")["inputs"]["train"]["npo"]["program"], now)
+        self.make("dpo-npo", "dpo", "npo")
+        self.assertEqual(self.kinds(), [])
+
+    def test_without_a_program_rows_are_still_told_stale_from_not(self):
+        self.make("sft", "dpo")
+        Path("diffpref").unlink()
+        self.recipe("dpo", "# changed\n")
+        workshop = self.workshop()
+        for name, expected in (("sft", []), ("dpo", ["configs/dpo-demo.toml"])):
+            run = Run(ROWS[name], 0, Path("runs/table"))
+            self.assertEqual(workshop.stale(run, run.read()["inputs"], workshop.inputs_of(run, ROWS)), expected)
 
     def test_a_row_of_another_version_of_this_tool_is_judged_anew(self):
         self.make("sft")
@@ -158,6 +222,13 @@ class Table(unittest.TestCase):
         again = inputs.read_json("runs/table/sft-seed0.training.json")
         self.assertEqual((len(again["spans"]), again["spans"][0]), (2, first["spans"][0]))
         self.assertGreater(again["seconds"], first["seconds"])
+        # Another program does not go on with what this one began.
+        self.another_program()
+        self.programs, _ = Programs(), self.calls()
+        threading.Thread(target=self.stop_when_running).start()
+        with self.assertRaises(Stopped):
+            self.make("sft", "dpo", jobs=2)
+        self.assertFalse(Path("runs/table/sft-seed0/checkpoint").exists())
 
     def stop_when_running(self):
         end = time.time() + 30
