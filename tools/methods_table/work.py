@@ -13,7 +13,7 @@ from pathlib import Path
 
 from . import inputs
 from .figures import of_evaluation, of_metrics
-from .programs import Failed
+from .programs import Failed, Stopped
 
 FORMAT = 1  # of row.json; what another version of this tool wrote is made anew
 STEPS = 15  # DDIM
@@ -143,6 +143,8 @@ class Workshop:
 
         Raises Stopped, or Failed with the reason.
         """
+        if self.programs.stopping:
+            raise Stopped  # before anything of the row that is there is removed
         try:
             now = self.inputs_of(run, rows)
         except OSError as error:

@@ -230,6 +230,18 @@ class Table(unittest.TestCase):
             self.make("sft", "dpo", jobs=2)
         self.assertFalse(Path("runs/table/sft-seed0/checkpoint").exists())
 
+    def test_a_signal_leaves_older_rows_that_were_still_to_be_made_anew(self):
+        self.make("dpo")
+        row = self.row("dpo")
+        self.another_program()
+        self.recipe("sft", "# wait\n")
+        self.recipe("npo", "# wait\n")
+        self.calls()
+        threading.Thread(target=self.stop_when_running).start()
+        with self.assertRaises(Stopped):
+            self.make("sft", "npo", "dpo", jobs=2, remake_older=True)
+        self.assertEqual(self.row("dpo"), row)
+
     def stop_when_running(self):
         end = time.time() + 30
         while time.time() < end and len(Path("calls").read_text().splitlines() if Path("calls").exists() else []) < 2:
