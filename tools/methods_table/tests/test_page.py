@@ -47,7 +47,8 @@ class Page(unittest.TestCase):
     def test_seeds_are_pooled_and_the_missing_ones_counted(self):
         cells = line(page_of({"dpo": [result("dpo", 0.6), result("dpo", 0.8, seed=1)]}), "dpo")
         self.assertEqual(cells[1:5], ["2 of 3", "70 [70, 70]", "+20.0 [+20.0, +20.0]", "100 [100, 100]"])
-        self.assertEqual(cells[7:], ["0.50", "2.00", "125 x 8", "0.400", "1.30", "60", "helps"])
+        self.assertEqual(cells[6:8], ["+20.0 [+20.0, +20.0]", "+0.0 [+0.0, +0.0]"])
+        self.assertEqual(cells[8:], ["0.50", "2.00", "125 x 8", "0.400", "1.30", "60", "helps"])
 
     def test_seeds_are_also_shown_one_by_one(self):
         page = page_of({"dpo": [result("dpo", 0.6), result("dpo", 0.8, 0.9, seed=1)]})
@@ -116,7 +117,7 @@ class Page(unittest.TestCase):
     def test_a_row_that_trains_nothing_has_no_training_figures(self):
         bare = {key: value for key, value in result("dpo-npo", 0.6).items() if key not in ("steps", "versions", "s_per_step", "val_gap_w")}
         cells = line(page_of({"dpo-npo": [bare]}), "dpo guided against npo")
-        self.assertEqual((cells[9], cells[10], cells[12]), ("", "", ""))
+        self.assertEqual((cells[10], cells[11], cells[13]), ("", "", ""))
 
 
 class Rows(unittest.TestCase):
