@@ -23,10 +23,12 @@ HOW = f"""\
 ## How to read it
 
 * **Pictures**: the {{names}} names that no training item shows, {work.SEEDS} seeds each, the same seeds and noise for every row, {work.STEPS} DDIM steps,
-  guidance {work.GUIDANCE}. Of a method that was trained with several seeds, a name's value is the mean over them.
+  guidance {work.GUIDANCE}. Of a method that was trained with several seeds, a name's value is the mean over them. The rates of the
+  recipes were chosen on the same names with other training seeds, from two to four for a method: the figures flatter a little.
 * **Flat share**: the share of pictures that `{work.JUDGE}` finds flat; that is what the preferences teach. **Content**: the share in which
   it recognises the name. It labelled none of the data. **Nearest**: style and name of the nearest of those names' drawings in pixels, a
-  second opinion. The judge misses a name over a tint that leaves the nearest drawing the same; its content falls before the object changes.
+  second opinion. The judge is weak at style ([tools/demo](../../tools/demo/README.md#the-judges)), and misses a name over a tint that leaves
+  the nearest drawing the same: its content falls before the object changes.
 * **Intervals** (in brackets) are 95 %: 10,000 bootstrap resamples of the names, the same names for every row. Differences (`+`, `-`, in points)
   are to the base model and paired by name. They cover names, not training seeds: how far seeds differ stands in a table of its own.
 * **val_gap_w, val_gap_l**: mean e_theta - e_ref of held-out winners and losers at the last validation, in thousandths; above 0
@@ -190,7 +192,7 @@ def load(results):
     jobs = sorted({result["jobs"] for result in results})
     if not jobs:
         return "other rows may be running"
-    return "nothing else of the table ran" if jobs == [1] else f"up to {jobs[-1]} rows ran side by side, and other work beside them, so on a loaded machine"
+    return "nothing else of the table ran" if jobs == [1] else f"up to {jobs[-1]} rows ran side by side, and other work beside them: [README.md](README.md) counts passes"
 
 
 def render(summaries, stale, notes, names):
