@@ -2,7 +2,7 @@
 
 use super::asked::Told;
 use super::candidates::{self, Branching};
-use super::kept::{Keeping, KeptUnit, Store};
+use super::kept::{Kept, Keeping, KeptUnit, Store};
 use super::pictures::Pictures;
 use super::report::{Report, diversity};
 use super::trajectories::{Rule, Trajectory};
@@ -14,6 +14,7 @@ use crate::progress::{Progress, Stop};
 use crate::reward::Ratings;
 use crate::train::feed::Feed;
 use crate::train::step::Learner;
+use crate::objectives::numbers;
 use anyhow::{Context, Result, bail};
 use pipelines::families::ModelFolder;
 use pipelines::schedulers::Sampler;
@@ -77,10 +78,12 @@ impl Rollout {
         let sampled = self.sample(learner, folder, &told, &chosen, &evaluations, progress, stop);
         progress.end();
         let mut sampled = sampled?;
+        sampled.keeping.store.flush()?;
+        let files = self.hashes(&sampled.keeping.store)?;
+        // From here on nothing fails: what advantages remember changes with the iteration, or not at all.
         let rewards = self.shaped(&sampled.ratings);
         let units = self.units(&chosen, &rewards, &mut sampled)?;
         let kept = sampled.keeping.kept.len();
-        sampled.keeping.store.flush()?;
         self.state.evaluations += evaluations.get();
         let report = Report {
             iteration,
@@ -97,7 +100,7 @@ impl Rollout {
             empty: self.state.empty,
             seconds: began.elapsed().as_secs_f64(),
         };
-        self.report = Some(report.written());
+        self.state.report = Some(report.written());
         if units.is_empty() {
             self.state.iteration += 1;
             self.state.empty += 1;
@@ -105,7 +108,7 @@ impl Rollout {
         }
         let one_pass = (units.len() as u64).div_ceil(self.per_step);
         self.state.updates = self.config.updates_per_iteration.unwrap_or(one_pass);
-        self.state.files = self.hashes(&sampled.keeping.store)?;
+        self.state.files = files;
         (self.state.kept, self.state.units) = (sampled.keeping.kept, units);
         (self.store, self.told) = (sampled.keeping.store, Some(told));
         Ok(())
@@ -187,6 +190,7 @@ impl Rollout {
                 bail!("sampling ended without a signal");
             };
             let prompts: Vec<usize> = batch.iter().map(|trajectory| trajectory.prompt).collect();
+            refuse_not_finite(&finished, &prompts, &out.keeping.kept, &texts)?;
             out.ratings.extend(pictures.rate_finished(&finished, &prompts)?);
             out.latents.extend((0..batch.len() as i64).map(|row| finished.get(row).to_kind(Kind::Float)));
             out.keeping.store.flush()?;
@@ -276,4 +280,19 @@ impl Rollout {
         };
         store.paths()?.into_iter().map(one).collect()
     }
+}
+
+/// Latents of pictures `[B, C, h, w]` or probabilities that are not finite are nothing to learn from, and no checkpoint
+/// could hold them. `prompts`: of the pictures, places in `texts`.
+fn refuse_not_finite(finished: &Tensor, prompts: &[usize], kept: &[Kept], texts: &[String]) -> Result<()> {
+    let whole = numbers(&finished.isfinite().flatten(1, -1).all_dim(1, false));
+    let latents = prompts.iter().zip(whole).find(|(_, whole)| *whole == 0.0).map(|(prompt, _)| ("latents", *prompt));
+    let probability = || kept.iter().find(|kept| !kept.log_prob.is_finite()).map(|kept| ("a probability", kept.prompt));
+    if let Some((what, prompt)) = latents.or_else(probability) {
+        bail!(
+            "{what} of a picture for the prompt {:?} left the range of numbers. Start another run with a lower optim.lr or in float32",
+            texts[prompt]
+        );
+    }
+    Ok(())
 }
