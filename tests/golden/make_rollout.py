@@ -2,19 +2,21 @@
 
     .python/python tests/golden/make_rollout.py
 
-Two prompts, one trajectory each, by the model of generate/model: DDIM of 4 steps with eta 1 and guidance 5, noise from the streams of
-docs/determinism.md. Networks compute in float64, states are float32. For epsilon and v_prediction, rollout.safetensors holds
+Two prompts, one trajectory each, by the models of make_generate.py (epsilon, and the same as v_prediction) and make_families.py (sdxl,
+sd21): DDIM of 4 steps with eta 1 and guidance 5, noise from the streams of docs/determinism.md. Networks compute in float64, states are
+float32. rollout.safetensors holds
 
-    KIND.latents    [2, 5, 4, 8, 8]  x_T .. x_0 of each trajectory, those of the iteration's first prompt first
-    KIND.log_prob   [2, 4]           log p(x_p | x_t) of each step by the model that sampled
-    KIND.log_ratio  [8]              the same by that model with 0.02 of generate/lora.safetensors, minus log_prob, in the order of training
+    CASE.latents    [2, 5, 4, 8, 8]  x_T .. x_0 of each trajectory, those of the iteration's first prompt first
+    CASE.log_prob   [2, 4]           log p(x_p | x_t) of each step by the model that sampled
+    CASE.log_ratio  [8]              the same by that model with 0.02 of generate/lora.safetensors, minus log_prob, in the order of
+                                     training; of the model that this LoRA fits
 """
 
 import hashlib
 import pathlib
 
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline
+from diffusers import DDIMScheduler, DiffusionPipeline
 from safetensors.torch import save_file
 
 HERE = pathlib.Path(__file__).parent
@@ -34,22 +36,32 @@ def randperm(n, *ids):
 
 
 class Model:
-    def __init__(self, kind, lora=False):
-        self.pipe = StableDiffusionPipeline.from_pretrained(HERE / "generate/model", safety_checker=None)
-        self.pipe.to(torch.float64)
+    def __init__(self, folder, kind=None, lora=False):
+        self.pipe = DiffusionPipeline.from_pretrained(HERE / folder, safety_checker=None)
         if lora:
             self.pipe.load_lora_weights(HERE / "generate", weight_name="lora.safetensors", adapter_name="golden")
             self.pipe.set_adapters(["golden"], [LORA])
-            self.pipe.to(torch.float64)
-        self.ddim = DDIMScheduler.from_config(self.pipe.scheduler.config, prediction_type=kind)
+        self.pipe.to(torch.float64)
+        config = self.pipe.scheduler.config
+        self.ddim = DDIMScheduler.from_config(config, prediction_type=kind or config["prediction_type"])
         self.ddim.set_timesteps(STEPS)
+
+    def told(self, prompt):
+        """What the network is told: the side without a prompt first."""
+        if not hasattr(self.pipe, "text_encoder_2"):
+            positive, negative = self.pipe.encode_prompt(prompt, "cpu", 1, True, negative_prompt="")
+            return {"encoder_hidden_states": torch.cat([negative, positive])}
+        positive, negative, pooled, negative_pooled = self.pipe.encode_prompt(
+            prompt, device="cpu", do_classifier_free_guidance=True, negative_prompt="")
+        side = SHAPE[1] * self.pipe.vae_scale_factor
+        time_ids = torch.tensor([[side, side, 0, 0, side, side]] * 2).double()
+        added = {"text_embeds": torch.cat([negative_pooled, pooled]), "time_ids": time_ids}
+        return {"encoder_hidden_states": torch.cat([negative, positive]), "added_cond_kwargs": added}
 
     def transition(self, prompt, call, x):
         """Mean and standard deviation of x_p given x_t."""
         t = self.ddim.timesteps[call]
-        positive, negative = self.pipe.encode_prompt(prompt, "cpu", 1, True, negative_prompt="")
-        both = self.pipe.unet(torch.cat([x, x]).double(), t, torch.cat([negative, positive])).sample
-        without, told = both.chunk(2)
+        without, told = self.pipe.unet(torch.cat([x, x]).double(), t, **self.told(prompt)).sample.chunk(2)
         guided = without + GUIDANCE * (told - without)
         mean = self.ddim.step(guided, t, x.double(), eta=1.0, variance_noise=torch.zeros_like(guided)).prev_sample
         return mean, self.ddim._get_variance(t, t - 1000 // STEPS).double() ** 0.5
@@ -59,8 +71,8 @@ class Model:
         return torch.distributions.Normal(mean, std).log_prob(following.double()).mean()
 
 
-def case(kind):
-    start, perturbed = Model(kind), Model(kind, lora=True)
+def case(folder, kind=None, perturbed=None):
+    start = Model(folder, kind)
     latents, log_prob, ratio = [], [], []
     for prompt in randperm(len(PROMPTS), 0, "prompts"):
         noise = torch.randn(1 + STEPS, *SHAPE, generator=generator("rollout", 0, 0, prompt))
@@ -70,20 +82,25 @@ def case(kind):
             states.append((mean + std * noise[call + 1].double()).float())
         steps = [(PROMPTS[prompt], call, states[call], states[call + 1]) for call in range(STEPS)]
         log_prob.append(torch.stack([start.log_prob(*step) for step in steps]))
-        ratio.append(torch.stack([perturbed.log_prob(*step) for step in steps]) - log_prob[-1])
+        if perturbed:
+            ratio.append(torch.stack([perturbed.log_prob(*step) for step in steps]) - log_prob[-1])
         latents.append(torch.cat(states))
-    # The pass over what an iteration kept: trajectories in an order of their own, and the steps of each.
-    order = [(j, call) for j in randperm(len(PROMPTS), 0, "groups", 0) for call in randperm(STEPS, 0, "units", 0, j)]
-    trained = torch.stack([ratio[j][call] for j, call in order])
-    return {"latents": torch.stack(latents), "log_prob": torch.stack(log_prob), "log_ratio": trained}
+    found = {"latents": torch.stack(latents), "log_prob": torch.stack(log_prob)}
+    if perturbed:
+        # The pass over what an iteration kept: trajectories in an order of their own, and the steps of each.
+        order = [(j, call) for j in randperm(len(PROMPTS), 0, "groups", 0) for call in randperm(STEPS, 0, "units", 0, j)]
+        found["log_ratio"] = torch.stack([ratio[j][call] for j, call in order])
+    return found
 
 
 @torch.no_grad()
 def main():
     torch.set_num_threads(1)
-    kinds = ["epsilon", "v_prediction"]
-    tensors = {f"{kind}.{name}": tensor for kind in kinds for name, tensor in case(kind).items()}
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, HERE / "rollout.safetensors")
+    cases = {"sdxl": case("families/sdxl"), "sd21": case("families/sd21")}
+    for kind in ("epsilon", "v_prediction"):
+        cases[kind] = case("generate/model", kind, Model("generate/model", kind, lora=True))
+    tensors = {f"{name}.{key}": value.contiguous() for name, case in cases.items() for key, value in case.items()}
+    save_file(tensors, HERE / "rollout.safetensors")
     for name, tensor in tensors.items():
         print(name, tuple(tensor.shape), tensor if tensor.numel() < 10 else tensor.std())
 

@@ -50,7 +50,13 @@ pub struct Method {
 /// Two prompts of four, four steps of DDIM.
 pub const METHODS: [Method; 6] = [
     Method { name: "d3po", keys: "", rollout: "", units: 8, updates: 2 },
-    Method { name: "spo", keys: "threshold = 0\nskip_steps = 1\n", rollout: "trajectories = 2\n", units: 12, updates: 3 },
+    Method {
+        name: "spo",
+        keys: "threshold = 0\nskip_steps = 1\n",
+        rollout: "trajectories = 2\n",
+        units: 12,
+        updates: 3,
+    },
     Method { name: "tailorpo", keys: "denoise_ahead = 1\n", rollout: "trajectories = 2\n", units: 16, updates: 4 },
     Method { name: "ddpo", keys: "buffer = 4\n", rollout: "trajectories = 2\n", units: 16, updates: 4 },
     Method { name: "dpok", keys: "", rollout: "trajectories = 2\n", units: 16, updates: 4 },

@@ -2,7 +2,7 @@
 
 use super::asked::Told;
 use super::candidates::{self, Branching};
-use super::kept::{Kept, Keeping, KeptUnit, Store};
+use super::kept::{Keeping, Kept, KeptUnit, Store};
 use super::pictures::Pictures;
 use super::report::{Report, diversity};
 use super::trajectories::{Rule, Trajectory};
@@ -10,11 +10,11 @@ use super::units::{Indices, of_lists, of_steps, of_trajectories};
 use super::{Law, Rollout, Sampling, folder_name, trajectories};
 use crate::generate::{Decoding, Tiling};
 use crate::hashes;
+use crate::objectives::numbers;
 use crate::progress::{Progress, Stop};
 use crate::reward::Ratings;
 use crate::train::feed::Feed;
 use crate::train::step::Learner;
-use crate::objectives::numbers;
 use anyhow::{Context, Result, bail};
 use pipelines::families::ModelFolder;
 use pipelines::schedulers::Sampler;
@@ -164,7 +164,9 @@ impl Rollout {
             progress.advance(calls.get(), &format!("iteration {iteration}"));
             stop.requested().is_none()
         };
-        for batch in self.trajectories(chosen).chunks(self.config.batch) {
+        let all: Vec<usize> = (0..self.grid().len()).collect();
+        for numbers in all.chunks(self.config.batch) {
+            let batch = &self.trajectories(chosen, numbers)[..];
             let Sampled { keeping, indices, units, .. } = &mut out;
             let finished = match self.law {
                 Law::Candidates(law) => {
@@ -203,20 +205,21 @@ impl Rollout {
         Ok(out)
     }
 
-    /// Trajectories prompt by prompt, with their noise.
-    fn trajectories(&self, chosen: &[usize]) -> Vec<Trajectory> {
+    /// Trajectories by their numbers in the iteration, with their noise: made batch by batch, as it is larger than what a
+    /// buffer on disk leaves in memory.
+    fn trajectories(&self, chosen: &[usize], numbers: &[usize]) -> Vec<Trajectory> {
         let (iteration, steps) = (self.state.iteration, self.config.steps as usize);
         let drawn = |prompt: usize, j: usize| self.draws.rollout(iteration, j, chosen[prompt], steps, &self.shape);
-        let one = |prompt: usize, j: usize| {
+        let one = |index: &usize| {
+            let (prompt, j) = self.grid().place(*index);
             let noise = drawn(prompt, j);
             if matches!(self.law, Law::Trajectories) && j > 0 {
                 // Both trajectories of a pair start from one noise.
                 noise.get(0).copy_(&drawn(prompt, 0).get(0));
             }
-            Trajectory { index: self.grid().index(prompt, j), prompt, noise }
+            Trajectory { index: *index, prompt, noise }
         };
-        let per_prompt = self.config.trajectories;
-        (0..chosen.len()).flat_map(|prompt| (0..per_prompt).map(move |j| (prompt, j))).map(|(p, j)| one(p, j)).collect()
+        numbers.iter().map(one).collect()
     }
 
     /// Which transitions of whole trajectories training will read.

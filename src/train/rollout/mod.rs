@@ -344,7 +344,8 @@ fn nothing_learnt(iteration: u64, error: anyhow::Error) -> anyhow::Error {
     if error.is::<Stopped>() || error.is::<Halted>() {
         return error;
     }
-    Halted::before_update(format!("iteration {iteration} was not sampled: {error:#}; the weights were not changed")).into()
+    Halted::before_update(format!("iteration {iteration} was not sampled: {error:#}; the weights were not changed"))
+        .into()
 }
 
 fn advantages(config: &Config) -> Option<Advantages> {

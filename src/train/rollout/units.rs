@@ -20,6 +20,11 @@ impl Grid {
         prompt * self.per_prompt + j
     }
 
+    /// Prompt and j of a trajectory's number.
+    pub fn place(&self, index: usize) -> (usize, usize) {
+        (index / self.per_prompt, index % self.per_prompt)
+    }
+
     pub fn len(&self) -> usize {
         self.prompts * self.per_prompt
     }

@@ -168,7 +168,8 @@ impl Truncating {
         for item in &batch.items {
             for row in item.rows.iter().map(|row| *row as usize) {
                 let above = self.draws.total_timesteps - 1 - end.levels[row];
-                drawn[row] = end.levels[row] + 1 + self.draws.choose_for(item.draw, "level", &item.id).randint(above)?;
+                drawn[row] =
+                    end.levels[row] + 1 + self.draws.choose_for(item.draw, "level", &item.id).randint(above)?;
                 noise[row] = self.draws.choose_for(item.draw, "noise", &item.id).randn(shape);
             }
         }
@@ -226,8 +227,7 @@ impl Learner {
                 batch.items.iter().find(|item| item.rows.contains(&(row as i64))).map_or("?", |item| item.id.as_str());
             bail!(Halted::before_update(format!(
                 "loss of {id} at timestep {} is {}; the weights were not changed. Start another run with a lower optim.lr or in float32.",
-                rollout.levels[row],
-                values[row]
+                rollout.levels[row], values[row]
             )));
         }
         let grads = Tensor::f_run_backward(&[losses.sum(losses.kind())], &[&leaf], false, false)?;
@@ -246,4 +246,3 @@ fn residuals(network: &Network, rollout: &Truncated, told: &Conditioning) -> Res
     let predicted = (network.predict)(&rollout.latents, &timesteps, told)?;
     Ok(network.estimate(&predicted, &rollout.latents, &rollout.levels).x0 - &rollout.target)
 }
-

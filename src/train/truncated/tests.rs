@@ -113,11 +113,8 @@ fn rows_that_run_out_of_the_grid_stay_at_level_0_and_others_go_on() {
 }
 
 fn batch(ids: &[&str]) -> Batch {
-    let item = |(row, id): (usize, &&str)| BatchItem {
-        id: id.to_string(),
-        rows: vec![row as i64],
-        ..BatchItem::default()
-    };
+    let item =
+        |(row, id): (usize, &&str)| BatchItem { id: id.to_string(), rows: vec![row as i64], ..BatchItem::default() };
     let n = ids.len();
     let noise: Vec<f64> = (0..n).map(|i| 0.3 - i as f64).collect();
     Batch {
