@@ -118,7 +118,7 @@ fn a_damaged_or_missing_buffer_file_makes_its_checkpoints_be_passed_over() {
     *bytes.last_mut().unwrap() ^= 1;
     std::fs::write(part("damaged"), bytes).unwrap();
     std::fs::remove_file(part("missing")).unwrap();
-    for (at, why) in [("damaged", "of the run is damaged: sha256 "), ("missing", "cannot read ")] {
+    for (at, why) in [("damaged", "of the run is damaged: sha256 "), ("missing", "cannot open ")] {
         let out = format!("train.out={:?}", world.path(at).display().to_string());
         let said = succeeds(&mut world.train(&resume(&[&ON[..], &[&out]].concat())));
         for step in ["checkpoint-000006", "checkpoint-000005"] {
@@ -148,15 +148,15 @@ fn the_buffer_may_move_between_memory_and_disk_on_resume() {
 #[test]
 fn a_buffer_that_does_not_fit_is_refused_before_anything_is_sampled() {
     let world = world(method("ddpo"));
-    // 2 x 50000 trajectories of 1000 steps of 4 x 8 x 8 numbers: 96 GiB.
-    let sets = ["rollout.trajectories=50000", "rollout.steps=1000"];
+    // 10 million trajectories of 500 steps of 4 x 8 x 8 numbers.
+    let sets = ["rollout.trajectories=5000000", "rollout.steps=500"];
     let said = world.refused(&mut world.train_with(&sets), 2);
     assert!(
-        said.contains("rollout.buffer = \"memory\": what an iteration keeps takes up to 95.46 GiB, and "),
+        said.contains("rollout.buffer = \"memory\": what an iteration keeps takes up to 4777.91 GiB, and "),
         "{said}"
     );
     assert!(said.contains(" are free. Set rollout.buffer = \"disk\", or lower rollout.prompts_per_iteration, rollout.trajectories or rollout.steps."), "{said}");
-    let huge = ["rollout.trajectories=50000000", "rollout.steps=1000", "rollout.buffer=disk"];
+    let huge = ["rollout.trajectories=500000000", "rollout.steps=500", "rollout.buffer=disk"];
     let said = world.refused(&mut world.train_with(&huge), 1);
     assert!(
         said.contains("rollout.buffer = \"disk\" needs ")

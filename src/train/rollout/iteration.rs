@@ -1,12 +1,12 @@
 //! Sampling one iteration: prompts, trajectories, pictures, rewards, units.
 
 use super::asked::Told;
-use super::candidates::{self, Branching};
+use super::candidates::{self, Branching, Pairs};
 use super::kept::{Keeping, Kept, KeptUnit, Store};
 use super::pictures::Pictures;
 use super::report::{Report, diversity};
 use super::trajectories::{Rule, Trajectory};
-use super::units::{Indices, of_lists, of_steps, of_trajectories};
+use super::units::{Indices, of_candidates, of_lists, of_steps, of_trajectories};
 use super::{Law, Rollout, Sampling, folder_name, trajectories};
 use crate::generate::{Decoding, Tiling};
 use crate::hashes;
@@ -30,8 +30,8 @@ struct Sampled {
     ratings: Ratings,
     keeping: Keeping,
     indices: Indices,
-    /// Where they are made while sampling.
-    units: Vec<KeptUnit>,
+    /// Where pairs are made while sampling.
+    pairs: Pairs,
 }
 
 impl Rollout {
@@ -153,7 +153,7 @@ impl Rollout {
             ratings: Ratings::default(),
             keeping: Keeping::new(Store::new(folder)?),
             indices: Indices::new(),
-            units: Vec::new(),
+            pairs: Pairs::new(),
         };
         let wanted = self.wanted()?;
         let per_prediction = self.per_prediction();
@@ -167,7 +167,7 @@ impl Rollout {
         let all: Vec<usize> = (0..self.grid().len()).collect();
         for numbers in all.chunks(self.config.batch) {
             let batch = &self.trajectories(chosen, numbers)[..];
-            let Sampled { keeping, indices, units, .. } = &mut out;
+            let Sampled { keeping, indices, pairs, .. } = &mut out;
             let finished = match self.law {
                 Law::Candidates(law) => {
                     let branching = Branching {
@@ -179,7 +179,7 @@ impl Rollout {
                         trajectories: self.config.trajectories,
                         prompts: chosen,
                     };
-                    candidates::sample(&asked, batch, &branching, keeping, units, &mut on_call)?
+                    candidates::sample(&asked, batch, &branching, keeping, pairs, &mut on_call)?
                 }
                 _ => {
                     let (other, drift) = (self.needs.other, self.needs.drift);
@@ -269,7 +269,7 @@ impl Rollout {
                 of_steps(grid, chosen, rewards, indices, advantages)
             }
             Law::Trajectories => of_trajectories(grid, rewards, indices),
-            Law::Candidates(_) => std::mem::take(&mut sampled.units),
+            Law::Candidates(_) => of_candidates(std::mem::take(&mut sampled.pairs)),
             Law::Lists(_) => of_lists(grid, rewards, indices, &self.lists()?),
         })
     }
