@@ -148,15 +148,15 @@ fn the_buffer_may_move_between_memory_and_disk_on_resume() {
 #[test]
 fn a_buffer_that_does_not_fit_is_refused_before_anything_is_sampled() {
     let world = world(method("ddpo"));
-    // 10 million trajectories of 500 steps of 4 x 8 x 8 numbers.
-    let sets = ["rollout.trajectories=5000000", "rollout.steps=500"];
+    // 131072 trajectories of 500 steps, each state 4 x 512 x 512 numbers.
+    let sets = ["rollout.trajectories=65536", "rollout.steps=500", "data.resolution=1024"];
     let said = world.refused(&mut world.train_with(&sets), 2);
     assert!(
-        said.contains("rollout.buffer = \"memory\": what an iteration keeps takes up to 4777.91 GiB, and "),
+        said.contains("rollout.buffer = \"memory\": what an iteration keeps takes up to 256512.00 GiB, and "),
         "{said}"
     );
     assert!(said.contains(" are free. Set rollout.buffer = \"disk\", or lower rollout.prompts_per_iteration, rollout.trajectories or rollout.steps."), "{said}");
-    let huge = ["rollout.trajectories=500000000", "rollout.steps=500", "rollout.buffer=disk"];
+    let huge = [&sets[..], &["rollout.buffer=disk"]].concat();
     let said = world.refused(&mut world.train_with(&huge), 1);
     assert!(
         said.contains("rollout.buffer = \"disk\" needs ")
