@@ -18,7 +18,7 @@ fn resume<'a>(sets: &[&'a str]) -> Vec<&'a str> {
 
 /// The newest checkpoint.
 fn newest(run: &Path) -> String {
-    names(run).into_iter().filter(|name| name.starts_with("checkpoint-")).next_back().unwrap()
+    names(run).into_iter().rfind(|name| name.starts_with("checkpoint-")).unwrap()
 }
 
 #[test]
