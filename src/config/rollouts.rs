@@ -3,7 +3,8 @@
 use super::Result;
 use super::combinations::Combination;
 use super::resolve::Facts;
-use crate::objectives::{Rollouts, Units};
+use crate::objectives::self_npo::GRID;
+use crate::objectives::{self, Rollouts, Units};
 use toml::{Table, Value};
 
 /// rollout.prompts_per_iteration where there are as many.
@@ -127,6 +128,13 @@ pub(super) fn updates_of_iteration(table: &Table, rollouts: Option<&Rollouts>, p
 
 /// What the model and the prompts decide.
 pub(super) fn resolve(table: &mut Table, facts: &Facts) -> std::result::Result<(), String> {
+    let (entry, timesteps) = (objectives::entry_of(table), facts.timesteps);
+    if entry.needs.truncated && timesteps < GRID {
+        return Err(format!(
+            "method.name = \"{}\" starts from one of {GRID} levels of noise, and this model has {timesteps} timesteps. Take a model with {GRID} or more, or another method.",
+            entry.name
+        ));
+    }
     let Some(Value::Table(rollout)) = table.get_mut("rollout") else { return Ok(()) };
     let prompts = facts.prompts as i64;
     let wanted = rollout.get("prompts_per_iteration").and_then(Value::as_integer);

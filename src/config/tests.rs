@@ -391,3 +391,13 @@ fn a_resolved_configuration_without_items_is_read_back() {
     assert_eq!(config.reward.unwrap().scorers[0].weight, 1.0);
     assert_eq!(Source::of(&entry.needs, &Table::new()), Source::Rollouts);
 }
+
+#[test]
+fn a_model_with_fewer_timesteps_than_levels_to_start_from_is_refused() {
+    let mut table: Table = "[method]\nname = \"self_npo\"".parse().unwrap();
+    rollouts::resolve(&mut table, &Facts { timesteps: 25, ..facts() }).unwrap();
+    assert_eq!(
+        rollouts::resolve(&mut table, &Facts { timesteps: 24, ..facts() }).unwrap_err(),
+        "method.name = \"self_npo\" starts from one of 25 levels of noise, and this model has 24 timesteps. Take a model with 25 or more, or another method."
+    );
+}

@@ -45,7 +45,7 @@ mod plackett_luce;
 mod rankdpo;
 mod rdpo;
 mod rpo;
-mod self_npo;
+pub mod self_npo;
 mod sft;
 mod smpo;
 mod spo;

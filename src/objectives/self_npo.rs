@@ -12,12 +12,15 @@ use super::{Entry, Needs, Objective, ResidualLoss, real};
 use crate::config::schema::{Default, Kind, Range, key};
 use tch::Tensor;
 
+/// Levels of the grid from which rollouts start.
+pub const GRID: i64 = 25;
+
 pub const ENTRY: Entry = Entry {
     name: "self_npo",
     keys: &[
         key(
             "rollout_steps",
-            Kind::Int { min: 1, max: 25 },
+            Kind::Int { min: 1, max: GRID },
             Default::Toml("5"),
             "DDIM steps, of 25, before x_0 is predicted",
         ),

@@ -2,6 +2,7 @@
 
 use super::checkpoint::{self, State};
 use super::environment;
+use super::rollout;
 use crate::config::{self, Change, ConfigError};
 use crate::data::files::{remove_unfinished, write_atomically};
 use anyhow::{Context, Result, bail};
@@ -176,6 +177,7 @@ impl RunDir {
                     "samples",
                     "best",
                     "final",
+                    rollout::FOLDER,
                     "eval",
                     "report.html",
                     "report.json",

@@ -11,6 +11,7 @@ use crate::reward::Ratings;
 use anyhow::Result;
 use pipelines::schedulers::ddim::{Transitions, log_prob};
 use pipelines::schedulers::{Ddim, Prediction, Sampler};
+use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
 /// Which candidates become a pair.
@@ -40,6 +41,9 @@ pub struct Branching<'a> {
     pub prompts: &'a [usize],
 }
 
+/// The pairs of an iteration, by trajectory and call: in that order, whatever was sampled together.
+pub type Pairs = BTreeMap<(usize, usize), KeptUnit>;
+
 /// Samples trajectories together, adds the pairs that are kept, and returns the latents of their pictures `[B, C, h, w]`;
 /// `None` once `on_call` said false.
 pub fn sample(
@@ -47,7 +51,7 @@ pub fn sample(
     trajectories: &[Trajectory],
     branching: &Branching,
     keeping: &mut Keeping,
-    units: &mut Vec<KeptUnit>,
+    pairs: &mut Pairs,
     on_call: &mut dyn FnMut(usize) -> bool,
 ) -> Result<Option<Tensor>> {
     let _frozen = tch::no_grad_guard();
@@ -62,7 +66,7 @@ pub fn sample(
         let step = asked.transitions(&at, &noise_pred);
         let branches = call >= branching.law.skip_steps && asked.ddim.variance(call) > 0.0;
         let next = match branches {
-            true => branch(asked, trajectories, branching, &at, &step, keeping, units, on_call)?,
+            true => branch(asked, trajectories, branching, &at, &step, keeping, pairs, on_call)?,
             false => Some(advance(&step, &noise.get(call as i64 + 1))),
         };
         let Some(next) = next else { return Ok(None) };
@@ -84,7 +88,7 @@ fn branch(
     at: &At,
     step: &Transitions,
     keeping: &mut Keeping,
-    units: &mut Vec<KeptUnit>,
+    pairs: &mut Pairs,
     on_call: &mut dyn FnMut(usize) -> bool,
 ) -> Result<Option<Tensor>> {
     let call = at.calls[0];
@@ -94,16 +98,16 @@ fn branch(
         let Some(rated) = rate(asked, branching, candidate, call + 1, at.prompts, on_call)? else { return Ok(None) };
         scores.push(rated);
     }
-    let mut pairs = Vec::new();
+    let mut found = Vec::new();
     for row in 0..trajectories.len() {
         let mut group = Ratings::default();
         scores.iter().for_each(|rated| group.extend(rated.select(&[row])));
         let shaped = branching.pictures.rewards.shaped(&group);
         if let Some([best, worst]) = best_and_worst(&shaped, branching.law.threshold) {
-            pairs.push(Pair { row, best, worst, scores: vec![shaped[best], shaped[worst]] });
+            found.push(Pair { row, best, worst, scores: vec![shaped[best], shaped[worst]] });
         }
     }
-    keep(asked, trajectories, at, step, &candidates, pairs, keeping, units)?;
+    keep(asked, trajectories, at, step, &candidates, found, keeping, pairs)?;
     let go_on: Result<Vec<Tensor>> = trajectories
         .iter()
         .enumerate()
@@ -191,30 +195,30 @@ fn keep(
     at: &At,
     step: &Transitions,
     candidates: &[Tensor],
-    pairs: Vec<Pair>,
+    found: Vec<Pair>,
     keeping: &mut Keeping,
-    units: &mut Vec<KeptUnit>,
+    pairs: &mut Pairs,
 ) -> Result<()> {
-    if pairs.is_empty() {
+    if found.is_empty() {
         return Ok(());
     }
-    let rows: Vec<i64> = pairs.iter().map(|pair| pair.row as i64).collect();
+    let rows: Vec<i64> = found.iter().map(|pair| pair.row as i64).collect();
     let index = Tensor::from_slice(&rows).to_device(asked.machine.device);
     let own = |t: &Tensor| t.index_select(0, &index);
-    let calls: Vec<usize> = pairs.iter().map(|pair| at.calls[pair.row]).collect();
-    let prompts: Vec<usize> = pairs.iter().map(|pair| at.prompts[pair.row]).collect();
+    let calls: Vec<usize> = found.iter().map(|pair| at.calls[pair.row]).collect();
+    let prompts: Vec<usize> = found.iter().map(|pair| at.prompts[pair.row]).collect();
     let from = own(at.latents);
     let at = At { latents: &from, calls: &calls, prompts: &prompts };
     let start = asked.start(&at)?;
     let (mean, std) = (own(&step.mean), own(&step.std));
     let side = |of: &dyn Fn(&Pair) -> usize| {
-        let ends: Vec<Tensor> = pairs.iter().map(|pair| candidates[of(pair)].get(pair.row as i64)).collect();
+        let ends: Vec<Tensor> = found.iter().map(|pair| candidates[of(pair)].get(pair.row as i64)).collect();
         let next = Tensor::stack(&ends, 0);
         let policy = numbers(&log_prob(&mean, &std, &next.to_kind(Kind::Double)));
         (numbers(&asked.log_prob(&at, &start, &next)), policy, next)
     };
     let sides = [side(&|pair| pair.best), side(&|pair| pair.worst)];
-    for (i, pair) in pairs.into_iter().enumerate() {
+    for (i, pair) in found.into_iter().enumerate() {
         let trajectory = &trajectories[pair.row];
         let row = keeping.state(trajectory.index, calls[i], &from.get(i as i64));
         let members = sides.iter().map(|(log_prob, policy, next)| {
@@ -224,7 +228,8 @@ fn keep(
         });
         let members = members.collect();
         let id = format!("step {} of trajectory {}", calls[i], trajectory.index);
-        units.push(KeptUnit { id, members, scores: pair.scores, advantage: 0.0, group: units.len() });
+        let unit = KeptUnit { id, members, scores: pair.scores, ..KeptUnit::default() };
+        pairs.insert((trajectory.index, calls[i]), unit);
     }
     Ok(())
 }

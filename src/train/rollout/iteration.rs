@@ -1,15 +1,16 @@
 //! Sampling one iteration: prompts, trajectories, pictures, rewards, units.
 
 use super::asked::Told;
-use super::candidates::{self, Branching};
-use super::kept::{Keeping, KeptUnit, Store};
+use super::candidates::{self, Branching, Pairs};
+use super::kept::{Keeping, Kept, KeptUnit, Store};
 use super::pictures::Pictures;
 use super::report::{Report, diversity};
 use super::trajectories::{Rule, Trajectory};
-use super::units::{Indices, of_lists, of_steps, of_trajectories};
+use super::units::{Indices, of_candidates, of_lists, of_steps, of_trajectories};
 use super::{Law, Rollout, Sampling, folder_name, trajectories};
 use crate::generate::{Decoding, Tiling};
 use crate::hashes;
+use crate::objectives::numbers;
 use crate::progress::{Progress, Stop};
 use crate::reward::Ratings;
 use crate::train::feed::Feed;
@@ -29,8 +30,8 @@ struct Sampled {
     ratings: Ratings,
     keeping: Keeping,
     indices: Indices,
-    /// Where they are made while sampling.
-    units: Vec<KeptUnit>,
+    /// Where pairs are made while sampling.
+    pairs: Pairs,
 }
 
 impl Rollout {
@@ -77,10 +78,12 @@ impl Rollout {
         let sampled = self.sample(learner, folder, &told, &chosen, &evaluations, progress, stop);
         progress.end();
         let mut sampled = sampled?;
+        sampled.keeping.store.flush()?;
+        let files = self.hashes(&sampled.keeping.store)?;
+        // From here on nothing fails: what advantages remember changes with the iteration, or not at all.
         let rewards = self.shaped(&sampled.ratings);
         let units = self.units(&chosen, &rewards, &mut sampled)?;
         let kept = sampled.keeping.kept.len();
-        sampled.keeping.store.flush()?;
         self.state.evaluations += evaluations.get();
         let report = Report {
             iteration,
@@ -97,7 +100,7 @@ impl Rollout {
             empty: self.state.empty,
             seconds: began.elapsed().as_secs_f64(),
         };
-        self.report = Some(report.written());
+        self.state.report = Some(report.written());
         if units.is_empty() {
             self.state.iteration += 1;
             self.state.empty += 1;
@@ -105,7 +108,7 @@ impl Rollout {
         }
         let one_pass = (units.len() as u64).div_ceil(self.per_step);
         self.state.updates = self.config.updates_per_iteration.unwrap_or(one_pass);
-        self.state.files = self.hashes(&sampled.keeping.store)?;
+        self.state.files = files;
         (self.state.kept, self.state.units) = (sampled.keeping.kept, units);
         (self.store, self.told) = (sampled.keeping.store, Some(told));
         Ok(())
@@ -150,7 +153,7 @@ impl Rollout {
             ratings: Ratings::default(),
             keeping: Keeping::new(Store::new(folder)?),
             indices: Indices::new(),
-            units: Vec::new(),
+            pairs: Pairs::new(),
         };
         let wanted = self.wanted()?;
         let per_prediction = self.per_prediction();
@@ -161,8 +164,10 @@ impl Rollout {
             progress.advance(calls.get(), &format!("iteration {iteration}"));
             stop.requested().is_none()
         };
-        for batch in self.trajectories(chosen).chunks(self.config.batch) {
-            let Sampled { keeping, indices, units, .. } = &mut out;
+        let all: Vec<usize> = (0..self.grid().len()).collect();
+        for numbers in all.chunks(self.config.batch) {
+            let batch = &self.trajectories(chosen, numbers)[..];
+            let Sampled { keeping, indices, pairs, .. } = &mut out;
             let finished = match self.law {
                 Law::Candidates(law) => {
                     let branching = Branching {
@@ -174,7 +179,7 @@ impl Rollout {
                         trajectories: self.config.trajectories,
                         prompts: chosen,
                     };
-                    candidates::sample(&asked, batch, &branching, keeping, units, &mut on_call)?
+                    candidates::sample(&asked, batch, &branching, keeping, pairs, &mut on_call)?
                 }
                 _ => {
                     let (other, drift) = (self.needs.other, self.needs.drift);
@@ -187,6 +192,7 @@ impl Rollout {
                 bail!("sampling ended without a signal");
             };
             let prompts: Vec<usize> = batch.iter().map(|trajectory| trajectory.prompt).collect();
+            refuse_not_finite(&finished, &prompts, &out.keeping.kept, &texts)?;
             out.ratings.extend(pictures.rate_finished(&finished, &prompts)?);
             out.latents.extend((0..batch.len() as i64).map(|row| finished.get(row).to_kind(Kind::Float)));
             out.keeping.store.flush()?;
@@ -199,20 +205,21 @@ impl Rollout {
         Ok(out)
     }
 
-    /// Trajectories prompt by prompt, with their noise.
-    fn trajectories(&self, chosen: &[usize]) -> Vec<Trajectory> {
+    /// Trajectories by their numbers in the iteration, with their noise: made batch by batch, as it is larger than what a
+    /// buffer on disk leaves in memory.
+    fn trajectories(&self, chosen: &[usize], numbers: &[usize]) -> Vec<Trajectory> {
         let (iteration, steps) = (self.state.iteration, self.config.steps as usize);
         let drawn = |prompt: usize, j: usize| self.draws.rollout(iteration, j, chosen[prompt], steps, &self.shape);
-        let one = |prompt: usize, j: usize| {
+        let one = |index: &usize| {
+            let (prompt, j) = self.grid().place(*index);
             let noise = drawn(prompt, j);
             if matches!(self.law, Law::Trajectories) && j > 0 {
                 // Both trajectories of a pair start from one noise.
                 noise.get(0).copy_(&drawn(prompt, 0).get(0));
             }
-            Trajectory { index: self.grid().index(prompt, j), prompt, noise }
+            Trajectory { index: *index, prompt, noise }
         };
-        let per_prompt = self.config.trajectories;
-        (0..chosen.len()).flat_map(|prompt| (0..per_prompt).map(move |j| (prompt, j))).map(|(p, j)| one(p, j)).collect()
+        numbers.iter().map(one).collect()
     }
 
     /// Which transitions of whole trajectories training will read.
@@ -262,7 +269,7 @@ impl Rollout {
                 of_steps(grid, chosen, rewards, indices, advantages)
             }
             Law::Trajectories => of_trajectories(grid, rewards, indices),
-            Law::Candidates(_) => std::mem::take(&mut sampled.units),
+            Law::Candidates(_) => of_candidates(std::mem::take(&mut sampled.pairs)),
             Law::Lists(_) => of_lists(grid, rewards, indices, &self.lists()?),
         })
     }
@@ -276,4 +283,19 @@ impl Rollout {
         };
         store.paths()?.into_iter().map(one).collect()
     }
+}
+
+/// Latents of pictures `[B, C, h, w]` or probabilities that are not finite are nothing to learn from, and no checkpoint
+/// could hold them. `prompts`: of the pictures, places in `texts`.
+fn refuse_not_finite(finished: &Tensor, prompts: &[usize], kept: &[Kept], texts: &[String]) -> Result<()> {
+    let whole = numbers(&finished.isfinite().flatten(1, -1).all_dim(1, false));
+    let latents = prompts.iter().zip(whole).find(|(_, whole)| *whole == 0.0).map(|(prompt, _)| ("latents", *prompt));
+    let probability = || kept.iter().find(|kept| !kept.log_prob.is_finite()).map(|kept| ("a probability", kept.prompt));
+    if let Some((what, prompt)) = latents.or_else(probability) {
+        bail!(
+            "{what} of a picture for the prompt {:?} left the range of numbers. Start another run with a lower optim.lr or in float32",
+            texts[prompt]
+        );
+    }
+    Ok(())
 }

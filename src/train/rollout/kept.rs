@@ -120,11 +120,11 @@ impl Store {
         Ok(store)
     }
 
-    /// Opens the files of a folder again.
-    pub fn reopen(folder: PathBuf) -> Result<Self> {
+    /// Opens files of a folder again, by their paths in the run, oldest first; others that lie there are left alone.
+    pub fn reopen<'a>(folder: PathBuf, run: &Path, files: impl Iterator<Item = &'a String>) -> Result<Self> {
         let mut store = Self { folder: Some(folder), ..Self::default() };
-        for file in store.paths()? {
-            let file = TensorFile::open(&file)?;
+        for file in files {
+            let file = TensorFile::open(&run.join(file))?;
             let rows = file.names().count();
             store.files.insert(store.written, file);
             store.written += rows;

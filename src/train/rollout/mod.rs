@@ -21,12 +21,12 @@ pub use batch::UnitBatch;
 use super::feed::Feed;
 use super::policy::Machine;
 use super::session::Opened;
-use super::step::Learner;
+use super::step::{Halted, Learner};
 use crate::config::{Config, ConfigError, RolloutConfig};
 use crate::data::draws::Draws;
 use crate::objectives::advantages::Advantages;
 use crate::objectives::{Rollouts, Units};
-use crate::progress::{Progress, Stop};
+use crate::progress::{Progress, Stop, Stopped};
 use crate::reward::Rewards;
 use anyhow::{Context, Result, bail};
 use asked::Told;
@@ -44,6 +44,7 @@ use units::Grid;
 
 /// The folder of a run where buffers on disk lie.
 pub const FOLDER: &str = "rollouts";
+const ITERATION: &str = "iteration-";
 /// The buffer in a checkpoint.
 pub const BUFFER: &str = "rollout.safetensors";
 
@@ -63,6 +64,9 @@ pub struct State {
     pub evaluations: u64,
     /// Iterations just before this one that kept nothing.
     empty: u64,
+    /// What the iteration just sampled says of itself, until the metrics line of its first step is written.
+    #[serde(default)]
+    report: Option<Map<String, Value>>,
     /// SHA-256 of the buffer's files in the run folder, by their path in it; empty where the checkpoint holds the buffer.
     pub files: BTreeMap<String, String>,
 }
@@ -108,7 +112,6 @@ pub struct Rollout {
     told: Option<Told>,
     /// The order of units in the pass that was asked for last.
     order: std::cell::RefCell<Option<(u64, u64, Vec<usize>)>>,
-    report: Option<Map<String, Value>>,
     /// Network evaluations of the update in hand.
     trained: std::cell::Cell<u64>,
 }
@@ -152,7 +155,6 @@ impl Rollout {
             store: Store::default(),
             told: None,
             order: Default::default(),
-            report: None,
             trained: Default::default(),
             config: rollout,
         };
@@ -179,7 +181,8 @@ impl Rollout {
     /// Makes sure that there is an iteration to train on: samples the next one where the last is done.
     ///
     /// # Errors
-    /// `Stopped`, with nothing changed; what networks, scorers or the disk refuse; too many iterations that keep nothing.
+    /// `Stopped`, with nothing changed; [`Halted`], with the weights as they were: what networks, scorers or the disk refuse,
+    /// numbers that are not finite, too many iterations that keep nothing.
     pub fn prepare(
         &mut self,
         learner: &Learner,
@@ -191,11 +194,13 @@ impl Rollout {
         const EMPTY_AT_MOST: u64 = 20;
         while !self.state.is_sampled() {
             if self.state.empty == EMPTY_AT_MOST {
-                bail!(super::step::Halted::before_update(format!(
+                bail!(Halted::before_update(format!(
                     "{EMPTY_AT_MOST} iterations in a row kept nothing to train on: all rewards of a prompt were equal, or no candidates were further apart than method.threshold. Look at [reward] and the threshold; more trajectories or another seed may help too."
                 )));
             }
-            self.sample_iteration(learner, feed, folder, progress, stop)?;
+            let iteration = self.state.iteration;
+            let sampled = self.sample_iteration(learner, feed, folder, progress, stop);
+            sampled.map_err(|error| nothing_learnt(iteration, error))?;
         }
         if self.told.is_none() {
             self.told = Some(self.tell(learner, feed)?);
@@ -266,6 +271,7 @@ impl Rollout {
                 iteration: self.state.iteration + 1,
                 advantages: self.state.advantages.take(),
                 evaluations: self.state.evaluations,
+                report: self.state.report.take(),
                 ..State::default()
             };
             (self.store, self.told) = (Store::default(), None);
@@ -280,7 +286,7 @@ impl Rollout {
 
     /// What the iteration just sampled says of itself; once.
     pub fn take_report(&mut self) -> Map<String, Value> {
-        self.report.take().unwrap_or_default()
+        self.state.report.take().unwrap_or_default()
     }
 
     /// Writes a buffer in memory into a checkpoint's folder.
@@ -300,7 +306,7 @@ impl Rollout {
         let file = checkpoint.join(BUFFER);
         self.store = match self.state.files.is_empty() {
             true => Store::load(&file)?,
-            false => Store::reopen(self.folder_of(self.state.iteration))?,
+            false => Store::reopen(self.folder_of(self.state.iteration), &self.run, self.state.files.keys())?,
         };
         Ok(())
     }
@@ -313,7 +319,11 @@ impl Rollout {
             .chain(self.state.files.keys().cloned())
             .filter_map(|file| Some(self.run.join(file).parent()?.to_path_buf()))
             .collect();
-        for folder in entries.flatten().map(|entry| entry.path()).filter(|folder| !named.contains(folder)) {
+        let ours = |path: &PathBuf| {
+            path.is_dir() && path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(ITERATION))
+        };
+        let folders = entries.flatten().map(|entry| entry.path()).filter(ours);
+        for folder in folders.filter(|folder| !named.contains(folder)) {
             std::fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
         }
         Ok(())
@@ -326,7 +336,16 @@ impl Rollout {
 
 /// `rollouts/iteration-000012`
 fn folder_name(iteration: u64) -> String {
-    format!("{FOLDER}/iteration-{iteration:06}")
+    format!("{FOLDER}/{ITERATION}{iteration:06}")
+}
+
+/// What goes wrong while sampling leaves the weights as the last step made them.
+fn nothing_learnt(iteration: u64, error: anyhow::Error) -> anyhow::Error {
+    if error.is::<Stopped>() || error.is::<Halted>() {
+        return error;
+    }
+    Halted::before_update(format!("iteration {iteration} was not sampled: {error:#}; the weights were not changed"))
+        .into()
 }
 
 fn advantages(config: &Config) -> Option<Advantages> {

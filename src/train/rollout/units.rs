@@ -1,5 +1,6 @@
 //! From rated trajectories to what training reads.
 
+use super::candidates::Pairs;
 use super::kept::KeptUnit;
 use super::lists::DrawnList;
 use crate::objectives::advantages::Advantages;
@@ -18,6 +19,11 @@ pub struct Grid {
 impl Grid {
     pub fn index(&self, prompt: usize, j: usize) -> usize {
         prompt * self.per_prompt + j
+    }
+
+    /// Prompt and j of a trajectory's number.
+    pub fn place(&self, index: usize) -> (usize, usize) {
+        (index / self.per_prompt, index % self.per_prompt)
     }
 
     pub fn len(&self) -> usize {
@@ -68,6 +74,11 @@ pub fn of_trajectories(grid: Grid, rewards: &[f64], indices: &Indices) -> Vec<Ke
         }));
     }
     units
+}
+
+/// spo, tailorpo: the pairs that were made on the way, in an order of their own each.
+pub fn of_candidates(pairs: Pairs) -> Vec<KeptUnit> {
+    pairs.into_values().enumerate().map(|(group, unit)| KeptUnit { group, ..unit }).collect()
 }
 
 /// dense-reward: the lists that were drawn ahead; one whose trajectories are all worth the same says nothing.
