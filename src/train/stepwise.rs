@@ -14,7 +14,7 @@ use tch::{Kind, Tensor};
 /// What units say of a step, for its metrics line.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct UnitRecords {
-    /// r of every transition.
+    /// r of every transition read.
     pub r: Vec<f64>,
     pub logits: Vec<f64>,
     /// Mean squared distance of predictions from the start model's.
@@ -76,10 +76,16 @@ impl Learner {
             bail!("no trained tensor took part in the prediction: check lora.targets");
         }
         root.f_backward()?;
+        // A row that is read twice counts twice, whichever micro-batches its readers are in.
+        let read = |t: &Tensor| {
+            let values = numbers(t);
+            let rows = ratios.units.iter().flat_map(|unit| unit.members.iter().flatten());
+            rows.map(|row| values[*row as usize]).collect()
+        };
         let records = UnitRecords {
-            r: numbers(&ratios.r),
+            r: read(&ratios.r),
             logits: evaluation.logits.unwrap_or_default(),
-            drift: ratios.drift.as_ref().map(numbers).unwrap_or_default(),
+            drift: ratios.drift.as_ref().map(read).unwrap_or_default(),
             clamped: evaluation.clamped.0,
             read: evaluation.clamped.1,
         };
