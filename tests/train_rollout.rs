@@ -241,7 +241,7 @@ fn a_run_stopped_or_killed_while_it_samples_loses_nothing_but_time() {
 fn a_run_stopped_in_the_first_step_of_an_iteration_still_says_what_it_sampled() {
     let world = world(method("ddpo"));
     // Sixteen micro-batches a step, one step an iteration, checkpoints only where a signal asks for one.
-    let sets = ["train.micro_batch=1", "train.grad_accum=16", "train.steps=60"];
+    let sets = ["train.micro_batch=1", "train.grad_accum=16", "train.steps=24"];
     let whole = world.trained("whole", &sets);
     let middle = |key: &str| {
         let mut seconds: Vec<f64> = metrics(&whole).iter().map(|line| number(line, key)).collect();
