@@ -136,11 +136,26 @@ pub fn to_bytes(images: &Tensor) -> Result<Tensor> {
     Ok((unit.f_permute([0, 2, 3, 1])?.contiguous() * 255.0).round().to_kind(Kind::Uint8))
 }
 
-/// `negative` above `positive`, `[2B, ..]`.
+/// What one network predicts for `latents` `[B, C, h, w]` at `timesteps` `[B]` on the negative and on the positive side,
+/// by one forward pass of 2B, negative half first.
 ///
 /// # Errors
-/// Conditionings of different models.
-pub fn stacked(negative: &Conditioning, positive: &Conditioning) -> Result<Conditioning> {
+/// Conditionings of different models, what `predict` refuses.
+pub fn both_sides<E: From<Error>>(
+    predict: &dyn Fn(&Tensor, &Tensor, &Conditioning) -> std::result::Result<Tensor, E>,
+    latents: &Tensor,
+    timesteps: &Tensor,
+    negative: &Conditioning,
+    positive: &Conditioning,
+) -> std::result::Result<[Tensor; 2], E> {
+    let twice = |t: &Tensor| Tensor::cat(&[t, t], 0);
+    let halves = predict(&twice(latents), &twice(timesteps), &stacked(negative, positive)?)?;
+    let rows = latents.size()[0];
+    Ok([halves.narrow(0, 0, rows), halves.narrow(0, rows, rows)])
+}
+
+/// `negative` above `positive`, `[2B, ..]`.
+fn stacked(negative: &Conditioning, positive: &Conditioning) -> Result<Conditioning> {
     let cat = |name: &'static str, n: &Option<Tensor>, p: &Option<Tensor>| match (n, p) {
         (Some(n), Some(p)) => Ok(Some(Tensor::f_cat(&[n, p], 0)?)),
         (None, None) => Ok(None),

@@ -120,10 +120,17 @@ impl Forward {
         if let (Some(drift), Some(d)) = (&self.drift, &evaluation.d_drift) {
             root += (&drift.square * &d.square + &drift.pull * &d.pull).sum(None::<Kind>);
         }
-        if !root.requires_grad() {
-            bail!("no trained tensor took part in the prediction: check lora.targets");
-        }
-        root.f_backward()?;
-        Ok(())
+        backward(&root)
     }
+}
+
+/// Backward through the network from a sum of its outputs times their derivatives.
+///
+/// # Errors
+/// Nothing that is trained took part; what libtorch refuses.
+pub fn backward(root: &Tensor) -> Result<()> {
+    if !root.requires_grad() {
+        bail!("no trained tensor took part in the prediction: check lora.targets");
+    }
+    Ok(root.f_backward()?)
 }

@@ -1,5 +1,6 @@
 //! From a resolved configuration to what a step works with.
 
+use super::feed::Feed;
 use super::guards::{Beta, SpikeGuard};
 use super::inverted::Inverting;
 use super::optimizer::{Ema, Optimizer};
@@ -12,7 +13,6 @@ use crate::data::draws::Draws;
 use crate::data::items::{Item, Preference};
 use crate::objectives::{Entry, Needs, Objective, timestep_weight};
 use anyhow::Result;
-use pipelines::models::Conditioning;
 use pipelines::schedulers::NoiseSchedule;
 use tch::{Kind, Tensor};
 use toml::Value;
@@ -21,7 +21,7 @@ use toml::Value;
 ///
 /// # Errors
 /// What the model's files or the machine refuse.
-pub fn build(opened: &Opened, machine: Machine, entry: &Entry) -> Result<Learner> {
+pub fn build(opened: &Opened, machine: Machine, entry: &Entry, feed: &Feed) -> Result<Learner> {
     let Opened { config, folder, .. } = opened;
     let needs = entry.needs;
     let (policy, reference) = policy::load(config, folder, machine, needs.reference)?;
@@ -33,7 +33,7 @@ pub fn build(opened: &Opened, machine: Machine, entry: &Entry) -> Result<Learner
         native_errors: config.method.get("error").and_then(Value::as_str) == Some("native"),
         timestep_weights: timestep_weights(config, &policy.denoiser.schedule, machine),
         inverting: inverting(config, needs, policy.denoiser.schedule.num_train_timesteps()),
-        truncating: None,
+        truncating: truncating(config, needs, feed)?,
         safeguard: config.safeguard.as_ref().filter(|s| s.name == "sdpo").map(|s| s.mu),
         weighted: data_weights || needs.weights || needs.data_weights,
         own_weights,
@@ -63,18 +63,21 @@ fn ema_decay(config: &Config, needs: Needs) -> f64 {
     of_method.filter(|_| needs.truncated).unwrap_or(config.ema.decay)
 }
 
-/// How a method truncates its rollouts; `empty`: the encoding of "", one row.
-pub fn truncating(config: &Config, needs: Needs, total_timesteps: i64, empty: Conditioning) -> Option<Truncating> {
-    needs.truncated.then(|| Truncating {
+/// How a method truncates its rollouts.
+fn truncating(config: &Config, needs: Needs, feed: &Feed) -> Result<Option<Truncating>> {
+    if !needs.truncated {
+        return Ok(None);
+    }
+    Ok(Some(Truncating {
         start: match config.method.get("start").and_then(Value::as_str) {
             Some("noise") => Start::Noise,
             _ => Start::Data,
         },
         steps: config.method.get("rollout_steps").and_then(Value::as_integer).unwrap_or(0).max(0) as usize,
         guidance: config.method.get("guidance").and_then(Value::as_float).unwrap_or(-1.0),
-        draws: Draws { seed: config.train.seed, draws_per_pair: 0, total_timesteps },
-        empty,
-    })
+        draws: Draws { seed: config.train.seed, draws_per_pair: 0, total_timesteps: feed.total_timesteps() },
+        empty: feed.conditioning("")?,
+    }))
 }
 
 fn beta(config: &Config, entry: &Entry, sdxl: bool) -> Beta {

@@ -34,7 +34,6 @@ use crate::data::items::ItemKind;
 use crate::objectives::Step;
 use crate::progress::{Progress, Stop, Stopped};
 use crate::report;
-use crate::report::metrics::Metrics;
 use crate::report::rewards::HackGuard;
 use crate::report::tensorboard::EventWriter;
 use anyhow::Result;
@@ -127,7 +126,7 @@ fn train_steps(
 ) -> Result<()> {
     let mut forecast = Forecast::new(session.step);
     let mut runaway = RunawayGuard::default();
-    let (mut hacking, mut lines) = (HackGuard::default(), Metrics::read(&dir.join("metrics.jsonl"))?);
+    let mut hacking = session.rollout.as_ref().map(|_| HackGuard::open(&dir.join("metrics.jsonl"))).transpose()?;
     // The samples before training, or what a signal kept the last step from.
     out.after_step(session, dir, &mut forecast, progress, stop)?;
     while session.step < session.config.train.steps {
@@ -141,11 +140,8 @@ fn train_steps(
         if outcome.spike {
             progress.line(&spike(session.step, &outcome));
         }
-        if line.contains_key(report::rewards::REWARD) {
-            lines.push(line.clone());
-            if let Some(warning) = hacking.observe(&lines) {
-                progress.line(&warning);
-            }
+        if let Some(warning) = hacking.as_mut().and_then(|guard| guard.observe(&line)) {
+            progress.line(&warning);
         }
         if let Some(warning) = outcome.records.errors().and_then(|errors| runaway.observe(session.step, errors)) {
             progress.line(&warning);

@@ -208,9 +208,7 @@ impl Session {
         }
         let data = feed.data_hash(config, config.train.steps, config.validate.every > 0)?;
         environment::write(&dir.path, &opened, contents, Some(&data))?;
-        let mut learner = learner::build(&opened, machine, entry)?;
-        learner.truncating =
-            learner::truncating(&opened.config, entry.needs, feed.total_timesteps(), feed.conditioning("")?);
+        let mut learner = learner::build(&opened, machine, entry, &feed)?;
         let mut rollout =
             entry.needs.rollouts.map(|needs| Rollout::open(&opened, needs, machine, &dir.path)).transpose()?;
         let (mut step, mut saved, mut start_errors, mut best) = (0, None, None, None);

@@ -1,7 +1,7 @@
 //! A micro-batch of transitions: the policy's log-probabilities against those they are compared with, the objective, and
 //! the backward pass (docs/methods.md, section 10).
 
-use super::forward::mean_square;
+use super::forward::{backward, mean_square};
 use super::metrics::{mean, put, wins};
 use super::rollout::UnitBatch;
 use super::step::{Halted, Learner};
@@ -72,10 +72,7 @@ impl Learner {
         if let (Some(drift), Some(d)) = (&drift, &evaluation.d_drift) {
             root += (drift * d).sum(Kind::Double);
         }
-        if !root.requires_grad() {
-            bail!("no trained tensor took part in the prediction: check lora.targets");
-        }
-        root.f_backward()?;
+        backward(&root)?;
         // A row that is read twice counts twice, whichever micro-batches its readers are in.
         let read = |t: &Tensor| {
             let values = numbers(t);

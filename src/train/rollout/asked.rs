@@ -5,7 +5,7 @@ use crate::train::reference::Comparison;
 use anyhow::{Context, Result};
 use pipelines::families::Denoiser;
 use pipelines::models::{AdapterSet, Conditioning};
-use pipelines::sampling::{Guidance, stacked};
+use pipelines::sampling::{Guidance, both_sides};
 use pipelines::schedulers::ddim::{Transitions, log_prob};
 use pipelines::schedulers::{Ddim, Prediction, Sampler};
 use tch::{Kind, Tensor};
@@ -66,11 +66,11 @@ impl Asked<'_> {
             return Ok(denoiser.predict(&latents, &timesteps, &positive, adapters)?.to_kind(Kind::Double));
         }
         let negative = self.told.empty.map(|t| t.index_select(0, &index.zeros_like()));
-        let twice = |t: &Tensor| Tensor::cat(&[t, t], 0);
-        let both = stacked(&negative, &positive)?;
-        let halves = denoiser.predict(&twice(&latents), &twice(&timesteps), &both, adapters)?.chunk(2, 0);
-        let kind = Kind::Double;
-        Ok(guidance.combine(&halves[0].to_kind(kind), &halves[1].to_kind(kind)).guided)
+        let predict = |x: &Tensor, t: &Tensor, told: &Conditioning| -> Result<Tensor> {
+            Ok(denoiser.predict(x, t, told, adapters)?.to_kind(Kind::Double))
+        };
+        let [negative, positive] = both_sides(&predict, &latents, &timesteps, &negative, &positive)?;
+        Ok(guidance.combine(&negative, &positive).guided)
     }
 
     /// Where a prediction `[B, C, h, w]` float64 leads from there.

@@ -4,7 +4,8 @@
 use super::asked::{Asked, At};
 use super::kept::{Keeping, Kept, KeptUnit};
 use super::pictures::Pictures;
-use super::trajectories::{Trajectory, advance};
+use super::trajectories::{Trajectory, advance, walk};
+use super::units::Grid;
 use crate::data::draws::Draws;
 use crate::objectives::{best_and_worst, numbers};
 use crate::reward::Ratings;
@@ -35,8 +36,7 @@ pub struct Branching<'a> {
     pub pictures: &'a Pictures<'a>,
     pub draws: Draws,
     pub iteration: u64,
-    /// Trajectories of a prompt.
-    pub trajectories: usize,
+    pub grid: Grid,
     /// Indices of the iteration's prompts in the file.
     pub prompts: &'a [usize],
 }
@@ -52,30 +52,16 @@ pub fn sample(
     branching: &Branching,
     keeping: &mut Keeping,
     pairs: &mut Pairs,
-    on_call: &mut dyn FnMut(usize) -> bool,
+    on_call: &dyn Fn(usize) -> bool,
 ) -> Result<Option<Tensor>> {
-    let _frozen = tch::no_grad_guard();
-    let noise: Vec<&Tensor> = trajectories.iter().map(|t| &t.noise).collect();
-    let noise = Tensor::f_stack(&noise, 1)?.to_device(asked.machine.device); // [1 + steps, B, C, h, w]
-    let prompts: Vec<usize> = trajectories.iter().map(|t| t.prompt).collect();
-    let mut latents = noise.get(0);
-    for call in 0..asked.ddim.timesteps().len() {
-        let calls = vec![call; trajectories.len()];
-        let at = At { latents: &latents, calls: &calls, prompts: &prompts };
-        let noise_pred = asked.policy(&at)?;
-        let step = asked.transitions(&at, &noise_pred);
-        let branches = call >= branching.law.skip_steps && asked.ddim.variance(call) > 0.0;
-        let next = match branches {
-            true => branch(asked, trajectories, branching, &at, &step, keeping, pairs, on_call)?,
-            false => Some(advance(&step, &noise.get(call as i64 + 1))),
-        };
-        let Some(next) = next else { return Ok(None) };
-        latents = next;
-        if !on_call(trajectories.len()) {
-            return Ok(None);
+    let mut step = |at: &At, step: &Transitions, noise: &Tensor| {
+        let call = at.calls[0];
+        if call < branching.law.skip_steps || asked.ddim.variance(call) == 0.0 {
+            return Ok(Some(advance(step, noise)));
         }
-    }
-    Ok(Some(latents))
+        branch(asked, trajectories, branching, at, step, keeping, pairs, on_call)
+    };
+    walk(asked, trajectories, &mut step, on_call)
 }
 
 /// One step: candidates are drawn and rated, the best and the worst of each trajectory become a pair, and each goes on
@@ -89,7 +75,7 @@ fn branch(
     step: &Transitions,
     keeping: &mut Keeping,
     pairs: &mut Pairs,
-    on_call: &mut dyn FnMut(usize) -> bool,
+    on_call: &dyn Fn(usize) -> bool,
 ) -> Result<Option<Tensor>> {
     let call = at.calls[0];
     let candidates = drawn(asked, trajectories, branching, call, step); // k times [B, C, h, w]
@@ -123,7 +109,8 @@ fn branch(
 
 /// Index of a trajectory's prompt in the file, and its number among those of the prompt.
 fn place(branching: &Branching, trajectory: &Trajectory) -> (usize, usize) {
-    (branching.prompts[trajectory.prompt], trajectory.index % branching.trajectories)
+    let (prompt, j) = branching.grid.place(trajectory.index);
+    (branching.prompts[prompt], j)
 }
 
 /// k times `[B, C, h, w]` float32.
@@ -140,7 +127,7 @@ fn drawn(
         .iter()
         .map(|trajectory| {
             let (prompt, j) = place(branching, trajectory);
-            let all = branching.trajectories * k;
+            let all = branching.grid.per_prompt * k;
             let noise = branching.draws.candidates(branching.iteration, call, prompt, all, shape);
             noise.narrow(0, (j * k) as i64, k as i64)
         })
@@ -156,7 +143,7 @@ fn rate(
     candidates: &Tensor,
     call: usize,
     prompts: &[usize],
-    on_call: &mut dyn FnMut(usize) -> bool,
+    on_call: &dyn Fn(usize) -> bool,
 ) -> Result<Option<Ratings>> {
     let calls = asked.ddim.timesteps().len();
     let (mut latents, mut call) = (candidates.shallow_clone(), call);
@@ -210,6 +197,7 @@ fn keep(
     let from = own(at.latents);
     let at = At { latents: &from, calls: &calls, prompts: &prompts };
     let start = asked.start(&at)?;
+    keeping.asked_start += found.len();
     let (mean, std) = (own(&step.mean), own(&step.std));
     let side = |of: &dyn Fn(&Pair) -> usize| {
         let ends: Vec<Tensor> = found.iter().map(|pair| candidates[of(pair)].get(pair.row as i64)).collect();

@@ -3,6 +3,7 @@
 use super::asked::Told;
 use super::candidates::{self, Branching, Pairs};
 use super::kept::{Keeping, Kept, KeptUnit, Store};
+use super::lists::DrawnList;
 use super::pictures::Pictures;
 use super::report::{Report, diversity};
 use super::trajectories::{Rule, Trajectory};
@@ -32,6 +33,8 @@ struct Sampled {
     indices: Indices,
     /// Where pairs are made while sampling.
     pairs: Pairs,
+    /// Where lists are drawn ahead.
+    lists: Vec<DrawnList>,
 }
 
 impl Rollout {
@@ -154,11 +157,12 @@ impl Rollout {
             keeping: Keeping::new(Store::new(folder)?),
             indices: Indices::new(),
             pairs: Pairs::new(),
+            lists: self.lists()?,
         };
-        let wanted = self.wanted()?;
+        let wanted = self.wanted(&out.lists);
         let per_prediction = self.per_prediction();
         let calls = Cell::new(0u64);
-        let mut on_call = |rows: usize| {
+        let on_call = |rows: usize| {
             calls.set(calls.get() + rows as u64);
             evaluations.set(evaluations.get() + rows as u64 * per_prediction);
             progress.advance(calls.get(), &format!("iteration {iteration}"));
@@ -176,15 +180,15 @@ impl Rollout {
                         pictures: &pictures,
                         draws: self.draws,
                         iteration,
-                        trajectories: self.config.trajectories,
+                        grid: self.grid(),
                         prompts: chosen,
                     };
-                    candidates::sample(&asked, batch, &branching, keeping, pairs, &mut on_call)?
+                    candidates::sample(&asked, batch, &branching, keeping, pairs, &on_call)?
                 }
                 _ => {
                     let (other, drift) = (self.needs.other, self.needs.drift);
                     let rule = Rule { wanted: &wanted, other, drift };
-                    trajectories::sample(&asked, batch, &rule, keeping, indices, &mut on_call)?
+                    trajectories::sample(&asked, batch, &rule, keeping, indices, &on_call)?
                 }
             };
             let Some(finished) = finished else {
@@ -197,11 +201,7 @@ impl Rollout {
             out.latents.extend((0..batch.len() as i64).map(|row| finished.get(row).to_kind(Kind::Float)));
             out.keeping.store.flush()?;
         }
-        // The start model is asked once for every transition that is compared with it.
-        if self.needs.reference() {
-            let asked = out.keeping.drift.len() / if matches!(self.law, Law::Candidates(_)) { 2 } else { 1 };
-            evaluations.set(evaluations.get() + asked as u64 * per_prediction);
-        }
+        evaluations.set(evaluations.get() + out.keeping.asked_start as u64 * per_prediction);
         Ok(out)
     }
 
@@ -223,29 +223,20 @@ impl Rollout {
     }
 
     /// Which transitions of whole trajectories training will read.
-    fn wanted(&self) -> Result<impl Fn(usize, usize) -> bool> {
+    fn wanted(&self, lists: &[DrawnList]) -> impl Fn(usize, usize) -> bool + use<> {
         let noisy: Vec<bool> = (0..self.ddim.timesteps().len()).map(|call| self.ddim.variance(call) > 0.0).collect();
-        let drawn: Option<BTreeSet<(usize, usize)>> = match self.law {
-            Law::Lists(_) => {
-                let grid = self.grid();
-                let lists = self.lists()?;
-                let of_list = |list: &super::lists::DrawnList| {
-                    let (calls, prompt) = (list.calls.clone(), list.prompt);
-                    let trajectories = list.trajectories.clone();
-                    let all = trajectories.into_iter().map(move |j| grid.index(prompt, j));
-                    all.flat_map(move |trajectory| calls.clone().into_iter().map(move |call| (trajectory, call)))
-                };
-                Some(lists.iter().flat_map(of_list).collect())
+        let mut drawn = BTreeSet::new();
+        for list in lists {
+            for trajectory in list.trajectories.iter().map(|j| self.grid().index(list.prompt, *j)) {
+                drawn.extend(list.calls.iter().map(|call| (trajectory, *call)));
             }
-            _ => None,
-        };
-        Ok(move |trajectory: usize, call: usize| {
-            noisy[call] && drawn.as_ref().is_none_or(|drawn| drawn.contains(&(trajectory, call)))
-        })
+        }
+        let all = !matches!(self.law, Law::Lists(_));
+        move |trajectory, call| noisy[call] && (all || drawn.contains(&(trajectory, call)))
     }
 
     /// The lists that the updates of the iteration will read.
-    fn lists(&self) -> Result<Vec<super::lists::DrawnList>> {
+    fn lists(&self) -> Result<Vec<DrawnList>> {
         let Law::Lists(law) = self.law else { return Ok(Vec::new()) };
         let updates = self.config.updates_per_iteration.unwrap_or(1);
         law.draw(&self.draws, self.state.iteration, (updates * self.per_step) as usize)
@@ -270,7 +261,7 @@ impl Rollout {
             }
             Law::Trajectories => of_trajectories(grid, rewards, indices),
             Law::Candidates(_) => of_candidates(std::mem::take(&mut sampled.pairs)),
-            Law::Lists(_) => of_lists(grid, rewards, indices, &self.lists()?),
+            Law::Lists(_) => of_lists(grid, rewards, indices, &sampled.lists),
         })
     }
 

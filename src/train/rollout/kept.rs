@@ -113,11 +113,9 @@ impl Store {
     /// Reads back what `save` wrote.
     pub fn load(file: &Path) -> Result<Self> {
         let file = TensorFile::open(file)?;
-        let mut store = Self::default();
-        while let Ok(row) = file.tensor(&row_name(store.memory.len())) {
-            store.memory.push(row);
-        }
-        Ok(store)
+        let memory: Result<Vec<Tensor>> =
+            (0..file.names().count()).map(|row| Ok(file.tensor(&row_name(row))?)).collect();
+        Ok(Self { memory: memory?, ..Self::default() })
     }
 
     /// Opens files of a folder again, by their paths in the run, oldest first; others that lie there are left alone.
@@ -152,13 +150,15 @@ pub struct Keeping {
     pub kept: Vec<Kept>,
     /// log p_theta - log p_start of transitions as they were sampled, where the start model was asked.
     pub drift: Vec<f64>,
+    /// States that the start model was asked about.
+    pub asked_start: usize,
     /// Rows of the states along trajectories, by trajectory and call.
     along: HashMap<(usize, usize), usize>,
 }
 
 impl Keeping {
     pub fn new(store: Store) -> Self {
-        Self { store, kept: Vec::new(), drift: Vec::new(), along: HashMap::new() }
+        Self { store, kept: Vec::new(), drift: Vec::new(), asked_start: 0, along: HashMap::new() }
     }
 
     /// The row of the state of a trajectory before a call, added where it is new.

@@ -159,7 +159,6 @@ impl Rollout {
             config: rollout,
         };
         out.rewards.check(&out.prompts)?;
-        out.rewards.check(&out.prompts)?;
         out.refuse_too_large()?;
         Ok(out)
     }

@@ -20,6 +20,35 @@ pub struct Trajectory {
     pub noise: Tensor,
 }
 
+/// Where a call leads, `[B, C, h, w]`, from where trajectories are, p(x_p | x_t) there, and the noise of the call; `None` ends
+/// the walk.
+type Step<'a> = dyn FnMut(&At, &Transitions, &Tensor) -> Result<Option<Tensor>> + 'a;
+
+/// Takes trajectories together through every call of the sampler. Returns the latents of their pictures `[B, C, h, w]`; `None`
+/// once `step` or `on_call` ended it.
+pub fn walk(
+    asked: &Asked,
+    trajectories: &[Trajectory],
+    step: &mut Step,
+    on_call: &dyn Fn(usize) -> bool,
+) -> Result<Option<Tensor>> {
+    let _frozen = tch::no_grad_guard();
+    let noise: Vec<&Tensor> = trajectories.iter().map(|t| &t.noise).collect();
+    let noise = Tensor::f_stack(&noise, 1)?.to_device(asked.machine.device); // [1 + steps, B, C, h, w]
+    let prompts: Vec<usize> = trajectories.iter().map(|t| t.prompt).collect();
+    let mut latents = noise.get(0);
+    for call in 0..asked.ddim.timesteps().len() {
+        let at = At { latents: &latents, calls: &vec![call; trajectories.len()], prompts: &prompts };
+        let transitions = asked.transitions(&at, &asked.policy(&at)?);
+        let Some(next) = step(&at, &transitions, &noise.get(call as i64 + 1))? else { return Ok(None) };
+        latents = next;
+        if !on_call(trajectories.len()) {
+            return Ok(None);
+        }
+    }
+    Ok(Some(latents))
+}
+
 /// Samples trajectories together and keeps the transitions that `wanted(trajectory, call)` names. Returns the latents of
 /// their pictures `[B, C, h, w]`; `None` once `on_call` said false. `indices` learns where each transition is kept.
 pub fn sample(
@@ -28,31 +57,18 @@ pub fn sample(
     rule: &Rule,
     keeping: &mut Keeping,
     indices: &mut BTreeMap<(usize, usize), usize>,
-    on_call: &mut dyn FnMut(usize) -> bool,
+    on_call: &dyn Fn(usize) -> bool,
 ) -> Result<Option<Tensor>> {
-    let _frozen = tch::no_grad_guard();
-    let noise: Vec<&Tensor> = trajectories.iter().map(|t| &t.noise).collect();
-    let noise = Tensor::f_stack(&noise, 1)?.to_device(asked.machine.device); // [1 + steps, B, C, h, w]
-    let prompts: Vec<usize> = trajectories.iter().map(|t| t.prompt).collect();
-    let mut latents = noise.get(0);
-    for call in 0..asked.ddim.timesteps().len() {
-        let calls = vec![call; trajectories.len()];
-        let at = At { latents: &latents, calls: &calls, prompts: &prompts };
-        let noise_pred = asked.policy(&at)?;
-        let step = asked.transitions(&at, &noise_pred);
-        let next = advance(&step, &noise.get(call as i64 + 1));
-        let rows: Vec<usize> =
-            (0..trajectories.len()).filter(|row| (rule.wanted)(trajectories[*row].index, call)).collect();
+    let mut step = |at: &At, step: &Transitions, noise: &Tensor| {
+        let next = advance(step, noise);
+        let wanted = |row: &usize| (rule.wanted)(trajectories[*row].index, at.calls[*row]);
+        let rows: Vec<usize> = (0..trajectories.len()).filter(wanted).collect();
         if !rows.is_empty() {
-            let found = Found { at: &at, step: &step, next: &next, rows: &rows };
-            keep(asked, trajectories, rule, &found, keeping, indices)?;
+            keep(asked, trajectories, rule, &Found { at, step, next: &next, rows: &rows }, keeping, indices)?;
         }
-        latents = next;
-        if !on_call(trajectories.len()) {
-            return Ok(None);
-        }
-    }
-    Ok(Some(latents))
+        Ok(Some(next))
+    };
+    walk(asked, trajectories, &mut step, on_call)
 }
 
 /// mean + std noise, float32.
@@ -96,6 +112,7 @@ fn keep(
         true => Some(asked.start(&at)?),
         false => None,
     };
+    keeping.asked_start += if start.is_some() { found.rows.len() } else { 0 };
     let own = |t: &Tensor| t.index_select(0, &index);
     let sampled = log_prob(&own(&found.step.mean), &own(&found.step.std), &next.to_kind(Kind::Double));
     let sampled = numbers(&sampled);

@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod tests;
 
+use super::forward::backward;
 use super::optimizer::Swapped;
 use super::policy::Machine;
 use super::step::{Halted, Learner};
@@ -13,7 +14,7 @@ use crate::objectives::self_npo::GRID;
 use crate::objectives::{Objective, numbers};
 use anyhow::{Context, Result, bail};
 use pipelines::models::Conditioning;
-use pipelines::sampling::{guided, stacked};
+use pipelines::sampling::{both_sides, guided};
 use pipelines::schedulers::{Estimate, NoiseSchedule};
 use tch::{Kind, Tensor};
 
@@ -145,9 +146,8 @@ impl Truncating {
         } else if scale == 1.0 {
             (network.predict)(latents, &timesteps, told)?
         } else {
-            let twice = |t: &Tensor| Tensor::cat(&[t, t], 0);
-            let halves = (network.predict)(&twice(latents), &twice(&timesteps), &stacked(&empty, told)?)?.chunk(2, 0);
-            guided(&halves[0], &halves[1], scale)
+            let [negative, positive] = both_sides(network.predict, latents, &timesteps, &empty, told)?;
+            guided(&negative, &positive, scale)
         };
         Ok(network.estimate(&prediction, latents, levels))
     }
@@ -231,11 +231,7 @@ impl Learner {
             )));
         }
         let grads = Tensor::f_run_backward(&[losses.sum(losses.kind())], &[&leaf], false, false)?;
-        let root = (&residuals * grads[0].detach()).sum(None::<Kind>);
-        if !root.requires_grad() {
-            bail!("no trained tensor took part in the prediction: check lora.targets");
-        }
-        root.f_backward()?;
+        backward(&(&residuals * grads[0].detach()).sum(None::<Kind>))?;
         Ok(values)
     }
 }
