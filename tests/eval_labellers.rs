@@ -3,11 +3,11 @@
 mod support;
 
 use diffpref::data::items::Labels;
-use diffpref::data::labelled_by::labellers;
+use diffpref::data::labelled_by::{Taught, labellers};
 use serde_json::Value;
 use serde_json::json as object;
 use std::path::{Path, PathBuf};
-use support::{World, diffpref, json, sha256};
+use support::{World, diffpref, json, sampling, sha256};
 
 fn root(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -47,7 +47,10 @@ fn those_labels_count_that_the_run_reads() {
     assert_eq!(judges("given"), ["one"]);
     assert_eq!(judges("score:content"), ["two"]);
     let found = labellers(dir.path(), &Labels::Given).unwrap(); // the folder stands for the file in it
-    assert_eq!((found[0].weights_sha256.clone(), found[0].data.clone()), (weights_of("assets/judge-labels"), pairs));
+    assert_eq!(
+        (found[0].weights_sha256.clone(), found[0].taught.clone()),
+        (weights_of("assets/judge-labels"), Taught::Data(pairs))
+    );
 }
 
 #[test]
@@ -140,5 +143,21 @@ fn data_that_is_gone_or_mislabelled_is_named() {
     std::fs::rename(evaluated.data(), evaluated.world.path("moved")).unwrap();
     let (_, stderr, _, json) = evaluated.said("assets/judge", &[]);
     assert!(stderr.contains("whether a judge of this evaluation labelled it cannot be said"), "{stderr}");
+    assert_eq!(json["warnings"], object!([]));
+}
+
+#[test]
+fn a_judge_that_rated_the_samples_of_a_run_is_named_and_another_is_not() {
+    let world = sampling::world(sampling::method("ddpo"));
+    std::fs::write(world.path("names.jsonl"), "{\"prompt\": \"tomato\"}\n").unwrap();
+    let scorers = format!("reward.scorers=[{{name=\"style\",path={:?}}}]", root("assets/judge-labels"));
+    let run = world.trained("run", &[&scorers]);
+    let evaluated = Evaluated { world, run };
+    let warning = "also rated the samples that the model was trained on (reward.scorers, \"style\")";
+    let (stdout, _, html, json) = evaluated.said("assets/judge-labels", &[]);
+    assert!(stdout.contains(warning) && html.contains("<b>Warning:</b>"), "{stdout}");
+    assert_eq!(json["warnings"].as_array().unwrap().len(), 1, "{json}");
+    let (stdout, stderr, _, json) = evaluated.said("assets/judge", &[]);
+    assert!(!stdout.contains("rated the samples") && !stderr.contains("no longer at"), "{stdout}{stderr}");
     assert_eq!(json["warnings"], object!([]));
 }

@@ -2,15 +2,17 @@
 
 use super::terminal;
 use anyhow::Result;
-use diffpref::config::{Config, ConfigError};
+use diffpref::config::{Config, ConfigError, ScorerConfig};
 use diffpref::data::cache::default_cache_dir;
 use diffpref::data::items::Labels;
-use diffpref::data::labelled_by::{Labeller, labellers};
+use diffpref::data::labelled_by::{Labeller, Taught, labellers};
 use diffpref::eval::figures::{Evaluation, Interval, Measure};
 use diffpref::eval::{NamedModel, Request, evaluate, models_of_run};
 use diffpref::generate::{LoraFile, Merge, NegativeRequest};
+use diffpref::hashes;
 use diffpref::progress::{Progress, Stop};
 use diffpref::report;
+use diffpref::reward;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -143,9 +145,16 @@ fn with_negative_sides(args: &Args) -> Result<Vec<NamedModel>, ConfigError> {
     args.model.iter().map(with_side).collect()
 }
 
-/// The judges that labelled the data of a run, as far as the data is still there to say so.
+/// The judges whose word a run was trained on: of a run that sampled, its scorers; else those that labelled its data, as far
+/// as the data is still there to say so.
 fn labellers_of(config: &Config, progress: &dyn Progress) -> Result<Vec<Labeller>> {
+    if let Some(reward) = &config.reward {
+        return raters(&reward.scorers);
+    }
     let path = &config.data.path;
+    if path.as_os_str().is_empty() {
+        return Ok(Vec::new()); // trained on what it made of noise
+    }
     if path.exists() {
         return labellers(path, &Labels::parse(&config.data.labels).unwrap_or_default());
     }
@@ -154,6 +163,18 @@ fn labellers_of(config: &Config, progress: &dyn Progress) -> Result<Vec<Labeller
         path.display()
     ));
     Ok(Vec::new())
+}
+
+/// The scorers whose files are still there.
+fn raters(scorers: &[ScorerConfig]) -> Result<Vec<Labeller>> {
+    let mut found = Vec::new();
+    for scorer in scorers {
+        for file in reward::files(scorer)?.into_iter().filter(|file| file.is_file()) {
+            let weights_sha256 = hashes::of_file(&file)?;
+            found.push(Labeller { judge: scorer.name.clone(), weights_sha256, taught: Taught::Rewards });
+        }
+    }
+    Ok(found)
 }
 
 fn request(args: &Args, models: Vec<NamedModel>, config: Option<Config>, labellers: Vec<Labeller>) -> Result<Request> {

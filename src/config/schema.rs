@@ -191,7 +191,8 @@ fn hint(kind: &Kind, value: &Value) -> String {
 
 /// The known name that `name` may be a slip of.
 pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    let best = known.iter().map(|k| (strsim::damerau_levenshtein(name, k), *k)).min();
+    // Of equally near ones the first: tables and methods begin with what is asked for most.
+    let best = known.iter().map(|k| (strsim::damerau_levenshtein(name, k), *k)).min_by_key(|(distance, _)| *distance);
     best.filter(|(distance, _)| *distance <= 1 + name.len() / 3).map(|(_, k)| k)
 }
 

@@ -10,15 +10,23 @@ use std::path::{Path, PathBuf};
 /// The file's name, beside the data files that it speaks of.
 const NAME: &str = "labelled-by.json";
 
-/// A judge whose word the preferences of a data file are.
+/// What a judge's word was to a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Taught {
+    /// The preferences of this data file.
+    Data(PathBuf),
+    /// The rewards of the run's own samples.
+    Rewards,
+}
+
+/// A judge whose word a run was trained on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Labeller {
-    /// What `labelled-by.json` calls it.
+    /// What `labelled-by.json` or [reward] calls it.
     pub judge: String,
     /// SHA-256 of its weights file, lower-case hex.
     pub weights_sha256: String,
-    /// The data file.
-    pub data: PathBuf,
+    pub taught: Taught,
 }
 
 #[derive(Deserialize)]
@@ -68,7 +76,7 @@ pub fn labellers(path: &Path, labels: &Labels) -> Result<Vec<Labeller>> {
     let Some(of_file) = said.files.get(&name) else { return Ok(Vec::new()) };
     let labeller = |judge: &String| {
         let weights_sha256 = said.weights_of(judge).with_context(|| format!("{}: {name}", file.display()))?;
-        Ok(Labeller { judge: judge.clone(), weights_sha256, data: data.clone() })
+        Ok(Labeller { judge: judge.clone(), weights_sha256, taught: Taught::Data(data.clone()) })
     };
     of_file.judges(labels).into_iter().map(labeller).collect()
 }

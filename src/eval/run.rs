@@ -8,7 +8,7 @@ use super::names::{Name, read_names};
 use super::pictures::{Album, Easel, Place, plan};
 use crate::config::ConfigError;
 use crate::data::files::write_atomically;
-use crate::data::labelled_by::Labeller;
+use crate::data::labelled_by::{Labeller, Taught};
 use crate::generate::{Grid, Look, Sampling, check_size, grid, write_png};
 use crate::hashes::{self, HashMemory};
 use crate::progress::{Progress, Stop};
@@ -233,12 +233,18 @@ fn check_names(names: &[Name], judges: &[Box<dyn Judge>], file: &Path) -> Result
 fn own_labels(judge: &dyn Judge, labellers: &[Labeller]) -> Option<String> {
     let weights = judge.weights_sha256()?;
     let labeller = labellers.iter().find(|labeller| labeller.weights_sha256 == weights)?;
+    let did = match &labeller.taught {
+        Taught::Data(data) => {
+            format!("labelled the training data ({} follows {:?}, the same weights)", data.display(), labeller.judge)
+        }
+        Taught::Rewards => {
+            format!("rated the samples that the model was trained on (reward.scorers, {:?})", labeller.judge)
+        }
+    };
     Some(format!(
-        "the judge {:?} also labelled the training data ({} follows {:?}, the same weights): where it errs, the model \
-           was taught to err alike, and its figures cannot tell. Judge with one that labelled nothing",
-        judge.key(),
-        labeller.data.display(),
-        labeller.judge
+        "the judge {:?} also {did}: where it errs, the model was taught to err alike, and its figures cannot tell. Judge \
+           with one that labelled nothing",
+        judge.key()
     ))
 }
 
