@@ -399,6 +399,5 @@ fn an_output_that_cannot_be_written_is_named_and_nothing_half_written_stays() {
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("000000-00.png") && text.contains("File too large"), "{text}");
     let left: Vec<_> = std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(left, ["images.jsonl"], "no half-written picture stays");
-    assert_eq!(std::fs::read_to_string(out.join("images.jsonl")).unwrap(), "");
+    assert!(left.is_empty(), "no half-written picture stays, and nothing that keeps the next call out: {left:?}");
 }

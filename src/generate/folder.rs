@@ -16,7 +16,8 @@ const PICTURES: [&str; 6] = ["png", "jpg", "jpeg", "webp", "gif", "bmp"];
 /// An output folder while it is being filled.
 pub struct OutFolder {
     dir: PathBuf,
-    index: File,
+    /// Opened for the first picture: a call that is refused before leaves none, which would keep the next one out.
+    index: Option<File>,
     records: BTreeMap<String, Value>,
 }
 
@@ -67,11 +68,11 @@ impl OutFolder {
             }
             records.insert(file.to_string(), there);
         }
-        let text: String = records.values().map(|record| format!("{record}\n")).collect();
-        write_atomically(&dir.join(INDEX), text.as_bytes())?;
-        let index = OpenOptions::new().append(true).open(dir.join(INDEX));
-        let index = index.with_context(|| format!("cannot open {}", dir.join(INDEX).display()))?;
-        Ok(Self { dir: dir.to_path_buf(), index, records })
+        let folder = Self { dir: dir.to_path_buf(), index: None, records };
+        if !folder.records.is_empty() {
+            folder.write_index()?;
+        }
+        Ok(folder)
     }
 
     /// Whether the picture is there with an equal record.
@@ -91,17 +92,26 @@ impl OutFolder {
         let path = self.dir.join(file);
         super::png::write(&path, image, &[("parameters", &parameters(record)), ("diffpref", &record.to_string())])?;
         let line = format!("{record}\n");
-        let written = self.index.write_all(line.as_bytes());
-        written.with_context(|| format!("cannot write {}", self.dir.join(INDEX).display()))?;
+        let index = self.dir.join(INDEX);
+        let opened = match self.index.take() {
+            Some(file) => Ok(file),
+            None => OpenOptions::new().append(true).create(true).open(&index),
+        };
+        let written = opened.and_then(|mut file| file.write_all(line.as_bytes()).map(|()| file));
+        self.index = Some(written.with_context(|| format!("cannot write {}", index.display()))?);
         self.records.insert(file.to_string(), record.clone());
         Ok(())
     }
 
     /// Puts the lines in the order of the files and syncs them.
     pub fn close(self) -> Result<()> {
-        let text: String = self.records.values().map(|record| format!("{record}\n")).collect();
-        write_atomically(&self.dir.join(INDEX), text.as_bytes())?;
+        self.write_index()?;
         sync_dir(&self.dir)
+    }
+
+    fn write_index(&self) -> Result<()> {
+        let text: String = self.records.values().map(|record| format!("{record}\n")).collect();
+        write_atomically(&self.dir.join(INDEX), text.as_bytes())
     }
 }
 
