@@ -7,8 +7,9 @@
     python3 tools/methods_table.py --remake-older
 
 Goes on where the last call stopped: finished rows are skipped, rows whose inputs changed are made anew; those of another
-program are kept, unless --remake-older is given. Needs Python 3.9 or newer and target/release/diffpref, and runs in the repository. Exit codes: 0 every row is there, 1 some row failed (the page says
-which and why), 2 wrong arguments, 130 / 143 stopped by a signal.
+program are kept, unless --remake-older is given; of rows whose files are not here the page keeps what it said. Needs Python
+3.9 or newer and target/release/diffpref, and runs in the repository. Exit codes: 0 every row is there, 1 some row failed
+(the page says which and why), 2 wrong arguments, 130 / 143 stopped by a signal.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import signal
 import sys
 from pathlib import Path
 
-from methods_table import inputs, notes, page, rows, schedule, work
+from methods_table import inputs, kept, notes, page, rows, schedule, work
 from methods_table.programs import Programs, Stopped
 from methods_table.summary import Summary
 
@@ -99,7 +100,8 @@ def write_page(options, workshop, every_row, failed):
     summaries = [summary_of(row, options, failed) for row in every_row]
     said = notes.read(options.page.with_name("table-notes.toml"), by_name)
     stale = stale_rows(summaries, workshop, by_name)
-    inputs.write_whole(options.page, page.render(summaries, stale, said, len(workshop.names)))
+    before = kept.Page.of_file(options.page)
+    inputs.write_whole(options.page, page.render(summaries, stale, said, len(workshop.names), before))
 
 
 def make(options, workshop, every_row, programs):

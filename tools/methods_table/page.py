@@ -3,6 +3,7 @@
 from collections import Counter
 
 from . import figures, work
+from .kept import BASE, CONDITIONS, Page
 from .summary import MAIN, SECOND, with_common_base
 
 HEAD = """\
@@ -15,8 +16,9 @@ HEAD = """\
 This page is written by `tools/methods_table.py`; what people add stands in [table-notes.toml](table-notes.toml). Every method trains
 the demo model from its `configs/NAME-demo.toml` for the same budget, is judged, and becomes a row in `runs/table/`. A call goes on where the last one
 stopped; Ctrl-C leaves whole rows; a row whose recipe, data, judge or settings changed is made anew. One of another program is kept
-(the end of the page says which made how many) and made anew with `--remake-older`. The demo is a 7-million-parameter model
-of emoji: what helps here need not help Stable Diffusion, and what does nothing in 125 steps may do more in 2,000.
+(the end of the page says which made how many) and made anew with `--remake-older`; of one whose files are on another machine the
+page keeps what it said. The demo is a 7-million-parameter model of emoji: what helps here need not help Stable Diffusion, and what does
+nothing in 125 steps may do more in 2,000.
 """
 
 HOW = f"""\
@@ -36,7 +38,8 @@ HOW = f"""\
 * **Verdict**, from the differences by the trained judge: *helps*: flat share up, its interval wholly above 0; *teaches the opposite*: wholly
   below; *hurts content*: content down, wholly below 0; *no difference*: neither. Of 40 rows without any effect about
   two would be called something by chance.
-* **s/step** is the median of a step on one core while {{load}}; **GiB** is the peak resident memory of the training.
+* **s/step** is the median of a step on one core, beside whatever else ran: [README.md](README.md) counts passes; **GiB** is the peak resident
+  memory of the training.
 """
 
 
@@ -90,51 +93,72 @@ def line_of(summary, stale):
 
 def base_line(base):
     cells = [""] * len(COLUMNS)
-    cells[0] = "base model"
+    cells[0] = BASE
     for column, measure in zip((2, 4), figures.MEASURES):
         cells[column] = interval(figures.bootstrap(base.per_name(MAIN, measure, "base")))
     return cells
 
 
-def groups(summaries, stale):
+def kept_rows(summaries, before):
+    """{row: its cells} of rows without results here that the page `before` has."""
+    absent = [summary.row for summary in summaries if not summary.results and not summary.failed]
+    found = {row.name: before.cells(row.group, row.title, len(COLUMNS)) for row in absent}
+    return {name: cells for name, cells in found.items() if cells}
+
+
+def groups(summaries, stale, before, kept):
     alike, _ = with_common_base(summaries, stale)
     text = ""
     for group in dict.fromkeys(summary.row.group for summary in summaries):
-        lines = [line_of(summary, stale.get(summary.row.name)) for summary in summaries if summary.row.group == group]
-        first = [base_line(alike[0])] if alike else []
+        of = [summary for summary in summaries if summary.row.group == group]
+        lines = [kept.get(summary.row.name) or line_of(summary, stale.get(summary.row.name)) for summary in of]
+        base = base_line(alike[0]) if alike else before.cells(group, BASE, len(COLUMNS))
+        first = [base] if base else []
         text += f"\n### {group}\n\n{table(COLUMNS, first + lines)}"
     return text
 
 
-def with_and_without(summaries):
+GUIDED = "Negative models, with and without"
+GUIDED_COLUMNS = ["with", "without", "flat, points", "content, points", "verdict"]
+
+
+def with_and_without(summaries, before, kept):
     """Negative models: guided against them and not, by the trained judge."""
     by_name = {summary.row.name: summary for summary in summaries}
     lines = []
     for summary in summaries:
         other = by_name.get(summary.row.positive)
+        if cells := summary.row.name in kept and before.cells(GUIDED, summary.row.title, len(GUIDED_COLUMNS)):
+            lines.append(cells)
         if not summary.row.negative or not summary.results or (other and not other.results):
             continue
         differences = [points(summary.difference(MAIN, measure, other)) for measure in figures.MEASURES]
         lines.append([summary.row.title, other.row.title if other else "base model", *differences, summary.verdict(other)])
     if not lines:
         return ""
-    head = ["with", "without", "flat, points", "content, points", "verdict"]
     what = "Differences to the same pictures without the negative model; merged 1,1 ([generate.md](../generate.md))."
-    return f"\n## Negative models, with and without\n\n{what}\n\n{table(head, lines)}"
+    return f"\n## {GUIDED}\n\n{what}\n\n{table(GUIDED_COLUMNS, lines)}"
 
 
-def by_seed(summaries):
+SEEDWISE = "Seed by seed"
+SEEDWISE_COLUMNS = ["row", "seeds", "flat, points", "content, points"]
+
+
+def by_seed(summaries, before, kept):
     """How far training seeds differ."""
     def points_of(result, measure):
         said = result["judges"][MAIN]
         return sum(figures.minus(said["model"][measure], said["base"][measure])) / len(said["base"][measure]) * 100
 
-    several = [summary for summary in summaries if len(summary.results) > 1]
-    if not several:
-        return ""
-    cells = [[", ".join(f"{points_of(result, m):+.1f}" for result in s.results) for m in figures.MEASURES] for s in several]
-    lines = [[s.row.title, ", ".join(str(r["seed"]) for r in s.results), *cell] for s, cell in zip(several, cells)]
-    return f"\n## Seed by seed\n\n{table(['row', 'seeds', 'flat, points', 'content, points'], lines)}"
+    lines = []
+    for summary in summaries:
+        title, results = summary.row.title, summary.results
+        if cells := summary.row.name in kept and before.cells(SEEDWISE, title, len(SEEDWISE_COLUMNS)):
+            lines.append(cells)
+        elif len(results) > 1:
+            points = [", ".join(f"{points_of(result, m):+.1f}" for result in results) for m in figures.MEASURES]
+            lines.append([title, ", ".join(str(result["seed"]) for result in results), *points])
+    return f"\n## {SEEDWISE}\n\n{table(SEEDWISE_COLUMNS, lines)}" if lines else ""
 
 
 def remarks(summaries, stale, notes):
@@ -168,36 +192,41 @@ def makers(results):
         yield f"{runs} run{'s'[: runs > 1]} by program {trained[:12]} (SHA-256){of}{other}."
 
 
-def conditions(results):
-    """Running time, versions, machine, dates of the rows that are there."""
-    if not results:
-        return "\n## Running time and machine\n\nNo row has been run yet.\n"
+def conditions(summaries, before, kept):
+    """Running time, versions, machine, dates of the rows that are there, and what the page `before` said of those that are kept."""
+    results = [result for summary in summaries for result in summary.results]
+    lines = conditions_of(results) if results else []
+    if kept:
+        titles = ", ".join(summary.row.title for summary in summaries if summary.row.name in kept)
+        lines.append(f"{KEPT}: {titles}. Of them, or of rows made again since:")
+        lines += [line for line in before.conditions() if line not in lines and not line.startswith(KEPT)]
+    said = "".join(f"* {line}\n" for line in lines) or "No row has been run yet.\n"
+    return f"\n## {CONDITIONS}\n\n{said}"
+
+
+KEPT = "Kept from an earlier page, for their files are not on the machine that wrote this one"
+
+
+def conditions_of(results):
     clock = figures.clock_seconds([span for result in results for span in result["spans"]])
     work_seconds = sum(result["train_seconds"] + result["judge_seconds"] for result in results)
     machines = sorted({result["machine"] for result in results})
     accuracy = results[0].get("judge_accuracy", {}).get(MAIN, {})
     known = ", ".join(f"{what.replace('_', ' ')} {share * 100:.1f} %" for what, share in sorted(accuracy.items()))
     made = sorted(result["made"] for result in results)
-    lines = [
-        f"{len(results)} runs (a row and a seed each) took {clock / 3600:.2f} hours on the clock, {work_seconds / 3600:.2f} hours of work.",
+    return [
+        f"{len(results)} run{'s'[: len(results) > 1]} (a row and a seed each) took {clock / 3600:.2f} hours on the clock, {work_seconds / 3600:.2f} hours of work.",
         f"{'; '.join(machines)}.",
         *makers(results),
         f"Made between {made[0]} and {made[-1]}.",
         *([f"The trained judge's own accuracy: {known}."] if known else []),
     ]
-    return "\n## Running time and machine\n\n" + "\n".join(f"* {line}" for line in lines) + "\n"
 
 
-def load(results):
-    jobs = sorted({result["jobs"] for result in results})
-    if not jobs:
-        return "other rows may be running"
-    return "nothing else of the table ran" if jobs == [1] else f"up to {jobs[-1]} rows ran side by side, and other work beside them: [README.md](README.md) counts passes"
-
-
-def render(summaries, stale, notes, names):
-    """The page. `stale`: {row: inputs that changed}; `notes`: {row: text}; `names`: how many held-out names."""
-    results = [result for summary in summaries for result in summary.results]
-    how = HOW.format(names=names, load=load(results))
-    parts = [HEAD, "\n## Rows\n", groups(summaries, stale), with_and_without(summaries), by_seed(summaries)]
-    return "".join([*parts, remarks(summaries, stale, notes), "\n", how, conditions(results)])
+def render(summaries, stale, notes, names, before=Page()):
+    """The page. `stale`: {row: inputs that changed}; `notes`: {row: text}; `names`: how many held-out names; `before`: the page as it is."""
+    how = HOW.format(names=names)
+    kept = kept_rows(summaries, before)
+    parts = [HEAD, "\n## Rows\n", groups(summaries, stale, before, kept)]
+    parts += [with_and_without(summaries, before, kept), by_seed(summaries, before, kept)]
+    return "".join([*parts, remarks(summaries, stale, notes), "\n", how, conditions(summaries, before, kept)])

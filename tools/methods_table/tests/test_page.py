@@ -5,6 +5,7 @@ import unittest
 from pathlib import Path
 
 from methods_table import notes
+from methods_table.kept import Page as Before
 from methods_table.page import render, table
 from methods_table.rows import GROUPS, OTHERS, SAMPLING, all_rows, chosen
 from methods_table.summary import Summary
@@ -24,14 +25,14 @@ def result(name, flat, content=1.0, seed=0, base=BASE):
     }
 
 
-def page_of(results, failed=None, stale=None, said=None):
-    """The page of all rows; `results`: {row: [result]}."""
+def page_of(results, failed=None, stale=None, said=None, before=""):
+    """The page of all rows; `results`: {row: [result]}; `before`: the page that was there."""
     summaries = []
     for row in all_rows([]):
         there = results.get(row.name, [])
         missing = tuple(seed for seed in row.seeds if seed not in [r["seed"] for r in there])
         summaries.append(Summary(row, there, missing, (failed or {}).get(row.name, {})))
-    return render(summaries, stale or {}, said or {}, 32)
+    return render(summaries, stale or {}, said or {}, 32, Before(before))
 
 
 def line(page, title):
@@ -95,7 +96,6 @@ class Page(unittest.TestCase):
     def test_time_on_the_clock_and_work_are_told_apart(self):
         page = page_of({"dpo": [result("dpo", 0.6), result("dpo", 0.8, seed=1)]})
         self.assertIn("2 runs (a row and a seed each) took 1.50 hours on the clock, 0.06 hours of work.", page)
-        self.assertIn("up to 2 rows ran side by side", page)
 
     def test_the_machines_are_those_that_made_the_rows(self):
         page = page_of({"dpo": [result("dpo", 0.6), result("dpo", 0.8, seed=1)]})
@@ -118,6 +118,45 @@ class Page(unittest.TestCase):
         bare = {key: value for key, value in result("dpo-npo", 0.6).items() if key not in ("steps", "versions", "s_per_step", "val_gap_w")}
         cells = line(page_of({"dpo-npo": [bare]}), "dpo guided against npo")
         self.assertEqual((cells[10], cells[11], cells[13]), ("", "", ""))
+
+
+class RowsOfAnotherMachine(unittest.TestCase):
+    RESULTS = {
+        "dpo": [result("dpo", 0.6), result("dpo", 0.8, seed=1)],
+        "npo": [result("npo", 0.75)],
+        "kto": [result("kto", 0.6)],
+    }
+
+    def test_are_kept_as_they_were_and_named(self):
+        before = page_of(self.RESULTS)
+        page = page_of({"sft": [result("sft", 0.9)]}, before=before)
+        for title in ("dpo", "base guided against npo", "kto", "base model"):
+            self.assertEqual(line(page, title), line(before, title))
+        self.assertEqual(line(page, "sft")[3], "+40.0 [+40.0, +40.0]")
+        self.assertIn("| dpo | 0, 1 | +10.0, +30.0 | +0.0, +0.0 |", page)
+        self.assertIn("| base guided against npo | base model | +25.0 [+25.0, +25.0] |", page)
+        self.assertIn("not on the machine that wrote this one: dpo, base guided against npo, kto. Of them", page)
+        self.assertIn("* 4 runs (a row and a seed each) took", page)
+        self.assertIn("* 1 run (a row and a seed each) took", page)
+
+    def test_stay_the_same_however_often_the_page_is_written(self):
+        once = page_of({}, before=page_of(self.RESULTS))
+        self.assertEqual(page_of({}, before=once), once)
+
+    def test_give_way_to_rows_that_are_there_or_failed(self):
+        before = page_of(self.RESULTS)
+        page = page_of({"dpo": [result("dpo", 0.55)]}, failed={"kto": {0: "error: no labels"}}, before=before)
+        self.assertEqual(line(page, "dpo")[1:4], ["1 of 3", "55 [55, 55]", "+5.0 [+5.0, +5.0]"])
+        self.assertNotIn("| dpo | 0, 1 |", page)
+        self.assertEqual(line(page, "kto")[-1], "failed")
+
+    def test_a_whole_table_keeps_nothing(self):
+        page = page_of(self.RESULTS, before=page_of(self.RESULTS))
+        self.assertEqual(page, page_of(self.RESULTS))
+
+    def test_of_other_columns_are_not_kept(self):
+        before = "### Core methods\n\n| row | seeds |\n| --- | --- |\n| dpo | 3 |\n"
+        self.assertEqual(page_of({}, before=before), page_of({}))
 
 
 class Rows(unittest.TestCase):
