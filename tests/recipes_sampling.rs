@@ -23,6 +23,9 @@ fn demo_recipes_sample_eight_prompts_twice_in_ten_steps_and_watch_another_judge(
         assert!(judges("watch").iter().all(|judge| judge == "assets/judge"), "{name}: the one that is not trained on");
         let held_out = std::fs::read_to_string(root().join("assets/emoji/prompts-heldout.txt")).unwrap();
         let shown = recipe["sample"]["prompts"].as_array().unwrap();
+        assert_eq!(text(&recipe, "validate", "prompts"), Some("assets/emoji/prompts-heldout.txt"), "{name}");
+        let (steps, every) = (number(&recipe, "train", "steps"), number(&recipe, "validate", "every"));
+        assert_eq!(steps.unwrap() % every.unwrap(), 0.0, "{name}: the last validation stands apart");
         assert!(shown.len() <= 4 && recipe["sample"]["seeds"].as_array().unwrap().len() == 1, "{name}");
         assert!(shown.iter().all(|prompt| held_out.lines().any(|line| Some(line) == prompt.as_str())), "{name}");
     }
@@ -34,12 +37,15 @@ fn demo_recipes_train() {
     let short: Vec<(&str, String)> = [
         ("train.steps", "1"),
         ("sample.every", "0"),
+        ("validate.every", "0"),
         ("rollout.prompts_per_iteration", "1"),
         // Two steps alone are branched, so that candidates take seconds.
         ("rollout.steps", "4"),
     ]
     .map(|(key, value)| (key, value.to_string()))
     .into();
+    // self_npo holds nothing out.
+    let alone: Vec<(&str, String)> = short[..2].to_vec();
     for (name, own) in [("d3po", "implicit_acc"), ("spo", "kl"), ("dpok", "noise_pred_drift"), ("dense-reward", "kl")] {
         let mut sets = short.clone();
         if name == "spo" {
@@ -53,8 +59,7 @@ fn demo_recipes_train() {
         }
         assert!(dir.path().join(name).join("final/pytorch_lora_weights.safetensors").exists(), "{name}");
     }
-    let steps: Vec<(&str, String)> = short[..2].to_vec();
-    train("self_npo", "demo", dir.path(), &steps).assert().success();
+    train("self_npo", "demo", dir.path(), &alone).assert().success();
     assert!(support::metrics(&dir.path().join("self_npo"))[0]["loss"].as_f64().unwrap() > 0.0);
 }
 

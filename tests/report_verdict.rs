@@ -167,3 +167,37 @@ fn a_few_iterations_tell_nothing() {
     assert_eq!(verdict.state, State::NothingLearntYet);
     assert!(verdict.reasons[0].contains("5 iterations were sampled; 6 are needed"), "{verdict:?}");
 }
+
+/// A held-out score against the start model's: how far it lies from it at the end, and half its interval.
+fn held_out(name: &str, gain: f64, half: f64) -> Value {
+    json!({
+        format!("val_{name}_gain"): gain, format!("val_{name}_gain_lo"): gain - half, format!("val_{name}_gain_hi"): gain + half,
+    })
+}
+
+#[test]
+fn held_out_prompts_decide_whether_a_reward_rose() {
+    let noise = |p: f64| json!({"rollout_reward": 0.1 * (40.0 * p).sin()});
+    let rises = sampling(|p| with(noise(p), held_out("reward", 0.5 * p, 0.1)));
+    assert_eq!(rises.state, State::RewardRising, "{rises:?}");
+    assert!(rises.reasons[0].starts_with("The reward on held-out prompts lies +0.5000 from"), "{rises:?}");
+    let uncertain = sampling(|p| with(json!({"rollout_reward": p}), held_out("reward", 0.5 * p, 0.6)));
+    assert_eq!(uncertain.state, State::NothingLearntYet, "the samples' prompts became easier: {uncertain:?}");
+}
+
+#[test]
+fn held_out_prompts_show_a_hacked_reward_too() {
+    let judged = |half: f64| {
+        sampling(|p| {
+            let reward = with(json!({"rollout_reward": 0.0}), held_out("reward", p, 0.1));
+            with(reward, held_out("watch_content", -0.4 * p, half))
+        })
+    };
+    let hacked = judged(0.1);
+    assert_eq!(hacked.state, State::RewardHacked, "{hacked:?}");
+    assert!(
+        hacked.reasons[2].starts_with("content, which is not trained on, on held-out prompts lies -0.4000"),
+        "{hacked:?}"
+    );
+    assert_eq!(judged(0.5).state, State::RewardRising);
+}

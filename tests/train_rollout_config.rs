@@ -94,7 +94,12 @@ fn what_a_method_that_samples_cannot_read_is_refused_with_the_reason() {
         (
             "spo",
             "validate.fraction=0.1",
-            "[validate] does not go with method.name = \"spo\", which trains on pictures of its own: no item can be held out. Remove the table.",
+            "validate.fraction does not go with method.name = \"spo\", which trains on pictures of its own: no item can be held out, but prompts can (validate.prompts). Remove the key.",
+        ),
+        (
+            "spo",
+            "validate.draws=2",
+            "[validate] of method.name = \"spo\" has no prompts: name in validate.prompts what is sampled and not trained on, or remove the table.",
         ),
         (
             "tailorpo",
@@ -170,7 +175,7 @@ fn trajectories_that_a_method_cannot_learn_from_are_refused() {
         (
             "ddpo",
             &["reward.scorers=[{name=\"stile\", path=\"j\"}]"],
-            "entry 1 has name = \"stile\", expected \"style\" | \"content\" (did you mean \"style\"?).",
+            "entry 1 has name = \"stile\", expected \"style\" | \"content\" | \"compressibility\" (did you mean \"style\"?).",
         ),
     ] {
         let said = refused(&online(method), sets, 2);
@@ -208,6 +213,7 @@ fn self_npo_reads_items_or_prompts_by_where_it_starts() {
             "reward.shaping=par",
             "[reward] does not go with method.name = \"self_npo\", which rates no picture. Remove the table.",
         ),
+        ("method.ema_decay=0", "method.ema_decay = 0: expected a number in (0, 1)."),
         (
             "ema.decay=0.9",
             "ema.decay = 0.9 does not go with method.name = \"self_npo\", which averages the weights itself: method.ema_decay. Remove the key.",

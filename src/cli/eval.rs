@@ -165,11 +165,11 @@ fn labellers_of(config: &Config, progress: &dyn Progress) -> Result<Vec<Labeller
     Ok(Vec::new())
 }
 
-/// The scorers whose files are still there.
+/// The scorers whose weights are still there.
 fn raters(scorers: &[ScorerConfig]) -> Result<Vec<Labeller>> {
     let mut found = Vec::new();
     for scorer in scorers {
-        for file in reward::files(scorer)?.into_iter().filter(|file| file.is_file()) {
+        if let Some(file) = reward::weights(scorer)?.filter(|file| file.is_file()) {
             let weights_sha256 = hashes::of_file(&file)?;
             found.push(Labeller { judge: scorer.name.clone(), weights_sha256, taught: Taught::Rewards });
         }

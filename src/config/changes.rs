@@ -56,7 +56,7 @@ pub fn changes(old: &Table, new: &Table, same_content: &dyn Fn(&str) -> bool) ->
             | "validate.every" => Change::Harmless,
             _ if section == "sample" || section == "log" => Change::Harmless,
             "model.path" | "model.unet" | "model.vae" | "data.path" | "validate.path" | "lora.init"
-            | "rollout.prompts"
+            | "rollout.prompts" | "validate.prompts"
                 if same_content(&name) =>
             {
                 Change::Harmless

@@ -30,9 +30,10 @@ impl Combination<'_> {
         self.init_without_rank()?;
         self.reference()?;
         if self.source.has_prompts() {
-            self.prompts()?;
+            self.prompts("rollout")?;
         }
         if let Some(rollouts) = &self.entry.needs.rollouts {
+            self.held_out()?;
             return self.rollouts(rollouts);
         }
         if self.entry.needs.truncated {
@@ -52,15 +53,31 @@ impl Combination<'_> {
     }
 
     /// Prompts in the configuration itself; a file of them is read later.
-    fn prompts(&self) -> Result<()> {
-        let prompts = self.checked.get("rollout").and_then(|t| t.get("prompts"));
+    fn prompts(&self, table: &str) -> Result<()> {
+        let prompts = self.checked.get(table).and_then(|t| t.get("prompts"));
         match prompts.map(wrong_prompts) {
             Some(Some(expected)) => {
                 let given = prompts.map_or(String::new(), Value::to_string);
-                self.refuse("rollout", "prompts", format!("rollout.prompts = {given}: expected {expected}."))
+                self.refuse(table, "prompts", format!("{table}.prompts = {given}: expected {expected}."))
             }
             _ => Ok(()),
         }
+    }
+
+    /// A method that samples is validated on prompts, or not at all.
+    fn held_out(&mut self) -> Result<()> {
+        if self.checked.get("validate").is_some_and(|t| t.get("prompts").is_some()) {
+            return self.prompts("validate");
+        }
+        if self.given.contains_key("validate") {
+            return self.refuse(
+                "validate",
+                "",
+                format!("[validate] of method.name = \"{}\" has no prompts: name in validate.prompts what is sampled and not trained on, or remove the table.", self.entry.name),
+            );
+        }
+        self.checked.remove("validate");
+        Ok(())
     }
 
     /// What denoises is an average of the weights that the method keeps itself.

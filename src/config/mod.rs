@@ -142,6 +142,10 @@ mod unread {
         1
     }
 
+    pub fn batch() -> usize {
+        1
+    }
+
     pub fn weight() -> f64 {
         1.0
     }
@@ -149,10 +153,12 @@ mod unread {
 
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct ValidateConfig {
+    #[serde(default)]
     pub fraction: f64,
     pub path: Option<PathBuf>,
     pub every: u64,
     pub draws: i64,
+    #[serde(default)]
     pub max_pairs: usize,
 }
 
@@ -320,8 +326,8 @@ pub struct SampleConfig {
     pub scheduler: String,
 }
 
-/// How a run samples its trajectories. Of a method that samples only where it starts (self_npo) `prompts`,
-/// `prompts_per_iteration` and `batch` are read.
+/// How a run samples its trajectories. Of a method that samples only where it starts (self_npo) `prompts` and
+/// `prompts_per_iteration` are read.
 #[derive(Debug, Clone, Deserialize)]
 pub struct RolloutConfig {
     pub prompts: Prompts,
@@ -342,6 +348,7 @@ pub struct RolloutConfig {
     #[serde(default)]
     pub buffer: String,
     /// Trajectories that go through the network together.
+    #[serde(default = "unread::batch")]
     pub batch: usize,
 }
 
@@ -369,6 +376,8 @@ pub struct ScorerConfig {
     /// Without meaning under `watch`.
     #[serde(default = "unread::weight")]
     pub weight: f64,
+    /// Empty where the scorer reads no files.
+    #[serde(default)]
     pub path: PathBuf,
 }
 

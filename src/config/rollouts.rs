@@ -45,8 +45,7 @@ impl Combination<'_> {
 
     fn trajectories(&self, rollouts: &Rollouts) -> Result<()> {
         let (name, trajectories) = (self.entry.name, self.number("rollout", "trajectories").unwrap_or(1.0));
-        if rollouts.exact_trajectories && trajectories != rollouts.trajectories as f64 {
-            let exact = rollouts.trajectories;
+        if let Some(exact) = rollouts.units.exactly().filter(|exact| trajectories != *exact as f64) {
             return self.refuse(
                 "rollout",
                 "trajectories",

@@ -49,6 +49,8 @@ impl Range {
     /// [0, 1]
     pub const UNIT: Range = Range { low: 0.0, high: 1.0, low_open: false, high_open: false };
     /// [0, 1)
+    /// A share that is neither nothing nor all.
+    pub const INSIDE: Range = Range { low: 0.0, high: 1.0, low_open: true, high_open: true };
     pub const FRACTION: Range = Range { low: 0.0, high: 1.0, low_open: false, high_open: true };
 
     fn holds(&self, x: f64) -> bool {

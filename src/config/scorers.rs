@@ -19,7 +19,7 @@ pub fn check(value: &Value, weighed: bool) -> Result<Value, String> {
     for (index, entry) in list.iter().enumerate() {
         let number = index + 1;
         let entry = check_entry(entry, weighed).map_err(|why| expected(format!("; entry {number} {why}")))?;
-        let same = |other: &Table| ["name", "path"].iter().all(|key| other[*key] == entry[*key]);
+        let same = |other: &Table| ["name", "path"].iter().all(|key| other.get(*key) == entry.get(*key));
         if let Some(first) = checked.iter().position(same) {
             return Err(expected(format!("; entry {number} is entry {} again, remove one of them", first + 1)));
         }
@@ -44,16 +44,8 @@ fn check_entry(entry: &Value, weighed: bool) -> Result<Table, String> {
         Some(other) => Err(format!("has {key} = {other}, expected a text")),
         None => Err(format!("has no {key}")),
     };
-    let names = reward::names();
     let name = text("name")?;
-    if !names.contains(&name.as_str()) {
-        let known = names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(" | ");
-        if reward::NOT_BUILT.contains(&name.as_str()) {
-            return Err(format!("has name = \"{name}\", which is not built yet: take {known}"));
-        }
-        let hint = nearest(&name, &names).map_or(String::new(), |known| format!(" (did you mean \"{known}\"?)"));
-        return Err(format!("has name = \"{name}\", expected {known}{hint}"));
-    }
+    let kind = reward::kind(&name).map_err(|_| unknown_name(&name))?;
     let mut out = Table::new();
     out.insert("name".into(), Value::String(name));
     if weighed {
@@ -67,8 +59,22 @@ fn check_entry(entry: &Value, weighed: bool) -> Result<Table, String> {
         };
         out.insert("weight".into(), Value::Float(weight));
     }
-    out.insert("path".into(), Value::String(text("path")?));
+    match (&kind.folder, given.get("path")) {
+        (Some(_), _) => drop(out.insert("path".into(), Value::String(text("path")?))),
+        (None, Some(_)) => return Err(format!("has a path, and \"{}\" reads no files: remove it", kind.name)),
+        (None, None) => {}
+    }
     Ok(out)
+}
+
+fn unknown_name(name: &str) -> String {
+    let names = reward::names();
+    let known = names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(" | ");
+    if reward::NOT_BUILT.contains(&name) {
+        return format!("has name = \"{name}\", which is not built yet: take {known}");
+    }
+    let hint = nearest(name, &names).map_or(String::new(), |known| format!(" (did you mean \"{known}\"?)"));
+    format!("has name = \"{name}\", expected {known}{hint}")
 }
 
 /// The list without paths: what of it must stay when contents move.

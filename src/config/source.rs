@@ -7,8 +7,10 @@ use toml::{Table, Value};
 
 /// Keys of [data] that are not about items.
 const OF_PICTURES: [&str; 4] = ["resolution", "cache_dir", "cache_dtype", "workers"];
+/// Keys of [validate] of a method that samples.
+const OF_HELD_OUT: [&str; 3] = ["prompts", "every", "draws"];
 /// Keys of [rollout] that a method reads whose trajectories are its own affair.
-const OF_STARTS: [&str; 3] = ["prompts", "prompts_per_iteration", "batch"];
+const OF_STARTS: [&str; 2] = ["prompts", "prompts_per_iteration"];
 /// Keys of [rollout] that such a method replaces by its own.
 const REPLACED: [&str; 3] = ["steps", "eta", "guidance_scale"];
 
@@ -74,7 +76,12 @@ impl Source {
             },
             "reward" => self == Source::Rollouts,
             "data" => self.has_items() || OF_PICTURES.contains(&key),
-            "validate" | "timesteps" | "safeguard" | "weights" => self == Source::Items,
+            "validate" => match self {
+                Source::Items => key != "prompts",
+                Source::Rollouts => OF_HELD_OUT.contains(&key),
+                Source::TruncatedItems | Source::TruncatedNoise => false,
+            },
+            "timesteps" | "safeguard" | "weights" => self == Source::Items,
             _ => true,
         }
     }
@@ -95,7 +102,9 @@ impl Source {
         match (self, table) {
             (Source::Items, _) => "which trains on the items of [data] and samples nothing while it trains",
             (Source::Rollouts, "data") => "which trains on pictures of its own, sampled from rollout.prompts",
-            (Source::Rollouts, "validate") => "which trains on pictures of its own: no item can be held out",
+            (Source::Rollouts, "validate") => {
+                "which trains on pictures of its own: no item can be held out, but prompts can (validate.prompts)"
+            }
             (Source::Rollouts, "timesteps") => "which trains on the timesteps of its trajectories",
             (Source::Rollouts, "safeguard") => "which compares probabilities of steps: there are no losers with errors",
             (Source::Rollouts, _) => "which trains on pictures of its own: no row has a weight",

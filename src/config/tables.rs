@@ -1,6 +1,7 @@
 //! Every table and key of a run's configuration but [method], whose keys the objectives declare.
 
 use super::schema::{Default::*, Key, Kind::*, Range, auto, key};
+use crate::reward::Shaping;
 
 const COUNT: super::schema::Kind = Int { min: 0, max: i64::MAX };
 const AT_LEAST_ONE: super::schema::Kind = Int { min: 1, max: i64::MAX };
@@ -96,8 +97,14 @@ const DATA: &[Key] = &[
 const VALIDATE: &[Key] = &[
     key("fraction", Real(Range::FRACTION), Toml("0.05"), "share of the prompts held out"),
     key("path", Text, Absent, "another data file instead of a share"),
+    key("prompts", TextsOrFile, Absent, "of methods that sample: prompts that are not trained on, a list or a file"),
     key("every", COUNT, Toml("100"), "steps between validations; 0: off"),
-    key("draws", Int { min: 1, max: 1000 }, Toml("4"), "fixed (timestep, noise) draws for each pair"),
+    key(
+        "draws",
+        Int { min: 1, max: 1000 },
+        Toml("4"),
+        "fixed (timestep, noise) draws for each pair, or pictures of each prompt",
+    ),
     key("max_pairs", AT_LEAST_ONE, Toml("64"), "held-out pairs used"),
 ];
 
@@ -240,7 +247,7 @@ const REWARD: &[Key] = &[
     key("scorers", Scorers { weighed: true }, Required, "who rates the pictures that the method samples"),
     key(
         "shaping",
-        Choice(&["none", "standardise", "log_sigmoid", "par"], &[]),
+        Choice(Shaping::NAMES, &[]),
         Toml("\"none\""),
         "how the ratings of a prompt's pictures become rewards",
     ),

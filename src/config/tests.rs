@@ -121,12 +121,20 @@ fn a_list_of_scorers_is_refused_with_the_entry_and_the_nearest_name() {
         ("[3]", format!("{form}; entry 1 is 3.")),
         ("[{ path = \"j\" }]", format!("{form}; entry 1 has no name.")),
         ("[{ name = \"style\" }]", format!("{form}; entry 1 has no path.")),
+        (
+            "[{ name = \"compressibility\", path = \"j\" }]",
+            format!("{form}; entry 1 has a path, and \"compressibility\" reads no files: remove it."),
+        ),
+        (
+            "[{ name = \"compressibility\" }, { name = \"compressibility\" }]",
+            format!("{form}; entry 2 is entry 1 again, remove one of them."),
+        ),
         ("[{ name = \"style\", path = \"\" }]", format!("{form}; entry 1 has path = \"\", expected a text.")),
         ("[{ name = 3, path = \"j\" }]", format!("{form}; entry 1 has name = 3, expected a text.")),
         (
             "[{ name = \"style\", path = \"j\" }, { name = \"contnt\", path = \"j\" }]",
             format!(
-                "{form}; entry 2 has name = \"contnt\", expected \"style\" | \"content\" (did you mean \"content\"?)."
+                "{form}; entry 2 has name = \"contnt\", expected \"style\" | \"content\" | \"compressibility\" (did you mean \"content\"?)."
             ),
         ),
         (
@@ -202,8 +210,14 @@ fn a_method_that_samples_refuses_what_is_about_items_with_the_reason() {
         ("[data]\nflip = 0", "run.toml:10: data.flip does not go with"),
         (
             "[validate]\nevery = 0",
-            "run.toml:9: [validate] does not go with method.name = \"sampling\", which trains on pictures of its own: no item can be held out. Remove the table.",
+            "run.toml:9: [validate] of method.name = \"sampling\" has no prompts: name in validate.prompts what is sampled and not trained on, or remove the table.",
         ),
+        (
+            "[validate]\nfraction = 0.1",
+            "run.toml:10: validate.fraction does not go with method.name = \"sampling\", which trains on pictures of its own: no item can be held out, but prompts can (validate.prompts). Remove the key.",
+        ),
+        ("[validate]\nprompts = []", "run.toml:10: validate.prompts = []: expected at least one prompt."),
+        ("[validate]\nprompts = [\"a\", \"\"]", "run.toml:10: validate.prompts = [\"a\", \"\"]: expected"),
         (
             "[timesteps]\nmin = 0",
             "run.toml:9: [timesteps] does not go with method.name = \"sampling\", which trains on the timesteps of its trajectories. Remove the table.",
@@ -225,7 +239,7 @@ fn a_method_that_samples_refuses_what_is_about_items_with_the_reason() {
 
 #[test]
 fn trajectories_that_teach_nothing_are_refused() {
-    let exact = Rollouts { trajectories: 2, exact_trajectories: true, ..Rollouts::STEPWISE };
+    let exact = Rollouts { units: Units::Trajectories, trajectories: 2, ..Rollouts::STEPWISE };
     for (rollouts, keys, expected) in [
         (
             exact,
@@ -278,7 +292,7 @@ fn a_truncated_method_reads_items_or_prompts_by_where_it_starts() {
     );
     let given = format!("{MODEL}{ROLLOUT}steps = 7\neta = 0\nguidance_scale = 3\n{noise}");
     let (table, notes) = read(&entry, &given).unwrap();
-    assert_eq!(toml::to_string(&table["rollout"]).unwrap(), "prompts = [\"a\", \"b\"]\nbatch = 8\n");
+    assert_eq!(toml::to_string(&table["rollout"]).unwrap(), "prompts = [\"a\", \"b\"]\n");
     let note = |key: &str| format!("rollout.{key} of the config is not read by truncated: dropped");
     assert_eq!(notes, [note("steps"), note("eta"), note("guidance_scale")]);
     for (tables, expected) in [

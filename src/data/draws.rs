@@ -116,6 +116,13 @@ impl Draws {
         self.generator("rollout", &[&iteration, &j, &prompt]).randn(&shape)
     }
 
+    /// Stream `held-out`, ids `j, prompt`: as [`rollout`](Self::rollout), of a prompt that is not trained on, and the same at
+    /// every validation.
+    pub fn held_out(&self, j: usize, prompt: usize, steps: usize, shape: &[i64]) -> Tensor {
+        let shape: Vec<i64> = std::iter::once(1 + steps as i64).chain(shape.iter().copied()).collect();
+        self.generator("held-out", &[&j, &prompt]).randn(&shape)
+    }
+
     /// Stream `candidate`, ids `iteration, step, prompt`: `torch.randn(k, *shape)` `[k, C, h, w]`, the noise of the
     /// candidates of one step of all trajectories of a prompt, one trajectory after the other.
     pub fn candidates(&self, iteration: u64, step: usize, prompt: usize, k: usize, shape: &[i64]) -> Tensor {

@@ -6,7 +6,7 @@ use tch::Tensor;
 /// How far a ratio of likelihoods may leave 1.
 pub const RATIO_CLAMP: Key = key(
     "clamp",
-    Kind::Real(Range { low: 0.0, high: 1.0, low_open: true, high_open: true }),
+    Kind::Real(Range::INSIDE),
     Default::Toml("0.1"),
     "rho = e^r, the ratio of likelihoods, is held to 1 +- this",
 );

@@ -20,7 +20,6 @@ pub const ENTRY: Entry = Entry {
         units: Units::Trajectories,
         other: Other::Start,
         trajectories: 2,
-        exact_trajectories: true,
         ..Rollouts::STEPWISE
     }),
     build,

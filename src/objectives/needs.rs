@@ -25,6 +25,26 @@ pub enum Units {
     Lists,
 }
 
+impl Units {
+    /// The keys of [method] that say how they are made; every method of such units has them.
+    pub const fn keys(self) -> &'static [&'static str] {
+        match self {
+            Units::Steps => &["buffer"],
+            Units::Trajectories => &[],
+            Units::Candidates => &["candidates", "threshold", "skip_steps", "denoise_ahead"],
+            Units::Lists => &["trajectories_per_loss", "gamma", "sampled_steps"],
+        }
+    }
+
+    /// How many trajectories of a prompt they are defined for; `None`: any.
+    pub const fn exactly(self) -> Option<i64> {
+        match self {
+            Units::Trajectories => Some(2),
+            _ => None,
+        }
+    }
+}
+
 /// Whose log-probability the policy's is compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Other {
@@ -46,8 +66,6 @@ pub struct Rollouts {
     pub guidance_scale: f64,
     /// Of a prompt in an iteration.
     pub trajectories: i64,
-    /// The method is defined for just this many.
-    pub exact_trajectories: bool,
 }
 
 impl Rollouts {
@@ -60,7 +78,6 @@ impl Rollouts {
         eta: 1.0,
         guidance_scale: 5.0,
         trajectories: 4,
-        exact_trajectories: false,
     };
 
     /// Whether the start model is asked.

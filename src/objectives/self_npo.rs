@@ -36,12 +36,7 @@ pub const ENTRY: Entry = Entry {
             Default::Toml("0.001"),
             "where the loss turns from square to absolute",
         ),
-        key(
-            "ema_decay",
-            Kind::Real(Range::FRACTION),
-            Default::Toml("0.999"),
-            "of the copy of the model that rolls out",
-        ),
+        key("ema_decay", Kind::Real(Range::INSIDE), Default::Toml("0.999"), "of the copy of the model that rolls out"),
         key(
             "start",
             Kind::Choice(&["data", "noise"], &[]),

@@ -20,6 +20,10 @@ const DIVERSITY_KEPT: f64 = 0.7;
 pub const REWARD: &str = "rollout_reward";
 /// Scores that are not trained on: `watch_NAME`.
 pub const WATCH: &str = "watch_";
+/// How far the reward on held-out prompts lies above the start model's.
+pub const HELD_OUT: &str = "val_reward_gain";
+/// The same of scores that are not trained on: `val_watch_NAME_gain`.
+const HELD_OUT_WATCH: &str = "val_watch_";
 
 /// The rules in words: (name, rule).
 pub fn rules() -> Vec<(&'static str, String)> {
@@ -28,13 +32,18 @@ pub fn rules() -> Vec<(&'static str, String)> {
             "Reward hacked",
             format!(
                 "Only for methods that sample while they train, from {ENOUGH_ITERATIONS} iterations on. The reward of the \
-                 samples rose from the first third of the iterations to the last by more than {ERRORS} standard errors, \
-                 while a score that is only watched fell by as much, or the diversity of a prompt's samples fell below \
-                 {:.0} % of what it was.",
+                 samples rose from the first third of the iterations to the last by more than {ERRORS} standard errors, or \
+                 that on held-out prompts lies above the start model's with its whole 95 % interval, while a score that is \
+                 only watched fell by as much, or the diversity of a prompt's samples fell below {:.0} % of what it was.",
                 DIVERSITY_KEPT * 100.0
             ),
         ),
-        ("Reward rising", "The same rise, and neither of both.".into()),
+        (
+            "Reward rising",
+            "The same rise, and neither of both. Where prompts are held out, they alone say whether the reward rose: the \
+             prompts of iterations differ by more than a model learns."
+                .into(),
+        ),
     ]
 }
 
@@ -44,18 +53,48 @@ pub fn judge(metrics: &Metrics) -> Option<(State, Vec<String>)> {
     if reward.is_empty() {
         return None;
     }
-    let Some(change) = Change::of(&reward) else {
+    let (change, gain) = (Change::of(&reward), Gain::of(metrics, HELD_OUT));
+    let mut reasons: Vec<String> = Vec::new();
+    reasons.extend(gain.as_ref().map(|gain| gain.words("The reward")));
+    reasons.extend(change.as_ref().map(|change| change.words("The reward of the samples")));
+    if reasons.is_empty() {
         let reason = format!("{} iterations were sampled; {ENOUGH_ITERATIONS} are needed to tell.", reward.len());
         return Some((State::NothingLearntYet, vec![reason]));
-    };
-    if !change.rises() {
-        return Some((State::NothingLearntYet, vec![change.words("The reward of the samples")]));
     }
-    let mut reasons = vec![change.words("The reward of the samples")];
-    let hacked = hacking(metrics);
-    let state = if hacked.is_empty() { State::RewardRising } else { State::RewardHacked };
+    let rose_in_samples = change.as_ref().is_some_and(Change::rises);
+    let rose = gain.as_ref().map_or(rose_in_samples, |gain| gain.low > 0.0);
+    let hacked = if rose || rose_in_samples { hacking(metrics) } else { Vec::new() };
+    let state = match (rose, hacked.is_empty()) {
+        (_, false) => State::RewardHacked,
+        (true, true) => State::RewardRising,
+        (false, true) => State::NothingLearntYet,
+    };
     reasons.extend(hacked);
     Some((state, reasons))
+}
+
+/// The newest validation of a score against the start model's.
+struct Gain {
+    step: f64,
+    mean: f64,
+    low: f64,
+    high: f64,
+}
+
+impl Gain {
+    /// `None` without a validation, or with one prompt.
+    fn of(metrics: &Metrics, key: &str) -> Option<Self> {
+        let (step, mean) = *metrics.series(key).last()?;
+        let at = |end: &str| Some(metrics.series(&format!("{key}_{end}")).last().filter(|p| p.0 == step)?.1);
+        Some(Self { step, mean, low: at("lo")?, high: at("hi")? })
+    }
+
+    fn words(&self, what: &str) -> String {
+        format!(
+            "{what} on held-out prompts lies {:+.4} from the start model's at step {} (95 % over prompts: {:+.4} to {:+.4}).",
+            self.mean, self.step, self.low, self.high
+        )
+    }
 }
 
 /// What falls while the reward rises.
@@ -66,6 +105,11 @@ fn hacking(metrics: &Metrics) -> Vec<String> {
         found.extend(
             falls.map(|change| change.words(&format!("{}, which is not trained on,", key.trim_start_matches(WATCH)))),
         );
+    }
+    for key in metrics.keys(HELD_OUT_WATCH).iter().filter(|key| key.ends_with("_gain")) {
+        let name = key.trim_start_matches(HELD_OUT_WATCH).trim_end_matches("_gain");
+        let falls = Gain::of(metrics, key).filter(|gain| gain.high < 0.0);
+        found.extend(falls.map(|gain| gain.words(&format!("{name}, which is not trained on,"))));
     }
     let diversity =
         Change::of(&metrics.series("diversity")).filter(|change| change.after < DIVERSITY_KEPT * change.before);

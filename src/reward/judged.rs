@@ -1,26 +1,24 @@
 //! Scorers by a trained judge: how flat a picture is drawn, and whether it shows what the prompt names.
 
-use super::{Kind, Scorer};
+use super::{Folder, Scorer, ScorerKind};
 use crate::config::schema::nearest;
 use crate::scorers::{Judge, TrainedJudge};
 use anyhow::{Result, bail};
 use image::RgbImage;
-use std::path::{Path, PathBuf};
 
 /// `content` lies in [-LARGEST, LARGEST]: a judge that is surer than that (p within 5e-5 of 0 or 1) is sure of nothing
 /// more, and in a mixture its extremes would outweigh all others.
 pub const LARGEST: f64 = 10.0;
 
 /// Log-odds of the flat style.
-pub const STYLE: Kind = Kind { name: "style", files, open: |path, _| Ok(Box::new(Style(TrainedJudge::open(path)?))) };
+pub const STYLE: ScorerKind =
+    ScorerKind { name: "style", folder: JUDGE, open: |path, _| Ok(Box::new(Style(TrainedJudge::open(path)?))) };
 
 /// Log-odds of the content that the prompt names.
-pub const CONTENT: Kind =
-    Kind { name: "content", files, open: |path, _| Ok(Box::new(Content(TrainedJudge::open(path)?))) };
+pub const CONTENT: ScorerKind =
+    ScorerKind { name: "content", folder: JUDGE, open: |path, _| Ok(Box::new(Content(TrainedJudge::open(path)?))) };
 
-fn files(dir: &Path) -> Vec<PathBuf> {
-    vec![dir.join("config.json"), dir.join("model.safetensors")]
-}
+const JUDGE: Option<Folder> = Some(Folder { weights: "model.safetensors", settings: &["config.json"] });
 
 /// log p(flat) - log(1 - p(flat)), not clamped: computed from logits, it is finite. The prompt is not read.
 struct Style(TrainedJudge);

@@ -1,6 +1,7 @@
 //! What a sampled picture is worth while a model trains on its own samples: scorers, their mixture, and how rewards are
 //! shaped (docs/rewards.md). Whoever asks never knows which scorer answers.
 
+mod compressibility;
 mod judged;
 mod rewards;
 mod shaping;
@@ -36,17 +37,25 @@ pub trait Scorer {
     }
 }
 
-/// A kind of scorer: what `name` of an entry in [reward] stands for.
-pub struct Kind {
+/// What `name` of an entry in [reward] stands for.
+pub struct ScorerKind {
     pub name: &'static str,
-    /// The files of `path` that its numbers depend on.
-    pub files: fn(&Path) -> Vec<PathBuf>,
-    /// Opens what lies at `path`. What is small computes on the CPU, wherever the run trains.
+    /// What its numbers depend on; `None`: it reads no files, and an entry has no `path`.
+    pub folder: Option<Folder>,
+    /// Opens what lies at `path`, which is empty where there is no folder. What is small computes on the CPU, wherever the
+    /// run trains.
     pub open: fn(&Path, Device) -> Result<Box<dyn Scorer>>,
 }
 
+/// The files below `path` that a scorer's numbers depend on.
+pub struct Folder {
+    pub weights: &'static str,
+    /// All others.
+    pub settings: &'static [&'static str],
+}
+
 /// Every scorer that is built.
-pub const REGISTRY: &[Kind] = &[judged::STYLE, judged::CONTENT];
+pub const REGISTRY: &[ScorerKind] = &[judged::STYLE, judged::CONTENT, compressibility::COMPRESSIBILITY];
 
 /// Scorers of publications that this version refuses.
 pub const NOT_BUILT: &[&str] =
@@ -57,17 +66,31 @@ pub fn names() -> Vec<&'static str> {
     REGISTRY.iter().map(|kind| kind.name).collect()
 }
 
-fn kind(name: &str) -> Result<&'static Kind> {
+/// The kind that is called so.
+///
+/// # Errors
+/// A name that is not registered.
+pub fn kind(name: &str) -> Result<&'static ScorerKind> {
     let known = || format!("there is no scorer \"{name}\"; there are: {}", names().join(", "));
     REGISTRY.iter().find(|kind| kind.name == name).with_context(known)
 }
 
-/// The files that the numbers of a scorer depend on.
+/// The weights of a scorer; `None`: it has none.
+///
+/// # Errors
+/// A name that is not registered.
+pub fn weights(scorer: &ScorerConfig) -> Result<Option<PathBuf>> {
+    let folder = kind(&scorer.name)?.folder.as_ref();
+    Ok(folder.map(|folder| scorer.path.join(folder.weights)))
+}
+
+/// All files that the numbers of a scorer depend on.
 ///
 /// # Errors
 /// A name that is not registered.
 pub fn files(scorer: &ScorerConfig) -> Result<Vec<PathBuf>> {
-    Ok((kind(&scorer.name)?.files)(&scorer.path))
+    let settings = kind(&scorer.name)?.folder.as_ref().map_or(&[][..], |folder| folder.settings);
+    Ok(settings.iter().map(|file| scorer.path.join(file)).chain(weights(scorer)?).collect())
 }
 
 fn open_scorer(scorer: &ScorerConfig, device: Device) -> Result<Box<dyn Scorer>> {

@@ -15,15 +15,13 @@ pub enum Shaping {
 }
 
 impl Shaping {
+    /// All of them, as `reward.shaping` calls them.
+    pub const NAMES: &[&str] = &["none", "standardise", "log_sigmoid", "par"];
+    const ALL: [Shaping; 4] = [Shaping::None, Shaping::Standardise, Shaping::LogSigmoid, Shaping::Par];
+
     /// As `reward.shaping` calls it.
     pub fn named(name: &str) -> Option<Self> {
-        match name {
-            "none" => Some(Shaping::None),
-            "standardise" => Some(Shaping::Standardise),
-            "log_sigmoid" => Some(Shaping::LogSigmoid),
-            "par" => Some(Shaping::Par),
-            _ => None,
-        }
+        Self::NAMES.iter().position(|known| *known == name).map(|place| Self::ALL[place])
     }
 
     /// One reward a picture of a group. `scored`: a row of r_k a scorer, all of one length; `weights`: w_k.

@@ -63,8 +63,16 @@ fn log_sigmoid_and_par_measure_from_the_median_of_each_scorer() {
 }
 
 #[test]
+fn every_shaping_has_a_name_of_its_own() {
+    let mut shapings: Vec<Shaping> = Shaping::NAMES.iter().map(|name| Shaping::named(name).unwrap()).collect();
+    let named = shapings.len();
+    shapings.dedup();
+    assert_eq!((shapings.len(), Shaping::named("median")), (named, None));
+}
+
+#[test]
 fn ratings_far_apart_stay_finite_in_every_shaping() {
-    for name in ["none", "standardise", "log_sigmoid", "par"] {
+    for name in Shaping::NAMES {
         let rewards = Shaping::named(name).unwrap().rewards(&[1.0], &[vec![-1e6, 0.0, 1e6]]);
         assert!(rewards.iter().all(|r| r.is_finite()) && rewards[0] <= rewards[1] && rewards[1] < rewards[2], "{name}");
     }
@@ -165,20 +173,47 @@ fn style_and_content_are_the_log_odds_of_the_judge_that_python_trained() {
     }
 }
 
+/// Every registered scorer with the bundled files it can be opened from; a new one needs a line here.
+fn opened() -> Vec<(&'static str, Box<dyn Scorer>)> {
+    let at = |name: &str| match name {
+        "style" | "content" => entry(name, "assets/judge"),
+        "compressibility" => ScorerConfig { name: name.into(), weight: 1.0, path: PathBuf::new() },
+        other => panic!("nothing to open {other} from"),
+    };
+    names().into_iter().map(|name| (name, open_scorer(&at(name), Device::Cpu).unwrap())).collect()
+}
+
 #[test]
 fn a_picture_is_worth_the_same_to_the_last_bit_whatever_is_beside_it() {
     let mut pictures = drawings();
     pictures.push(image::imageops::resize(&pictures[0], 40, 40, image::imageops::FilterType::Triangle));
     let judge = TrainedJudge::open(&root("assets/judge")).unwrap();
     let prompts: Vec<&str> = judge.names().iter().take(pictures.len()).map(String::as_str).collect();
-    for name in names() {
-        let scorer = open_scorer(&entry(name, "assets/judge"), Device::Cpu).unwrap();
+    for (name, scorer) in opened() {
         let together = scorer.score(&pictures, 0, &prompts).unwrap();
         for (i, picture) in pictures.iter().enumerate() {
             let alone = scorer.score(std::slice::from_ref(picture), 0, &prompts[i..=i]).unwrap();
             assert_eq!(alone[0].to_bits(), together[i].to_bits(), "{name}: picture {i}");
         }
     }
+}
+
+#[test]
+fn compressibility_is_minus_the_size_of_the_jpeg_in_kilobytes() {
+    let plain = RgbImage::from_pixel(64, 64, image::Rgb([200, 30, 30]));
+    let mut noisy = plain.clone();
+    let mut state = 1u32;
+    noisy.pixels_mut().for_each(|pixel| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        pixel.0 = [(state >> 24) as u8, (state >> 16) as u8, (state >> 8) as u8];
+    });
+    let scorer = open_scorer(&entry("compressibility", ""), Device::Cpu).unwrap();
+    let got = scorer.score(&[plain, noisy.clone()], 0, &[""; 2]).unwrap();
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    noisy.write_with_encoder(image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 95)).unwrap();
+    assert_eq!(got[1], -(bytes.get_ref().len() as f64) / 1000.0);
+    // Headers and one colour against 12,288 bytes of noise, which hardly shrink.
+    assert!(got[0] > -1.2 && got[1] < -8.0, "{got:?}");
 }
 
 #[test]
@@ -226,4 +261,6 @@ fn scorers_are_opened_by_name_and_what_is_missing_is_said() {
         "{said}"
     );
     assert_eq!(files(&entry("style", "j")).unwrap(), [root("j/config.json"), root("j/model.safetensors")]);
+    assert_eq!(weights(&entry("content", "j")).unwrap(), Some(root("j/model.safetensors")));
+    assert!(files(&entry("compressibility", "j")).unwrap().is_empty());
 }

@@ -47,6 +47,9 @@ pub fn contents(opened: &Opened) -> Result<Map<String, Value>> {
     if config.rollout.is_some() {
         out.insert("rollout.prompts".into(), json!(hashes::of_bytes(json!(opened.prompts).to_string().as_bytes())));
     }
+    if !opened.held_out.is_empty() {
+        out.insert("validate.prompts".into(), json!(hashes::of_bytes(json!(opened.held_out).to_string().as_bytes())));
+    }
     if let Some(reward) = &config.reward {
         for (key, scorers) in [("reward.scorers", &reward.scorers), ("reward.watch", &reward.watch)] {
             let files = |scorer: &ScorerConfig| {

@@ -70,7 +70,7 @@ impl Feed {
         let validated: &[Item] = if config.validate.every > 0 { &validation } else { &[] };
         batches.plan_validation(&mut plan, validated);
         plan.prompt("");
-        opened.prompts.iter().for_each(|prompt| plan.prompt(prompt));
+        opened.prompts.iter().chain(&opened.held_out).for_each(|prompt| plan.prompt(prompt));
         for prompt in config.sample.prompts.iter().filter(|_| config.sample.every > 0) {
             plan.prompt(prompt);
         }

@@ -12,7 +12,7 @@ use tch::{Kind, Tensor};
 
 pub const KOHYA_FILE: &str = "kohya_lora_weights.safetensors";
 
-/// Writes `best/`: the weights with the highest val_margin so far.
+/// Writes `best/`: the weights that did best on what is held out so far.
 pub fn write_best(run: &Path, learner: &Learner) -> Result<()> {
     let parts = unfinished_dir(run)?;
     write_weights(&learner.policy, parts.path(), learner.ema.as_ref().map(|e| e.weights.as_slice()), "")?;

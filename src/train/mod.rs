@@ -288,8 +288,11 @@ impl Session {
     fn keep_best(&mut self, dir: &RunDir, line: &Map<String, Value>) -> Result<()> {
         let value = |key: &str| line.get(key).and_then(Value::as_f64);
         // Labelled images have no margin: their loss is what falls.
-        let labels = self.learner.needs.items == ItemKind::Labels;
-        let worth = if labels { value("val_loss").map(|loss| -loss) } else { value("val_margin") };
+        let worth = match (&self.rollout, self.learner.needs.items) {
+            (Some(_), _) => value("val_reward"),
+            (None, ItemKind::Labels) => value("val_loss").map(|loss| -loss),
+            (None, _) => value("val_margin"),
+        };
         let Some(worth) = worth else { return Ok(()) };
         if self.best.is_none_or(|(_, best)| worth > best) {
             finish::write_best(&dir.path, &self.learner)?;
@@ -333,8 +336,11 @@ impl Session {
     }
 
     fn validate(&self, progress: &dyn Progress, stop: &Stop) -> Result<Map<String, Value>> {
-        let Some(start) = &self.start_errors else { return Ok(Map::new()) };
         let _ema = self.learner.ema.as_ref().map(|e| Swapped::new(&self.learner.policy.trainable, &e.weights));
+        if let Some(rollout) = &self.rollout {
+            return rollout.validate(&self.learner, &self.feed, &self.folder, progress, stop);
+        }
+        let Some(start) = &self.start_errors else { return Ok(Map::new()) };
         progress.begin("validate", 0, start.len() as u64);
         let (number, steps) = (self.step, self.learner.steps);
         let step = Step { beta: self.pending.beta, number, steps, statistic: 0.0 };

@@ -28,32 +28,45 @@ pub fn of_file(document: &Document, table: &str) -> Result<Option<Vec<String>>> 
     Ok(Some(read))
 }
 
-/// The prompts of [rollout], blank ones passed over and each once, in the order of their first appearance; none where the
-/// method reads none. What was left out is said.
+/// The prompts that `prompts` of a table lists or names a file of, blank ones passed over and each once, in the order of their
+/// first appearance; none where the method reads none. What was left out is said.
 ///
 /// # Errors
 /// As of [`of_file`]; a file with blank prompts only.
-pub fn of_rollout(document: &Document, progress: &dyn Progress) -> Result<Vec<String>> {
-    let list = given(document, "rollout").and_then(Value::as_array);
+pub fn of_table(document: &Document, table: &str, progress: &dyn Progress) -> Result<Vec<String>> {
+    let list = given(document, table).and_then(Value::as_array);
     let all = match list {
         Some(list) => list.iter().filter_map(Value::as_str).map(String::from).collect(),
-        None => of_file(document, "rollout")?.unwrap_or_default(),
+        None => of_file(document, table)?.unwrap_or_default(),
     };
     let read = all.len();
     let written: Vec<String> = all.into_iter().filter(|prompt| !prompt.trim().is_empty()).collect();
     let (blank, written_len) = (read - written.len(), written.len());
     if read > 0 && written.is_empty() {
-        bail!("{}: rollout.prompts: all {read} prompts are blank; give prompts with text", document.file);
+        bail!("{}: {table}.prompts: all {read} prompts are blank; give prompts with text", document.file);
     }
     let mut seen = HashSet::new();
     let once: Vec<String> = written.into_iter().filter(|prompt| seen.insert(prompt.clone())).collect();
     let repeated = written_len - once.len();
     if blank > 0 {
-        progress.line(&format!("rollout.prompts: {blank} of {read} prompts are blank: passed over"));
+        progress.line(&format!("{table}.prompts: {blank} of {read} prompts are blank: passed over"));
     }
     if repeated > 0 {
         progress
-            .line(&format!("rollout.prompts: {repeated} of {read} prompts repeat an earlier one: each counts once"));
+            .line(&format!("{table}.prompts: {repeated} of {read} prompts repeat an earlier one: each counts once"));
     }
     Ok(once)
+}
+
+/// Says which held-out prompts are trained on: their rewards tell nothing of others.
+pub fn say_overlap(trained: &[String], held_out: &[String], progress: &dyn Progress) {
+    let trained: HashSet<&String> = trained.iter().collect();
+    let both: Vec<&String> = held_out.iter().filter(|prompt| trained.contains(prompt)).collect();
+    if let Some(first) = both.first() {
+        progress.line(&format!(
+            "validate.prompts: {} of {} prompts are trained on too, {first:?} for one: their rewards say little of other prompts",
+            both.len(),
+            held_out.len()
+        ));
+    }
 }

@@ -38,6 +38,8 @@ pub struct Opened {
     pub items: ItemSet,
     /// Of [rollout], each once; a prompt's place is its index in draws.
     pub prompts: Vec<String>,
+    /// Prompts of [validate] that are sampled and not trained on.
+    pub held_out: Vec<String>,
 }
 
 /// Opens model and data and resolves every "auto".
@@ -77,7 +79,9 @@ pub fn open(document: &Document, progress: &dyn Progress) -> Result<Opened> {
     if source.has_items() {
         refuse_other_rows(document, &items)?;
     }
-    let prompts = prompts::of_rollout(document, progress)?;
+    let prompts = prompts::of_table(document, "rollout", progress)?;
+    let held_out = prompts::of_table(document, "validate", progress)?;
+    prompts::say_overlap(&prompts, &held_out, progress);
     let mut facts = facts(&folder, &items, &prompts, text("method", "scorer"));
     if let Some(given) = prompts::of_file(document, "sample")? {
         facts.sample_prompts = given;
@@ -91,7 +95,7 @@ pub fn open(document: &Document, progress: &dyn Progress) -> Result<Opened> {
         samples::sampling(&config.sample, folder.scheduler())
             .map_err(|e| ConfigError(format!("{}: {e}", document.file)))?;
     }
-    Ok(Opened { table, config, folder, items, prompts })
+    Ok(Opened { table, config, folder, items, prompts, held_out })
 }
 
 /// Data of another kind than the method trains on: says which methods take it.
@@ -261,15 +265,24 @@ impl Session {
 
     pub fn validates_now(&self) -> bool {
         let every = self.config.validate.every;
-        self.start_errors.is_some()
-            && every > 0
-            && (self.step.is_multiple_of(every) || self.step == self.config.train.steps)
+        let measured = self.start_errors.is_some() || self.rollout.as_ref().is_some_and(|r| r.state.start.is_some());
+        measured && every > 0 && (self.step.is_multiple_of(every) || self.step == self.config.train.steps)
     }
 
-    /// Measures the start model on the validation pairs, once, before anything is trained.
+    /// Measures the start model on what is held out, once, before anything is trained.
     pub fn prepare_validation(&mut self, progress: &dyn Progress, stop: &Stop) -> Result<()> {
         if self.config.validate.every == 0 || self.start_errors.is_some() {
             return Ok(());
+        }
+        if let Some(rollout) = &mut self.rollout {
+            if !rollout.holds_out() || rollout.state.start.is_some() {
+                return Ok(());
+            }
+            if self.step > 0 {
+                progress.line("validation stays off: the start model was not measured before step 1");
+                return Ok(());
+            }
+            return rollout.measure_start(&self.learner, &self.feed, &self.folder, progress, stop);
         }
         if self.feed.validation_len() == 0 {
             progress.line("no pair is held out: validation is off (validate.fraction chose none of the prompts)");

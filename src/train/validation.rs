@@ -167,7 +167,7 @@ fn summarise(outcomes: &[Outcome]) -> Map<String, Value> {
     let mut out = Map::new();
     put(&mut out, "val_implicit_acc", column(&|o| wins(o.h)));
     put(&mut out, "val_margin", column(&|o| o.h));
-    if let Some((low, high)) = interval(outcomes) {
+    if let Some((low, high)) = interval(&by_prompt(outcomes)) {
         put(&mut out, "val_margin_lo", Some(low));
         put(&mut out, "val_margin_hi", Some(high));
     }
@@ -176,18 +176,22 @@ fn summarise(outcomes: &[Outcome]) -> Map<String, Value> {
     out
 }
 
-/// 95 % over prompts: mean of the prompt means +- 1.96 std (n - 1) / sqrt(prompts); `None` with one prompt.
-fn interval(outcomes: &[Outcome]) -> Option<(f64, f64)> {
+/// The mean margin of every prompt.
+fn by_prompt(outcomes: &[Outcome]) -> Vec<f64> {
     let mut by_prompt: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     for o in outcomes {
         by_prompt.entry(&o.prompt).or_default().push(o.h);
     }
-    let means: Vec<f64> = by_prompt.values().filter_map(|h| mean(h)).collect();
+    by_prompt.values().filter_map(|h| mean(h)).collect()
+}
+
+/// 95 % over prompts, of the mean of each: their mean +- 1.96 std (n - 1) / sqrt(prompts); `None` with one prompt.
+pub fn interval(means: &[f64]) -> Option<(f64, f64)> {
     let n = means.len() as f64;
     if means.len() < 2 {
         return None;
     }
-    let centre = mean(&means)?;
+    let centre = mean(means)?;
     let variance = means.iter().map(|m| (m - centre).powi(2)).sum::<f64>() / (n - 1.0);
     let half = 1.96 * (variance / n).sqrt();
     Some((centre - half, centre + half))

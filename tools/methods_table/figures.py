@@ -126,9 +126,18 @@ def of_metrics(lines):
         "steps": last("step"),
         "val_gap_w": last("val_gap_w"),
         "val_gap_l": last("val_gap_l"),
+        "network_evaluations": last("network_evaluations"),
+        "held_out": [_held_out(row) for row in rows if row.get("val_reward_gain") is not None],
         "s_per_step": statistics.median(seconds) if seconds else None,
         "peak_mem_gib": max(memory) if memory else None,
     }
+
+
+def _held_out(row):
+    """The held-out reward of a validated step against the start model's, and what scorers say that are not trained on."""
+    gains = {key: [row.get(f"{key}{end}") for end in ("", "_lo", "_hi")] for key in row if key.startswith("val_") and key.endswith("_gain")}
+    watched = {key[len("val_watch_") : -len("_gain")]: gain for key, gain in gains.items() if key.startswith("val_watch_")}
+    return {"step": row["step"], "reward": gains["val_reward_gain"], "watched": watched}
 
 
 def clock_seconds(spans):

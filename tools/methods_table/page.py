@@ -140,6 +140,41 @@ def with_and_without(summaries, before, kept):
     return f"\n## {GUIDED}\n\n{what}\n\n{table(GUIDED_COLUMNS, lines)}"
 
 
+HELD_OUT = "Reward on prompts that were not trained on"
+HELD_OUT_COLUMNS = ["row, seed", "network evaluations", "step: gain", "at the end", "watched, at the end", "reward"]
+HELD_OUT_HOW = """\
+What a method that samples is after: the reward of its recipe on the held-out names, one picture each, against the same pictures of the start
+model, sampled as in training. Whole rewards and scores, in log-odds; in brackets 95 % over names. Watched: scores of the judge that is not trained on.
+Evaluations are forward passes of a picture; the 1000 pairs of dpo take 4000."""
+
+
+def by_held_out(summaries, before, kept):
+    """The curves of methods that sample."""
+    lines = []
+    for summary in summaries:
+        titled = [(f"{summary.row.title}, seed {seed}", None) for seed in summary.row.seeds]
+        if summary.row.name not in kept:
+            titled = [(f"{summary.row.title}, seed {result['seed']}", result) for result in summary.results]
+        for title, result in titled:
+            cells = held_out_line(title, result) if result else before.cells(HELD_OUT, title, len(HELD_OUT_COLUMNS))
+            lines += [cells] if cells else []
+    return f"\n## {HELD_OUT}\n\n{HELD_OUT_HOW}\n\n{table(HELD_OUT_COLUMNS, lines)}" if lines else ""
+
+
+def held_out_line(title, result):
+    """The cells of one run; None where it held no prompts out."""
+    if not (curve := result.get("held_out")):
+        return None
+    def gain(mean, low, high):
+        return f"{mean:+.2f}" + (f" [{low:+.2f}, {high:+.2f}]" if low is not None else "")
+
+    mean, low, high = curve[-1]["reward"]
+    watched = ", ".join(f"{name} {gain(*said)}" for name, said in sorted(curve[-1]["watched"].items()))
+    steps = ", ".join(f"{point['step']}: {point['reward'][0]:+.2f}" for point in curve)
+    verdict = "no difference" if low is None or low <= 0 <= high else "rises" if low > 0 else "falls"
+    return [title, result["network_evaluations"], steps, gain(mean, low, high), watched, verdict]
+
+
 SEEDWISE = "Seed by seed"
 SEEDWISE_COLUMNS = ["row", "seeds", "flat, points", "content, points"]
 
@@ -228,5 +263,5 @@ def render(summaries, stale, notes, names, before=Page()):
     how = HOW.format(names=names)
     kept = kept_rows(summaries, before)
     parts = [HEAD, "\n## Rows\n", groups(summaries, stale, before, kept)]
-    parts += [with_and_without(summaries, before, kept), by_seed(summaries, before, kept)]
+    parts += [with_and_without(summaries, before, kept), by_held_out(summaries, before, kept), by_seed(summaries, before, kept)]
     return "".join([*parts, remarks(summaries, stale, notes), "\n", how, conditions(summaries, before, kept)])

@@ -363,6 +363,11 @@ fn methods_that_sample_have_the_published_settings() {
     }
     let Rollouts { steps, eta, guidance_scale, trajectories, .. } = rollouts("dense-reward");
     assert_eq!((steps, eta, guidance_scale, trajectories), (50, 1.0, 7.5, 5));
-    assert_eq!((rollouts("d3po").trajectories, rollouts("d3po").exact_trajectories), (2, true));
+    assert_eq!((rollouts("d3po").trajectories, rollouts("d3po").units.exactly()), (2, Some(2)));
+    for entry in REGISTRY {
+        let units = entry.needs.rollouts.map_or(&[][..], |rollouts| rollouts.units.keys());
+        let lacks = |key: &&&str| !entry.keys.iter().any(|declared| declared.name == **key);
+        assert_eq!(units.iter().find(lacks), None, "{}: its units are made by a key that it lacks", entry.name);
+    }
     assert!(find("dpok").unwrap().needs.reference && !find("ddpo").unwrap().needs.reference);
 }

@@ -1,7 +1,9 @@
 //! Policy and start model as trajectories ask them: with guidance, one call of the sampler a row.
 
+use crate::train::feed::Feed;
 use crate::train::policy::{Machine, Policy};
 use crate::train::reference::Comparison;
+use crate::train::step::Learner;
 use anyhow::{Context, Result};
 use pipelines::families::Denoiser;
 use pipelines::models::{AdapterSet, Conditioning};
@@ -16,6 +18,22 @@ pub struct Told {
     pub prompts: Conditioning,
     /// `[1]`: the encoding of "", for the other side of guidance.
     pub empty: Conditioning,
+}
+
+impl Told {
+    /// Of these prompts, for square pictures of `resolution` pixels.
+    ///
+    /// # Errors
+    /// A prompt that was not encoded.
+    pub fn of(prompts: &[String], learner: &Learner, feed: &Feed, resolution: i64) -> Result<Self> {
+        let machine = learner.machine;
+        let placed = |prompts: &[&str]| -> Result<_> {
+            let conditioning = feed.conditionings(prompts)?.to(machine.device, machine.compute);
+            Ok(learner.policy.denoiser.with_size(conditioning, resolution, resolution))
+        };
+        let texts: Vec<&str> = prompts.iter().map(String::as_str).collect();
+        Ok(Told { prompts: placed(&texts)?, empty: placed(&[""])? })
+    }
 }
 
 /// Networks, schedule and guidance of a rollout.

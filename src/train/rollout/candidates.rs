@@ -2,15 +2,16 @@
 //! (spo and tailorpo: docs/methods.md, sections 10b and 10d).
 
 use super::asked::{Asked, At};
-use super::kept::{Keeping, Kept, KeptUnit};
+use super::kept::{Keeping, KeptUnit};
 use super::pictures::Pictures;
+use super::recorded::{Found, Rule};
 use super::trajectories::{Trajectory, advance, walk};
 use super::units::Grid;
 use crate::data::draws::Draws;
-use crate::objectives::{best_and_worst, numbers};
+use crate::objectives::best_and_worst;
 use crate::reward::Ratings;
 use anyhow::Result;
-use pipelines::schedulers::ddim::{Transitions, log_prob};
+use pipelines::schedulers::ddim::Transitions;
 use pipelines::schedulers::{Ddim, Prediction, Sampler};
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
@@ -31,6 +32,7 @@ pub struct CandidateLaw {
 /// Where branching trajectories take what they need beside the networks.
 pub struct Branching<'a> {
     pub law: CandidateLaw,
+    pub rule: Rule,
     /// The same steps without noise.
     pub ahead: &'a Ddim,
     pub pictures: &'a Pictures<'a>,
@@ -93,7 +95,7 @@ fn branch(
             found.push(Pair { row, best, worst, scores: vec![shaped[best], shaped[worst]] });
         }
     }
-    keep(asked, trajectories, at, step, &candidates, found, keeping, pairs)?;
+    keep(asked, (trajectories, at, step), &candidates, found, branching.rule, keeping, pairs)?;
     let go_on: Result<Vec<Tensor>> = trajectories
         .iter()
         .enumerate()
@@ -175,49 +177,31 @@ struct Pair {
     scores: Vec<f64>,
 }
 
-#[allow(clippy::too_many_arguments)]
+/// Keeps both transitions of every pair.
 fn keep(
     asked: &Asked,
-    trajectories: &[Trajectory],
-    at: &At,
-    step: &Transitions,
+    (trajectories, at, step): (&[Trajectory], &At, &Transitions),
     candidates: &[Tensor],
     found: Vec<Pair>,
+    rule: Rule,
     keeping: &mut Keeping,
     pairs: &mut Pairs,
 ) -> Result<()> {
     if found.is_empty() {
         return Ok(());
     }
-    let rows: Vec<i64> = found.iter().map(|pair| pair.row as i64).collect();
-    let index = Tensor::from_slice(&rows).to_device(asked.machine.device);
-    let own = |t: &Tensor| t.index_select(0, &index);
-    let calls: Vec<usize> = found.iter().map(|pair| at.calls[pair.row]).collect();
-    let prompts: Vec<usize> = found.iter().map(|pair| at.prompts[pair.row]).collect();
-    let from = own(at.latents);
-    let at = At { latents: &from, calls: &calls, prompts: &prompts };
-    let start = asked.start(&at)?;
-    keeping.asked_start += found.len();
-    let (mean, std) = (own(&step.mean), own(&step.std));
+    let rows: Vec<usize> = found.iter().map(|pair| pair.row).collect();
     let side = |of: &dyn Fn(&Pair) -> usize| {
         let ends: Vec<Tensor> = found.iter().map(|pair| candidates[of(pair)].get(pair.row as i64)).collect();
-        let next = Tensor::stack(&ends, 0);
-        let policy = numbers(&log_prob(&mean, &std, &next.to_kind(Kind::Double)));
-        (numbers(&asked.log_prob(&at, &start, &next)), policy, next)
+        Tensor::f_stack(&ends, 0)
     };
-    let sides = [side(&|pair| pair.best), side(&|pair| pair.worst)];
-    for (i, pair) in found.into_iter().enumerate() {
-        let trajectory = &trajectories[pair.row];
-        let row = keeping.state(trajectory.index, calls[i], &from.get(i as i64));
-        let members = sides.iter().map(|(log_prob, policy, next)| {
-            let (log_prob, to) = (log_prob[i], keeping.store.push(&next.get(i as i64)));
-            keeping.drift.push(policy[i] - log_prob);
-            vec![keeping.add(Kept { prompt: prompts[i], call: calls[i], from: row, to, log_prob, start: None })]
-        });
-        let members = members.collect();
-        let id = format!("step {} of trajectory {}", calls[i], trajectory.index);
-        let unit = KeptUnit { id, members, scores: pair.scores, ..KeptUnit::default() };
-        pairs.insert((trajectory.index, calls[i]), unit);
+    let ends = [side(&|pair| pair.best)?, side(&|pair| pair.worst)?];
+    let kept = Found { at, step, trajectories, rows: &rows, ends: &ends, goes_on: false }.keep(asked, rule, keeping)?;
+    for (pair, kept) in found.into_iter().zip(kept) {
+        let (trajectory, call) = (trajectories[pair.row].index, at.calls[pair.row]);
+        let id = format!("step {call} of trajectory {trajectory}");
+        let members = kept.into_iter().map(|transition| vec![transition]).collect();
+        pairs.insert((trajectory, call), KeptUnit { id, members, scores: pair.scores, ..KeptUnit::default() });
     }
     Ok(())
 }

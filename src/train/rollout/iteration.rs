@@ -4,12 +4,12 @@ use super::asked::Told;
 use super::candidates::{self, Branching, Pairs};
 use super::kept::{Keeping, Kept, KeptUnit, Store};
 use super::lists::DrawnList;
-use super::pictures::Pictures;
+use super::pictures::Studio;
+use super::recorded::Rule;
 use super::report::{Report, diversity};
-use super::trajectories::{Rule, Trajectory};
+use super::trajectories::Trajectory;
 use super::units::{Indices, of_candidates, of_lists, of_steps, of_trajectories};
 use super::{Law, Rollout, Sampling, folder_name, trajectories};
-use crate::generate::{Decoding, Tiling};
 use crate::hashes;
 use crate::objectives::numbers;
 use crate::progress::{Progress, Stop};
@@ -51,16 +51,9 @@ impl Rollout {
         chosen.iter().map(|prompt| self.prompts[*prompt].clone()).collect()
     }
 
-    /// Embeddings of the iteration's prompts on the run's device.
+    /// Embeddings of the iteration's prompts.
     pub(super) fn tell(&self, learner: &Learner, feed: &Feed) -> Result<Told> {
-        let texts = self.texts(&self.chosen(self.state.iteration)?);
-        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        let machine = learner.machine;
-        let placed = |prompts: &[&str]| -> Result<_> {
-            let conditioning = feed.conditionings(prompts)?.to(machine.device, machine.compute);
-            Ok(learner.policy.denoiser.with_size(conditioning, self.resolution, self.resolution))
-        };
-        Ok(Told { prompts: placed(&texts)?, empty: placed(&[""])? })
+        Told::of(&self.texts(&self.chosen(self.state.iteration)?), learner, feed, self.resolution)
     }
 
     /// Samples the iteration in hand. It is taken over when it is whole; one that keeps nothing is passed over.
@@ -142,12 +135,9 @@ impl Rollout {
         stop: &Stop,
     ) -> Result<Sampled> {
         let iteration = self.state.iteration;
-        // The decoder is loaded for the iteration and dropped with it: it is not resident while training.
-        let vae = folder.load_vae(self.vae.as_deref(), &learner.machine.frozen())?;
-        let size = (self.resolution, self.resolution);
         let texts = self.texts(chosen);
-        let decoding = Decoding::for_memory(&vae, size, Tiling::Auto, learner.machine.device, progress);
-        let pictures = Pictures { vae: &vae, decoding, rewards: &self.rewards, prompts: &texts };
+        let studio = Studio::open(folder, self.vae.as_deref(), self.resolution, learner.machine, progress)?;
+        let pictures = studio.pictures(&self.rewards, &texts);
         let sampling = Sampling { ddim: &self.ddim, guidance_scale: self.config.guidance_scale, told };
         let asked = sampling.asked(&learner.policy, &learner.reference.start, learner.machine);
         let folder = (self.config.buffer == "disk").then(|| self.folder_of(iteration));
@@ -160,6 +150,7 @@ impl Rollout {
             lists: self.lists()?,
         };
         let wanted = self.wanted(&out.lists);
+        let rule = Rule { other: self.needs.other, drift: self.needs.drift };
         let per_prediction = self.per_prediction();
         let calls = Cell::new(0u64);
         let on_call = |rows: usize| {
@@ -176,6 +167,7 @@ impl Rollout {
                 Law::Candidates(law) => {
                     let branching = Branching {
                         law,
+                        rule,
                         ahead: &self.ahead,
                         pictures: &pictures,
                         draws: self.draws,
@@ -185,11 +177,7 @@ impl Rollout {
                     };
                     candidates::sample(&asked, batch, &branching, keeping, pairs, &on_call)?
                 }
-                _ => {
-                    let (other, drift) = (self.needs.other, self.needs.drift);
-                    let rule = Rule { wanted: &wanted, other, drift };
-                    trajectories::sample(&asked, batch, &rule, keeping, indices, &on_call)?
-                }
+                _ => trajectories::sample(&asked, batch, &wanted, rule, keeping, indices, &on_call)?,
             };
             let Some(finished) = finished else {
                 stop.check()?;

@@ -7,10 +7,12 @@
 mod asked;
 mod batch;
 mod candidates;
+mod held_out;
 mod iteration;
 mod kept;
 mod lists;
 mod pictures;
+mod recorded;
 mod report;
 mod size;
 mod trajectories;
@@ -32,6 +34,7 @@ use anyhow::{Context, Result, bail};
 use asked::Told;
 use batch::Sampling;
 use candidates::CandidateLaw;
+use held_out::{HeldOut, Measured};
 use kept::{Kept, KeptUnit, Store};
 use lists::ListLaw;
 use pipelines::families::ModelFolder;
@@ -67,6 +70,9 @@ pub struct State {
     /// What the iteration just sampled says of itself, until the metrics line of its first step is written.
     #[serde(default)]
     report: Option<Map<String, Value>>,
+    /// What held-out prompts were worth before anything was trained.
+    #[serde(default)]
+    pub start: Option<Measured>,
     /// SHA-256 of the buffer's files in the run folder, by their path in it; empty where the checkpoint holds the buffer.
     pub files: BTreeMap<String, String>,
 }
@@ -95,6 +101,7 @@ pub struct Rollout {
     draws: Draws,
     /// All of them; an iteration takes some.
     prompts: Vec<String>,
+    held_out: HeldOut,
     rewards: Rewards,
     ddim: Ddim,
     /// The same steps without noise.
@@ -132,9 +139,10 @@ impl Rollout {
                 .map_err(|e| ConfigError(format!("rollout.steps = {}: {e}", rollout.steps)))
         };
         let (ddim, ahead) = (sampler(rollout.eta)?, sampler(0.0)?);
+        let law = law(config, needs, &rollout, &ddim)?;
         let side = config.data.resolution / folder.vae().factor();
         let out = Self {
-            law: law(config, needs, &rollout, &ddim),
+            law,
             needs,
             draws: Draws {
                 seed: config.train.seed,
@@ -142,6 +150,7 @@ impl Rollout {
                 total_timesteps: folder.scheduler().num_train_timesteps,
             },
             prompts: prompts.clone(),
+            held_out: HeldOut { prompts: opened.held_out.clone(), draws: config.validate.draws.max(1) as usize },
             rewards: Rewards::open(reward, machine.device)?,
             ddim,
             ahead,
@@ -151,14 +160,16 @@ impl Rollout {
             run: run.to_path_buf(),
             per_step: config.train.pairs_per_step(),
             micro_batch: config.train.micro_batch,
-            state: State { advantages: advantages(config), ..State::default() },
+            state: State { advantages: advantages(config, needs), ..State::default() },
             store: Store::default(),
             told: None,
             order: Default::default(),
             trained: Default::default(),
             config: rollout,
         };
+        out.refuse_without_steps()?;
         out.rewards.check(&out.prompts)?;
+        out.rewards.check(&out.held_out.prompts)?;
         out.refuse_too_large()?;
         Ok(out)
     }
@@ -194,7 +205,8 @@ impl Rollout {
         while !self.state.is_sampled() {
             if self.state.empty == EMPTY_AT_MOST {
                 bail!(Halted::before_update(format!(
-                    "{EMPTY_AT_MOST} iterations in a row kept nothing to train on: all rewards of a prompt were equal, or no candidates were further apart than method.threshold. Look at [reward] and the threshold; more trajectories or another seed may help too."
+                    "{EMPTY_AT_MOST} iterations in a row kept nothing to train on: {}",
+                    self.why_nothing_is_kept()
                 )));
             }
             let iteration = self.state.iteration;
@@ -205,6 +217,33 @@ impl Rollout {
             self.told = Some(self.tell(learner, feed)?);
         }
         Ok(())
+    }
+
+    fn why_nothing_is_kept(&self) -> &'static str {
+        match self.law {
+            Law::Candidates(_) => {
+                "no candidates of a step were further apart than method.threshold. Look at [reward], and lower the threshold; more candidates or another seed may help too."
+            }
+            _ => {
+                "all rewards of every prompt were equal. Look at [reward]; more trajectories or another seed may help too."
+            }
+        }
+    }
+
+    /// The last call of a sampler may add no noise: such a step has no probability to train.
+    fn refuse_without_steps(&self) -> Result<()> {
+        let skipped = match self.law {
+            Law::Candidates(law) => law.skip_steps,
+            _ => 0,
+        };
+        if noisy_calls(&self.ddim) > skipped {
+            return Ok(());
+        }
+        let remedy = if skipped > 0 { "Raise rollout.steps or lower method.skip_steps" } else { "Raise rollout.steps" };
+        bail!(ConfigError(format!(
+            "rollout.steps = {}: the last step of this model's sampler adds no noise, so no step is left to train on. {remedy}.",
+            self.config.steps
+        )));
     }
 
     /// The micro-batches of the update in hand.
@@ -271,6 +310,7 @@ impl Rollout {
                 advantages: self.state.advantages.take(),
                 evaluations: self.state.evaluations,
                 report: self.state.report.take(),
+                start: self.state.start.take(),
                 ..State::default()
             };
             (self.store, self.told) = (Store::default(), None);
@@ -347,15 +387,24 @@ fn nothing_learnt(iteration: u64, error: anyhow::Error) -> anyhow::Error {
         .into()
 }
 
-fn advantages(config: &Config) -> Option<Advantages> {
-    let buffer = config.method.get("buffer").and_then(toml::Value::as_integer)?;
-    Some(Advantages::new(buffer.max(1) as usize))
+fn advantages(config: &Config, needs: Rollouts) -> Option<Advantages> {
+    (needs.units == Units::Steps).then(|| Advantages::new(whole(config, "buffer").max(1)))
 }
 
-fn law(config: &Config, needs: Rollouts, rollout: &RolloutConfig, ddim: &Ddim) -> Law {
-    let whole = |key: &str| config.method.get(key).and_then(toml::Value::as_integer).unwrap_or(0).max(0) as usize;
-    let real = |key: &str| config.method.get(key).and_then(toml::Value::as_float).unwrap_or(0.0);
-    match needs.units {
+/// A whole number of [method]; a test holds every method to the keys of its units.
+fn whole(config: &Config, key: &str) -> usize {
+    config.method.get(key).and_then(toml::Value::as_integer).unwrap_or(0).max(0) as usize
+}
+
+fn law(config: &Config, needs: Rollouts, rollout: &RolloutConfig, ddim: &Ddim) -> Result<Law> {
+    let method = &config.method;
+    let lacks = |key: &&&str| !method.contains_key(**key);
+    if let Some(key) = needs.units.keys().iter().find(lacks) {
+        bail!("method.{key} is missing: its units, {:?}, are made by it", needs.units);
+    }
+    let whole = |key: &str| whole(config, key);
+    let real = |key: &str| method.get(key).and_then(toml::Value::as_float).unwrap_or(0.0);
+    Ok(match needs.units {
         Units::Steps => Law::Steps,
         Units::Trajectories => Law::Trajectories,
         Units::Candidates => Law::Candidates(CandidateLaw {
@@ -372,7 +421,7 @@ fn law(config: &Config, needs: Rollouts, rollout: &RolloutConfig, ddim: &Ddim) -
             gamma: real("gamma"),
             sampled_steps: whole("sampled_steps"),
         }),
-    }
+    })
 }
 
 /// Calls that add noise; only the last may add none.

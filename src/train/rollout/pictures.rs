@@ -1,19 +1,50 @@
 //! From latents to what their pictures are worth.
 
-use crate::generate::Decoding;
-use crate::generate::picture_of;
+use crate::generate::{Decoding, Tiling, picture_of};
+use crate::progress::Progress;
 use crate::reward::{Ratings, Rewards};
+use crate::train::policy::Machine;
 use anyhow::Result;
+use pipelines::families::ModelFolder;
 use pipelines::models::AutoencoderKl;
+use std::path::Path;
 use tch::Tensor;
 
-/// The decoder and the scorers of a run, and the prompts of an iteration.
+/// The decoder: loaded where pictures are rated and dropped after it, so that it is not resident while training.
+pub struct Studio {
+    vae: AutoencoderKl,
+    decoding: Decoding,
+}
+
+impl Studio {
+    /// For square pictures of `resolution` pixels. `vae`: another than the model's.
+    ///
+    /// # Errors
+    /// A decoder that cannot be loaded.
+    pub fn open(
+        folder: &ModelFolder,
+        vae: Option<&Path>,
+        resolution: i64,
+        machine: Machine,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
+        let vae = folder.load_vae(vae, &machine.frozen())?;
+        let decoding = Decoding::for_memory(&vae, (resolution, resolution), Tiling::Auto, machine.device, progress);
+        Ok(Self { vae, decoding })
+    }
+
+    /// Rated by the scorers of `rewards`; `prompts`: the texts that places stand for.
+    pub fn pictures<'a>(&'a self, rewards: &'a Rewards, prompts: &'a [String]) -> Pictures<'a> {
+        Pictures { vae: &self.vae, decoding: &self.decoding, rewards, prompts }
+    }
+}
+
+/// A decoder with scorers and prompts.
 pub struct Pictures<'a> {
-    pub vae: &'a AutoencoderKl,
-    pub decoding: Decoding,
+    vae: &'a AutoencoderKl,
+    decoding: &'a Decoding,
     pub rewards: &'a Rewards,
-    /// Texts of the iteration's prompts.
-    pub prompts: &'a [String],
+    prompts: &'a [String],
 }
 
 impl Pictures<'_> {

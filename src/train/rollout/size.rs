@@ -12,17 +12,19 @@ impl Rollout {
     /// Rows of latents that an iteration keeps at most.
     fn rows(&self) -> u64 {
         let (grid, calls) = (self.grid().len() as u64, noisy_calls(&self.ddim) as u64);
-        let whole = grid * (calls + 1);
+        // With the drift the start model's prediction stands beside every state that a kept step leaves from.
+        let drift = u64::from(self.needs.drift);
+        let whole = grid * (calls + 1 + calls * drift);
         match self.law {
-            Law::Steps | Law::Trajectories => whole + if self.needs.drift { grid * calls } else { 0 },
+            Law::Steps | Law::Trajectories => whole,
             Law::Candidates(law) => {
                 let branching = (self.ddim.timesteps().len().saturating_sub(law.skip_steps)) as u64;
-                grid * branching * 3
+                grid * branching * (3 + drift)
             }
             Law::Lists(law) => {
                 let lists = self.config.updates_per_iteration.unwrap_or(1).saturating_mul(self.per_step);
                 let drawn = lists.saturating_mul((law.trajectories_per_loss * law.sampled_steps) as u64);
-                whole.min(drawn.saturating_mul(2))
+                whole.min(drawn.saturating_mul(2 + drift))
             }
         }
     }

@@ -110,7 +110,22 @@ class Metrics(unittest.TestCase):
             json.dumps({"step": 3, "s_per_step": 0.4, "peak_mem_gib": None}),
         ]
         expected = {"steps": 3, "val_gap_w": 3e-3, "val_gap_l": 4e-3, "s_per_step": 0.5, "peak_mem_gib": 0.3}
-        self.assertEqual(of_metrics(lines), expected)
+        found = of_metrics(lines)
+        self.assertEqual({key: found[key] for key in expected}, expected)
+        self.assertEqual((found["held_out"], found["network_evaluations"]), ([], None))
+
+    def test_held_out_rewards_are_read_with_what_was_only_watched(self):
+        validated = {"val_reward": 2.0, "val_watch_style": 1.0, "val_score_style": 1.0}
+        for key, gain in (("val_reward", 0.5), ("val_watch_style", -0.25), ("val_score_style", 0.5)):
+            validated |= {f"{key}_gain": gain, f"{key}_gain_lo": gain - 0.1, f"{key}_gain_hi": gain + 0.1}
+        rows = [{"step": 1, "network_evaluations": 640}, {"step": 2, "network_evaluations": 1280, **validated}]
+        found = of_metrics(map(json.dumps, rows))
+        self.assertEqual(found["network_evaluations"], 1280)
+        self.assertEqual(found["held_out"], [{"step": 2, "reward": [0.5, 0.4, 0.6], "watched": {"style": [-0.25, -0.35, -0.15]}}])
+
+    def test_with_one_held_out_prompt_there_is_no_interval(self):
+        found = of_metrics([json.dumps({"step": 2, "val_reward": 2.0, "val_reward_gain": 0.5})])
+        self.assertEqual(found["held_out"], [{"step": 2, "reward": [0.5, None, None], "watched": {}}])
 
     def test_a_figure_that_no_line_has_is_none(self):
         self.assertIsNone(of_metrics(['{"step": 1}'])["val_gap_w"])

@@ -120,6 +120,32 @@ class Page(unittest.TestCase):
         self.assertEqual((cells[10], cells[11], cells[13]), ("", "", ""))
 
 
+class HeldOutRewards(unittest.TestCase):
+    CURVE = [
+        {"step": 9, "reward": [0.1, -0.2, 0.4], "watched": {"style": [0.2, 0.1, 0.3], "content": [-0.1, -0.2, 0.0]}},
+        {"step": 18, "reward": [0.3, 0.1, 0.5], "watched": {"style": [0.4, 0.3, 0.5], "content": [-0.3, -0.4, -0.2]}},
+    ]
+
+    def page(self, curve, before=""):
+        run = {**result("dpo", 0.6), "held_out": curve, "network_evaluations": 23040}
+        return page_of({"dpo": [run]} if curve else {}, before=before)
+
+    def test_a_curve_is_shown_with_its_end_and_its_cost(self):
+        cells = line(self.page(self.CURVE), "dpo, seed 0")
+        watched = "content -0.30 [-0.40, -0.20], style +0.40 [+0.30, +0.50]"
+        self.assertEqual(cells[1:], ["23040", "9: +0.10, 18: +0.30", "+0.30 [+0.10, +0.50]", watched, "rises"])
+        self.assertEqual(line(self.page(self.CURVE[:1]), "dpo, seed 0")[-1], "no difference")
+        falling = [{**self.CURVE[0], "reward": [-0.3, -0.5, -0.1]}]
+        self.assertEqual(line(self.page(falling), "dpo, seed 0")[-1], "falls")
+
+    def test_a_run_that_held_nothing_out_has_no_line(self):
+        self.assertNotIn("Reward on prompts", page_of({"dpo": [result("dpo", 0.6)]}))
+
+    def test_it_is_kept_with_its_row(self):
+        before = self.page(self.CURVE)
+        self.assertEqual(line(self.page(None, before), "dpo, seed 0"), line(before, "dpo, seed 0"))
+
+
 class RowsOfAnotherMachine(unittest.TestCase):
     RESULTS = {
         "dpo": [result("dpo", 0.6), result("dpo", 0.8, seed=1)],

@@ -1,0 +1,149 @@
+//! Rewards on prompts that are not trained on, with the same noise every time: what tells learning from the luck of an
+//! iteration's prompts, which differ more than a model learns in many iterations (docs/train.md).
+
+use super::Rollout;
+use super::asked::Told;
+use super::batch::Sampling;
+use super::pictures::Studio;
+use super::trajectories::{Trajectory, advance, walk};
+use crate::progress::{Progress, Stop};
+use crate::reward::Ratings;
+use crate::train::feed::Feed;
+use crate::train::metrics::{mean, put};
+use crate::train::step::Learner;
+use crate::train::validation::interval;
+use anyhow::{Result, bail};
+use pipelines::families::ModelFolder;
+use pipelines::schedulers::Sampler;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use tch::Kind;
+
+/// [validate] of a method that samples.
+#[derive(Debug, Clone, Default)]
+pub struct HeldOut {
+    pub prompts: Vec<String>,
+    /// Trajectories of each.
+    pub draws: usize,
+}
+
+/// What the pictures of held-out prompts are worth: "reward" (the weighted sum, not shaped), "score_NAME" and "watch_NAME", a
+/// mean of every prompt.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Measured(BTreeMap<String, Vec<f64>>);
+
+impl Measured {
+    /// `ratings` of all trajectories, those of a prompt one after the other.
+    fn of(rollout: &Rollout, ratings: &Ratings) -> Self {
+        let by_prompt = |values: &[f64]| values.chunks(rollout.held_out.draws).filter_map(mean).collect::<Vec<f64>>();
+        let mut out = BTreeMap::from([("reward".to_string(), by_prompt(&rollout.rewards.weighted(ratings)))]);
+        let (names, watched) = (rollout.rewards.names(), rollout.rewards.watch_names());
+        for (prefix, names, scores) in [("score", names, &ratings.scores), ("watch", watched, &ratings.watch)] {
+            out.extend(names.iter().zip(scores).map(|(name, of)| (format!("{prefix}_{name}"), by_prompt(of))));
+        }
+        Self(out)
+    }
+
+    /// val_NAME, and how far it lies above the start model's: val_NAME_gain, with its 95 % interval over prompts, which are
+    /// paired.
+    fn against(&self, start: &Self) -> Map<String, Value> {
+        let mut out = Map::new();
+        for (name, now) in &self.0 {
+            put(&mut out, &format!("val_{name}"), mean(now));
+            let Some(then) = start.0.get(name).filter(|then| then.len() == now.len()) else { continue };
+            let gains: Vec<f64> = now.iter().zip(then).map(|(now, then)| now - then).collect();
+            put(&mut out, &format!("val_{name}_gain"), mean(&gains));
+            if let Some((low, high)) = interval(&gains) {
+                put(&mut out, &format!("val_{name}_gain_lo"), Some(low));
+                put(&mut out, &format!("val_{name}_gain_hi"), Some(high));
+            }
+        }
+        out
+    }
+}
+
+impl Rollout {
+    /// Whether there are prompts to validate on.
+    pub fn holds_out(&self) -> bool {
+        !self.held_out.prompts.is_empty()
+    }
+
+    /// Measures the model before anything is trained.
+    ///
+    /// # Errors
+    /// As of [`validate`](Self::validate).
+    pub fn measure_start(
+        &mut self,
+        learner: &Learner,
+        feed: &Feed,
+        folder: &ModelFolder,
+        progress: &dyn Progress,
+        stop: &Stop,
+    ) -> Result<()> {
+        self.state.start = Some(self.measure(learner, feed, folder, progress, stop)?);
+        Ok(())
+    }
+
+    /// The metrics of a validated step; none where the start was not measured.
+    ///
+    /// # Errors
+    /// `Stopped`; what networks or scorers refuse.
+    pub fn validate(
+        &self,
+        learner: &Learner,
+        feed: &Feed,
+        folder: &ModelFolder,
+        progress: &dyn Progress,
+        stop: &Stop,
+    ) -> Result<Map<String, Value>> {
+        let Some(start) = &self.state.start else { return Ok(Map::new()) };
+        Ok(self.measure(learner, feed, folder, progress, stop)?.against(start))
+    }
+
+    fn measure(
+        &self,
+        learner: &Learner,
+        feed: &Feed,
+        folder: &ModelFolder,
+        progress: &dyn Progress,
+        stop: &Stop,
+    ) -> Result<Measured> {
+        let HeldOut { prompts, draws } = &self.held_out;
+        let told = Told::of(prompts, learner, feed, self.resolution)?;
+        let studio = Studio::open(folder, self.vae.as_deref(), self.resolution, learner.machine, progress)?;
+        let pictures = studio.pictures(&self.rewards, prompts);
+        let sampling = Sampling { ddim: &self.ddim, guidance_scale: self.config.guidance_scale, told: &told };
+        let asked = sampling.asked(&learner.policy, &learner.reference.start, learner.machine);
+        let all: Vec<usize> = (0..prompts.len() * draws).collect();
+        let calls = Cell::new(0);
+        progress.begin("validate", 0, (all.len() * self.ddim.timesteps().len()) as u64);
+        let on_call = |rows: usize| {
+            calls.set(calls.get() + rows as u64);
+            progress.advance(calls.get(), "");
+            stop.requested().is_none()
+        };
+        let mut ratings = Ratings::default();
+        for numbers in all.chunks(self.config.batch) {
+            let batch: Vec<Trajectory> = numbers.iter().map(|index| self.held_out_trajectory(*index)).collect();
+            let step = walk(&asked, &batch, &mut |_, step, noise| Ok(Some(advance(step, noise))), &on_call);
+            let Some(finished) = step? else {
+                progress.end();
+                stop.check()?;
+                bail!("validation ended without a signal");
+            };
+            let of: Vec<usize> = batch.iter().map(|trajectory| trajectory.prompt).collect();
+            ratings.extend(pictures.rate_finished(&finished.to_kind(Kind::Float), &of)?);
+        }
+        progress.end();
+        Ok(Measured::of(self, &ratings))
+    }
+
+    /// The same noise whatever the iteration.
+    fn held_out_trajectory(&self, index: usize) -> Trajectory {
+        let (prompt, j) = (index / self.held_out.draws, index % self.held_out.draws);
+        let noise = self.draws.held_out(j, prompt, self.config.steps as usize, &self.shape);
+        Trajectory { index, prompt, noise }
+    }
+}

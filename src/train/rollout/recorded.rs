@@ -1,0 +1,101 @@
+//! What is recorded of a call: from where, to where, and how likely (docs/methods.md, section 10).
+
+use super::asked::{Asked, At};
+use super::kept::{Keeping, Kept};
+use super::trajectories::Trajectory;
+use crate::objectives::{Other, numbers};
+use anyhow::Result;
+use pipelines::schedulers::ddim::{Transitions, log_prob};
+use tch::{Kind, Tensor};
+
+/// What a loss reads of a transition beside its ends.
+#[derive(Debug, Clone, Copy)]
+pub struct Rule {
+    /// Whose probability is kept.
+    pub other: Other,
+    /// The start model's prediction is kept too.
+    pub drift: bool,
+}
+
+/// Rows of a call that lead somewhere training will look at.
+pub struct Found<'a> {
+    /// The whole batch: where it is, and where the policy leads it.
+    pub at: &'a At<'a>,
+    pub step: &'a Transitions,
+    pub trajectories: &'a [Trajectory],
+    /// Of the batch.
+    pub rows: &'a [usize],
+    /// Where each row leads, `[rows, C, h, w]` float32; several where it has candidates.
+    pub ends: &'a [Tensor],
+    /// The trajectory goes on from its only end.
+    pub goes_on: bool,
+}
+
+impl Found<'_> {
+    /// Keeps the transitions. Returns their indices: row by row, end by end.
+    ///
+    /// # Errors
+    /// A start model that is asked and not at hand; a disk that does not take what is kept.
+    pub fn keep(&self, asked: &Asked, rule: Rule, keeping: &mut Keeping) -> Result<Vec<Vec<usize>>> {
+        let index: Vec<i64> = self.rows.iter().map(|row| *row as i64).collect();
+        let index = Tensor::from_slice(&index).to_device(asked.machine.device);
+        let own = |t: &Tensor| t.index_select(0, &index);
+        let calls: Vec<usize> = self.rows.iter().map(|row| self.at.calls[*row]).collect();
+        let prompts: Vec<usize> = self.rows.iter().map(|row| self.at.prompts[*row]).collect();
+        let from = own(self.at.latents);
+        let at = At { latents: &from, calls: &calls, prompts: &prompts };
+        let start = match rule.other == Other::Start || rule.drift {
+            true => Some(asked.start(&at)?),
+            false => None,
+        };
+        keeping.asked_start += if start.is_some() { self.rows.len() } else { 0 };
+        let (mean, std) = (own(&self.step.mean), own(&self.step.std));
+        let likely: Vec<Likely> =
+            self.ends.iter().map(|end| Likely::of(asked, &at, (&mean, &std), &start, end)).collect();
+        let mut kept = Vec::new();
+        for (row, (call, prompt)) in calls.iter().zip(&prompts).enumerate() {
+            let (trajectory, i) = (self.trajectories[self.rows[row]].index, row as i64);
+            let from = keeping.state(trajectory, *call, &from.get(i));
+            let to = self.ends.iter().map(|end| match self.goes_on {
+                true => keeping.state(trajectory, call + 1, &end.get(i)),
+                false => keeping.store.push(&end.get(i)),
+            });
+            let to: Vec<usize> = to.collect();
+            let start = start.as_ref().filter(|_| rule.drift).map(|start| keeping.store.push(&start.get(i)));
+            let ends = likely.iter().zip(to).map(|(likely, to)| {
+                let log_prob = likely.under(rule.other, row);
+                keeping.drift.extend(likely.drift(row));
+                keeping.add(Kept { prompt: *prompt, call: *call, from, to, log_prob, start })
+            });
+            kept.push(ends.collect());
+        }
+        Ok(kept)
+    }
+}
+
+/// log p of one end of every row, under the policy as it sampled and under the start model where it was asked.
+struct Likely {
+    policy: Vec<f64>,
+    start: Option<Vec<f64>>,
+}
+
+impl Likely {
+    fn of(asked: &Asked, at: &At, (mean, std): (&Tensor, &Tensor), start: &Option<Tensor>, end: &Tensor) -> Self {
+        Self {
+            policy: numbers(&log_prob(mean, std, &end.to_kind(Kind::Double))),
+            start: start.as_ref().map(|start| numbers(&asked.log_prob(at, start, end))),
+        }
+    }
+
+    fn under(&self, other: Other, row: usize) -> f64 {
+        match (other, &self.start) {
+            (Other::Start, Some(start)) => start[row],
+            _ => self.policy[row],
+        }
+    }
+
+    /// How much likelier the policy made it.
+    fn drift(&self, row: usize) -> Option<f64> {
+        self.start.as_ref().map(|start| self.policy[row] - start[row])
+    }
+}
