@@ -66,6 +66,8 @@ pub struct RolloutPlan {
     /// The buffer at most.
     pub buffer_mib: f64,
     pub buffer: String,
+    /// Prompts of [validate].
+    pub held_out: usize,
 }
 
 const MIB: f64 = (1 << 20) as f64;
@@ -119,6 +121,7 @@ pub fn dry_run(opened: &Opened) -> Result<Plan> {
             evaluations: rollout.evaluations(),
             buffer_mib: rollout.buffer_bytes() as f64 / MIB,
             buffer: rollout.buffer().into(),
+            held_out: opened.held_out.len(),
         }),
     })
 }
@@ -234,8 +237,14 @@ impl Plan {
 impl RolloutPlan {
     fn text(&self, resolution: i64) -> String {
         format!(
-            "{} trajectories of each of {} prompts (of {}), {resolution} px: up to {} network evaluations, {:.1} MiB kept ({})",
-            self.trajectories, self.prompts_per_iteration, self.prompts, self.evaluations, self.buffer_mib, self.buffer
+            "{} trajectories of each of {} prompts (of {}), {resolution} px: up to {} network evaluations, {:.1} MiB kept ({}), {} prompts held out",
+            self.trajectories,
+            self.prompts_per_iteration,
+            self.prompts,
+            self.evaluations,
+            self.buffer_mib,
+            self.buffer,
+            self.held_out
         )
     }
 }

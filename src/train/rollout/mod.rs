@@ -10,6 +10,7 @@ mod candidates;
 mod held_out;
 mod iteration;
 mod kept;
+mod law;
 mod lists;
 mod pictures;
 mod recorded;
@@ -24,21 +25,20 @@ use super::feed::Feed;
 use super::policy::Machine;
 use super::session::Opened;
 use super::step::{Halted, Learner};
-use crate::config::{Config, ConfigError, RolloutConfig};
+use crate::config::{ConfigError, RolloutConfig};
 use crate::data::draws::Draws;
 use crate::objectives::advantages::Advantages;
-use crate::objectives::{Rollouts, Units};
+use crate::objectives::Rollouts;
 use crate::progress::{Progress, Stop, Stopped};
 use crate::reward::Rewards;
 use anyhow::{Context, Result, bail};
 use asked::Told;
 use batch::Sampling;
-use candidates::CandidateLaw;
 use held_out::{HeldOut, Measured};
 use kept::{Kept, KeptUnit, Store};
-use lists::ListLaw;
+use law::{Law, advantages};
 use pipelines::families::ModelFolder;
-use pipelines::schedulers::{Ddim, Sampler, SamplerOptions};
+use pipelines::schedulers::{Ddim, SamplerOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -82,15 +82,6 @@ impl State {
     pub fn is_sampled(&self) -> bool {
         self.updates > 0
     }
-}
-
-/// How a method makes units of trajectories.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Law {
-    Steps,
-    Trajectories,
-    Candidates(CandidateLaw),
-    Lists(ListLaw),
 }
 
 /// The rollouts of a run.
@@ -139,7 +130,7 @@ impl Rollout {
                 .map_err(|e| ConfigError(format!("rollout.steps = {}: {e}", rollout.steps)))
         };
         let (ddim, ahead) = (sampler(rollout.eta)?, sampler(0.0)?);
-        let law = law(config, needs, &rollout, &ddim)?;
+        let law = Law::of(config, needs, &rollout, &ddim)?;
         let side = config.data.resolution / folder.vae().factor();
         let out = Self {
             law,
@@ -217,33 +208,6 @@ impl Rollout {
             self.told = Some(self.tell(learner, feed)?);
         }
         Ok(())
-    }
-
-    fn why_nothing_is_kept(&self) -> &'static str {
-        match self.law {
-            Law::Candidates(_) => {
-                "no candidates of a step were further apart than method.threshold. Look at [reward], and lower the threshold; more candidates or another seed may help too."
-            }
-            _ => {
-                "all rewards of every prompt were equal. Look at [reward]; more trajectories or another seed may help too."
-            }
-        }
-    }
-
-    /// The last call of a sampler may add no noise: such a step has no probability to train.
-    fn refuse_without_steps(&self) -> Result<()> {
-        let skipped = match self.law {
-            Law::Candidates(law) => law.skip_steps,
-            _ => 0,
-        };
-        if noisy_calls(&self.ddim) > skipped {
-            return Ok(());
-        }
-        let remedy = if skipped > 0 { "Raise rollout.steps or lower method.skip_steps" } else { "Raise rollout.steps" };
-        bail!(ConfigError(format!(
-            "rollout.steps = {}: the last step of this model's sampler adds no noise, so no step is left to train on. {remedy}.",
-            self.config.steps
-        )));
     }
 
     /// The micro-batches of the update in hand.
@@ -385,46 +349,4 @@ fn nothing_learnt(iteration: u64, error: anyhow::Error) -> anyhow::Error {
     }
     Halted::before_update(format!("iteration {iteration} was not sampled: {error:#}; the weights were not changed"))
         .into()
-}
-
-fn advantages(config: &Config, needs: Rollouts) -> Option<Advantages> {
-    (needs.units == Units::Steps).then(|| Advantages::new(whole(config, "buffer").max(1)))
-}
-
-/// A whole number of [method]; a test holds every method to the keys of its units.
-fn whole(config: &Config, key: &str) -> usize {
-    config.method.get(key).and_then(toml::Value::as_integer).unwrap_or(0).max(0) as usize
-}
-
-fn law(config: &Config, needs: Rollouts, rollout: &RolloutConfig, ddim: &Ddim) -> Result<Law> {
-    let method = &config.method;
-    let lacks = |key: &&&str| !method.contains_key(**key);
-    if let Some(key) = needs.units.keys().iter().find(lacks) {
-        bail!("method.{key} is missing: its units, {:?}, are made by it", needs.units);
-    }
-    let whole = |key: &str| whole(config, key);
-    let real = |key: &str| method.get(key).and_then(toml::Value::as_float).unwrap_or(0.0);
-    Ok(match needs.units {
-        Units::Steps => Law::Steps,
-        Units::Trajectories => Law::Trajectories,
-        Units::Candidates => Law::Candidates(CandidateLaw {
-            candidates: whole("candidates"),
-            threshold: real("threshold"),
-            skip_steps: whole("skip_steps"),
-            denoise_ahead: whole("denoise_ahead"),
-        }),
-        Units::Lists => Law::Lists(ListLaw {
-            prompts: rollout.prompts_per_iteration,
-            trajectories: rollout.trajectories,
-            trajectories_per_loss: whole("trajectories_per_loss"),
-            calls: noisy_calls(ddim),
-            gamma: real("gamma"),
-            sampled_steps: whole("sampled_steps"),
-        }),
-    })
-}
-
-/// Calls that add noise; only the last may add none.
-fn noisy_calls(ddim: &Ddim) -> usize {
-    (0..ddim.timesteps().len()).filter(|call| ddim.variance(*call) > 0.0).count()
 }

@@ -1,6 +1,7 @@
 //! How much an iteration may keep, and whether there is room for it.
 
-use super::{Law, Rollout, noisy_calls};
+use super::Rollout;
+use super::law::{Law, noisy_calls};
 use crate::config::ConfigError;
 use crate::data::disk::check_space;
 use crate::generate::free_memory;

@@ -1,0 +1,102 @@
+//! How a method makes units of trajectories, as its configuration says, and what leaves nothing to train on.
+
+use super::Rollout;
+use super::candidates::CandidateLaw;
+use super::lists::ListLaw;
+use crate::config::{Config, ConfigError, RolloutConfig};
+use crate::objectives::advantages::Advantages;
+use crate::objectives::{Rollouts, Units};
+use anyhow::{Result, bail};
+use pipelines::schedulers::{Ddim, Sampler};
+
+/// How a method makes units of trajectories.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Law {
+    Steps,
+    Trajectories,
+    Candidates(CandidateLaw),
+    Lists(ListLaw),
+}
+
+impl Law {
+    /// Of a method with these needs.
+    ///
+    /// # Errors
+    /// A key that its units are made by and the method lacks.
+    pub fn of(config: &Config, needs: Rollouts, rollout: &RolloutConfig, ddim: &Ddim) -> Result<Self> {
+        let method = &config.method;
+        let lacks = |key: &&&str| !method.contains_key(**key);
+        if let Some(key) = needs.units.keys().iter().find(lacks) {
+            bail!("method.{key} is missing: its units, {:?}, are made by it", needs.units);
+        }
+        let whole = |key: &str| whole(config, key);
+        let real = |key: &str| method.get(key).and_then(toml::Value::as_float).unwrap_or(0.0);
+        Ok(match needs.units {
+            Units::Steps => Law::Steps,
+            Units::Trajectories => Law::Trajectories,
+            Units::Candidates => Law::Candidates(CandidateLaw {
+                candidates: whole("candidates"),
+                threshold: real("threshold"),
+                skip_steps: whole("skip_steps"),
+                denoise_ahead: whole("denoise_ahead"),
+            }),
+            Units::Lists => Law::Lists(ListLaw {
+                prompts: rollout.prompts_per_iteration,
+                trajectories: rollout.trajectories,
+                trajectories_per_loss: whole("trajectories_per_loss"),
+                calls: noisy_calls(ddim),
+                gamma: real("gamma"),
+                sampled_steps: whole("sampled_steps"),
+            }),
+        })
+    }
+
+    /// Calls at the beginning whose steps are not trained.
+    fn skipped(self) -> usize {
+        match self {
+            Law::Candidates(law) => law.skip_steps,
+            _ => 0,
+        }
+    }
+}
+
+impl Rollout {
+    pub(super) fn why_nothing_is_kept(&self) -> &'static str {
+        match self.law {
+            Law::Candidates(_) => {
+                "no candidates of a step were further apart than method.threshold. Look at [reward], and lower the threshold; more candidates or another seed may help too."
+            }
+            _ => {
+                "all rewards of every prompt were equal. Look at [reward]; more trajectories or another seed may help too."
+            }
+        }
+    }
+
+    /// The last call of a sampler may add no noise: such a step has no probability to train.
+    pub(super) fn refuse_without_steps(&self) -> Result<()> {
+        let skipped = self.law.skipped();
+        if noisy_calls(&self.ddim) > skipped {
+            return Ok(());
+        }
+        let remedy = if skipped > 0 { "Raise rollout.steps or lower method.skip_steps" } else { "Raise rollout.steps" };
+        bail!(ConfigError(format!(
+            "rollout.steps = {}: the last step of this model's sampler adds no noise, so no step is left to train on. {remedy}.",
+            self.config.steps
+        )));
+    }
+}
+
+/// Of a method that compares rewards with earlier ones: nothing so far.
+pub fn advantages(config: &Config, needs: Rollouts) -> Option<Advantages> {
+    (needs.units == Units::Steps).then(|| Advantages::new(whole(config, "buffer").max(1)))
+}
+
+/// A whole number of [method]; a test holds every method to the keys of its units.
+fn whole(config: &Config, key: &str) -> usize {
+    config.method.get(key).and_then(toml::Value::as_integer).unwrap_or(0).max(0) as usize
+}
+
+/// Calls that add noise; only the last may add none.
+pub fn noisy_calls(ddim: &Ddim) -> usize {
+    (0..ddim.timesteps().len()).filter(|call| ddim.variance(*call) > 0.0).count()
+}
