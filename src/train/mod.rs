@@ -338,7 +338,8 @@ impl Session {
     fn validate(&self, progress: &dyn Progress, stop: &Stop) -> Result<Map<String, Value>> {
         let _ema = self.learner.ema.as_ref().map(|e| Swapped::new(&self.learner.policy.trainable, &e.weights));
         if let Some(rollout) = &self.rollout {
-            return rollout.validate(&self.learner, &self.feed, &self.folder, progress, stop);
+            let (learner, feed, folder) = (&self.learner, &self.feed, &self.folder);
+            return rollout.validate(&rollout::Resources { learner, feed, folder, progress, stop });
         }
         let Some(start) = &self.start_errors else { return Ok(Map::new()) };
         progress.begin("validate", 0, start.len() as u64);

@@ -8,7 +8,7 @@ use super::optimizer::{self, learning_rate};
 use super::policy::Machine;
 use super::prompts;
 use super::reference::Comparison;
-use super::rollout::Rollout;
+use super::rollout::{Resources, Rollout};
 use super::run_dir::{RunDir, Start};
 use super::samples;
 use super::step::{Learner, MicroBatch, StepOutcome};
@@ -234,7 +234,8 @@ impl Session {
     /// Samples what the next step trains on, where the method does and nothing is left.
     pub fn roll_out(&mut self, progress: &dyn Progress, stop: &Stop) -> Result<()> {
         let Some(rollout) = &mut self.rollout else { return Ok(()) };
-        rollout.prepare(&self.learner, &self.feed, &self.folder, progress, stop)
+        let (learner, feed, folder) = (&self.learner, &self.feed, &self.folder);
+        rollout.prepare(&Resources { learner, feed, folder, progress, stop })
     }
 
     /// The next step; on success it counts.
@@ -282,7 +283,8 @@ impl Session {
                 progress.line("validation stays off: the start model was not measured before step 1");
                 return Ok(());
             }
-            return rollout.measure_start(&self.learner, &self.feed, &self.folder, progress, stop);
+            let (learner, feed, folder) = (&self.learner, &self.feed, &self.folder);
+            return rollout.measure_start(&Resources { learner, feed, folder, progress, stop });
         }
         if self.feed.validation_len() == 0 {
             progress.line("no pair is held out: validation is off (validate.fraction chose none of the prompts)");

@@ -1,19 +1,15 @@
 //! Rewards on prompts that are not trained on, with the same noise every time: what tells learning from the luck of an
 //! iteration's prompts, which differ more than a model learns in many iterations (docs/train.md).
 
-use super::Rollout;
 use super::asked::Told;
 use super::batch::Sampling;
 use super::pictures::Studio;
 use super::trajectories::{Trajectory, advance, walk};
-use crate::progress::{Progress, Stop};
+use super::{Resources, Rollout};
 use crate::reward::Ratings;
-use crate::train::feed::Feed;
 use crate::train::metrics::{mean, put};
-use crate::train::step::Learner;
 use crate::train::validation::interval;
 use anyhow::{Result, bail};
-use pipelines::families::ModelFolder;
 use pipelines::schedulers::Sampler;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -74,15 +70,8 @@ impl Rollout {
     ///
     /// # Errors
     /// As of [`validate`](Self::validate).
-    pub fn measure_start(
-        &mut self,
-        learner: &Learner,
-        feed: &Feed,
-        folder: &ModelFolder,
-        progress: &dyn Progress,
-        stop: &Stop,
-    ) -> Result<()> {
-        self.state.start = Some(self.measure(learner, feed, folder, progress, stop)?);
+    pub fn measure_start(&mut self, run: &Resources) -> Result<()> {
+        self.state.start = Some(self.measure(run)?);
         Ok(())
     }
 
@@ -90,26 +79,13 @@ impl Rollout {
     ///
     /// # Errors
     /// `Stopped`; what networks or scorers refuse.
-    pub fn validate(
-        &self,
-        learner: &Learner,
-        feed: &Feed,
-        folder: &ModelFolder,
-        progress: &dyn Progress,
-        stop: &Stop,
-    ) -> Result<Map<String, Value>> {
+    pub fn validate(&self, run: &Resources) -> Result<Map<String, Value>> {
         let Some(start) = &self.state.start else { return Ok(Map::new()) };
-        Ok(self.measure(learner, feed, folder, progress, stop)?.against(start))
+        Ok(self.measure(run)?.against(start))
     }
 
-    fn measure(
-        &self,
-        learner: &Learner,
-        feed: &Feed,
-        folder: &ModelFolder,
-        progress: &dyn Progress,
-        stop: &Stop,
-    ) -> Result<Measured> {
+    fn measure(&self, run: &Resources) -> Result<Measured> {
+        let Resources { learner, feed, folder, progress, stop } = *run;
         let HeldOut { prompts, draws } = &self.held_out;
         let told = Told::of(prompts, learner, feed, self.resolution)?;
         let studio = Studio::open(folder, self.vae.as_deref(), self.resolution, learner.machine, progress)?;

@@ -9,15 +9,11 @@ use super::recorded::Rule;
 use super::report::{Report, diversity};
 use super::trajectories::Trajectory;
 use super::units::{Indices, of_candidates, of_lists, of_steps, of_trajectories};
-use super::{Law, Rollout, Sampling, folder_name, trajectories};
+use super::{Law, Resources, Rollout, Sampling, folder_name, trajectories};
 use crate::hashes;
 use crate::objectives::numbers;
-use crate::progress::{Progress, Stop};
 use crate::reward::Ratings;
-use crate::train::feed::Feed;
-use crate::train::step::Learner;
 use anyhow::{Context, Result, bail};
-use pipelines::families::ModelFolder;
 use pipelines::schedulers::Sampler;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -52,27 +48,20 @@ impl Rollout {
     }
 
     /// Embeddings of the iteration's prompts.
-    pub(super) fn tell(&self, learner: &Learner, feed: &Feed) -> Result<Told> {
-        Told::of(&self.texts(&self.chosen(self.state.iteration)?), learner, feed, self.resolution)
+    pub(super) fn tell(&self, run: &Resources) -> Result<Told> {
+        Told::of(&self.texts(&self.chosen(self.state.iteration)?), run.learner, run.feed, self.resolution)
     }
 
     /// Samples the iteration in hand. It is taken over when it is whole; one that keeps nothing is passed over.
-    pub(super) fn sample_iteration(
-        &mut self,
-        learner: &Learner,
-        feed: &Feed,
-        folder: &ModelFolder,
-        progress: &dyn Progress,
-        stop: &Stop,
-    ) -> Result<()> {
+    pub(super) fn sample_iteration(&mut self, run: &Resources) -> Result<()> {
         let began = Instant::now();
         let iteration = self.state.iteration;
         let chosen = self.chosen(iteration)?;
-        let told = self.tell(learner, feed)?;
+        let told = self.tell(run)?;
         let evaluations = Cell::new(0u64);
-        progress.begin("rollout", 0, self.calls());
-        let sampled = self.sample(learner, folder, &told, &chosen, &evaluations, progress, stop);
-        progress.end();
+        run.progress.begin("rollout", 0, self.calls());
+        let sampled = self.sample(run, &told, &chosen, &evaluations);
+        run.progress.end();
         let mut sampled = sampled?;
         sampled.keeping.store.flush()?;
         let files = self.hashes(&sampled.keeping.store)?;
@@ -123,17 +112,8 @@ impl Rollout {
         (self.grid().len() * (calls + ahead)) as u64
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn sample(
-        &self,
-        learner: &Learner,
-        folder: &ModelFolder,
-        told: &Told,
-        chosen: &[usize],
-        evaluations: &Cell<u64>,
-        progress: &dyn Progress,
-        stop: &Stop,
-    ) -> Result<Sampled> {
+    fn sample(&self, run: &Resources, told: &Told, chosen: &[usize], evaluations: &Cell<u64>) -> Result<Sampled> {
+        let Resources { learner, folder, progress, stop, .. } = *run;
         let iteration = self.state.iteration;
         let texts = self.texts(chosen);
         let studio = Studio::open(folder, self.vae.as_deref(), self.resolution, learner.machine, progress)?;

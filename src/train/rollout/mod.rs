@@ -27,8 +27,8 @@ use super::session::Opened;
 use super::step::{Halted, Learner};
 use crate::config::{ConfigError, RolloutConfig};
 use crate::data::draws::Draws;
-use crate::objectives::advantages::Advantages;
 use crate::objectives::Rollouts;
+use crate::objectives::advantages::Advantages;
 use crate::progress::{Progress, Stop, Stopped};
 use crate::reward::Rewards;
 use anyhow::{Context, Result, bail};
@@ -82,6 +82,16 @@ impl State {
     pub fn is_sampled(&self) -> bool {
         self.updates > 0
     }
+}
+
+/// What sampling takes from the run around it.
+#[derive(Clone, Copy)]
+pub struct Resources<'a> {
+    pub learner: &'a Learner,
+    pub feed: &'a Feed,
+    pub folder: &'a ModelFolder,
+    pub progress: &'a dyn Progress,
+    pub stop: &'a Stop,
 }
 
 /// The rollouts of a run.
@@ -184,14 +194,7 @@ impl Rollout {
     /// # Errors
     /// `Stopped`, with nothing changed; [`Halted`], with the weights as they were: what networks, scorers or the disk refuse,
     /// numbers that are not finite, too many iterations that keep nothing.
-    pub fn prepare(
-        &mut self,
-        learner: &Learner,
-        feed: &Feed,
-        folder: &ModelFolder,
-        progress: &dyn Progress,
-        stop: &Stop,
-    ) -> Result<()> {
+    pub fn prepare(&mut self, run: &Resources) -> Result<()> {
         const EMPTY_AT_MOST: u64 = 20;
         while !self.state.is_sampled() {
             if self.state.empty == EMPTY_AT_MOST {
@@ -201,11 +204,11 @@ impl Rollout {
                 )));
             }
             let iteration = self.state.iteration;
-            let sampled = self.sample_iteration(learner, feed, folder, progress, stop);
+            let sampled = self.sample_iteration(run);
             sampled.map_err(|error| nothing_learnt(iteration, error))?;
         }
         if self.told.is_none() {
-            self.told = Some(self.tell(learner, feed)?);
+            self.told = Some(self.tell(run)?);
         }
         Ok(())
     }
