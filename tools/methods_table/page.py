@@ -144,7 +144,7 @@ HELD_OUT = "Reward on prompts that were not trained on"
 HELD_OUT_COLUMNS = ["row, seed", "network evaluations", "step: gain", "at the end", "watched, at the end", "reward"]
 HELD_OUT_HOW = """\
 What a method that samples is after: the reward of its recipe on the held-out names, one picture each, against the same pictures of the start
-model, sampled as in training. Whole rewards and scores, in log-odds; in brackets 95 % over names. Watched: scores of the judge that is not trained on.
+model, sampled as in training. Whole rewards and scores, in log-odds; in brackets 95 % over names, not over training seeds. Watched: scores of the judge that is not trained on.
 Evaluations are forward passes of a picture; the 1000 pairs of dpo take 4000."""
 
 
