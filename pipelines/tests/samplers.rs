@@ -5,7 +5,7 @@ mod schedule;
 
 use pipelines::sampling::{Guidance, denoise, guided};
 use pipelines::schedulers::*;
-use schedule::{abar, assert_close, exact, golden, read, scalar, spread, value, with};
+use schedule::{abar, assert_close, exact, golden, read, rounds_as_golden, scalar, spread, value, with};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use tch::{Device, Kind, Tensor};
@@ -123,8 +123,8 @@ fn noise_levels_are_those_of_diffusers() {
         let found = Tensor::from_slice(&sigmas);
         assert_eq!(found.size(), expected.size(), "{}", case.name);
         let off = largest((&found - expected) / expected.clamp_min(1e-3));
-        // A few units of the last place: MKL rounds square roots by the processor.
-        assert!(off < 2e-6, "{}: {off}", case.name);
+        let allowed = if case.name.contains("zero_snr") && !rounds_as_golden() { 2e-6 } else { 1e-6 };
+        assert!(off < allowed, "{}: {off}", case.name);
         compared += 1;
     }
     assert!(compared > 150, "{compared}");
