@@ -156,13 +156,11 @@ fn value(json: serde_json::Value) -> minijinja::Value {
 fn first_plot(metrics: &Metrics) -> Result<Option<Plot>> {
     let frame = Frame { width: 760, height: 280, reference: Some(0.0) };
     if !metrics.series(rewards::HELD_OUT).is_empty() {
-        let banded = |key: &str| {
-            let of = |end: &str| metrics.series(&format!("{key}_{end}"));
-            Curve::marked("", metrics.series(key)).with_band(of("lo"), of("hi"))
-        };
+        let of = |end: &str| metrics.series(&format!("{}_{end}", rewards::HELD_OUT));
+        let gain = Curve::marked(rewards::HELD_OUT, metrics.series(rewards::HELD_OUT)).with_band(of("lo"), of("hi"));
         let caption = "How far the reward on prompts that are never trained on lies above that of the model it started from, with the \
                        same noise; the band is the 95 % interval over prompts. Above zero with its whole band: it learns.";
-        return plot("Held-out reward", caption, vec![banded(rewards::HELD_OUT)], &frame);
+        return plot("Held-out reward", caption, vec![gain], &frame);
     }
     let margin = Curve::marked("val_margin", metrics.series("val_margin"))
         .with_band(metrics.series("val_margin_lo"), metrics.series("val_margin_hi"));
