@@ -1,8 +1,8 @@
 //! `diffpref export` as a library call: a model or a LoRA written in another format.
 
-use crate::config::ConfigError;
 use crate::generate::{LoraFile, read_loras};
 use crate::progress::Progress;
+use crate::settings::ConfigError;
 use anyhow::Result;
 use pipelines::families::{Export, Family, Labels, ModelFolder, standard_of_lora};
 use pipelines::hub::Location;

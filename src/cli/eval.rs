@@ -2,17 +2,17 @@
 
 use super::terminal;
 use anyhow::Result;
-use diffpref::config::{Config, ConfigError, ScorerConfig};
 use diffpref::data::cache::default_cache_dir;
 use diffpref::data::items::Labels;
 use diffpref::data::labelled_by::{Labeller, Taught, labellers};
 use diffpref::eval::figures::{Evaluation, Interval, Measure};
 use diffpref::eval::{NamedModel, Request, evaluate, models_of_run};
 use diffpref::generate::{LoraFile, Merge, NegativeRequest};
-use diffpref::hashes;
+use diffpref::machine::hashes;
 use diffpref::progress::{Progress, Stop};
 use diffpref::report;
 use diffpref::reward;
+use diffpref::settings::{Config, ConfigError, ScorerConfig};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;

@@ -12,8 +12,8 @@ mod terminal;
 mod train;
 
 use clap::{Parser, Subcommand};
-use diffpref::config::ConfigError;
 use diffpref::progress::{Signal, Stop, Stopped};
+use diffpref::settings::ConfigError;
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 

@@ -1,6 +1,6 @@
 //! Which model: the options of `generate`, and of each side of a comparison.
 
-use diffpref::config::ConfigError;
+use diffpref::settings::ConfigError;
 use pipelines::hub::Location;
 use std::path::PathBuf;
 

@@ -2,8 +2,8 @@
 
 use super::terminal;
 use anyhow::Result;
-use diffpref::config;
 use diffpref::progress::Stop;
+use diffpref::settings;
 use diffpref::train::{self, Outcome, Resume};
 use std::path::PathBuf;
 
@@ -30,7 +30,7 @@ pub struct Args {
 
 pub fn run(args: &Args, stop: &Stop) -> Result<()> {
     let progress = terminal::sink(args.json);
-    let document = config::load(&args.config, &args.sets)?;
+    let document = settings::load(&args.config, &args.sets)?;
     for note in &document.notes {
         progress.line(note);
     }

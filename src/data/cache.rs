@@ -6,10 +6,10 @@
 
 use super::ahead;
 use super::decode::Unreadable;
-use super::disk::check_cache_space;
 use super::records::{Record, Records};
 use super::transforms::{Crop, Transformed, View};
-use crate::hashes::{HashMemory, of_bytes};
+use crate::machine::disk::check_cache_space;
+use crate::machine::hashes::{HashMemory, of_bytes};
 use crate::progress::{Progress, Stop};
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tch::{Kind, Tensor};
 
-pub use super::disk::free_bytes;
+pub use crate::machine::disk::free_bytes;
 
 /// In which kind the cache keeps latents and embeddings; they are always given out in float32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

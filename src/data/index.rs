@@ -3,7 +3,7 @@
 use super::items::{Item, ItemKind, ReadOptions, Ties, WrongKind};
 use super::ranking::{self, Labels};
 use super::rows::{self, Row};
-use crate::hashes;
+use crate::machine::hashes;
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};

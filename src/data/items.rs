@@ -3,7 +3,7 @@
 use super::draws::held_out;
 use super::index::Index;
 pub use super::ranking::Labels;
-use crate::hashes;
+use crate::machine::hashes;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};

@@ -140,7 +140,7 @@ impl Records {
             }
             self.pending_bytes = 0;
             let json = serde_json::to_string(&checksums).context("checksums")?;
-            let name = format!("shard-{}.safetensors", &crate::hashes::of_bytes(json.as_bytes())[..16]);
+            let name = format!("shard-{}.safetensors", &crate::machine::hashes::of_bytes(json.as_bytes())[..16]);
             let path = self.dir.join(name);
             write_safetensors(&path, &tensors, &[("checksums", &json)])
                 .with_context(|| format!("cannot write to the cache folder {}", self.dir.display()))?;

@@ -1,7 +1,7 @@
 //! data-report.json: what was read, what was dropped, and why.
 
-use super::files::write_atomically;
 use super::items::{ItemKind, ItemSet};
+use crate::machine::files::write_atomically;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use std::collections::BTreeMap;

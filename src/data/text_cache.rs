@@ -1,9 +1,9 @@
 //! Embeddings of prompts, encoded once and kept, keyed by text encoder, tokenizer and prompt.
 
 use super::cache::{CacheDtype, announce, short};
-use super::disk::check_cache_space;
 use super::records::{Record, Records};
-use crate::hashes::of_bytes;
+use crate::machine::disk::check_cache_space;
+use crate::machine::hashes::of_bytes;
 use crate::progress::{Progress, Stop};
 use anyhow::{Context, Result, bail, ensure};
 use pipelines::models::Conditioning;

@@ -1,7 +1,7 @@
 //! Which models are compared.
 
-use crate::config::{Config, ConfigError, reload};
 use crate::generate::{LoraFile, ModelRequest, NegativeRequest, Overrides};
+use crate::settings::{Config, ConfigError, reload};
 use anyhow::Result;
 use pipelines::hub::Location;
 use pipelines::schedulers::PredictionType;

@@ -1,6 +1,6 @@
 //! From latents to pictures in the memory that there is: one picture at a time, as a whole or in tiles.
 
-use super::free_memory;
+use crate::machine::memory;
 use crate::progress::Progress;
 use anyhow::Result;
 use pipelines::models::AutoencoderKl;
@@ -49,14 +49,14 @@ impl Decoding {
         device: Device,
         progress: &dyn Progress,
     ) -> Self {
-        let free = free_memory::on(device);
+        let free = memory::on(device);
         let chosen = Self::choose(vae, height, width, tiling, free);
         if let (true, Tiling::Auto, Some(free)) = (chosen.tiled, tiling, free) {
             progress.line(&format!(
                 "note: to decode {width} x {height} pixels takes about {} and {} are free, so the VAE works in tiles, which \
                  changes the picture a little (--vae-tiling off: try it whole)",
-                free_memory::in_words(chosen.whole),
-                free_memory::in_words(free)
+                memory::in_words(chosen.whole),
+                memory::in_words(free)
             ));
         }
         chosen

@@ -1,7 +1,7 @@
 //! The folder that pictures go to: PNG files and images.jsonl, one line a picture.
 
 use super::record::{first_difference, parameters};
-use crate::data::files::{sync_dir, write_atomically};
+use crate::machine::files::{sync_dir, write_atomically};
 use anyhow::{Context, Result, bail};
 use image::RgbImage;
 use serde_json::Value;

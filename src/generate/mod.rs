@@ -8,7 +8,6 @@
 mod compare;
 mod decoding;
 mod folder;
-pub mod free_memory;
 mod grid;
 mod memory;
 mod model;

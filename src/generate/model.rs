@@ -1,11 +1,11 @@
 //! A model as `--model`, `--unet`, `--lora` and the options of the negative side name it: loaded, its files hashed.
 
-use super::free_memory::in_words;
 use super::sides::{NegativeRequest, NegativeSide};
-use crate::config::ConfigError;
 use crate::generate::{Network, Painter, PromptMemory};
-use crate::hashes::HashMemory;
+use crate::machine::hashes::HashMemory;
+use crate::machine::memory::in_words;
 use crate::progress::Progress;
+use crate::settings::ConfigError;
 use anyhow::{Context, Result};
 use pipelines::families::{Denoiser, ModelFolder};
 use pipelines::hub::Location;

@@ -2,8 +2,8 @@
 
 use super::Sampling;
 use super::decoding::{Decoding, Tiling};
-use crate::config::ConfigError;
 use crate::progress::{Progress, Stop};
+use crate::settings::ConfigError;
 use anyhow::{Context, Result};
 use diffpref_native::Generator;
 use image::RgbImage;

@@ -3,7 +3,7 @@
 use super::model::lora_hashes;
 use super::record::PROGRAM;
 use super::{Look, Request, Tiling};
-use crate::hashes::{self, HashMemory};
+use crate::machine::hashes::{self, HashMemory};
 use anyhow::Result;
 use pipelines::families::{EmptySide, ModelFolder};
 use pipelines::sampling::Guidance;

@@ -1,6 +1,6 @@
 //! PNG files with text chunks, and inside pages.
 
-use crate::data::files::write_atomically;
+use crate::machine::files::write_atomically;
 use anyhow::{Context, Result};
 use image::imageops::FilterType;
 use image::{ImageFormat, RgbImage};

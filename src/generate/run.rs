@@ -6,9 +6,9 @@ use super::{
     Grid, Look, Model, ModelRequest, NegativeSide, Painted, Picture, PromptMemory, SamplingRequest, Tiling, Worn,
     check_size, grid,
 };
-use crate::config::ConfigError;
-use crate::hashes::HashMemory;
+use crate::machine::hashes::HashMemory;
 use crate::progress::{Progress, Stop};
+use crate::settings::ConfigError;
 use anyhow::{Context, Result};
 use image::RgbImage;
 use pipelines::families::ModelFolder;

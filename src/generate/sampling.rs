@@ -1,7 +1,7 @@
 //! How pictures are sampled: what was asked, checked against one another and against the model.
 
 use super::Overrides;
-use crate::config::ConfigError;
+use crate::settings::ConfigError;
 use anyhow::Result;
 use pipelines::sampling::Guidance;
 use pipelines::schedulers::{Sampler, SamplerOptions, Scheduler, SchedulerConfig, scheduler_names, those_with};

@@ -5,8 +5,8 @@
 //! written as sums of files, one term for each content, so that what is equal is loaded once under whatever names it came.
 
 use super::{LoraFile, ModelRequest};
-use crate::config::ConfigError;
-use crate::hashes::HashMemory;
+use crate::machine::hashes::HashMemory;
+use crate::settings::ConfigError;
 use anyhow::Result;
 use pipelines::families::{ModelFolder, UnetTerm};
 use pipelines::lora::Lora;

@@ -1,7 +1,7 @@
 //! What a merge reads: models, UNets and LoRAs, told apart, opened and hashed.
 
 use super::recipe::{Recipe, Term};
-use crate::hashes::HashMemory;
+use crate::machine::hashes::HashMemory;
 use crate::progress::Progress;
 use anyhow::{Context, Result};
 use pipelines::families::{Combination, Difference, Family, ModelFolder, ModelWeights, standard_of_lora};

@@ -10,8 +10,8 @@ mod result;
 pub use inputs::Weighted;
 pub use result::{Loss, Summary};
 
-use crate::config::ConfigError;
 use crate::progress::{Progress, Stop};
+use crate::settings::ConfigError;
 use anyhow::Result;
 use pipelines::families::Layers;
 use std::path::PathBuf;

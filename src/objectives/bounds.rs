@@ -1,6 +1,6 @@
 //! Bounds of log-ratios: what holds a policy near the one it is compared with (docs/methods.md, the table of section 10).
 
-use crate::config::schema::{Default, Key, Kind, Range, key};
+use crate::keys::{Default, Key, Kind, Range, key};
 use tch::Tensor;
 
 /// How far a ratio of likelihoods may leave 1.

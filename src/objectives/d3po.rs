@@ -10,7 +10,7 @@
 
 use super::bounds::{Bounds, RATIO_CLAMP};
 use super::{BETA, Entry, Needs, Objective, Other, Ratios, Rollouts, Step, StepLoss, Units, real};
-use crate::config::schema::{Default, Key};
+use crate::keys::{Default, Key};
 use tch::Tensor;
 
 pub const ENTRY: Entry = Entry {

@@ -12,7 +12,7 @@
 
 use super::bounds::{Bounds, RATIO_CLAMP};
 use super::{Entry, Needs, Objective, Other, Ratios, Rollouts, Step, StepLoss, Units, real};
-use crate::config::schema::{Default, Key, Kind, Range, key};
+use crate::keys::{Default, Key, Kind, Range, key};
 use tch::{Kind as TensorKind, Tensor};
 
 pub const CLAMP: Key = Key { default: Default::Toml("1e-4"), ..RATIO_CLAMP };

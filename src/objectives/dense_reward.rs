@@ -11,7 +11,7 @@
 
 use super::bounds::Bounds;
 use super::{Entry, Needs, Objective, Other, Ratios, Rollouts, Step, StepLoss, Unit, Units, plackett_luce, real};
-use crate::config::schema::{Default, Kind, Range, key};
+use crate::keys::{Default, Kind, Range, key};
 use tch::{Kind as TensorKind, Tensor};
 
 pub const ENTRY: Entry = Entry {

@@ -8,7 +8,7 @@
 //! m is not detached. m e^(-u) is computed as exp(log sigma(u / tau) - u), which does not overflow.
 
 use super::{BETA_AUTO, ERROR, Entry, Needs, Objective, PROMPT_DROPOUT, PairLoss, Pairs, Step, real};
-use crate::config::schema::{Default, Kind, Range, key};
+use crate::keys::{Default, Kind, Range, key};
 use tch::Tensor;
 
 pub const ENTRY: Entry = Entry {

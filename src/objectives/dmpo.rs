@@ -8,7 +8,7 @@
 //! p is not detached; outside its limits there is no gradient.
 
 use super::{BETA_AUTO, ERROR, Entry, Needs, Objective, PROMPT_DROPOUT, PairLoss, Pairs, Step, real};
-use crate::config::schema::{Default, Key, Kind, Range, key};
+use crate::keys::{Default, Key, Kind, Range, key};
 use tch::Tensor;
 
 const LEAST_P: f64 = 1e-6;

@@ -7,7 +7,7 @@
 
 use super::ddpo::{ADVANTAGE_CLIP, BUFFER, CLAMP, Ddpo, ROLLOUTS};
 use super::{Entry, Needs, Objective, Ratios, Rollouts, Step, StepLoss, real};
-use crate::config::schema::{Default, Kind, Range, key};
+use crate::keys::{Default, Kind, Range, key};
 use tch::Tensor;
 
 pub const ENTRY: Entry = Entry {

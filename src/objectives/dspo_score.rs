@@ -10,7 +10,7 @@
 //! 0.001 this is supervised fine-tuning but for 0.05 %.
 
 use super::{ERROR, Entry, Needs, Objective, PROMPT_DROPOUT, PairLoss, Pairs, Step};
-use crate::config::schema::{Default, Key};
+use crate::keys::{Default, Key};
 use tch::Tensor;
 
 const BETA: Key = Key { default: Default::Toml("0.001"), ..super::BETA };

@@ -10,7 +10,7 @@
 //! The public test of the gate is over the micro-batch; ours is a pair's own. d is not detached.
 
 use super::{BETA, ERROR, Entry, Needs, Objective, PROMPT_DROPOUT, PairLoss, Pairs, Step, real};
-use crate::config::schema::{Default, Kind, Range, key};
+use crate::keys::{Default, Kind, Range, key};
 use tch::Tensor;
 
 pub const ENTRY: Entry = Entry {

@@ -7,7 +7,7 @@
 //! p^g is a loss weight and detached: undetached it would push the wrong way where p is small.
 
 use super::{BETA_AUTO, ERROR, Entry, Needs, Objective, PROMPT_DROPOUT, PairLoss, Pairs, Step, real};
-use crate::config::schema::{Default, Kind, Range, key};
+use crate::keys::{Default, Kind, Range, key};
 use tch::Tensor;
 
 pub const ENTRY: Entry = Entry {

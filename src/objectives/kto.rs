@@ -9,7 +9,7 @@
 
 use super::statistics::{Law, Statistic};
 use super::{BETA, ERROR, Entry, LabelLoss, Labels, Needs, Objective, PROMPT_DROPOUT, Step, real, text};
-use crate::config::schema::{Default, Key, Kind, Range, key};
+use crate::keys::{Default, Key, Kind, Range, key};
 use tch::Tensor;
 
 const UTILITY: Key = key(

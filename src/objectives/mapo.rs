@@ -9,7 +9,7 @@
 //! One network: there is no reference, and no implicit reward to report.
 
 use super::{ERROR, Entry, NO_PROMPT_DROPOUT, Needs, Objective, PairLoss, Pairs, Step, real};
-use crate::config::schema::{Default, Kind, Range, key};
+use crate::keys::{Default, Kind, Range, key};
 use tch::Tensor;
 
 /// Below this x / expm1(x) is taken from its series.

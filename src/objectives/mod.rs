@@ -62,7 +62,7 @@ pub use needs::{Inverter, Needs, Other, Rollouts, Units};
 pub use spo::best_and_worst;
 pub use stepwise::{Ratios, ResidualLoss, StepEvaluation, StepLoss, Unit, evaluate_units};
 
-use crate::config::schema::{Default, Key, Kind, Range, auto, key};
+use crate::keys::{Default, Key, Kind, Range, auto, key};
 use tch::Tensor;
 
 /// What a step tells its objective.

@@ -7,7 +7,7 @@
 //! A list of equal S is left out. The form is believed; there is no public code.
 
 use super::{BETA, ERROR, Entry, List, ListLoss, Needs, Objective, PROMPT_DROPOUT, SHARED_NOISE, Step, Terms, real};
-use crate::config::schema::{Default, Kind, Range, key};
+use crate::keys::{Default, Kind, Range, key};
 
 pub const ENTRY: Entry = Entry {
     name: "mpo",

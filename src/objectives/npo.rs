@@ -11,7 +11,7 @@
 
 use super::dpo::Dpo;
 use super::{BETA_AUTO, ERROR, Entry, NO_PROMPT_DROPOUT, Needs, Objective};
-use crate::config::schema::{Default, Key};
+use crate::keys::{Default, Key};
 
 const BETA: Key = Key { default: Default::ByFamily("1000.0", "2000.0"), ..BETA_AUTO };
 

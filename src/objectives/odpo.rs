@@ -9,7 +9,7 @@
 //! log of a small gap is strongly negative, which takes the margin requirement away.
 
 use super::{BETA_AUTO, ERROR, Entry, Needs, Objective, PROMPT_DROPOUT, PairLoss, Pairs, SCORER, Step, real, text};
-use crate::config::schema::{Default, Kind, Range, key};
+use crate::keys::{Default, Kind, Range, key};
 use tch::Tensor;
 
 const LEAST_GAP: f64 = 0.001;

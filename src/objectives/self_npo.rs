@@ -9,7 +9,7 @@
 //! No pairs and no reference: with `start = "data"` winners, or labelled images, give the pictures to start from.
 
 use super::{Entry, Needs, Objective, ResidualLoss, real};
-use crate::config::schema::{Default, Kind, Range, key};
+use crate::keys::{Default, Kind, Range, key};
 use tch::Tensor;
 
 /// Levels of the grid from which rollouts start.

@@ -11,7 +11,7 @@
 
 use super::{BETA_AUTO, Entry, Needs, Objective, PROMPT_DROPOUT, PairLoss, Pairs, SCORE_RANGE, SCORER, Step};
 use super::{inpo, real, score_range};
-use crate::config::schema::{Default, Key, Kind, Range, key};
+use crate::keys::{Default, Key, Kind, Range, key};
 use tch::Tensor;
 
 const BETA: Key = Key { default: Default::ByFamily("2000.0", "5000.0"), ..BETA_AUTO };

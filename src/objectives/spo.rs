@@ -11,7 +11,7 @@
 
 use super::bounds::RATIO_CLAMP;
 use super::{BETA, Entry, Needs, Other, Rollouts, Units, d3po};
-use crate::config::schema::{Default, Key, Kind, Range, key};
+use crate::keys::{Default, Key, Kind, Range, key};
 
 pub const SPO_BETA: Key = Key { default: Default::Toml("10.0"), ..BETA };
 pub const CANDIDATES: Key = key(

@@ -8,7 +8,7 @@
 use super::bounds::RATIO_CLAMP;
 use super::spo::{CANDIDATES, DENOISE_AHEAD, ROLLOUTS, SKIP_STEPS, SPO_BETA, THRESHOLD};
 use super::{Entry, Needs, d3po};
-use crate::config::schema::{Default, Key};
+use crate::keys::{Default, Key};
 
 pub const ENTRY: Entry = Entry {
     name: "tailorpo",

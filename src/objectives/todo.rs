@@ -8,7 +8,7 @@
 //! Makes the pairs between which people saw no difference usable: `data.ties = "keep"`. They count in the loss only.
 
 use super::{BETA_AUTO, ERROR, Entry, Needs, Objective, PROMPT_DROPOUT, PairLoss, Pairs, Step, real};
-use crate::config::schema::{Default, Kind, Range, key};
+use crate::keys::{Default, Kind, Range, key};
 use tch::Tensor;
 
 pub const ENTRY: Entry = Entry {

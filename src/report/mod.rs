@@ -11,8 +11,8 @@ pub mod verdict;
 pub use tensorboard::EventWriter;
 pub use verdict::{State, Verdict};
 
-use crate::data::files::write_atomically;
 use crate::eval::figures::Evaluation;
+use crate::machine::files::write_atomically;
 use anyhow::{Context, Result};
 use metrics::Metrics;
 use serde_json::{Map, Value, json};

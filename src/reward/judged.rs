@@ -1,7 +1,7 @@
 //! Scorers by a trained judge: how flat a picture is drawn, and whether it shows what the prompt names.
 
 use super::{Folder, Scorer, ScorerKind};
-use crate::config::schema::nearest;
+use crate::keys::nearest;
 use crate::scorers::{Judge, TrainedJudge};
 use anyhow::{Result, bail};
 use image::RgbImage;

@@ -12,7 +12,7 @@ pub use judged::LARGEST;
 pub use rewards::{Named, Ratings, Rewards};
 pub use shaping::Shaping;
 
-use crate::config::ScorerConfig;
+use crate::settings::ScorerConfig;
 use anyhow::{Context, Result};
 use image::RgbImage;
 use std::path::{Path, PathBuf};

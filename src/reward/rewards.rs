@@ -1,7 +1,7 @@
 //! Scorers together: their ratings, and what they make of them.
 
 use super::{Scorer, Shaping, open_scorer};
-use crate::config::{RewardConfig, ScorerConfig};
+use crate::settings::{RewardConfig, ScorerConfig};
 use anyhow::{Context, Result, bail, ensure};
 use image::RgbImage;
 use tch::Device;

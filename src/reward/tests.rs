@@ -245,11 +245,7 @@ fn a_prompt_that_the_judge_does_not_know_is_refused_with_the_nearest_name() {
 fn scorers_are_opened_by_name_and_what_is_missing_is_said() {
     let config = |name: &str, path: &str| {
         let scorers = vec![entry("style", "assets/judge"), entry("style", "assets/judge-labels"), entry(name, path)];
-        super::super::config::RewardConfig {
-            scorers,
-            shaping: "par".into(),
-            watch: vec![entry("content", "assets/judge")],
-        }
+        crate::settings::RewardConfig { scorers, shaping: "par".into(), watch: vec![entry("content", "assets/judge")] }
     };
     let rewards = Rewards::open(&config("content", "assets/judge"), Device::Cpu).unwrap();
     assert_eq!(rewards.names(), ["style", "style_2", "content"]);

@@ -1,6 +1,6 @@
 //! The drawings that pictures are compared with: `DIR/flat/SLUG.png` and `DIR/shaded/SLUG.png`.
 
-use crate::hashes;
+use crate::machine::hashes;
 use anyhow::{Context, Result, bail};
 use image::RgbImage;
 use std::path::Path;

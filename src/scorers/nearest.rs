@@ -1,7 +1,7 @@
 //! Judges without training: the nearest of all drawings gives style and name.
 
 use super::{BATCH, Drawings, Judge, Opinion, numbers, pixels};
-use crate::hashes;
+use crate::machine::hashes;
 use anyhow::{Context, Result};
 use image::RgbImage;
 use image::imageops::flip_horizontal;

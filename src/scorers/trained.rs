@@ -1,7 +1,7 @@
 //! A small convolutional network with two heads, style and content, read from a folder.
 
 use super::{BATCH, Judge, Opinion, numbers, pixels};
-use crate::hashes;
+use crate::machine::hashes;
 use anyhow::{Context, Result, bail};
 use image::RgbImage;
 use pipelines::models::Linear;

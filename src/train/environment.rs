@@ -1,10 +1,10 @@
 //! environment.json: versions, hashes of program, model and data, device. `--resume` compares contents by it.
 
 use super::session::Opened;
-use crate::config::ScorerConfig;
-use crate::data::files::write_atomically;
-use crate::hashes::{self, HashMemory};
+use crate::machine::files::write_atomically;
+use crate::machine::hashes::{self, HashMemory};
 use crate::reward;
+use crate::settings::ScorerConfig;
 use anyhow::{Context, Result};
 use pipelines::lora::Lora;
 use pipelines::weights::component_files;

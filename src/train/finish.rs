@@ -2,8 +2,8 @@
 
 use super::checkpoint::{LORA_FILE, whole_lora, write_weights};
 use super::step::Learner;
-use crate::config::Config;
-use crate::data::files::{publish_dir, unfinished_dir, write_atomically};
+use crate::machine::files::{publish_dir, unfinished_dir, write_atomically};
+use crate::settings::Config;
 use anyhow::Result;
 use pipelines::families::{Family, ModelFolder};
 use pipelines::weights::LoadOptions;

@@ -29,8 +29,8 @@ mod validation;
 pub use run_dir::Resume;
 pub use session::{Opened, open};
 
-use crate::data::files::write_atomically;
 use crate::data::items::ItemKind;
+use crate::machine::files::write_atomically;
 use crate::objectives::Step;
 use crate::progress::{Progress, Stop, Stopped};
 use crate::report;

@@ -1,8 +1,8 @@
 //! The network that is trained, the network it is compared with, and their errors.
 
 use super::reference::{Comparison, Moving, Reference};
-use crate::config::{Config, ConfigError};
 use crate::data::draws::Draws;
+use crate::settings::{Config, ConfigError};
 use anyhow::{Context, Result, bail};
 use pipelines::families::{Denoiser, ModelFolder};
 use pipelines::lora::{Lora, LoraWeights, Network};
@@ -123,7 +123,7 @@ fn load_full(
 
 fn load_lora(
     config: &Config,
-    lora: &crate::config::LoraConfig,
+    lora: &crate::settings::LoraConfig,
     folder: &ModelFolder,
     machine: Machine,
 ) -> Result<(Policy, Reference)> {

@@ -1,8 +1,8 @@
 //! Prompts that the configuration names: a list, or a file of them.
 
-use crate::config::{ConfigError, Document};
 use crate::data::prompts;
 use crate::progress::Progress;
+use crate::settings::{ConfigError, Document};
 use anyhow::{Context, Result, bail};
 use std::collections::HashSet;
 use std::path::Path;

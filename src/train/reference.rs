@@ -2,7 +2,7 @@
 //! (docs/methods.md, section 2a).
 
 use super::policy::{Noised, Policy};
-use crate::config::ReferenceConfig;
+use crate::settings::ReferenceConfig;
 use anyhow::Result;
 use pipelines::families::Denoiser;
 use pipelines::models::AdapterSet;

@@ -3,8 +3,8 @@
 use super::checkpoint::{self, State};
 use super::environment;
 use super::rollout;
-use crate::config::{self, Change, ConfigError};
-use crate::data::files::{remove_unfinished, write_atomically};
+use crate::machine::files::{remove_unfinished, write_atomically};
+use crate::settings::{self, Change, ConfigError};
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 use std::io::{Read, Seek, Write};
@@ -112,11 +112,11 @@ impl RunDir {
     }
 
     fn resume(&self, table: &Table, contents: &Map<String, Value>, say: &mut dyn FnMut(String)) -> Result<Start> {
-        let (old, _) = config::reload(&self.join(RESOLVED))?;
+        let (old, _) = settings::reload(&self.join(RESOLVED))?;
         let recorded = environment::recorded(&self.path).contents;
         let same_content = |key: &str| recorded.contains_key(key) && recorded.get(key) == contents.get(key);
         let mut refused = Vec::new();
-        for change in config::changes(&old, table, &same_content) {
+        for change in settings::changes(&old, table, &same_content) {
             match change {
                 Change::Harmless => {}
                 Change::Rounding(text) => say(format!("{text}: the result is equal up to rounding")),

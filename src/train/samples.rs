@@ -3,10 +3,10 @@
 use super::feed::Feed;
 use super::optimizer::Swapped;
 use super::step::Learner;
-use crate::config::{Config, ConfigError, SampleConfig};
-use crate::data::files::write_atomically;
 use crate::generate::{Grid, Look, Painter, Picture, Sampling, grid};
+use crate::machine::files::write_atomically;
 use crate::progress::{Progress, Stop};
+use crate::settings::{Config, ConfigError, SampleConfig};
 use anyhow::{Context, Result};
 use image::RgbImage;
 use pipelines::families::ModelFolder;

@@ -13,11 +13,11 @@ use super::run_dir::{RunDir, Start};
 use super::samples;
 use super::step::{Learner, MicroBatch, StepOutcome};
 use super::validation::{self, StartErrors};
-use crate::config::{self, Config, ConfigError, Document, Facts, Source};
 use crate::data::cache::default_cache_dir;
 use crate::data::items::{Holdout, ItemKind, ItemSet, Labels, ReadOptions, Ties, WrongKind};
 use crate::objectives;
 use crate::progress::{Progress, Stop};
+use crate::settings::{self, Config, ConfigError, Document, Facts, Source};
 use anyhow::{Context, Result, bail};
 use pipelines::families::ModelFolder;
 use pipelines::hub::Location;
@@ -86,7 +86,7 @@ pub fn open(document: &Document, progress: &dyn Progress) -> Result<Opened> {
     if let Some(given) = prompts::of_file(document, "sample")? {
         facts.sample_prompts = given;
     }
-    let (table, config) = config::resolve(document, &facts)?;
+    let (table, config) = settings::resolve(document, &facts)?;
     Machine::of(&config)?;
     if let Some(weighting) = config.weights.of_data() {
         weighting.factors(&items.train).with_context(|| items.index.display().to_string())?;

@@ -163,7 +163,7 @@ fn a_file_says_what_was_merged_into_it() {
     let input = &record["inputs"][1];
     assert_eq!((&input["role"], &input["weight"]), (&"model".into(), &0.25.into()));
     let file = "diffusion_pytorch_model.safetensors";
-    let hash = diffpref::hashes::of_file(&golden("merge/a").join(file)).unwrap();
+    let hash = diffpref::machine::hashes::of_file(&golden("merge/a").join(file)).unwrap();
     assert_eq!(input["files"][file], Value::from(hash));
     assert_eq!(written.metadata()["format"], "pt");
 }

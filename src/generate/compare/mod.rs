@@ -7,9 +7,9 @@ mod sheet;
 use super::folder;
 use super::run::Job;
 use super::{Outcome, Request};
-use crate::config::ConfigError;
-use crate::data::files::write_atomically;
+use crate::machine::files::write_atomically;
 use crate::progress::{Progress, Stop};
+use crate::settings::ConfigError;
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 

@@ -2,9 +2,9 @@
 
 use super::lettering::{self, LETTER, wrap};
 use super::{Gallery, Row};
-use crate::config::ConfigError;
 use crate::generate::grid::LARGEST_SIDE;
 use crate::progress::Progress;
+use crate::settings::ConfigError;
 use anyhow::{Context, Result};
 use image::{Rgb, RgbImage, imageops};
 use std::path::Path;

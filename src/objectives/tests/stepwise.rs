@@ -334,7 +334,7 @@ fn methods_that_sample_have_the_published_settings() {
     let settings = |name: &str| {
         let entry = find(name).unwrap();
         let of = |sdxl: bool| {
-            let shown = |key: &crate::config::schema::Key| format!("{} {}", key.name, key.default_for(sdxl).unwrap());
+            let shown = |key: &crate::keys::Key| format!("{} {}", key.name, key.default_for(sdxl).unwrap());
             entry.keys.iter().map(shown).collect::<Vec<_>>().join(", ")
         };
         (of(false), of(true))

@@ -11,7 +11,7 @@ pub use ema::{Ema, Swapped};
 pub use rate::learning_rate;
 
 use super::step::Halted;
-use crate::config::{OptimConfig, RuleConfig};
+use crate::settings::{OptimConfig, RuleConfig};
 use adafactor::Adafactor;
 use adamw::AdamW;
 use anyhow::{Result, bail};

@@ -1,6 +1,6 @@
 //! The learning rate of a step.
 
-use crate::config::{OptimConfig, TrainConfig};
+use crate::settings::{OptimConfig, TrainConfig};
 
 /// The learning rate of step `s` (from 1): linear warm-up, then constant, linear or cosine.
 pub fn learning_rate(optim: &OptimConfig, train: &TrainConfig, s: u64) -> f64 {
@@ -23,7 +23,7 @@ pub fn learning_rate(optim: &OptimConfig, train: &TrainConfig, s: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::RuleConfig;
+    use crate::settings::RuleConfig;
 
     fn optim(schedule: &str, warmup_steps: u64) -> OptimConfig {
         OptimConfig {

@@ -10,7 +10,7 @@ use super::report::{Report, diversity};
 use super::trajectories::Trajectory;
 use super::units::{Indices, of_candidates, of_lists, of_steps, of_trajectories};
 use super::{Law, Resources, Rollout, Sampling, folder_name, trajectories};
-use crate::hashes;
+use crate::machine::hashes;
 use crate::objectives::numbers;
 use crate::reward::Ratings;
 use anyhow::{Context, Result, bail};

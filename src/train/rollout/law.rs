@@ -3,9 +3,9 @@
 use super::Rollout;
 use super::candidates::CandidateLaw;
 use super::lists::ListLaw;
-use crate::config::{Config, ConfigError, RolloutConfig};
 use crate::objectives::advantages::Advantages;
 use crate::objectives::{Rollouts, Units};
+use crate::settings::{Config, ConfigError, RolloutConfig};
 use anyhow::{Result, bail};
 use pipelines::schedulers::{Ddim, Sampler};
 

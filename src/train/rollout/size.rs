@@ -2,9 +2,9 @@
 
 use super::Rollout;
 use super::law::{Law, noisy_calls};
-use crate::config::ConfigError;
-use crate::data::disk::check_space;
-use crate::generate::free_memory;
+use crate::machine::disk::check_space;
+use crate::machine::memory;
+use crate::settings::ConfigError;
 use anyhow::Result;
 use pipelines::schedulers::Sampler;
 use tch::Device;
@@ -55,11 +55,11 @@ impl Rollout {
             let remedy = "or lower rollout.prompts_per_iteration, rollout.trajectories or rollout.steps";
             return check_space(&self.run, bytes, "rollout.buffer = \"disk\"", remedy);
         }
-        match free_memory::on(Device::Cpu) {
+        match memory::on(Device::Cpu) {
             Some(free) if bytes > free => Err(ConfigError(format!(
                 "rollout.buffer = \"memory\": what an iteration keeps takes up to {}, and {} are free. Set rollout.buffer = \"disk\", or lower rollout.prompts_per_iteration, rollout.trajectories or rollout.steps.",
-                free_memory::in_words(bytes),
-                free_memory::in_words(free)
+                memory::in_words(bytes),
+                memory::in_words(free)
             ))
             .into()),
             _ => Ok(()),

@@ -4,9 +4,9 @@ use super::changes::{Change, changes};
 use super::document::{Place, check_tables};
 use super::resolve::Facts;
 use super::rollouts::{self, updates_of_iteration};
-use super::schema::{Default, Key, Kind, key};
 use super::{Config, Source};
 use crate::data::items::ItemKind;
+use crate::keys::{Default, Key, Kind, key};
 use crate::objectives::{Entry, Needs, Rollouts, Units, find};
 use toml::{Table, Value};
 

@@ -2,10 +2,10 @@
 //! file, line, key, what was expected and what was found.
 
 use super::combinations::Combination;
-use super::schema::{self, Default, Key};
 use super::source::Source;
 use super::tables::TABLES;
 use super::{ConfigError, Result, RuleConfig};
+use crate::keys::{self, Default, Key};
 use crate::objectives;
 use std::path::Path;
 use toml::{Table, Value};
@@ -250,7 +250,7 @@ fn check_table(place: &Place, name: &str, keys: &[Key], given: Option<&Table>) -
 
 /// The end of a sentence: ", did you mean X?" for the nearest known name, else ".".
 fn nearest(name: &str, known: &[&str]) -> String {
-    schema::nearest(name, known).map_or(".".into(), |known| format!(", did you mean {known}?"))
+    keys::nearest(name, known).map_or(".".into(), |known| format!(", did you mean {known}?"))
 }
 
 /// `a.b=value`: TOML, else a number as people write it (`.5`), else a text.

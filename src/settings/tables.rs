@@ -1,13 +1,13 @@
 //! Every table and key of a run's configuration but [method], whose keys the objectives declare.
 
-use super::schema::{Default::*, Key, Kind::*, Range, auto, key};
+use crate::keys::{Default::*, Key, Kind::*, Range, auto, key};
 use crate::reward::Shaping;
 
-const COUNT: super::schema::Kind = Int { min: 0, max: i64::MAX };
-const AT_LEAST_ONE: super::schema::Kind = Int { min: 1, max: i64::MAX };
+const COUNT: crate::keys::Kind = Int { min: 0, max: i64::MAX };
+const AT_LEAST_ONE: crate::keys::Kind = Int { min: 1, max: i64::MAX };
 /// The products of these stay far below 2^63: positions of a run are numbered.
-const STEPS: super::schema::Kind = Int { min: 1, max: 1_000_000_000 };
-const PAIRS: super::schema::Kind = Int { min: 1, max: 65_536 };
+const STEPS: crate::keys::Kind = Int { min: 1, max: 1_000_000_000 };
+const PAIRS: crate::keys::Kind = Int { min: 1, max: 65_536 };
 
 /// A table of the configuration.
 pub struct Table {

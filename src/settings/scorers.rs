@@ -1,6 +1,6 @@
 //! Lists of scorers in [reward]: `{ name = "style", weight = 1.0, path = "judge" }` each.
 
-use super::schema::{Range, nearest, real};
+use crate::keys::{Range, nearest, real};
 use crate::reward;
 use toml::{Table, Value};
 

@@ -1,6 +1,6 @@
 //! What a key of the configuration may hold: one declaration that the checker, `resolved.toml` and the docs read.
 
-use super::scorers;
+use crate::settings::scorers;
 use toml::Value;
 
 /// The values a key accepts.
@@ -198,7 +198,7 @@ pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     best.filter(|(distance, _)| *distance <= 1 + name.len() / 3).map(|(_, k)| k)
 }
 
-pub(super) fn real(value: &Value, range: &Range) -> Option<f64> {
+pub(crate) fn real(value: &Value, range: &Range) -> Option<f64> {
     let x = value.as_float().or_else(|| value.as_integer().map(|i| i as f64))?;
     (x.is_finite() && range.holds(x)).then_some(x)
 }

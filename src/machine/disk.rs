@@ -19,7 +19,7 @@ pub fn free_bytes(dir: &Path) -> std::io::Result<u64> {
 }
 
 /// Refuses to encode what the disk of the cache folder cannot hold.
-pub(super) fn check_cache_space(dir: &Path, needed: u64) -> Result<()> {
+pub fn check_cache_space(dir: &Path, needed: u64) -> Result<()> {
     check_space(dir, needed, "the cache", CACHE_REMEDY)
 }
 

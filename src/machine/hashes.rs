@@ -69,7 +69,7 @@ impl HashMemory {
             let _ = std::fs::create_dir_all(dir);
         }
         if let Ok(text) = serde_json::to_vec_pretty(&self.known) {
-            let _ = crate::data::files::write_atomically(&self.file, &text);
+            let _ = crate::machine::files::write_atomically(&self.file, &text);
         }
     }
 }

@@ -1,11 +1,11 @@
 //! From a checked document and the facts of model, data and machine to the configuration that is run.
 
 use super::document::Document;
-use super::schema::{Default, Key};
 use super::source::Source;
 use super::tables::TABLES;
 use super::{Config, ConfigError, Result, rollouts};
 use crate::data::items::ItemKind;
+use crate::keys::{Default, Key};
 use crate::objectives;
 use std::path::Path;
 use toml::{Table, Value};

@@ -5,8 +5,7 @@ mod combinations;
 mod document;
 mod resolve;
 mod rollouts;
-pub mod schema;
-mod scorers;
+pub(crate) mod scorers;
 mod source;
 pub mod tables;
 #[cfg(test)]
