@@ -8,7 +8,7 @@
 //! `gradient.*` of the summed mean squared errors. With a LoRA the gradients are the LoRA's, and REWRITTEN_FOLDER gets
 //! the LoRA as this program writes it: `peft.safetensors` and `kohya.safetensors`.
 
-#[path = "../tests/support/compute.rs"]
+#[path = "../tests/it/support/compute.rs"]
 mod compute;
 
 use pipelines::families::Family;

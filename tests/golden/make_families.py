@@ -1,5 +1,5 @@
 """Tiny SDXL and SD2.1-v models with random weights, and what diffusers 0.42 makes of them: golden values of
-tests/families.rs and tests/train_families.rs.
+tests/it/generate/families.rs and tests/it/train/families.rs.
 
     .python/python tests/golden/make_families.py
 

@@ -1,5 +1,5 @@
 """The figures of three steps on the tiny SDXL and SD2.1-v, made by tools/recompute with diffusers: golden values of
-tests/train_families.rs.
+tests/it/train/families.rs.
 
     .python/python tests/golden/make_families_train.py
 

@@ -1,4 +1,4 @@
-"""A tiny model with random weights, and the pictures that diffusers 0.42 paints with it: golden values of tests/generate.rs.
+"""A tiny model with random weights, and the pictures that diffusers 0.42 paints with it: golden values of tests/it/generate/pictures.rs.
 
     .python/python tests/golden/make_generate.py
 

@@ -1,4 +1,4 @@
-"""Trajectories as diffusers 0.42 samples them, and how probable their steps are: golden values of tests/train_rollout_numbers.rs.
+"""Trajectories as diffusers 0.42 samples them, and how probable their steps are: golden values of tests/it/rollout/numbers.rs.
 
     .python/python tests/golden/make_rollout.py
 

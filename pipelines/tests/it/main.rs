@@ -1,0 +1,14 @@
+//! All tests across modules in one binary.
+
+mod export;
+mod inversion;
+mod lora;
+mod lora_files;
+mod networks;
+mod recompute;
+mod samplers;
+mod sampling;
+mod schedulers;
+mod support;
+mod tokenizer;
+mod weights;

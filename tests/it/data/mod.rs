@@ -1,0 +1,7 @@
+//! Readers, transforms, caches, batches and draws; the bundled data.
+
+mod batches;
+mod demo;
+mod draws;
+mod items;
+mod transforms;

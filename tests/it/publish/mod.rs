@@ -1,0 +1,4 @@
+//! `diffpref export` and `diffpref merge`.
+
+mod export;
+mod merge;

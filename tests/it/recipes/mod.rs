@@ -1,0 +1,4 @@
+//! The recipes of `configs/`.
+
+mod published;
+mod sampling;

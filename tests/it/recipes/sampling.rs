@@ -1,0 +1,125 @@
+//! Recipes of methods that sample while they train: the demo's train, the published ones say what docs/methods.md says.
+
+use crate::support;
+use crate::support::recipes::{items_a_step, number, planned, recipe, root, text, train};
+use serde_json::Value;
+use std::path::Path;
+
+/// Methods with trajectories, prompts and scorers.
+const NAMES: &[&str] = &["d3po", "spo", "tailorpo", "ddpo", "dpok", "dense-reward"];
+
+#[test]
+fn demo_recipes_sample_eight_prompts_twice_in_ten_steps_and_watch_another_judge() {
+    for name in NAMES {
+        let recipe = recipe(name, "demo");
+        let rollout = ["prompts_per_iteration", "trajectories", "steps"].map(|key| number(&recipe, "rollout", key));
+        assert_eq!(rollout, [Some(8.0), Some(2.0), Some(10.0)], "{name}");
+        let judges = |key: &str| -> Vec<String> {
+            let scorers = recipe["reward"][key].as_array().unwrap();
+            scorers.iter().map(|scorer| scorer["path"].as_str().unwrap().to_string()).collect()
+        };
+        assert!(judges("scorers").iter().all(|judge| judge == "assets/judge-labels"), "{name}");
+        assert!(judges("watch").iter().all(|judge| judge == "assets/judge"), "{name}: the one that is not trained on");
+        let held_out = std::fs::read_to_string(root().join("assets/emoji/prompts-heldout.txt")).unwrap();
+        let shown = recipe["sample"]["prompts"].as_array().unwrap();
+        assert_eq!(text(&recipe, "validate", "prompts"), Some("assets/emoji/prompts-heldout.txt"), "{name}");
+        let (steps, every) = (number(&recipe, "train", "steps"), number(&recipe, "validate", "every"));
+        assert_eq!(steps.unwrap() % every.unwrap(), 0.0, "{name}: the last validation stands apart");
+        assert!(shown.len() <= 4 && recipe["sample"]["seeds"].as_array().unwrap().len() == 1, "{name}");
+        assert!(shown.iter().all(|prompt| held_out.lines().any(|line| Some(line) == prompt.as_str())), "{name}");
+    }
+}
+
+#[test]
+fn demo_recipes_train() {
+    let dir = tempfile::tempdir().unwrap();
+    let short: Vec<(&str, String)> = [
+        ("train.steps", "1"),
+        ("sample.every", "0"),
+        ("validate.every", "0"),
+        ("rollout.prompts_per_iteration", "1"),
+        // Two steps alone are branched, so that candidates take seconds.
+        ("rollout.steps", "4"),
+    ]
+    .map(|(key, value)| (key, value.to_string()))
+    .into();
+    // self_npo holds nothing out.
+    let alone: Vec<(&str, String)> = short[..2].to_vec();
+    for (name, own) in [("d3po", "implicit_acc"), ("spo", "kl"), ("dpok", "noise_pred_drift"), ("dense-reward", "kl")] {
+        let mut sets = short.clone();
+        if name == "spo" {
+            sets.push(("method.threshold", "0.0".into()));
+        }
+        train(name, "demo", dir.path(), &sets).assert().success();
+        let lines = support::metrics(&dir.path().join(name));
+        assert_eq!(lines.len(), 1, "{name}");
+        for key in [own, "loss", "rollout_reward", "score_style", "watch_content", "diversity", "clamped_fraction"] {
+            assert!(lines[0][key].is_number(), "{name} has no {key}: {}", lines[0]);
+        }
+        assert!(dir.path().join(name).join("final/pytorch_lora_weights.safetensors").exists(), "{name}");
+    }
+    train("self_npo", "demo", dir.path(), &alone).assert().success();
+    assert!(support::metrics(&dir.path().join("self_npo"))[0]["loss"].as_f64().unwrap() > 0.0);
+}
+
+/// docs/methods.md 20, Defaults, and section 3's table: rate, units a step, rank.
+fn published(name: &str, family: &str) -> (f64, f64, f64) {
+    let by = |sd15: f64, sdxl: f64| if family == "sdxl" { sdxl } else { sd15 };
+    match name {
+        "d3po" | "ddpo" | "dpok" => (3e-5, 20.0, 4.0),
+        "spo" | "tailorpo" => (by(6e-5, 1e-5), by(40.0, 16.0), by(4.0, 64.0)),
+        _ => (2e-5, 32.0, 32.0),
+    }
+}
+
+/// Dry runs on a model of the family's shape and little width, with a judge that is there.
+fn assert_published_recipes_are_taken(family: &str, model: &Path) {
+    let dir = tempfile::tempdir().unwrap();
+    let prompts = dir.path().join("prompts.txt");
+    std::fs::write(&prompts, (0..2000).map(|i| format!("number {i}\n")).collect::<String>()).unwrap();
+    let judge = format!("[{{name=\"style\",path={:?}}}]", root().join("assets/judge-labels").display().to_string());
+    for name in NAMES {
+        let recipe = recipe(name, family);
+        let (rate, units, rank) = published(name, family);
+        let numbers = [number(&recipe, "optim", "lr"), Some(items_a_step(&recipe)), number(&recipe, "lora", "rank")];
+        assert_eq!(numbers, [Some(rate), Some(units), Some(rank)], "{name}-{family}");
+        assert_eq!(text(&recipe, "train", "gradient_checkpointing"), (family == "sdxl").then_some("blocks"), "{name}");
+        let sets = [
+            ("model.path", model.display().to_string()),
+            ("rollout.prompts", prompts.display().to_string()),
+            ("reward.scorers", judge.clone()),
+            ("train.threads", "1".to_string()),
+        ];
+        let plan = planned(name, family, dir.path(), &sets);
+        assert_eq!(plan["pairs_per_step"].as_f64(), Some(units), "{name}");
+        assert_eq!(
+            plan["rollout"]["prompts_per_iteration"].as_f64(),
+            number(&recipe, "rollout", "prompts_per_iteration")
+        );
+        assert!(plan["rollout"]["buffer_mib"].as_f64().unwrap() > 0.0, "{name}: {plan}");
+        // Its scorer is one of those that are not built.
+        let refused = train(name, family, dir.path(), &sets[..2]).assert().failure().code(2);
+        let said = String::from_utf8_lossy(&refused.get_output().stderr).into_owned();
+        assert!(said.contains("which is not built yet: take \"style\""), "{name}: {said}");
+    }
+}
+
+#[test]
+fn published_recipes_for_sd15_are_taken_by_a_model_of_its_shape() {
+    assert_published_recipes_are_taken("sd15", &support::model());
+}
+
+#[test]
+fn published_recipes_for_sdxl_are_taken_by_a_model_of_its_shape() {
+    assert_published_recipes_are_taken("sdxl", &root().join("tests/golden/families/sdxl"));
+}
+
+#[test]
+fn self_npo_has_the_published_guidance_of_each_family_and_reads_no_losers() {
+    let dir = tempfile::tempdir().unwrap();
+    let guidance = |family: &str| number(&recipe("self_npo", family), "method", "guidance");
+    assert_eq!((guidance("sd15"), guidance("sdxl")), (Some(-1.0), Some(-5.0)));
+    let plan: Value = planned("self_npo", "demo", dir.path(), &[]);
+    assert_eq!((plan["method"].as_str(), plan["missing_images"].as_u64()), (Some("self_npo"), Some(0)));
+    assert!(plan.get("rollout").is_none(), "{plan}");
+}

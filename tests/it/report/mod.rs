@@ -1,0 +1,5 @@
+//! Verdict, page and TensorBoard events of a run.
+
+mod page;
+mod tensorboard;
+mod verdict;

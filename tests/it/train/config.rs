@@ -1,0 +1,244 @@
+//! A configuration that is wrong is refused with exit code 2, file, line, key, what was expected and what was found,
+//! before anything is written.
+
+use crate::support::{self, World, files};
+
+/// stderr of a run with one override, refused with exit code 2; nothing was written.
+fn refused(world: &World, set: &str) -> String {
+    let said = world.refused(&mut world.train_with(&[set]), 2);
+    assert!(!world.run_dir().exists(), "{set} left a run folder");
+    said
+}
+
+fn rewritten(world: &World, from: &str, to: &str) {
+    let text = std::fs::read_to_string(world.path("run.toml")).unwrap();
+    assert!(text.contains(from));
+    std::fs::write(world.path("run.toml"), text.replacen(from, to, 1)).unwrap();
+}
+
+#[test]
+fn a_misspelt_key_is_refused_with_line_and_nearest_name() {
+    let world = World::new(8);
+    rewritten(&world, "micro_batch", "micro_bach");
+    let said = world.refused(&mut world.train(&[]), 2);
+    assert!(
+        said.contains("DIR/run.toml:23: unknown key train.micro_bach, did you mean micro_batch? Keys of [train]:"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_misspelt_table_is_refused_with_line_and_nearest_name() {
+    let world = World::new(8);
+    rewritten(&world, "[optim]", "[optm]");
+    let said = world.refused(&mut world.train(&[]), 2);
+    assert!(said.contains("DIR/run.toml:18: unknown table [optm], did you mean optim?"), "{said}");
+}
+
+#[test]
+fn a_missing_key_is_named_with_its_meaning() {
+    let world = World::new(8);
+    for (line, expected) in [
+        (
+            "lr = 1e-2\n",
+            "DIR/run.toml: optim.lr is missing: learning rate, as the optimizer sees it. Add it under [optim].",
+        ),
+        ("steps = 3\n", "DIR/run.toml: train.steps is missing: optimizer steps. Add it (or epochs) under [train]."),
+    ] {
+        let world2 = World::new(8);
+        rewritten(&world2, line, "");
+        let said = world2.refused(&mut world2.train(&[]), 2);
+        assert!(said.contains(expected), "{said}");
+    }
+    rewritten(&world, "[model]\npath", "[model]\nunet");
+    let said = world.refused(&mut world.train(&[]), 2);
+    assert!(said.contains("DIR/run.toml: model.path is missing"), "{said}");
+}
+
+#[test]
+fn values_out_of_range_name_the_key_and_the_range() {
+    let world = World::new(8);
+    for (set, expected) in [
+        ("optim.lr=-1e-4", "--set optim.lr: optim.lr = -0.0001: expected a number above 0."),
+        ("optim.lr=0", "optim.lr = 0: expected a number above 0."),
+        ("optim.lr=nan", "optim.lr = nan: expected a number above 0."),
+        ("optim.lr=fast", "optim.lr = \"fast\": expected a number above 0."),
+        ("optim.betas=[0.9, 1]", "optim.betas = [0.9, 1]: expected two numbers, each a number in [0, 1)."),
+        ("ema.decay=1", "ema.decay = 1: expected a number in [0, 1)."),
+        ("data.flip=1.5", "data.flip = 1.5: expected a number in [0, 1]."),
+        ("data.crops=1", "data.crops = 1: expected a whole number in 2..1024."),
+        ("train.steps=0", "train.steps = 0: expected a whole number in 1..1000000000."),
+        ("train.steps=2.5", "train.steps = 2.5: expected a whole number in 1..1000000000."),
+        ("train.micro_batch=0", "train.micro_batch = 0: expected a whole number in 1..65536."),
+        ("train.seed=-1", "train.seed = -1: expected a whole number of at least 0."),
+        ("method.beta=0", "method.beta = 0: expected a number above 0, or \"auto\"."),
+        ("method.name=dop", "method.name = \"dop\" is not a method, did you mean dpo? Methods: dpo, sft, "),
+        (
+            "method.name=balancd",
+            "method.name = \"balancd\" is not a method, did you mean balanced? Methods: dpo, sft, ",
+        ),
+        (
+            "method.name=timestep-aware",
+            "method.name = \"timestep-aware\" is no method of its own: set method.name = \"dpo\" with timesteps.law = \"discounted\",",
+        ),
+        (
+            "data.labels=human",
+            "data.labels = \"human\": expected \"given\", \"score:NAME\", or \"vote:A,B,..\" of at least two scorers.",
+        ),
+        ("data.labels=vote:a,a", "data.labels = \"vote:a,a\": expected \"given\", "),
+        ("data.ties=kept", "data.ties = \"kept\": expected \"drop\" | \"keep\" | \"error\" (did you mean \"keep\"?)."),
+        (
+            "timesteps.law=discuonted",
+            "expected \"uniform\" | \"discounted\" | \"list\" (did you mean \"discounted\"?).",
+        ),
+        ("timesteps.min=-1", "timesteps.min = -1: expected a whole number of at least 0."),
+        ("safeguard.name=sdop", "safeguard.name = \"sdop\": expected \"none\" | \"sdpo\" (did you mean \"sdpo\"?)."),
+        ("weights.source=video", "weights.source = \"video\": expected \"none\" | \"column\" | \"videodpo\"."),
+        ("reference.every=0", "reference.every = 0: expected a whole number of at least 1."),
+        ("lora.rank=-1", "lora.rank = -1: expected a whole number in 0..8192."),
+        ("model.device=tpu", "model.device = \"tpu\": expected \"auto\", \"cpu\", \"cuda\" or \"cuda:N\"."),
+        (
+            "model.dtype=float16",
+            "model.dtype = \"float16\": expected \"float32\" | \"bfloat16\" | \"float64\", or \"auto\" (did you mean \"bfloat16\"?).",
+        ),
+        ("validate.fraction=1", "validate.fraction = 1: expected a number in [0, 1)."),
+        ("sample.seeds=[-1]", "sample.seeds = [-1]: expected a list, each a whole number of at least 0."),
+        ("train=3", "--set train=3: expected TABLE.KEY=VALUE"),
+    ] {
+        let said = refused(&world, set);
+        assert!(said.contains(expected), "{set}: {said}");
+    }
+}
+
+#[test]
+fn values_that_do_not_fit_together_are_refused_with_the_reason() {
+    let world = World::new(8);
+    for (sets, expected) in [
+        (
+            &["data.resolution=17"][..],
+            "data.resolution = 17: expected a multiple of 2, the factor of this model's VAE. Take 16 or 18.",
+        ),
+        (&["train.epochs=2"], "train.steps and train.epochs are both given: expected one of them."),
+        (&["train.pairs_per_step=8"], "train.grad_accum and train.pairs_per_step are both given"),
+        (
+            &["method.name=sft", "reference.kind=frozen"],
+            "--set reference.kind: [reference] does not go with method.name = \"sft\", which compares with no reference. Remove the table.",
+        ),
+        (
+            &["lora.rank=0", "lora.init=x.safetensors"],
+            "lora.init = \"x.safetensors\" with lora.rank = 0: expected the rank of that LoRA.",
+        ),
+        (&["lora.targets=[\"to_z\"]"], "[lora]: the LoRA target \"to_z\" matches no layer of the UNet; there are:"),
+        (&["model.clip_skip=9"], "model.clip_skip = 9: expected 0 to 2 for this model's text encoders."),
+        (
+            &["sample.every=1", "sample.steps=1000"],
+            "sample.scheduler = \"ddim\", sample.steps = 1000: 1000 sampling steps with leading spacing",
+        ),
+        (
+            &["model.zero_terminal_snr=true"],
+            "model.prediction_type and model.zero_terminal_snr: epsilon prediction with zero",
+        ),
+        (&["sample.every=1", "sample.prompts=nowhere.txt"], "sample.prompts = \"nowhere.txt\": cannot read the file"),
+    ] {
+        let said = world.refused(
+            &mut world.train(&sets.iter().flat_map(|s| ["--set", s]).chain(["--dry-run"]).collect::<Vec<_>>()),
+            2,
+        );
+        assert!(said.contains(expected), "{sets:?}: {said}");
+        assert!(!world.run_dir().exists(), "{sets:?}");
+    }
+}
+
+#[test]
+fn a_cuda_device_that_is_not_there_is_refused_with_the_way_on() {
+    if tch::Cuda::is_available() {
+        return;
+    }
+    let world = World::new(8);
+    let said = world.refused(&mut world.train(&["--dry-run", "--set", "model.device=cuda"]), 2);
+    assert!(
+        said.contains(
+            "model.device = \"cuda\": no CUDA device was found. `diffpref doctor` says what is there; take \"cpu\"."
+        ),
+        "{said}"
+    );
+}
+
+#[test]
+fn what_is_not_built_yet_is_refused_by_name() {
+    let world = World::new(8);
+    for set in [
+        "optim.name=adamw8bit",
+        "train.pair_split=on",
+        "reference.ledger=on",
+        "reference.placement=cpu",
+        "reference.path=models/other",
+        "data.format=webdataset",
+        "method.name=ppd",
+    ] {
+        let said = refused(&world, set);
+        let (key, _) = set.split_once('=').unwrap();
+        assert!(said.contains("not built yet"), "{set}: {said}");
+        let table = key.split('.').next().unwrap();
+        assert!(said.contains(&format!("--set {key}")) || said.contains(&format!("[{table}]")), "{set}: {said}");
+    }
+}
+
+#[test]
+fn an_override_of_the_method_drops_the_keys_it_does_not_have_and_says_so() {
+    let world = World::new(8);
+    let said = support::succeeds(&mut world.train_with(&["method.name=sft"]));
+    assert!(said.contains("method.beta of the config does not apply to sft: dropped"), "{said}");
+    let said = world.refused(&mut world.train_with(&["method.name=sft", "method.beta=3"]), 2);
+    assert!(said.contains("--set method.beta: unknown key method.beta"), "{said}");
+}
+
+#[test]
+fn text_that_is_not_toml_and_a_missing_file_are_refused() {
+    let world = World::new(8);
+    let said = world.refused(support::diffpref().arg("train").arg(world.path("none.toml")), 2);
+    assert!(
+        said.contains("DIR/none.toml: cannot read the config") && said.contains("Give the path of a TOML file."),
+        "{said}"
+    );
+    rewritten(&world, "lr = 1e-2", "lr = = 1");
+    let said = world.refused(&mut world.train(&[]), 2);
+    assert!(said.contains("DIR/run.toml: not TOML: TOML parse error at line 19"), "{said}");
+}
+
+#[test]
+fn resolved_toml_reproduces_the_run_and_has_every_default() {
+    let world = World::new(12);
+    let first = world.trained("run", &["method.beta=\"auto\"", "optim.lr=1e-3"]);
+    let resolved = std::fs::read_to_string(first.join("resolved.toml")).unwrap();
+    for line in [
+        "beta = \"auto\"",
+        "weight_decay = 0.01",
+        "prompt_dropout = 0.2",
+        "alpha = 2.0",
+        "format = \"pairs\"",
+        "device = \"cpu\"",
+        "dtype = \"float32\"",
+        "guidance_scale = 7.5",
+    ] {
+        assert!(resolved.lines().any(|l| l == line), "{line} is not in\n{resolved}");
+    }
+    std::fs::write(world.path("run.toml"), &resolved).unwrap();
+    let second = world.trained("again", &[]);
+    assert_eq!(files(&first.join("final")), files(&second.join("final")));
+    let moved = |text: &str| text.replace("/again\"", "/run\"");
+    assert_eq!(moved(&std::fs::read_to_string(second.join("resolved.toml")).unwrap()), resolved);
+}
+
+#[test]
+fn epochs_become_steps_rounded_up() {
+    let world = World::new(13);
+    let text = std::fs::read_to_string(world.path("run.toml")).unwrap().replace("steps = 3", "epochs = 1.5");
+    std::fs::write(world.path("run.toml"), text).unwrap();
+    let run = world.trained("run", &["validate.fraction=0"]);
+    // 1.5 x 13 / 4 = 4.9
+    assert_eq!(support::metrics(&run).len(), 5);
+    assert!(std::fs::read_to_string(run.join("resolved.toml")).unwrap().contains("steps = 5\n"));
+    let said = world.refused(&mut world.train_with(&["train.epochs=1e300"]), 2);
+    assert!(said.contains("train.epochs = 1000"), "{said}");
+}

@@ -1,0 +1,16 @@
+//! `diffpref train`: the real binary on a tiny world.
+
+mod combinations;
+mod config;
+mod families;
+mod files;
+mod formats;
+mod input;
+mod methods;
+mod numbers;
+mod optim;
+mod output;
+mod resume;
+mod samplers;
+mod self_npo;
+mod stop;

@@ -1,0 +1,123 @@
+//! Ctrl-C and SIGTERM in every phase of a run, and a second signal.
+
+use crate::support::{World, files, metrics, names, succeeds, timeless};
+use std::time::{Duration, Instant};
+
+fn flags<'a>(sets: &[&'a str]) -> Vec<&'a str> {
+    sets.iter().flat_map(|set| ["--set", set]).collect()
+}
+
+#[test]
+fn a_signal_while_encoding_keeps_what_was_encoded() {
+    let world = World::new(120);
+    let sets = ["data.resolution=32", "train.steps=1", "train.grad_accum=45"];
+    let mut running = world.start(&flags(&sets));
+    running.wait_for("encode 1/");
+    running.signal(libc::SIGINT);
+    let (code, said) = running.end();
+    assert_eq!(code, Some(130), "{said}");
+    assert!(said.contains("error: stopped by Ctrl-C"), "{said}");
+    let (done, planned) = encoded(&said);
+    assert!(0 < done && done < planned, "{said}");
+
+    let said = succeeds(&mut world.train_with(&sets));
+    assert_eq!(encoded(&said), (planned - done, planned - done), "{said}");
+}
+
+/// Of "encode 37/120    after 0.3 s": both numbers, of the images, which come first.
+fn encoded(said: &str) -> (u64, u64) {
+    let line =
+        said.lines().find(|l| l.starts_with("encode ") && l.contains(" after ")).unwrap_or_else(|| panic!("{said}"));
+    let (done, total) = line.split_whitespace().nth(1).unwrap().split_once('/').unwrap();
+    (done.parse().unwrap(), total.parse().unwrap())
+}
+
+#[test]
+fn a_signal_while_validating_leaves_the_validation_to_the_resumed_run() {
+    let world = World::new(24);
+    let sets = ["validate.every=2", "validate.draws=40", "train.steps=4", "train.checkpoint_every=3"];
+    let whole = world.trained("whole", &sets);
+    let mut running = world.start(&flags(&sets));
+    running.wait_for("train 2/4");
+    running.wait_for("validate 1/");
+    running.signal(libc::SIGTERM);
+    let (code, said) = running.end();
+    assert_eq!(code, Some(143), "{said}");
+    assert!(said.contains("step 2 is checkpointed in"), "{said}");
+    assert_eq!(metrics(&world.run_dir()).len(), 1, "the line of step 2 waits for its validation");
+
+    succeeds(&mut world.train(&[&["--resume"][..], &flags(&sets)].concat()));
+    assert_eq!(timeless(&world.run_dir()), timeless(&whole));
+    assert!(metrics(&whole)[1].get("val_margin").is_some());
+    for part in ["final", "best"] {
+        assert_eq!(files(&world.run_dir().join(part)), files(&whole.join(part)), "{part}");
+    }
+}
+
+#[test]
+fn a_signal_while_sampling_leaves_the_grid_to_the_resumed_run() {
+    let world = World::new(12);
+    let sets = ["sample.every=2", "sample.steps=60", "sample.seeds=[0, 1, 2]", "train.steps=2"];
+    let mut running = world.start(&flags(&sets));
+    running.wait_for("train 2/2");
+    running.wait_for("sample 0/");
+    running.signal(libc::SIGINT);
+    let (code, said) = running.end();
+    assert_eq!(code, Some(130), "{said}");
+    assert!(said.contains("step 2 is checkpointed"), "{said}");
+    let samples = world.run_dir().join("samples");
+    assert!(names(&samples.join("step-000002")).len() < 12);
+
+    succeeds(&mut world.train(&[&["--resume"][..], &flags(&sets)].concat()));
+    assert_eq!(names(&samples.join("step-000000")).len(), 12);
+    assert_eq!(names(&samples.join("step-000002")).len(), 12);
+    assert_eq!(metrics(&world.run_dir()).len(), 2);
+}
+
+#[test]
+fn a_signal_before_the_first_step_ends_in_a_checkpoint_of_step_0() {
+    let world = World::new(12);
+    let sets = ["sample.every=2", "sample.steps=60", "sample.seeds=[0, 1, 2]", "train.steps=2"];
+    let mut running = world.start(&flags(&sets));
+    running.wait_for("sample 0/");
+    running.signal(libc::SIGTERM);
+    let (code, said) = running.end();
+    assert_eq!(code, Some(143), "{said}");
+    assert!(said.contains("step 0 is checkpointed"), "{said}");
+    let said = succeeds(&mut world.train(&[&["--resume"][..], &flags(&sets)].concat()));
+    assert!(said.contains("resuming at step 0"), "{said}");
+    assert_eq!(names(&world.run_dir().join("samples/step-000000")).len(), 12);
+}
+
+#[test]
+fn a_second_signal_leaves_at_once() {
+    let world = World::new(12);
+    let sets = ["sample.every=2", "sample.steps=900", "sample.seeds=[0, 1, 2]", "data.resolution=64"];
+    let mut running = world.start(&flags(&sets));
+    running.wait_for("sample 0/");
+    running.signal(libc::SIGINT);
+    running.wait_for("stopping after the work in hand; once more to leave at once");
+    let began = Instant::now();
+    running.signal(libc::SIGTERM);
+    let (code, said) = running.end();
+    assert_eq!(code, Some(143), "{said}");
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(!said.contains("is checkpointed"), "{said}");
+}
+
+#[test]
+fn a_second_process_on_the_same_run_is_refused_with_the_firsts_pid() {
+    let world = World::new(12);
+    let sets = ["sample.every=2", "sample.steps=900", "sample.seeds=[0, 1, 2]", "data.resolution=64"];
+    let mut running = world.start(&flags(&sets));
+    running.wait_for("sample 0/");
+    for flag in ["--json", "--resume", "--resume=auto"] {
+        let said = world.refused(&mut world.train(&[flag]), 1);
+        let expected = format!("DIR/run: another process (pid {}) is writing this run", running.pid());
+        assert!(said.contains(&expected), "{said}");
+    }
+    running.signal(libc::SIGKILL);
+    running.end();
+    // The lock went with the process: the run, which has no step yet, can begin anew.
+    succeeds(&mut world.train(&[]));
+}
