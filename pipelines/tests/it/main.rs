@@ -6,6 +6,7 @@ mod lora;
 mod lora_files;
 mod networks;
 mod recompute;
+mod sampler_limits;
 mod samplers;
 mod sampling;
 mod schedulers;

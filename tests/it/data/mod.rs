@@ -4,4 +4,5 @@ mod batches;
 mod demo;
 mod draws;
 mod items;
+mod relabelled;
 mod transforms;

@@ -5,5 +5,7 @@ mod families;
 mod negative;
 mod pictures;
 mod prompts;
+mod refusals;
 mod sampled;
+mod stopped;
 mod tiling;

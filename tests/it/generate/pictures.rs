@@ -1,24 +1,18 @@
-//! `diffpref generate`: the real binary against pictures of Python diffusers (golden/make_generate.py), and its refusals.
+//! `diffpref generate`: the real binary against pictures of Python diffusers (golden/make_generate.py).
 
-use crate::support;
 use assert_cmd::Command;
-use diffpref::generate::{Look, Painter, Picture, PromptMemory};
-use diffpref::progress::{Progress, Signal, Stop, Stopped};
 use image::RgbImage;
-use pipelines::families::ModelFolder;
-use pipelines::weights::LoadOptions;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use tch::{Device, Kind};
 
 /// No channel of any pixel may be further off: float32 sums in another order, rounded to bytes.
 const LEVELS: i32 = 2;
 
-fn golden() -> PathBuf {
+pub(super) fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/generate")
 }
 
-fn generate(arguments: &[&str]) -> Command {
+pub(super) fn generate(arguments: &[&str]) -> Command {
     let mut command = Command::cargo_bin("diffpref").unwrap();
     // One thread: the networks are so small that two spend their time waiting for each other.
     command.arg("generate").args(arguments).env("HOME", env!("CARGO_TARGET_TMPDIR")).env("OMP_NUM_THREADS", "1");
@@ -26,7 +20,7 @@ fn generate(arguments: &[&str]) -> Command {
 }
 
 /// The tiny model and its prompt into `out`; 10 steps from seed 5 on the CPU unless `arguments` say otherwise.
-fn paint(out: &Path, arguments: &[&str]) -> Command {
+pub(super) fn paint(out: &Path, arguments: &[&str]) -> Command {
     let mut command = generate(&["--prompt", "a black cat in the forest", "--model"]);
     command.arg(golden().join("model")).arg("--out").arg(out).args(arguments);
     for default in [["--steps", "10"], ["--seed", "5"], ["--device", "cpu"]] {
@@ -46,13 +40,13 @@ fn furthest(a: &RgbImage, b: &RgbImage) -> i32 {
     a.as_raw().iter().zip(b.as_raw()).map(|(a, b)| (i32::from(*a) - i32::from(*b)).abs()).max().unwrap()
 }
 
-fn index(out: &Path) -> Vec<Value> {
+pub(super) fn index(out: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(out.join("images.jsonl")).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// stderr of a failing call, with its exit code and with the temporary folder as DIR.
-fn refused(command: &mut Command, code: i32, dir: &Path) -> String {
+pub(super) fn refused(command: &mut Command, code: i32, dir: &Path) -> String {
     let assert = command.assert().failure().code(code);
     let text = String::from_utf8_lossy(&assert.get_output().stderr).replace(&dir.display().to_string(), "DIR");
     assert!(!text.contains("panicked") && !text.contains("Exception raised"), "{text}");
@@ -186,217 +180,4 @@ fn resume_keeps_equal_pictures_and_makes_the_rest() {
     assert_eq!(std::fs::metadata(out.join("000000-00.png")).unwrap().modified().unwrap(), untouched);
     let again = image::load_from_memory(&before).unwrap().to_rgb8();
     assert!(furthest(&again, &rgb(&out.join("000000-01.png"))) <= LEVELS);
-}
-
-#[test]
-fn a_signal_stops_after_the_picture_in_hand_and_resume_goes_on() {
-    let dir = tempfile::tempdir().unwrap();
-    let out = dir.path().join("out");
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_diffpref"));
-    command.args([
-        "generate",
-        "--prompt",
-        "a cat",
-        "--steps",
-        "2",
-        "--device",
-        "cpu",
-        "--num-images",
-        "500",
-        "--model",
-    ]);
-    command.arg(golden().join("model")).arg("--out").arg(&out).env("HOME", dir.path()).env("OMP_NUM_THREADS", "1");
-    let mut child = command.stderr(std::process::Stdio::null()).stdout(std::process::Stdio::null()).spawn().unwrap();
-    let started = std::time::Instant::now();
-    while !out.join("000000-01.png").is_file() && started.elapsed().as_secs() < 120 {
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
-    // SAFETY: the child is alive or a zombie that is waited for below; its id is not reused.
-    unsafe { libc::kill(child.id() as i32, libc::SIGINT) };
-    assert_eq!(child.wait().unwrap().code(), Some(130));
-    let made = index(&out).len();
-    assert!((2..500).contains(&made), "{made}");
-    let pictures =
-        std::fs::read_dir(&out).unwrap().filter(|e| e.as_ref().unwrap().path().extension().unwrap() == "png");
-    assert_eq!(pictures.count(), made);
-    let more = (made + 1).to_string();
-    let resume = [
-        "generate",
-        "--resume",
-        "--prompt",
-        "a cat",
-        "--steps",
-        "2",
-        "--device",
-        "cpu",
-        "--num-images",
-        &more,
-        "--json",
-        "--model",
-    ];
-    let mut command = Command::cargo_bin("diffpref").unwrap();
-    command.args(resume).arg(golden().join("model")).arg("--out").arg(&out).env("HOME", dir.path());
-    let report: Value = serde_json::from_slice(&command.assert().success().get_output().stdout).unwrap();
-    assert_eq!((&report["painted"], &report["skipped"]), (&1.into(), &made.into()));
-}
-
-/// Asks to stop as soon as a step is said, and remembers what was said.
-struct StopAt<'a> {
-    step: &'a str,
-    stop: &'a Stop,
-    said: std::cell::RefCell<Vec<String>>,
-}
-
-impl Progress for StopAt<'_> {
-    fn begin(&self, _: &str, _: u64, _: u64) {}
-    fn advance(&self, _: u64, note: &str) {
-        self.said.borrow_mut().push(note.to_string());
-        if note == self.step {
-            self.stop.request(Signal::Terminate);
-        }
-    }
-    fn end(&self) {}
-    fn line(&self, _: &str) {}
-}
-
-#[test]
-fn a_signal_stops_between_two_steps_of_a_picture() {
-    let folder = ModelFolder::open(&golden().join("model")).unwrap();
-    let options = LoadOptions { device: Device::Cpu, kind: Kind::Float };
-    let memory = PromptMemory::new(folder.load_text(&options).unwrap(), 0, folder.empty_side());
-    let (denoiser, vae) = (folder.load_denoiser(None, &options).unwrap(), folder.load_vae(None, &options).unwrap());
-    let painter = Painter {
-        denoiser: &denoiser,
-        negative_network: None,
-        vae: &vae,
-        scheduler: folder.scheduler(),
-        conditioning: Box::new(|prompt| memory.conditioning(prompt)),
-        negative: Box::new(|prompt| memory.negative(prompt)),
-        device: options.device,
-        kind: options.kind,
-    };
-    let stop = Stop::default();
-    let progress = StopAt { step: "step 3/50", stop: &stop, said: Default::default() };
-    let look = Look { width: 32, height: 32, batch: 2, ..Look::default() };
-    let pictures = [0, 1, 2].map(|seed| Picture { prompt: "a cat", seed });
-    let mut finished = |_, _| panic!("no picture is finished");
-    let error = painter.paint(&pictures, &look, None, &progress, &stop, &mut finished).unwrap_err();
-    assert!(matches!(error.downcast_ref(), Some(Stopped(Signal::Terminate))), "{error}");
-    assert_eq!(*progress.said.borrow(), ["step 1/50", "step 2/50", "step 3/50"]);
-}
-
-#[test]
-fn a_folder_with_pictures_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
-    let out = dir.path();
-    paint(out, &[]).assert().success();
-    let plain = refused(&mut paint(out, &[]), 1, out);
-    assert!(plain.contains("DIR holds pictures already"), "{plain}");
-    let other = refused(&mut paint(out, &["--resume", "--guidance-scale", "3"]), 1, out);
-    assert!(
-        other.contains("DIR/000000-00.png was made with another guidance_scale: 7.5 there, 3.0 asked for"),
-        "{other}"
-    );
-    let foreign = dir.path().join("foreign");
-    std::fs::create_dir(&foreign).unwrap();
-    std::fs::copy(golden().join("plain-5.png"), foreign.join("000000-00.png")).unwrap();
-    let foreign = refused(&mut paint(&foreign, &["--resume"]), 1, out);
-    assert!(foreign.contains("foreign/000000-00.png is in the way"), "{foreign}");
-}
-
-#[test]
-fn wrong_arguments_exit_with_2_and_name_the_option() {
-    let dir = tempfile::tempdir().unwrap();
-    let out = dir.path().join("out");
-    let cases: [(&[&str], &str); 10] = [
-        (&["--width", "33"], "--width 33: expected a multiple of 2, the VAE's factor; try 32 or 34"),
-        (&["--width", "9223372036854775806"], "--width 9223372036854775806: expected at most 16384 pixels"),
-        (&["--height", "16386"], "--height 16386: expected at most 16384 pixels"),
-        (&["--steps", "0"], "--steps 0: 0 sampling steps: expected 1 to 1000"),
-        (&["--eta", "1.5"], "--eta 1.5: expected 0"),
-        (&["--guidance-scale", "-1"], "--guidance-scale -1: expected a number from 0 up"),
-        (&["--scheduler", "lms"], "[possible values: auto, pndm, ddim, dpmpp_2m, euler, euler_a]"),
-        (&["--device", "tpu"], "--device tpu: expected auto, cpu, cuda or cuda:N"),
-        (&["--lora", ":0.5"], "expected FILE or FILE:scale"),
-        (&["--seed", "18446744073709551615"], "--seed 18446744073709551615: with --num-images it passes 2^63 - 1"),
-    ];
-    for (arguments, message) in cases {
-        let text = refused(&mut paint(&out, arguments), 2, dir.path());
-        assert!(text.contains(message), "{arguments:?}: {text}");
-    }
-    assert!(!out.exists(), "nothing is made before the arguments are checked");
-    let none = refused(generate(&["--model", "x", "--out"]).arg(&out), 2, dir.path());
-    assert!(none.contains("--prompt"), "{none}");
-}
-
-#[test]
-fn a_model_of_another_form_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
-    let with = |model: &Path| {
-        let mut command = generate(&["--prompt", "a cat", "--out"]);
-        command.arg(dir.path().join("out")).arg("--model").arg(model);
-        command
-    };
-    let file = dir.path().join("model.safetensors");
-    std::fs::write(&file, "x").unwrap();
-    let single = refused(&mut with(&file), 1, dir.path());
-    assert!(single.contains("DIR/model.safetensors: the file is truncated: it has only 1 bytes"), "{single}");
-    let copy = dir.path().join("model");
-    support::copy(&golden().join("model"), &copy);
-    std::fs::remove_dir_all(copy.join("vae")).unwrap();
-    let part = refused(&mut with(&copy), 1, dir.path());
-    assert!(part.contains("DIR/model has no component folder vae/"), "{part}");
-    // What is left of a model whose middle block was distilled away.
-    let distilled = dir.path().join("distilled");
-    support::copy(&golden().join("model"), &distilled);
-    let weights = distilled.join("unet/diffusion_pytorch_model.safetensors");
-    let file = pipelines::weights::TensorFile::open(&weights).unwrap();
-    let kept = file.names().filter(|name| !name.starts_with("mid_block."));
-    let kept: Vec<_> = kept.map(|name| (name.to_string(), file.tensor(name).unwrap().copy())).collect();
-    drop(file);
-    pipelines::weights::write_safetensors(&weights, &kept, &[]).unwrap();
-    let distilled = refused(&mut with(&distilled), 1, dir.path());
-    assert!(
-        distilled.contains("this is a distilled model (SSD-1B, Vega, KOALA, BK-SDM), or a damaged one"),
-        "{distilled}"
-    );
-    assert!(distilled.contains("mid_block.attentions.0"), "{distilled}");
-    let names: Vec<_> = support::names(dir.path());
-    assert!(!support::names(&dir.path().join("out")).iter().any(|name| name.ends_with(".png")), "{names:?}");
-}
-
-#[test]
-fn an_output_that_cannot_be_written_is_named_and_nothing_half_written_stays() {
-    use std::os::unix::process::CommandExt;
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("file"), "x").unwrap();
-    let below = refused(&mut paint(&dir.path().join("file/out"), &[]), 1, dir.path());
-    assert!(below.contains("cannot make the output folder DIR/file/out"), "{below}");
-
-    let mut compared = paint(&dir.path().join("file/out"), &["--compare", "a=", "b="]);
-    let compared = refused(&mut compared, 1, dir.path());
-    assert!(compared.contains("cannot make the output folder DIR/file/out"), "{compared}");
-    assert_eq!(std::fs::read(dir.path().join("file")).unwrap(), b"x", "what is there stays");
-
-    let out = dir.path().join("full");
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_diffpref"));
-    command
-        .args(["generate", "--prompt", "a cat", "--steps", "1", "--device", "cpu", "--model"])
-        .arg(golden().join("model"));
-    command.arg("--out").arg(&out).env("HOME", dir.path()).env("OMP_NUM_THREADS", "1");
-    // SAFETY: only async-signal-safe calls between fork and exec.
-    unsafe {
-        command.pre_exec(|| {
-            let limit = libc::rlimit { rlim_cur: 1500, rlim_max: 1500 };
-            libc::setrlimit(libc::RLIMIT_FSIZE, &limit);
-            libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
-            Ok(())
-        });
-    }
-    let output = command.output().unwrap();
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.contains("000000-00.png") && text.contains("File too large"), "{text}");
-    let left: Vec<_> = std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert!(left.is_empty(), "no half-written picture stays, and nothing that keeps the next call out: {left:?}");
 }
