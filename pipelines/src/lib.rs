@@ -1,6 +1,7 @@
 //! Diffusion models for training: what a model is. Networks, formats, schedulers and sampling; no training, no files
 //! of a run, no command line.
 
+pub mod dtype;
 pub mod error;
 pub mod families;
 pub mod hub;
@@ -12,4 +13,5 @@ pub mod schedulers;
 pub mod text;
 pub mod weights;
 
+pub use dtype::Dtype;
 pub use error::{Error, Result};

@@ -71,8 +71,11 @@ struct Declaration {
     pipeline_class: &'static str,
     /// The tag of a model card that names the family.
     card_tag: &'static str,
-    /// The scale of guidance where nobody says one.
-    guidance_scale: f64,
+    /// Values of settings that were published for the family, where they differ from those of most models:
+    /// table (of a method's keys: the method's name), key, TOML literal.
+    defaults: &'static [(&'static str, &'static str, &'static str)],
+    /// Names of the tensors that the network reads beside latents and noise levels ([`Conditioning`]).
+    conditioning_names: &'static [&'static str],
     /// Text encoders in the order in which their embeddings lie side by side.
     text: &'static [TextPart],
     /// What model_index.json needs beside its components.
@@ -139,7 +142,24 @@ impl Family {
 
     /// The scale of classifier-free guidance where nobody says one, as diffusers' pipelines have it.
     pub fn guidance_scale(self) -> f64 {
-        self.declaration().guidance_scale
+        self.default("sample", "guidance_scale").and_then(|literal| literal.parse().ok()).unwrap_or(1.0)
+    }
+
+    /// The family's own default of a setting as a TOML literal, where it has one: `("sample", "guidance_scale")`,
+    /// `("reference", "divergence_limit")`. Keys of a method stand under its name: `("npo", "beta")`.
+    pub fn default(self, table: &str, key: &str) -> Option<&'static str> {
+        let own = self.declaration().defaults.iter().find(|(of, name, _)| (*of, *name) == (table, key));
+        own.map(|(_, _, literal)| *literal)
+    }
+
+    /// Names of the tensors that the network reads beside latents and noise levels.
+    pub fn conditioning_names(self) -> &'static [&'static str] {
+        self.declaration().conditioning_names
+    }
+
+    /// Whether the network is told the sizes of pictures (`time_ids`).
+    pub fn tells_sizes(self) -> bool {
+        self.conditioning_names().contains(&"time_ids")
     }
 
     /// The name of the family's architecture in the header of a checkpoint (`modelspec.architecture`).

@@ -9,7 +9,8 @@ use crate::schedulers::PredictionType;
 pub(super) const DECLARATION: Declaration = Declaration {
     pipeline_class: "StableDiffusionPipeline",
     card_tag: "stable-diffusion",
-    guidance_scale: 7.5,
+    defaults: &[("sample", "guidance_scale", "7.5")],
+    conditioning_names: &["prompt_embeds"],
     text: &[TextPart { encoder: "text_encoder", class: "CLIPTextModel", tokenizer: "tokenizer" }],
     // Without it diffusers asks for the checker that [null, null] has just marked as absent.
     index_entries: &[("requires_safety_checker", false)],

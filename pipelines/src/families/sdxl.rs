@@ -11,7 +11,20 @@ use tch::Tensor;
 pub(super) const DECLARATION: Declaration = Declaration {
     pipeline_class: "StableDiffusionXLPipeline",
     card_tag: "stable-diffusion-xl",
-    guidance_scale: 5.0,
+    defaults: &[
+        ("sample", "guidance_scale", "5.0"),
+        ("safeguard", "mu", "0.6"),
+        ("reference", "divergence_limit", "0.002"),
+        ("npo", "beta", "2000.0"),
+        ("inpo", "beta", "5000.0"),
+        ("smpo", "beta", "5000.0"),
+        ("dmpo", "beta", "6000.0"),
+        ("self_npo", "guidance", "-5.0"),
+        ("spo", "candidates", "2"),
+        ("spo", "threshold", "0.4"),
+        ("spo", "denoise_ahead", "3"),
+    ],
+    conditioning_names: &["prompt_embeds", "pooled_prompt_embeds", "time_ids"],
     text: &[
         TextPart { encoder: "text_encoder", class: "CLIPTextModel", tokenizer: "tokenizer" },
         TextPart { encoder: "text_encoder_2", class: "CLIPTextModelWithProjection", tokenizer: "tokenizer_2" },

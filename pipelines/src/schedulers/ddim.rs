@@ -1,7 +1,9 @@
 //! Denoising diffusion implicit models (arXiv 2010.02502), as diffusers' `DDIMScheduler` steps them (docs/methods.md 18).
 
+use super::config::{PredictionType, SchedulerConfig};
 use super::sampler::{Prediction, Sampler, SamplerOptions, Scheduler};
-use super::{NoiseSchedule, PredictionType, SchedulerConfig, spacing};
+use super::schedule::NoiseSchedule;
+use super::spacing;
 use crate::Result;
 use tch::{Kind, Tensor};
 

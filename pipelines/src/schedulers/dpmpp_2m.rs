@@ -1,11 +1,11 @@
 //! DPM-Solver++ (2M), the second-order multistep solver of arXiv 2211.01095, algorithm 2, as diffusers'
 //! `DPMSolverMultistepScheduler` steps it: midpoint variant (docs/methods.md 18).
 
+use super::config::{PredictionType, SchedulerConfig, TimestepSpacing};
 use super::prediction::step_kind;
 use super::sampler::{Prediction, Sampler, SamplerOptions, Scheduler};
 use super::sigmas::{SigmaGrid, SigmaTable};
 use super::spacing::{check_start, check_steps, evenly, rounded};
-use super::{PredictionType, SchedulerConfig, TimestepSpacing};
 use crate::{Error, Result};
 use tch::Tensor;
 

@@ -1,10 +1,11 @@
 //! Euler's method on the probability flow (arXiv 2206.00364, algorithm 2 without churn), as diffusers'
 //! `EulerDiscreteScheduler` steps it (docs/methods.md 18).
 
+use super::config::{PredictionType, SchedulerConfig};
 use super::prediction::step_kind;
 use super::sampler::{Prediction, Sampler, SamplerOptions, Scheduler};
-use super::sigmas::{SigmaGrid, SigmaTable};
-use super::{PredictionType, SchedulerConfig, TimestepSpacing, spacing};
+use super::sigmas::{SigmaGrid, SigmaTable, init_noise_sigma, variance_preserving};
+use super::spacing::fractional;
 use crate::{Error, Result};
 use tch::Tensor;
 
@@ -43,7 +44,7 @@ impl Euler {
             config.refuse_other_texts("timestep_type", &["discrete"])?;
         }
         let table = SigmaTable::new(config)?;
-        let mut grid = table.at(timesteps(config, CLASS, steps)?);
+        let mut grid = table.at(fractional(config, CLASS, steps)?);
         if SCHEDULER.uses_karras(config, options.karras)? {
             let last = grid.sigmas[grid.timesteps.len() - 1];
             grid = table.karras(config, steps, grid.sigmas[0], last)?;
@@ -91,26 +92,4 @@ impl Sampler for Euler {
         let slope = (&z - self.prediction_type.denoised(&prediction.guided, &z, sigma)) / f64::from(sigma);
         (z + slope * f64::from(next - sigma)).to_kind(latents.kind())
     }
-}
-
-/// The timesteps of both Euler samplers, which may lie between the whole ones: float32 as in diffusers.
-pub(super) fn timesteps(config: &SchedulerConfig, class: &str, steps: i64) -> Result<Vec<f64>> {
-    spacing::check_steps(config, steps)?;
-    let kind = config.timestep_spacing.unwrap_or(TimestepSpacing::Linspace);
-    let even = spacing::evenly(kind, config.num_train_timesteps, steps, config.steps_offset_of(class));
-    Ok(even.into_iter().map(|t| f64::from(t as f32)).collect())
-}
-
-/// The spread of the noise to start from: as if x_0 were 0, except for leading spacing, which starts below the last level.
-pub(super) fn init_noise_sigma(config: &SchedulerConfig, grid: &SigmaGrid) -> f64 {
-    let most = grid.sigmas.iter().copied().fold(0.0, f32::max);
-    match config.timestep_spacing.unwrap_or(TimestepSpacing::Linspace) {
-        TimestepSpacing::Linspace | TimestepSpacing::Trailing => f64::from(most),
-        TimestepSpacing::Leading => f64::from((most * most + 1.0).sqrt()),
-    }
-}
-
-/// x_t = z / sqrt(sigma^2 + 1), which the network was trained on.
-pub(super) fn variance_preserving(z: &Tensor, sigma: f32) -> Tensor {
-    z / f64::from((sigma * sigma + 1.0).sqrt())
 }

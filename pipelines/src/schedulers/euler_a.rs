@@ -1,11 +1,11 @@
 //! Euler's method with fresh noise at every step, as diffusers' `EulerAncestralDiscreteScheduler` steps it, after
 //! k-diffusion's `sample_euler_ancestral` (docs/methods.md 18).
 
-use super::euler::{init_noise_sigma, timesteps, variance_preserving};
+use super::config::{PredictionType, SchedulerConfig};
 use super::prediction::step_kind;
 use super::sampler::{Prediction, Sampler, Scheduler};
-use super::sigmas::{SigmaGrid, SigmaTable};
-use super::{PredictionType, SchedulerConfig};
+use super::sigmas::{SigmaGrid, SigmaTable, init_noise_sigma, variance_preserving};
+use super::spacing::fractional;
 use crate::Result;
 use tch::Tensor;
 
@@ -37,7 +37,7 @@ impl EulerAncestral {
     /// # Errors
     /// Steps that the model does not have.
     pub fn new(config: &SchedulerConfig, steps: i64) -> Result<Self> {
-        let mut grid = SigmaTable::new(config)?.at(timesteps(config, CLASS, steps)?);
+        let mut grid = SigmaTable::new(config)?.at(fractional(config, CLASS, steps)?);
         // The class knows no final_sigmas_type: it always ends without noise.
         grid.sigmas[steps as usize] = 0.0;
         let init_noise_sigma = init_noise_sigma(config, &grid);

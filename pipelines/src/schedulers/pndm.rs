@@ -1,8 +1,10 @@
 //! Pseudo linear multi-step (arXiv 2202.09778), as diffusers' `PNDMScheduler` steps it with skip_prk_steps: PLMS, the
 //! sampler that Stable Diffusion 1 was published with (docs/methods.md 18).
 
+use super::config::{PredictionType, SchedulerConfig};
 use super::sampler::{Prediction, Sampler, Scheduler};
-use super::{NoiseSchedule, PredictionType, SchedulerConfig, spacing};
+use super::schedule::NoiseSchedule;
+use super::spacing;
 use crate::{Error, Result};
 use tch::Tensor;
 

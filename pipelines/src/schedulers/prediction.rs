@@ -1,6 +1,6 @@
 //! What a prediction says of a noisy latent (docs/methods.md 0.2, 18).
 
-use super::PredictionType;
+use super::config::PredictionType;
 use tch::{Kind, Tensor};
 
 /// The two halves into which a prediction splits x_t = signal x_0 + sigma epsilon, each of the latents' shape.

@@ -1,12 +1,8 @@
-//! What a sampler is, and the registry of those that are built.
+//! A sampler and its declaration.
 
-use super::{SchedulerConfig, ddim, dpmpp_2m, euler, euler_a, pndm};
-use crate::{Error, Result};
+use super::config::SchedulerConfig;
+use crate::Result;
 use tch::Tensor;
-
-/// Every sampler: adding one is its file and its line here.
-pub static SCHEDULERS: [&Scheduler; 5] =
-    [&pndm::SCHEDULER, &ddim::SCHEDULER, &dpmpp_2m::SCHEDULER, &euler::SCHEDULER, &euler_a::SCHEDULER];
 
 /// The declaration of a sampler: how it is called, what it can take, how it is built.
 pub struct Scheduler {
@@ -41,53 +37,6 @@ pub struct SamplerOptions {
 }
 
 impl Scheduler {
-    /// The sampler of a name.
-    pub fn by_name(name: &str) -> Option<&'static Self> {
-        SCHEDULERS.iter().copied().find(|scheduler| scheduler.name == name)
-    }
-
-    /// The sampler that evaluations and samples while training use unless told otherwise.
-    pub fn ddim() -> &'static Self {
-        &ddim::SCHEDULER
-    }
-
-    /// The sampler of a diffusers class.
-    pub fn of_class(class: &str) -> Option<&'static Self> {
-        SCHEDULERS.iter().copied().find(|scheduler| scheduler.class == class)
-    }
-
-    /// A fresh sampler of `steps` steps for one batch of pictures: samplers remember what they have seen.
-    ///
-    /// # Errors
-    /// As [`Self::check_options`]; steps that the model does not have, a key of the file that is not implemented, epsilon
-    /// prediction with zero terminal SNR.
-    pub fn sampler(&self, config: &SchedulerConfig, steps: i64, options: &SamplerOptions) -> Result<Box<dyn Sampler>> {
-        self.check_options(options)?;
-        if self.takes_zero_terminal_snr {
-            config.check_terminal_snr()?;
-        }
-        (self.build)(config, steps, options)
-    }
-
-    /// Refuses options that this sampler does not take, with those that do.
-    pub fn check_options(&self, options: &SamplerOptions) -> Result<()> {
-        let eta = options.eta;
-        if !(0.0..=1.0).contains(&eta) {
-            return Err(Error::Invalid(format!("eta {eta}: expected 0 (deterministic) to 1 (the noise of DDPM)")));
-        }
-        if eta > 0.0 && !self.takes_eta {
-            return Err(Error::Invalid(format!("{} has no eta; {}", self.name, those_with(|s| s.takes_eta))));
-        }
-        if options.karras == Some(true) && !self.takes_karras {
-            return Err(Error::Invalid(format!(
-                "{} has no noise levels that Karras's could replace; {}",
-                self.name,
-                those_with(|s| s.takes_karras)
-            )));
-        }
-        Ok(())
-    }
-
     /// Whether it steps through Karras's noise levels: as chosen, else as the file says.
     pub fn uses_karras(&self, config: &SchedulerConfig, chosen: Option<bool>) -> Result<bool> {
         let stated = config.flag("use_karras_sigmas")?;
@@ -105,17 +54,6 @@ impl PartialEq for Scheduler {
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name
     }
-}
-
-/// The names of all samplers: `pndm, ddim, ..`.
-pub fn scheduler_names() -> String {
-    SCHEDULERS.map(|scheduler| scheduler.name).join(", ")
-}
-
-/// `ddim has` or `dpmpp_2m, euler have`: the samplers that can do something.
-pub fn those_with(can: impl Fn(&Scheduler) -> bool) -> String {
-    let able: Vec<&str> = SCHEDULERS.iter().filter(|s| can(s)).map(|s| s.name).collect();
-    format!("{} {}", able.join(", "), if able.len() == 1 { "has" } else { "have" })
 }
 
 /// What guidance makes of the network's predictions for a batch of latents, each `[B, C, h, w]`.

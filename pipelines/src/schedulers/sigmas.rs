@@ -1,7 +1,9 @@
 //! The noise levels sigma = sqrt((1 - abar)/abar) that Euler's methods and DPM-Solver++ step through.
 
-use super::{NoiseSchedule, SchedulerConfig};
+use super::config::{SchedulerConfig, TimestepSpacing};
+use super::schedule::NoiseSchedule;
 use crate::{Error, Result};
+use tch::Tensor;
 
 /// rho of arXiv 2206.00364.
 const RHO: f64 = 7.0;
@@ -85,4 +87,18 @@ impl SigmaTable {
         let share = ((log(below) - sigma) / (log(below) - log(below + 1))).clamp(0.0, 1.0);
         (1.0 - share) * below as f64 + share * (below + 1) as f64
     }
+}
+
+/// The spread of the noise to start from: as if x_0 were 0, except for leading spacing, which starts below the last level.
+pub(super) fn init_noise_sigma(config: &SchedulerConfig, grid: &SigmaGrid) -> f64 {
+    let most = grid.sigmas.iter().copied().fold(0.0, f32::max);
+    match config.timestep_spacing.unwrap_or(TimestepSpacing::Linspace) {
+        TimestepSpacing::Linspace | TimestepSpacing::Trailing => f64::from(most),
+        TimestepSpacing::Leading => f64::from((most * most + 1.0).sqrt()),
+    }
+}
+
+/// x_t = z / sqrt(sigma^2 + 1), which the network was trained on.
+pub(super) fn variance_preserving(z: &Tensor, sigma: f32) -> Tensor {
+    z / f64::from((sigma * sigma + 1.0).sqrt())
 }

@@ -1,6 +1,6 @@
 //! How n steps are laid over the training timesteps (docs/methods.md 18; table 2 of arXiv 2305.08891).
 
-use super::{SchedulerConfig, TimestepSpacing};
+use super::config::{SchedulerConfig, TimestepSpacing};
 use crate::{Error, Result};
 
 /// n timesteps as diffusers 0.42 lays them, falling, before a sampler rounds them: numpy's operations in float64.
@@ -33,6 +33,14 @@ pub(super) fn whole(config: &SchedulerConfig, class: &str, steps: i64) -> Result
     let timesteps = rounded(evenly(spacing, config.num_train_timesteps, steps, offset));
     check_start(config, &timesteps, steps)?;
     Ok(timesteps)
+}
+
+/// The timesteps of both Euler samplers, which may lie between the whole ones: float32 as in diffusers.
+pub(super) fn fractional(config: &SchedulerConfig, class: &str, steps: i64) -> Result<Vec<f64>> {
+    check_steps(config, steps)?;
+    let kind = config.timestep_spacing.unwrap_or(TimestepSpacing::Linspace);
+    let even = evenly(kind, config.num_train_timesteps, steps, config.steps_offset_of(class));
+    Ok(even.into_iter().map(|t| f64::from(t as f32)).collect())
 }
 
 pub(super) fn rounded(timesteps: Vec<f64>) -> Vec<i64> {

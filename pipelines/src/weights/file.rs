@@ -1,5 +1,6 @@
 //! One memory-mapped safetensors file.
 
+use crate::dtype::kind_of_stored;
 use crate::error::{Error, Result};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
@@ -68,7 +69,7 @@ impl TensorFile {
 
     /// The kind a tensor is stored in; None where there is no such tensor or libtorch has no such kind.
     pub fn kind(&self, name: &str) -> Option<Kind> {
-        self.entries.get(name).and_then(|entry| kind_of(entry.dtype))
+        self.entries.get(name).and_then(|entry| kind_of_stored(entry.dtype))
     }
 
     /// The file's name for a tensor's type where it is not one of the floating point kinds.
@@ -87,7 +88,7 @@ impl TensorFile {
     pub fn tensor(&self, name: &str) -> Result<Tensor> {
         let entry = self.entries.get(name);
         let entry = entry.ok_or_else(|| Error::unusable(&self.path, format!("there is no tensor {name}"), AGAIN))?;
-        let kind = kind_of(entry.dtype).ok_or_else(|| {
+        let kind = kind_of_stored(entry.dtype).ok_or_else(|| {
             let problem = format!("{name} is of the type {:?}, which cannot be read", entry.dtype);
             Error::unusable(&self.path, problem, "convert the file to float32, float16 or bfloat16")
         })?;
@@ -123,22 +124,6 @@ impl TensorFile {
             let _ = dropped;
         }
     }
-}
-
-fn kind_of(dtype: Dtype) -> Option<Kind> {
-    Some(match dtype {
-        Dtype::F16 => Kind::Half,
-        Dtype::BF16 => Kind::BFloat16,
-        Dtype::F32 => Kind::Float,
-        Dtype::F64 => Kind::Double,
-        Dtype::I64 => Kind::Int64,
-        Dtype::I32 => Kind::Int,
-        Dtype::I16 => Kind::Int16,
-        Dtype::I8 => Kind::Int8,
-        Dtype::U8 => Kind::Uint8,
-        Dtype::BOOL => Kind::Bool,
-        _ => return None,
-    })
 }
 
 /// Whether a file is called as Python's pickles are.

@@ -1,5 +1,6 @@
 //! Writing safetensors: the same tensors give the same bytes, and a file appears only when it is whole.
 
+use crate::dtype::stored_of_kind;
 use crate::error::{Error, Result};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -81,7 +82,7 @@ fn header(path: &Path, order: &[Entry], metadata: &[(&str, &str)]) -> Result<Vec
     }
     let mut start = 0;
     for Entry { name, kind, shape } in order {
-        let dtype = dtype(*kind).ok_or_else(|| {
+        let dtype = stored_of_kind(*kind).ok_or_else(|| {
             Error::Invalid(format!("{}: {name} is {kind:?}, which safetensors cannot hold", path.display()))
         })?;
         let numel = shape.iter().try_fold(1_usize, |n, &d| n.checked_mul(usize::try_from(d).ok()?));
@@ -90,7 +91,7 @@ fn header(path: &Path, order: &[Entry], metadata: &[(&str, &str)]) -> Result<Vec
             return Err(Error::Invalid(format!("{}: {name} has an impossible shape {shape:?}", path.display())));
         };
         let end = start + length;
-        entries.insert(name.clone(), json!({"dtype": dtype, "shape": shape, "data_offsets": [start, end]}));
+        entries.insert(name.clone(), json!({"dtype": dtype.to_string(), "shape": shape, "data_offsets": [start, end]}));
         start = end;
     }
     if entries.len() != order.len() + usize::from(!metadata.is_empty()) {
@@ -99,22 +100,6 @@ fn header(path: &Path, order: &[Entry], metadata: &[(&str, &str)]) -> Result<Vec
     let mut header = Value::Object(entries).to_string().into_bytes();
     header.resize(header.len().next_multiple_of(8), b' ');
     Ok(header)
-}
-
-fn dtype(kind: Kind) -> Option<&'static str> {
-    Some(match kind {
-        Kind::Half => "F16",
-        Kind::BFloat16 => "BF16",
-        Kind::Float => "F32",
-        Kind::Double => "F64",
-        Kind::Int64 => "I64",
-        Kind::Int => "I32",
-        Kind::Int16 => "I16",
-        Kind::Int8 => "I8",
-        Kind::Uint8 => "U8",
-        Kind::Bool => "BOOL",
-        _ => return None,
-    })
 }
 
 /// The elements in row-major order, whatever the tensor's strides and device are.
