@@ -35,6 +35,7 @@ setup:
 	@tools/setup.sh
 
 lint: setup
+	python3 tools/rooms.py
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
