@@ -2,13 +2,13 @@
 
 pub mod data;
 pub mod eval;
-pub mod export;
 pub mod generate;
 pub mod keys;
 pub mod machine;
-pub mod merge;
 pub mod objectives;
+pub mod painting;
 pub mod progress;
+pub mod publish;
 pub mod report;
 pub mod reward;
 pub mod scorers;

@@ -2,8 +2,9 @@
 
 use super::terminal;
 use anyhow::Result;
-use diffpref::export::{self, Format, Request};
-use diffpref::generate::LoraFile;
+use diffpref::painting::LoraFile;
+use diffpref::publish::Format;
+use diffpref::publish::export::{self, Request};
 use pipelines::hub::Location;
 use pipelines::schedulers::PredictionType;
 use serde_json::json;

@@ -1,7 +1,7 @@
 //! Options of `generate` that say how a picture looks, and that may differ between the variants of a comparison.
 
 use clap::builder::PossibleValuesParser;
-use diffpref::generate::{LoraFile, Merge, NegativeRequest, Overrides, SamplingRequest, Tiling};
+use diffpref::painting::{LoraFile, Merge, NegativeRequest, Overrides, SamplingRequest, Tiling};
 use diffpref::settings::ConfigError;
 use pipelines::schedulers::{PredictionType, SCHEDULERS};
 use std::path::PathBuf;

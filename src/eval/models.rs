@@ -1,6 +1,6 @@
 //! Which models are compared.
 
-use crate::generate::{LoraFile, ModelRequest, NegativeRequest, Overrides};
+use crate::painting::{LoraFile, ModelRequest, NegativeRequest, Overrides};
 use crate::settings::{Config, ConfigError, reload};
 use anyhow::Result;
 use pipelines::hub::Location;

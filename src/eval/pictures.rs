@@ -3,9 +3,9 @@
 use super::figures::Settings;
 use super::models::NamedModel;
 use super::names::Name;
-use crate::generate::{Look, Model, NegativeSide, Picture, write_png};
 use crate::machine::files::write_atomically;
 use crate::machine::hashes::{self, HashMemory};
+use crate::painting::{Look, Model, NegativeSide, Picture, write_png};
 use crate::progress::{Progress, Stop};
 use crate::scorers::{Judge, Opinion};
 use anyhow::{Context, Result};

@@ -2,6 +2,7 @@
 
 use super::record::{first_difference, parameters};
 use crate::machine::files::{sync_dir, write_atomically};
+use crate::painting::{read_png_text, write_png};
 use anyhow::{Context, Result, bail};
 use image::RgbImage;
 use serde_json::Value;
@@ -90,7 +91,7 @@ impl OutFolder {
     pub fn add(&mut self, record: &Value, image: &RgbImage) -> Result<()> {
         let file = record["file"].as_str().unwrap_or_default();
         let path = self.dir.join(file);
-        super::png::write(&path, image, &[("parameters", &parameters(record)), ("diffpref", &record.to_string())])?;
+        write_png(&path, image, &[("parameters", &parameters(record)), ("diffpref", &record.to_string())])?;
         let line = format!("{record}\n");
         let index = self.dir.join(INDEX);
         let opened = match self.index.take() {
@@ -134,7 +135,7 @@ fn read_index(path: &Path) -> Result<BTreeMap<String, Value>> {
 }
 
 fn embedded(path: &Path) -> Result<Value> {
-    let text = super::png::read_text(path, "diffpref");
+    let text = read_png_text(path, "diffpref");
     match text.and_then(|text| serde_json::from_str(&text).ok()) {
         Some(record) => Ok(record),
         None => {

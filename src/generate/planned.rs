@@ -1,9 +1,9 @@
 //! The records of the pictures that a request asks for, before any of them is there.
 
-use super::model::lora_hashes;
+use super::Request;
 use super::record::PROGRAM;
-use super::{Look, Request, Tiling};
 use crate::machine::hashes::{self, HashMemory};
+use crate::painting::{Look, Tiling, lora_hashes};
 use anyhow::Result;
 use pipelines::families::{EmptySide, ModelFolder};
 use pipelines::sampling::Guidance;

@@ -2,11 +2,11 @@
 
 use super::folder::{self, OutFolder};
 use super::planned::plan;
-use super::{
-    Grid, Look, Model, ModelRequest, NegativeSide, Painted, Picture, PromptMemory, SamplingRequest, Tiling, Worn,
-    check_size, grid,
-};
 use crate::machine::hashes::HashMemory;
+use crate::painting::{
+    Grid, Look, Model, ModelRequest, NegativeSide, Painted, Picture, PromptMemory, SamplingRequest, Tiling, Worn,
+    check_size, grid, write_png,
+};
 use crate::progress::{Progress, Stop};
 use crate::settings::ConfigError;
 use anyhow::{Context, Result};
@@ -276,6 +276,6 @@ fn write_grid(out: &Path, layout: Grid, records: &[Value]) -> Result<PathBuf> {
     };
     let pictures = records.iter().map(read).collect::<Result<Vec<RgbImage>>>()?;
     let path = out.join("grid.png");
-    super::png::write(&path, &grid(layout, &pictures), &[])?;
+    write_png(&path, &grid(layout, &pictures), &[])?;
     Ok(path)
 }

@@ -7,14 +7,9 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Lower-case hex of a SHA-256 digest.
-pub fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|b| format!("{b:02x}")).collect()
-}
-
 /// SHA-256 of bytes, as hex.
 pub fn of_bytes(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
+    hex::encode(Sha256::digest(bytes))
 }
 
 /// SHA-256 of a file, as hex, read in blocks.
@@ -25,7 +20,7 @@ pub fn of_file(path: &Path) -> Result<String> {
     loop {
         let n = file.read(&mut block).with_context(|| format!("cannot read {}", path.display()))?;
         if n == 0 {
-            return Ok(hex(&digest.finalize()));
+            return Ok(hex::encode(digest.finalize()));
         }
         digest.update(&block[..n]);
     }

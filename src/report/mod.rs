@@ -1,14 +1,12 @@
-//! The report of a run: a verdict, plots, pictures and figures in one file that loads nothing, and TensorBoard events.
+//! The report of a run: a verdict, plots, pictures and figures in one file that loads nothing.
 
 pub mod metrics;
 mod page;
 pub mod pictures;
 pub mod plots;
 pub mod rewards;
-pub mod tensorboard;
 pub mod verdict;
 
-pub use tensorboard::EventWriter;
 pub use verdict::{State, Verdict};
 
 use crate::eval::figures::Evaluation;

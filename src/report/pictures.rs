@@ -1,6 +1,6 @@
 //! Pictures inside the page, and the sample grid of a run.
 
-use crate::generate::inline_png;
+use crate::painting::inline_png;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};

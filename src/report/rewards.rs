@@ -3,9 +3,6 @@
 
 use super::metrics::{Metrics, Series, mean, newest};
 use super::verdict::State;
-use anyhow::Result;
-use serde_json::{Map, Value};
-use std::path::Path;
 
 /// So many iterations are needed before a curve can be called rising or falling.
 const ENOUGH_ITERATIONS: usize = 6;
@@ -160,33 +157,5 @@ impl Change {
             "{what} {verb} from {:.4} to {:.4} (first and last third of the iterations; standard error {:.4}).",
             self.before, self.after, self.error
         )
-    }
-}
-
-/// Tells once, while the run goes on, when its reward is being hacked.
-#[derive(Debug)]
-pub struct HackGuard {
-    lines: Metrics,
-    said: bool,
-}
-
-impl HackGuard {
-    /// Of a run whose lines so far are in `metrics`.
-    ///
-    /// # Errors
-    /// A line that is no metrics line.
-    pub fn open(metrics: &Path) -> Result<Self> {
-        Ok(Self { lines: Metrics::read(metrics)?, said: false })
-    }
-
-    /// Takes in the line of another step; the first of an iteration may bring the warning.
-    pub fn observe(&mut self, line: &Map<String, Value>) -> Option<String> {
-        if self.said || !line.contains_key(REWARD) {
-            return None;
-        }
-        self.lines.push(line.clone());
-        let (state, reasons) = judge(&self.lines)?;
-        self.said = state == State::RewardHacked;
-        self.said.then(|| format!("warning: the reward is being hacked: {} Look at the samples.", reasons.join(" ")))
     }
 }

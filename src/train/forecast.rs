@@ -1,8 +1,9 @@
 //! What a run will cost, said once after its first twenty steps.
 
 use super::session::Session;
+use crate::machine::clock::utc_after;
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Instant;
 
 const AFTER_STEPS: u64 = 20;
 
@@ -53,7 +54,7 @@ impl Forecast {
         Some(format!(
             "forecast: {left} steps left, about {} (until {} UTC); next validation {}, next samples {}; disk {:.1} MiB a checkpoint; time: {}",
             duration(seconds),
-            clock(SystemTime::now() + Duration::from_secs_f64(seconds.min(1e9))),
+            utc_after(seconds),
             validation,
             samples,
             session.checkpoint_bytes() as f64 / f64::from(1 << 20),
@@ -76,12 +77,6 @@ pub fn duration(seconds: f64) -> String {
         (0, m, s) => format!("{m} min {s:02} s"),
         (h, m, _) => format!("{h} h {m:02} min"),
     }
-}
-
-/// Hours and minutes of a moment, UTC.
-fn clock(at: SystemTime) -> String {
-    let s = at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    format!("{:02}:{:02}", s / 3600 % 24, s / 60 % 60)
 }
 
 #[cfg(test)]

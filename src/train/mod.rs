@@ -8,6 +8,7 @@ mod finish;
 mod forecast;
 mod forward;
 pub mod guards;
+mod hack_guard;
 mod inverted;
 mod learner;
 pub mod metrics;
@@ -23,6 +24,7 @@ mod samples;
 mod session;
 pub mod step;
 mod stepwise;
+pub mod tensorboard;
 mod truncated;
 mod validation;
 
@@ -34,12 +36,11 @@ use crate::machine::files::write_atomically;
 use crate::objectives::Step;
 use crate::progress::{Progress, Stop, Stopped};
 use crate::report;
-use crate::report::rewards::HackGuard;
-use crate::report::tensorboard::EventWriter;
 use anyhow::Result;
 use checkpoint::{Pending, State};
 use forecast::Forecast;
 use guards::RunawayGuard;
+use hack_guard::HackGuard;
 use optimizer::Swapped;
 use run_dir::{MetricsFile, RunDir, Start};
 use serde_json::{Map, Value, json};
@@ -47,6 +48,7 @@ use session::Session;
 use std::path::PathBuf;
 use std::time::Instant;
 use step::{Halted, StepOutcome};
+use tensorboard::EventWriter;
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]

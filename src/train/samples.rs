@@ -3,8 +3,8 @@
 use super::feed::Feed;
 use super::optimizer::Swapped;
 use super::step::Learner;
-use crate::generate::{Grid, Look, Painter, Picture, Sampling, grid};
 use crate::machine::files::write_atomically;
+use crate::painting::{Grid, Look, Painter, Picture, Sampling, grid};
 use crate::progress::{Progress, Stop};
 use crate::settings::{Config, ConfigError, SampleConfig};
 use anyhow::{Context, Result};

@@ -8,6 +8,7 @@ use super::folder;
 use super::run::Job;
 use super::{Outcome, Request};
 use crate::machine::files::write_atomically;
+use crate::painting::write_png;
 use crate::progress::{Progress, Stop};
 use crate::settings::ConfigError;
 use anyhow::{Context, Result};
@@ -77,7 +78,7 @@ pub fn compare(sides: &[Side], out: &Path, resume: bool, progress: &dyn Progress
         height,
     };
     let (sheet, page) = (out.join("compare.png"), out.join("compare.html"));
-    super::write_png(&sheet, &sheet::draw(&gallery, out, progress)?, &[])?;
+    write_png(&sheet, &sheet::draw(&gallery, out, progress)?, &[])?;
     write_atomically(&page, page::html(&gallery, out, &outcomes)?.as_bytes())?;
     Ok(Compared { outcomes, sheet, page })
 }

@@ -1,7 +1,8 @@
 //! compare.html: the pictures of all sides in one page that loads nothing.
 
 use super::Gallery;
-use crate::generate::{Outcome, inline_png};
+use crate::generate::Outcome;
+use crate::painting::inline_png;
 use anyhow::{Context, Result};
 use minijinja::{Environment, UndefinedBehavior, context};
 use serde_json::Value;

@@ -2,7 +2,7 @@
 
 use super::lettering::{self, LETTER, wrap};
 use super::{Gallery, Row};
-use crate::generate::grid::LARGEST_SIDE;
+use crate::painting::LARGEST_SIDE;
 use crate::progress::Progress;
 use crate::settings::ConfigError;
 use anyhow::{Context, Result};

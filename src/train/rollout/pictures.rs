@@ -1,6 +1,6 @@
 //! From latents to what their pictures are worth.
 
-use crate::generate::{Decoding, Tiling, picture_of};
+use crate::painting::{Decoding, Tiling, picture_of};
 use crate::progress::Progress;
 use crate::reward::{Ratings, Rewards};
 use crate::train::policy::Machine;

@@ -302,7 +302,7 @@ fn the_record_names_every_file_of_both_sides_and_resume_knows_a_moved_one() {
     assert_eq!(negative["weights"][format!("base/{WEIGHTS}")], json!(hash(&model("sd").join("unet").join(WEIGHTS))));
     assert_eq!(negative["loras"][0]["sha256"], json!(hash(&golden().join("negative/sd-bad.safetensors"))));
     assert_eq!(negative["loras"][0]["scale"], json!(0.5));
-    let text = diffpref::generate::read_png_text(&out.join("000000-00.png"), "parameters").unwrap();
+    let text = diffpref::painting::read_png_text(&out.join("000000-00.png"), "parameters").unwrap();
     let short: String = hash(&unet.join(WEIGHTS)).chars().take(10).collect();
     assert!(text.contains(&format!("Negative model hash: {short}, Negative Lora hashes: \"sd-bad: ")), "{text}");
     assert!(text.contains("Negative merge: \"1.0, 0.5\""), "{text}");

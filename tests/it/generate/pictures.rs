@@ -141,7 +141,7 @@ fn pictures_carry_their_parameters_and_images_jsonl_lists_them() {
     assert_eq!((&last["prompt"], &last["seed"], &last["steps"]), (&"red panda".into(), &6.into(), &10.into()));
     assert_eq!(last["weights"].as_object().unwrap().len(), 3);
     assert!(last["weights"]["unet/diffusion_pytorch_model.safetensors"].as_str().unwrap().len() == 64);
-    let text = |key| diffpref::generate::read_png_text(&out.join("000001-01.png"), key).unwrap();
+    let text = |key| diffpref::painting::read_png_text(&out.join("000001-01.png"), key).unwrap();
     assert_eq!(&serde_json::from_str::<Value>(&text("diffpref")).unwrap(), last);
     let parameters = text("parameters");
     assert!(parameters.starts_with("red panda\nNegative prompt: blauer Fuchs 🦊\nSteps: 10, Sampler: DDIM, CFG scale: 7.5, Seed: 6, Size: 32x32, Model hash: "));

@@ -2,7 +2,8 @@
 
 use crate::support;
 use assert_cmd::Command;
-use diffpref::generate::{ModelRequest, Overrides, Request, SamplingRequest, Tiling};
+use diffpref::generate::Request;
+use diffpref::painting::{ModelRequest, Overrides, SamplingRequest, Tiling};
 use diffpref::progress::{Silent, Stop};
 use image::RgbImage;
 use pipelines::hub::Location;
@@ -238,7 +239,7 @@ fn records_and_parameters_say_how_a_picture_was_sampled() {
         for (key, value) in expected.as_object().unwrap() {
             assert_eq!(&record[key], value, "{arguments:?} {key}");
         }
-        let text = diffpref::generate::read_png_text(&dir.path().join("out/000000-00.png"), "parameters").unwrap();
+        let text = diffpref::painting::read_png_text(&dir.path().join("out/000000-00.png"), "parameters").unwrap();
         assert!(text.contains(parameters), "{text}");
     }
 }

@@ -2,7 +2,7 @@
 
 use super::pictures::{golden, index};
 use assert_cmd::Command;
-use diffpref::generate::{Look, Painter, Picture, PromptMemory};
+use diffpref::painting::{Look, Painter, Picture, PromptMemory};
 use diffpref::progress::{Progress, Signal, Stop, Stopped};
 use pipelines::families::ModelFolder;
 use pipelines::weights::LoadOptions;

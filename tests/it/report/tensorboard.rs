@@ -1,7 +1,6 @@
 //! Event files, read back record by record.
 
-use diffpref::report::EventWriter;
-use diffpref::report::tensorboard::{Event, masked_crc};
+use diffpref::train::tensorboard::{Event, EventWriter, masked_crc};
 use prost::Message;
 
 /// The events of a file; panics on a wrong checksum or a torn record.

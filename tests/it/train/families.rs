@@ -3,7 +3,7 @@
 
 use crate::support;
 use assert_cmd::Command;
-use diffpref::generate::ModelRequest;
+use diffpref::painting::ModelRequest;
 use diffpref::progress::Silent;
 use pipelines::families::{Family, ModelFolder};
 use pipelines::hub::Location;

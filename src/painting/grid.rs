@@ -5,7 +5,7 @@ use image::{Rgb, RgbImage, imageops};
 /// Pixels between pictures.
 const GAP: u32 = 2;
 /// A PNG wider or higher than this opens nowhere.
-pub(super) const LARGEST_SIDE: u32 = 32_768;
+pub const LARGEST_SIDE: u32 = 32_768;
 
 /// The layout of a grid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,14 +1,15 @@
 //! What a merge writes: a UNet folder, a model folder, a checkpoint, or a LoRA.
 
 use super::inputs::Inputs;
-use super::{Format, Operation, Request, refused};
-use crate::export::{LoraOutput, iso, write_lora_file};
+use super::{Operation, Request, refused};
+use crate::machine::clock::now_iso;
 use crate::progress::{Progress, Stop};
+use crate::publish::Format;
+use crate::publish::lora_file::{LoraOutput, write_lora_file};
 use anyhow::{Result, anyhow};
 use pipelines::families::{Change, Export, Extracted, Labels, write_unet};
 use pipelines::lora::{Network, Truncation};
 use std::cell::Cell;
-use std::time::SystemTime;
 use tch::{Kind, Tensor};
 
 /// The key of the header under which a file says what was merged into it.
@@ -150,7 +151,7 @@ pub fn write_model(
             export.map(|export| export.with_note(RECORD, &record)).and_then(|export| match format {
                 Format::Diffusers => export.write_folder(&request.out, &mut |_| {}),
                 _ => {
-                    let labels = Labels { title: title(request), date: iso(SystemTime::now()) };
+                    let labels = Labels { title: title(request), date: now_iso() };
                     export.write_checkpoint(&request.out, &labels)
                 }
             })

@@ -2,13 +2,13 @@
 //!
 //! A record is its length (u64 LE), the masked CRC-32C of those 8 bytes, the protobuf `Event`, and its masked CRC-32C.
 
+use crate::machine::clock::unix_seconds;
 use anyhow::{Context, Result};
 use prost::Message;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// `tensorflow.Event`, as far as it is written here.
 #[derive(Clone, PartialEq, Message)]
@@ -81,18 +81,19 @@ impl EventWriter {
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let host = if host.trim().is_empty() { "localhost" } else { host.trim() };
         let number = FILES.fetch_add(1, Ordering::Relaxed);
-        let seconds = wall_time() as u64;
+        let seconds = unix_seconds() as u64;
         // Ten digits keep the files in the order of their time, in which readers take them.
         let name = format!("events.out.tfevents.{seconds:010}.{host}.{}.{number}", std::process::id());
         let path = dir.join(name);
         let file = File::create_new(&path).with_context(|| format!("cannot make {}", path.display()))?;
         let mut writer = Self { path, out: BufWriter::new(file) };
-        let version = Event { wall_time: wall_time(), file_version: Some("brain.Event:2".into()), ..Event::default() };
+        let version =
+            Event { wall_time: unix_seconds(), file_version: Some("brain.Event:2".into()), ..Event::default() };
         writer.write(&version)?;
         if start_step > 0 {
             let session_log = Some(SessionLog { status: 1 });
             let step = start_step as i64 + 1;
-            writer.write(&Event { wall_time: wall_time(), step, session_log, ..Event::default() })?;
+            writer.write(&Event { wall_time: unix_seconds(), step, session_log, ..Event::default() })?;
         }
         writer.flush()?;
         Ok(writer)
@@ -131,7 +132,7 @@ impl EventWriter {
 
     fn value(&mut self, step: u64, value: Value) -> Result<()> {
         let summary = Some(Summary { value: vec![value] });
-        self.write(&Event { wall_time: wall_time(), step: step as i64, summary, ..Event::default() })
+        self.write(&Event { wall_time: unix_seconds(), step: step as i64, summary, ..Event::default() })
     }
 
     fn write(&mut self, event: &Event) -> Result<()> {
@@ -153,8 +154,4 @@ fn record(data: &[u8]) -> Vec<u8> {
 /// CRC-32C, rotated and shifted so that a checksum over data that holds checksums stays strong.
 pub fn masked_crc(data: &[u8]) -> u32 {
     crc32c::crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8)
-}
-
-fn wall_time() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
 }

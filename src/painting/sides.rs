@@ -130,7 +130,7 @@ impl ModelRequest {
         }
         Ok(json!({
             "unet": negative.unet.as_ref().map(|dir| dir.display().to_string()),
-            "loras": super::model::lora_hashes(&negative.loras, hashes)?,
+            "loras": super::lora_hashes(&negative.loras, hashes)?,
             "merge": negative.merge.map(|merge| [merge.alpha, merge.beta]),
             "weights": weights,
         }))

@@ -10,50 +10,13 @@ mod result;
 pub use inputs::Weighted;
 pub use result::{Loss, Summary};
 
+use super::Format;
 use crate::progress::{Progress, Stop};
 use crate::settings::ConfigError;
 use anyhow::Result;
 use pipelines::families::Layers;
 use std::path::PathBuf;
 use tch::Kind;
-
-/// What is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// A UNet folder.
-    Unet,
-    /// A model folder in the diffusers layout.
-    Diffusers,
-    /// A single-file checkpoint for A1111, ComfyUI and kohya.
-    Checkpoint,
-    /// A LoRA in PEFT naming, for diffusers.
-    LoraPeft,
-    /// A LoRA in kohya naming, for ComfyUI and A1111.
-    LoraKohya,
-}
-
-impl Format {
-    /// The names that `--format` takes.
-    pub const NAMES: [(Self, &'static str); 5] = [
-        (Self::Unet, "unet"),
-        (Self::Diffusers, "diffusers"),
-        (Self::Checkpoint, "checkpoint"),
-        (Self::LoraPeft, "lora-peft"),
-        (Self::LoraKohya, "lora-kohya"),
-    ];
-
-    pub fn name(self) -> &'static str {
-        Self::NAMES.iter().find(|(format, _)| *format == self).map_or("", |(_, name)| name)
-    }
-
-    fn is_lora(self) -> bool {
-        matches!(self, Self::LoraPeft | Self::LoraKohya)
-    }
-
-    fn is_file(self) -> bool {
-        self.is_lora() || self == Self::Checkpoint
-    }
-}
 
 /// How a difference becomes a LoRA.
 #[derive(Debug, Clone, Copy)]

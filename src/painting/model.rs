@@ -1,7 +1,7 @@
 //! A model as `--model`, `--unet`, `--lora` and the options of the negative side name it: loaded, its files hashed.
 
 use super::sides::{NegativeRequest, NegativeSide};
-use crate::generate::{Network, Painter, PromptMemory};
+use super::{Network, Painter, PromptMemory};
 use crate::machine::hashes::HashMemory;
 use crate::machine::memory::in_words;
 use crate::progress::Progress;
@@ -120,7 +120,7 @@ impl ModelRequest {
 }
 
 /// `[{"file": .., "scale": .., "sha256": ..}, ..]` of LoRAs.
-pub(super) fn lora_hashes(loras: &[LoraFile], hashes: &mut HashMemory) -> Result<Vec<Value>> {
+pub fn lora_hashes(loras: &[LoraFile], hashes: &mut HashMemory) -> Result<Vec<Value>> {
     let record = |lora: &LoraFile| {
         let sha256 = hashes.of_file(&Lora::file_in(&lora.path))?;
         Ok(json!({"file": lora.path.display().to_string(), "scale": lora.scale, "sha256": sha256}))

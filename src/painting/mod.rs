@@ -1,0 +1,20 @@
+//! Pictures from a model: [`ModelRequest`] names it, [`Model`] is it in memory, [`Painter`] makes RGB pictures from its
+//! parts, each from its own seed. `generate`, `eval`, the samples of `train` and its rollouts share it.
+
+mod decoding;
+mod grid;
+mod model;
+mod painter;
+mod png;
+mod prompt_memory;
+mod sampling;
+mod sides;
+
+pub use decoding::{Decoding, Tiling};
+pub use grid::{Grid, LARGEST_SIDE, grid};
+pub use model::{LoraFile, Model, ModelRequest, Overrides, Worn, lora_hashes, read_loras};
+pub use painter::{Look, Network, Painted, Painter, Picture, check_size, picture_of};
+pub use png::{inline as inline_png, read_text as read_png_text, write as write_png};
+pub use prompt_memory::PromptMemory;
+pub use sampling::{Sampling, SamplingRequest};
+pub use sides::{Merge, NegativeRequest, NegativeSide};

@@ -1,0 +1,8 @@
+//! Models and LoRAs written for others: `diffpref export` and `diffpref merge` as library calls.
+
+pub mod export;
+mod format;
+mod lora_file;
+pub mod merge;
+
+pub use format::Format;

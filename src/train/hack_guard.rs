@@ -1,0 +1,36 @@
+//! Warning of reward hacking while a run samples and trains.
+
+use crate::report::State;
+use crate::report::metrics::Metrics;
+use crate::report::rewards::{REWARD, judge};
+use anyhow::Result;
+use serde_json::{Map, Value};
+use std::path::Path;
+
+/// Warning, given once, that the reward of a running run is being hacked.
+#[derive(Debug)]
+pub struct HackGuard {
+    lines: Metrics,
+    said: bool,
+}
+
+impl HackGuard {
+    /// Reads the lines that the run has written to `metrics` so far.
+    ///
+    /// # Errors
+    /// A line that is no metrics line.
+    pub fn open(metrics: &Path) -> Result<Self> {
+        Ok(Self { lines: Metrics::read(metrics)?, said: false })
+    }
+
+    /// Adds the line of a step. The first line of an iteration may return the warning.
+    pub fn observe(&mut self, line: &Map<String, Value>) -> Option<String> {
+        if self.said || !line.contains_key(REWARD) {
+            return None;
+        }
+        self.lines.push(line.clone());
+        let (state, reasons) = judge(&self.lines)?;
+        self.said = state == State::RewardHacked;
+        self.said.then(|| format!("warning: the reward is being hacked: {} Look at the samples.", reasons.join(" ")))
+    }
+}
