@@ -55,6 +55,28 @@ impl Signal {
 #[error("stopped by {}", match .0 { Signal::Interrupt => "Ctrl-C", Signal::Terminate => "SIGTERM" })]
 pub struct Stopped(pub Signal);
 
+/// The numbers ran away: the run cannot go on from here.
+#[derive(Debug, thiserror::Error)]
+#[error("{reason}")]
+pub struct Halted {
+    reason: String,
+    /// Whether the weights of the last finished step are good: then they are checkpointed. Else the last checkpoint is
+    /// the state to go back to, and no newer one may push it out.
+    pub last_step_is_good: bool,
+}
+
+impl Halted {
+    /// Noticed before the weights were touched.
+    pub fn before_update(reason: String) -> Self {
+        Self { reason, last_step_is_good: true }
+    }
+
+    /// Noticed when the weights may be beyond repair.
+    pub fn too_late(reason: String) -> Self {
+        Self { reason, last_step_is_good: false }
+    }
+}
+
 /// A flag shared between the signal handler and the work.
 #[derive(Debug, Clone, Default)]
 pub struct Stop(Arc<AtomicI32>);

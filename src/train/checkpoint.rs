@@ -1,24 +1,20 @@
 //! Checkpoints: folders that appear by rename only when they are whole and synced, with a checksum of every file.
 
 use super::guards::{Beta, SpikeGuard};
-use super::optimizer::copy_into;
-use super::policy::Policy;
-use super::reference::MovingState;
-use super::rollout::{self, Rollout};
 use super::step::{Learner, Statistics};
 use super::validation::StartErrors;
 use crate::machine::files::{publish_dir, unfinished_dir, write_atomically};
 use crate::machine::hashes;
+use crate::networks::{LORA_FILE, MovedState, copy_into, write_weights};
+use crate::rollout::{self, Rollout};
 use anyhow::{Context, Result, bail};
-use pipelines::lora::{Lora, LoraWeights, Network};
 use pipelines::weights::{WeightStore, write_safetensors};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
-pub const LORA_FILE: &str = "pytorch_lora_weights.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const EMA: &str = "ema.safetensors";
 const REFERENCE: &str = "reference.safetensors";
@@ -35,7 +31,7 @@ pub struct State {
     pub statistics: Statistics,
     /// Of a reference that is renewed.
     #[serde(default)]
-    pub reference: Option<MovingState>,
+    pub reference: Option<MovedState>,
     /// Of a method that samples while it trains.
     #[serde(default)]
     pub rollout: Option<rollout::State>,
@@ -66,56 +62,18 @@ pub fn name(step: u64) -> String {
     format!("checkpoint-{step:06}")
 }
 
-/// Writes the trained weights as a user would load them: `unet/`, or the LoRA file. `values` replaces the weights (EMA).
-pub fn write_weights(policy: &Policy, dir: &Path, values: Option<&[(String, Tensor)]>, suffix: &str) -> Result<()> {
-    match &policy.lora {
-        None => policy.denoiser.unet.save(&dir.join(format!("unet{suffix}")), master_kind(policy), values)?,
-        Some(_) => whole_lora(policy, values).write_peft(
-            &dir.join(LORA_FILE.replace(".safetensors", &format!("{suffix}.safetensors"))),
-            master_kind(policy),
-        )?,
-    }
-    Ok(())
-}
-
-fn master_kind(policy: &Policy) -> Kind {
-    policy.trainable.first().map_or(Kind::Float, |(_, t)| t.kind())
-}
-
-/// The LoRA of a run as its user loads it: trained matrices, or `values` in their place (EMA), and what the text encoders
-/// wear. Empty in a full fine-tune.
-pub fn whole_lora(policy: &Policy, values: Option<&[(String, Tensor)]>) -> Lora {
-    let unet = policy.lora.as_ref().map(|lora| (Network::Unet, with_values(lora, values)));
-    let text = policy.text_lora.networks().map(|(network, weights)| (network, weights.copy()));
-    Lora::of_networks(unet.into_iter().chain(text))
-}
-
-fn with_values(lora: &LoraWeights, values: Option<&[(String, Tensor)]>) -> LoraWeights {
-    let mut out = lora.copy();
-    let values: HashMap<&str, &Tensor> = values.unwrap_or(&[]).iter().map(|(n, t)| (n.as_str(), t)).collect();
-    for (path, module) in &mut out.modules {
-        if let Some(a) = values.get(format!("unet.{path}.lora_A.weight").as_str()) {
-            module.a = a.copy();
-        }
-        if let Some(b) = values.get(format!("unet.{path}.lora_B.weight").as_str()) {
-            module.b = b.copy();
-        }
-    }
-    out
-}
-
 /// Writes `checkpoint-STEP` into the run folder.
 pub fn save(run: &Path, learner: &Learner, rollout: Option<&Rollout>, mut state: State) -> Result<()> {
     let target = run.join(name(state.step));
     let mut write = || -> Result<()> {
         let parts = unfinished_dir(run)?;
-        write_weights(&learner.policy, parts.path(), None, "")?;
+        write_weights(&learner.networks.policy, parts.path(), None, "")?;
         write_safetensors(&parts.path().join(OPTIMIZER), &learner.optimizer.state(), &[("format", "pt")])?;
         if let Some(ema) = &learner.ema {
             write_safetensors(&parts.path().join(EMA), &ema.weights, &[("format", "pt")])?;
         }
-        if let Some(moving) = learner.reference.moving.as_ref().filter(|m| m.state.copied) {
-            write_safetensors(&parts.path().join(REFERENCE), &moving.tensors, &[("format", "pt")])?;
+        if let Some(moved) = learner.networks.moved.as_ref().filter(|m| m.state.copied) {
+            write_safetensors(&parts.path().join(REFERENCE), &moved.tensors, &[("format", "pt")])?;
         }
         if let Some(rollout) = rollout {
             rollout.save(parts.path())?;
@@ -196,23 +154,23 @@ fn check(path: &Path) -> Result<State> {
 
 /// Takes weights, optimizer, EMA and statistics from a checkpoint.
 pub fn load(path: &Path, state: &State, learner: &mut Learner) -> Result<()> {
-    let weights = match &learner.policy.lora {
+    let weights = match &learner.networks.policy.lora {
         None => read_all(WeightStore::open_component(&path.join("unet"), "diffusion_pytorch_model")?)?,
         Some(_) => read_all(WeightStore::from_file(&path.join(LORA_FILE))?)?,
     };
-    for (name, tensor) in &learner.policy.trainable {
+    for (name, tensor) in &learner.networks.policy.trainable {
         copy_into(&mut tensor.shallow_clone(), &weights, name)?;
     }
     learner.optimizer.load(&read_all(WeightStore::from_file(&path.join(OPTIMIZER))?)?)?;
     if let Some(ema) = &mut learner.ema {
         ema.load(&read_all(WeightStore::from_file(&path.join(EMA))?)?)?;
     }
-    if let (Some(moving), Some(then)) = (&mut learner.reference.moving, &state.reference) {
+    if let (Some(moved), Some(then)) = (&mut learner.networks.moved, &state.reference) {
         if then.copied {
             let stored = read_all(WeightStore::from_file(&path.join(REFERENCE))?)?;
-            moving.tensors.iter_mut().try_for_each(|(name, t)| copy_into(t, &stored, name))?;
+            moved.tensors.iter_mut().try_for_each(|(name, t)| copy_into(t, &stored, name))?;
         }
-        moving.state = then.clone();
+        moved.state = then.clone();
     }
     learner.statistics = state.statistics.clone();
     learner.beta = state.beta.clone();

@@ -1,7 +1,6 @@
 //! What the run reads: encoded once before training, then drawn micro-batch by micro-batch.
 
 use super::environment::DataHash;
-use super::policy::Machine;
 use super::prompt_batches::PromptBatches;
 use super::session::Opened;
 use super::validation::ValidationItem;
@@ -12,8 +11,10 @@ use crate::data::items::{Item, ItemKind, data_sha256};
 use crate::data::report::DataReport;
 use crate::data::text_cache::{TextCache, TextOptions};
 use crate::machine::hashes::{HashMemory, of_bytes};
+use crate::networks::Machine;
 use crate::objectives::Needs;
 use crate::progress::{Progress, Stop};
+use crate::rollout::Prompts;
 use crate::settings::{Config, Source};
 use anyhow::{Context, Result};
 use pipelines::families::{EmptySide, ModelFolder};
@@ -182,14 +183,15 @@ impl Feed {
         self.texts.conditioning(&[prompt])
     }
 
-    /// A row for each of several planned prompts.
-    pub fn conditionings(&self, prompts: &[&str]) -> Result<Conditioning> {
-        self.texts.conditioning(prompts)
-    }
-
     /// One row for the side of guidance that has no prompt, as the model's pipeline makes it.
     pub fn empty_side(&self) -> Conditioning {
         self.empty_side.shallow_clone()
+    }
+}
+
+impl Prompts for Feed {
+    fn conditioning(&self, prompts: &[&str]) -> Result<Conditioning> {
+        self.texts.conditioning(prompts)
     }
 }
 

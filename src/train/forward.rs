@@ -1,9 +1,8 @@
 //! A micro-batch through the networks: errors as numbers for the objective, and as a graph for the backward pass.
 
-use super::inverted::InversionWatch;
-use super::policy::Noised;
 use super::step::Learner;
 use crate::data::batches::{Batch, image_of_each};
+use crate::networks::{InversionWatch, Noised, mean_product, mean_square};
 use crate::objectives::{Drift, Errors, Evaluation};
 use anyhow::{Result, bail};
 use tch::{Kind, Tensor};
@@ -25,23 +24,13 @@ pub struct Forward {
     pub numel: i64,
 }
 
-/// Mean over C, H, W of a product: `[R, C, h, w]` twice to `[R]`.
-pub fn mean_product(a: &Tensor, b: &Tensor) -> Tensor {
-    (a * b).mean_dim([1i64, 2, 3].as_slice(), false, None::<Kind>)
-}
-
-/// Mean over C, H, W of the square: `[R, C, h, w]` to `[R]`.
-pub fn mean_square(residuals: &Tensor) -> Tensor {
-    residuals.square().mean_dim([1i64, 2, 3].as_slice(), false, None::<Kind>)
-}
-
 impl Learner {
     /// Sends a micro-batch through policy and reference. Without gradients when the caller holds a guard.
     pub fn forward(&self, batch: &Batch, measure_reference: bool) -> Result<Forward> {
         let Some(inverting) = &self.inverting else {
-            return self.compare(batch, &self.noise(batch), measure_reference).map(|(forward, _)| forward);
+            return self.compare(batch, &self.networks.noise(batch), measure_reference).map(|(forward, _)| forward);
         };
-        let inverted = inverting.invert(&self.policy, self.machine, batch)?;
+        let inverted = inverting.invert(&self.networks, batch)?;
         let (forward, residuals) = self.compare(batch, &inverted.noised, measure_reference)?;
         Ok(Forward { inversion: Some(inverted.watch(&residuals)), ..forward })
     }
@@ -49,11 +38,11 @@ impl Learner {
     /// Policy and reference at noisy latents; also the policy's residuals, `[R, C, h, w]`.
     fn compare(&self, batch: &Batch, noised: &Noised, measure_reference: bool) -> Result<(Forward, Tensor)> {
         let reference = match self.needs.reference {
-            true => self.reference.residuals(&self.policy, noised)?,
+            true => self.networks.reference_errors(batch, noised, self.needs.drift)?,
             false => None,
         };
-        let residuals = noised.residuals(&self.policy.denoiser, self.policy.adapters)?;
-        let reference_errors = reference.as_ref().map(mean_square);
+        let residuals = self.networks.residuals(noised)?;
+        let (reference_errors, reference) = reference.map_or((None, None), |m| (Some(m.errors), m.residuals));
         let divergence = match (&reference_errors, measure_reference) {
             (Some(errors), true) => self.divergence(batch, noised, errors)?,
             _ => Vec::new(),
@@ -104,11 +93,11 @@ impl Learner {
             return Ok(Vec::new());
         }
         let preferred = noised.select(&rows);
-        let Some(start) = self.reference.start.residuals(&self.policy, &preferred)? else {
+        let Some(start) = self.networks.start_errors(batch, &preferred, false)? else {
             bail!("the start model is not at hand to measure the reference against");
         };
         let index = Tensor::from_slice(&rows).to_device(reference_errors.device());
-        let gained = reference_errors.index_select(0, &index) - mean_square(&start);
+        let gained = reference_errors.index_select(0, &index) - start.errors;
         Ok(crate::objectives::numbers(&(gained * self.epsilon_factor(&preferred))))
     }
 }

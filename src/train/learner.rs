@@ -2,14 +2,12 @@
 
 use super::feed::Feed;
 use super::guards::{Beta, SpikeGuard};
-use super::inverted::Inverting;
 use super::optimizer::{Ema, Optimizer};
-use super::policy::{self, Machine};
 use super::session::Opened;
 use super::step::{Learner, OnSpike, OwnWeights, Statistics};
-use super::truncated::{Start, Truncating};
 use crate::data::draws::Draws;
 use crate::data::items::{Item, Preference};
+use crate::networks::{self, Inverting, Machine, Start, Truncating};
 use crate::objectives::{Entry, Needs, Objective, timestep_weight};
 use crate::settings::Config;
 use anyhow::Result;
@@ -24,22 +22,21 @@ use toml::Value;
 pub fn build(opened: &Opened, machine: Machine, entry: &Entry, feed: &Feed) -> Result<Learner> {
     let Opened { config, folder, .. } = opened;
     let needs = entry.needs;
-    let (policy, reference) = policy::load(config, folder, machine, needs.reference)?;
+    let networks = networks::load(config, folder, machine, needs.reference)?;
     let objective = (entry.build)(&config.method);
     let own_weights = own_weights(config, &objective, &opened.items.train);
     let data_weights = config.weights.of_data().is_some();
     Ok(Learner {
-        machine,
         native_errors: config.method.get("error").and_then(Value::as_str) == Some("native"),
-        timestep_weights: timestep_weights(config, &policy.denoiser.schedule, machine),
-        inverting: inverting(config, needs, policy.denoiser.schedule.num_train_timesteps()),
+        timestep_weights: timestep_weights(config, &networks.policy.denoiser.schedule, machine),
+        inverting: inverting(config, needs, networks.policy.denoiser.schedule.num_train_timesteps()),
         truncating: truncating(config, needs, feed)?,
         safeguard: config.safeguard.as_ref().filter(|s| s.name == "sdpo").map(|s| s.mu),
         weighted: data_weights || needs.weights || needs.data_weights,
         own_weights,
         statistics: Statistics::default(),
-        optimizer: Optimizer::new(&policy.trainable, &config.optim),
-        ema: Ema::new(&policy.trainable, ema_decay(config, needs)),
+        optimizer: Optimizer::new(&networks.policy.trainable, &config.optim),
+        ema: Ema::new(&networks.policy.trainable, ema_decay(config, needs)),
         beta: beta(config, entry, folder.takes_time_ids()),
         has_beta: entry.keys.iter().any(|key| key.name == "beta"),
         guard: SpikeGuard::default(),
@@ -52,8 +49,7 @@ pub fn build(opened: &Opened, machine: Machine, entry: &Entry, feed: &Feed) -> R
         steps: config.train.steps,
         needs,
         objective,
-        policy,
-        reference,
+        networks,
     })
 }
 

@@ -1,8 +1,8 @@
 //! What a step says of itself: one JSON object a line in metrics.jsonl. Names: docs/train.md.
 
-use super::inverted::InversionWatch;
-use super::reference::Renewal;
 use super::stepwise::UnitRecords;
+use crate::metrics::{mean, put, wins};
+use crate::networks::{InversionWatch, Renewal};
 use crate::objectives::{Compared, Evaluation, ItemLoss, Labelled};
 use serde_json::{Map, Value, json};
 
@@ -163,30 +163,6 @@ pub fn write_renewal(into: &mut Map<String, Value>, renewal: &Renewal) {
     }
 }
 
-/// 1 above zero, one half at zero.
-pub fn wins(u: f64) -> f64 {
-    if u > 0.0 {
-        1.0
-    } else if u == 0.0 {
-        0.5
-    } else {
-        0.0
-    }
-}
-
-/// `None` for an empty list.
-pub fn mean(values: &[f64]) -> Option<f64> {
-    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
-}
-
-/// Sets `key` unless the method has no value for it. A value that is not finite becomes null, for JSON has no word for
-/// it: absent would say that there is none.
-pub fn put(into: &mut Map<String, Value>, key: &str, value: Option<f64>) {
-    if let Some(x) = value {
-        into.insert(key.into(), json!(x));
-    }
-}
-
 /// Peak resident memory of this process in GiB, or of the device's allocator on CUDA.
 pub fn peak_mem_gib(device: tch::Device) -> Option<f64> {
     const GIB: f64 = (1u64 << 30) as f64;
@@ -267,13 +243,5 @@ mod tests {
     fn the_histogram_of_weights_gives_shares() {
         let records = StepRecords { effective_weights: vec![0.05, 0.1, 1.0, 5.0], ..StepRecords::default() };
         assert_eq!(written(&records)["weight_hist"], json!([0.25, 0.25, 0.0, 0.25, 0.25]));
-    }
-
-    #[test]
-    fn a_value_that_is_not_finite_stays_visible_as_null() {
-        let mut m = Map::new();
-        put(&mut m, "loss", Some(f64::NAN));
-        put(&mut m, "beta", None);
-        assert_eq!(Value::Object(m).to_string(), r#"{"loss":null}"#);
     }
 }

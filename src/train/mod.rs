@@ -9,16 +9,12 @@ mod forecast;
 mod forward;
 pub mod guards;
 mod hack_guard;
-mod inverted;
 mod learner;
 pub mod metrics;
 pub mod optimizer;
 pub mod plan;
-pub mod policy;
 mod prompt_batches;
 mod prompts;
-pub mod reference;
-pub mod rollout;
 pub mod run_dir;
 mod samples;
 mod session;
@@ -33,21 +29,22 @@ pub use session::{Opened, open};
 
 use crate::data::items::ItemKind;
 use crate::machine::files::write_atomically;
+use crate::metrics::put;
 use crate::objectives::Step;
-use crate::progress::{Progress, Stop, Stopped};
+use crate::progress::{Halted, Progress, Stop, Stopped};
 use crate::report;
+use crate::rollout::Resources;
 use anyhow::Result;
 use checkpoint::{Pending, State};
 use forecast::Forecast;
 use guards::RunawayGuard;
 use hack_guard::HackGuard;
-use optimizer::Swapped;
 use run_dir::{MetricsFile, RunDir, Start};
 use serde_json::{Map, Value, json};
 use session::Session;
 use std::path::PathBuf;
 use std::time::Instant;
-use step::{Halted, StepOutcome};
+use step::StepOutcome;
 use tensorboard::EventWriter;
 
 /// How a run ended.
@@ -263,27 +260,27 @@ impl Session {
             Some(rollout) => rollout.epoch(),
             None => (self.step * train.pairs_per_step()) as f64 / self.feed.train_len() as f64,
         };
-        metrics::put(&mut line, "epoch", Some(epoch));
-        metrics::put(&mut line, "lr", Some(outcome.lr));
+        put(&mut line, "epoch", Some(epoch));
+        put(&mut line, "lr", Some(outcome.lr));
         outcome.records.write(&mut line, self.learner.weighted, self.feed.total_timesteps());
         metrics::write_renewal(&mut line, &outcome.renewal);
         if self.learner.has_beta {
-            metrics::put(&mut line, "beta", Some(outcome.beta));
+            put(&mut line, "beta", Some(outcome.beta));
         }
         if let Some(rollout) = &mut self.rollout {
             line.extend(rollout.take_report());
             line.insert("network_evaluations".into(), json!(rollout.state.evaluations));
         }
-        metrics::put(&mut line, "grad_norm", (!outcome.records.losses.is_empty()).then_some(outcome.grad_norm));
+        put(&mut line, "grad_norm", (!outcome.records.losses.is_empty()).then_some(outcome.grad_norm));
         for (key, present) in [("spike", outcome.spike), ("skipped", outcome.skipped)] {
             if present {
                 line.insert(key.into(), json!(true));
             }
         }
-        metrics::put(&mut line, "pairs_per_s", Some(outcome.records.losses.len() as f64 / seconds));
-        metrics::put(&mut line, "s_per_step", Some(seconds));
-        metrics::put(&mut line, "data_wait_s", Some(self.feed.waited()));
-        metrics::put(&mut line, "peak_mem_gib", metrics::peak_mem_gib(self.learner.machine.device));
+        put(&mut line, "pairs_per_s", Some(outcome.records.losses.len() as f64 / seconds));
+        put(&mut line, "s_per_step", Some(seconds));
+        put(&mut line, "data_wait_s", Some(self.feed.waited()));
+        put(&mut line, "peak_mem_gib", metrics::peak_mem_gib(self.learner.networks.machine.device));
         line
     }
 
@@ -319,7 +316,7 @@ impl Session {
             beta: self.learner.beta.clone(),
             guard: self.learner.guard.clone(),
             statistics: self.learner.statistics.clone(),
-            reference: self.learner.reference.moving.as_ref().map(|m| m.state.clone()),
+            reference: self.learner.networks.moved.as_ref().map(|m| m.state.clone()),
             rollout: self.rollout.as_ref().map(|rollout| rollout.state.clone()),
             unreadable: self.feed.unreadable(),
             start_errors: self.start_errors.clone(),
@@ -332,16 +329,16 @@ impl Session {
         let train = &self.config.train;
         checkpoint::rotate(&dir.path, self.step, train.keep_last, train.keep_every)?;
         match &self.rollout {
-            Some(rollout) => rollout.remove_old(),
+            Some(rollout) => rollout.remove_old(checkpoint::rollout_files(&dir.path)),
             None => Ok(()),
         }
     }
 
     fn validate(&self, progress: &dyn Progress, stop: &Stop) -> Result<Map<String, Value>> {
-        let _ema = self.learner.ema.as_ref().map(|e| Swapped::new(&self.learner.policy.trainable, &e.weights));
+        let _ema = self.learner.averaged();
         if let Some(rollout) = &self.rollout {
-            let (learner, feed, folder) = (&self.learner, &self.feed, &self.folder);
-            return rollout.validate(&rollout::Resources { learner, feed, folder, progress, stop });
+            let (networks, prompts, folder) = (&self.learner.networks, &self.feed, &self.folder);
+            return rollout.validate(&Resources { networks, prompts, folder, progress, stop });
         }
         let Some(start) = &self.start_errors else { return Ok(Map::new()) };
         progress.begin("validate", 0, start.len() as u64);
@@ -353,6 +350,8 @@ impl Session {
     }
 
     fn sample(&self, dir: &RunDir, progress: &dyn Progress, stop: &Stop) -> Result<Vec<u8>> {
-        samples::paint(&dir.path, self.step, &self.config, &self.folder, &self.learner, &self.feed, progress, stop)
+        let _ema = self.learner.averaged();
+        let networks = &self.learner.networks;
+        samples::paint(&dir.path, self.step, &self.config, &self.folder, networks, &self.feed, progress, stop)
     }
 }

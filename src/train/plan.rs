@@ -2,16 +2,15 @@
 
 use super::forecast;
 use super::optimizer;
-use super::policy::{self, Machine, Noised, Policy};
-use super::reference::{Comparison, Reference};
-use super::rollout::Rollout;
 use super::run_dir;
 use super::session::Opened;
-use crate::data::batches::Images;
+use crate::data::batches::{Batch, Images};
 use crate::data::decode::Unreadable;
 use crate::data::items::ItemKind;
 use crate::data::report::DataReport;
+use crate::networks::{self, Machine, Networks};
 use crate::objectives;
+use crate::rollout::Rollout;
 use anyhow::{Context, Result};
 use pipelines::families::ModelFolder;
 use pipelines::models::Conditioning;
@@ -77,16 +76,18 @@ pub fn dry_run(opened: &Opened) -> Result<Plan> {
     let config = &opened.config;
     let machine = Machine::of(config)?;
     let needs = objectives::needs_of(&opened.table);
-    let (policy, reference) = policy::load(config, &opened.folder, machine, needs.reference)?;
+    let networks = networks::load(config, &opened.folder, machine, needs.reference)?;
     let images = if needs.loser { Images::All } else { Images::First };
     // Lists may differ in length: the longest ones make the largest micro-batch.
     let most = opened.items.train.iter().map(|item| images.of(item).len()).max().unwrap_or(1);
-    let rollout = needs.rollouts.map(|needs| Rollout::open(opened, needs, machine, &config.train.out)).transpose()?;
+    let rollout =
+        needs.rollouts.map(|needs| Rollout::open(&opened.setup(machine), needs, &config.train.out)).transpose()?;
     // A pair of transitions has two states, each asked with and without its prompt.
     let guided = if rollout.is_some() { 4 } else { 1 };
     let rows = (most * guided) as i64 * config.train.micro_batch as i64;
-    let seconds = try_forward(opened, machine, &policy, rows).context("a trial batch does not pass the network")?;
+    let seconds = try_forward(opened, &networks, rows).context("a trial batch does not pass the network")?;
     let _ = opened.folder.load_vae(config.model.vae.as_deref(), &machine.frozen())?;
+    let policy = &networks.policy;
     let all = policy.denoiser.unet.named_parameters();
     let trained = mib(&policy.trainable);
     let n = opened.items.train.len();
@@ -111,7 +112,7 @@ pub fn dry_run(opened: &Opened) -> Result<Plan> {
         parameters: all.iter().map(|(_, t)| t.numel() as u64).sum(),
         trained_parameters: policy.trainable.iter().map(|(_, t)| t.numel() as u64).sum(),
         weights_mib: mib(&all),
-        reference_mib: reference_mib(&reference),
+        reference_mib: reference_mib(&networks),
         optimizer_mib: trained * if config.ema.decay > 0.0 { 2.0 } else { 1.0 } + state,
         seconds_per_forward: seconds,
         rollout: rollout.map(|rollout| RolloutPlan {
@@ -126,17 +127,10 @@ pub fn dry_run(opened: &Opened) -> Result<Plan> {
     })
 }
 
-/// Of the networks that only the reference has.
-fn reference_mib(reference: &Reference) -> f64 {
-    let own = |network: &Comparison| match network {
-        Comparison::Own(denoiser) => mib(&denoiser.unet.named_parameters()),
-        Comparison::SameNetwork(_) | Comparison::Absent => 0.0,
-    };
-    let moving = reference.moving.as_ref().map_or(0.0, |m| match &m.network {
-        Comparison::SameNetwork(_) => mib(&m.tensors),
-        network => own(network),
-    });
-    own(&reference.start) + moving
+/// Of the tensors that only the reference has.
+fn reference_mib(networks: &Networks) -> f64 {
+    let start = networks.start.as_ref().map_or(0.0, |start| mib(&start.own_tensors()));
+    start + networks.moved.as_ref().map_or(0.0, |moved| mib(&moved.tensors))
 }
 
 fn mib(tensors: &[(String, Tensor)]) -> f64 {
@@ -161,18 +155,21 @@ fn missing_images(opened: &Opened, images: Images) -> Result<usize> {
 }
 
 /// Seconds that one prediction of `rows` rows of zeros takes.
-fn try_forward(opened: &Opened, machine: Machine, policy: &Policy, rows: i64) -> Result<f64> {
+fn try_forward(opened: &Opened, networks: &Networks, rows: i64) -> Result<f64> {
     let _frozen = tch::no_grad_guard();
     let config = &opened.config;
     let side = config.data.resolution / opened.folder.vae().factor();
     let latents = Tensor::zeros([rows, opened.folder.unet().in_channels, side, side], (Kind::Float, Device::Cpu));
-    let timesteps = Tensor::zeros([rows], (Kind::Int64, Device::Cpu));
-    let conditioning = empty_prompt(&opened.folder, machine, config.model.clip_skip, rows)?;
-    let (resolution, device) = (config.data.resolution, machine.device);
-    let conditioning = policy.denoiser.with_size(conditioning.to(device, machine.compute), resolution, resolution);
-    let batch = Noised::new(&policy.denoiser, machine, &latents, &latents, &timesteps, &conditioning);
+    let conditioning = empty_prompt(&opened.folder, networks.machine, config.model.clip_skip, rows)?;
+    let batch = networks.noise(&Batch {
+        items: Vec::new(),
+        noise: latents.shallow_clone(),
+        latents,
+        timesteps: Tensor::zeros([rows], (Kind::Int64, Device::Cpu)),
+        conditioning: networks.conditioning(&conditioning, config.data.resolution),
+    });
     let began = Instant::now();
-    batch.residuals(&policy.denoiser, policy.adapters)?.double_value(&[0, 0, 0, 0]);
+    networks.residuals(&batch)?.double_value(&[0, 0, 0, 0]);
     Ok(began.elapsed().as_secs_f64())
 }
 

@@ -2,8 +2,8 @@
 
 use super::checkpoint::{self, State};
 use super::environment;
-use super::rollout;
 use crate::machine::files::{remove_unfinished, write_atomically};
+use crate::rollout;
 use crate::settings::{self, Change, ConfigError};
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};

@@ -1,9 +1,8 @@
 //! Pictures of fixed prompts and seeds while training: `samples/step-000200/PROMPT-SEED.png`.
 
 use super::feed::Feed;
-use super::optimizer::Swapped;
-use super::step::Learner;
 use crate::machine::files::write_atomically;
+use crate::networks::Networks;
 use crate::painting::{Grid, Look, Painter, Picture, Sampling, grid};
 use crate::progress::{Progress, Stop};
 use crate::settings::{Config, ConfigError, SampleConfig};
@@ -34,14 +33,14 @@ pub fn sampling(sample: &SampleConfig, noise_process: &SchedulerConfig) -> Resul
     Ok(sampling)
 }
 
-/// Paints the grid of `step` with the run's weights (EMA where there is one) and returns the grid as PNG bytes.
+/// Paints the grid of `step` with the weights in place and returns the grid as PNG bytes.
 #[allow(clippy::too_many_arguments)]
 pub fn paint(
     run: &Path,
     step: u64,
     config: &Config,
     folder: &ModelFolder,
-    learner: &Learner,
+    networks: &Networks,
     feed: &Feed,
     progress: &dyn Progress,
     stop: &Stop,
@@ -67,22 +66,21 @@ pub fn paint(
         ..Look::default()
     };
     // The decoder is loaded for the grid and dropped with it: it is not resident while training.
-    let vae = folder.load_vae(config.model.vae.as_deref(), &learner.machine.frozen())?;
+    let vae = folder.load_vae(config.model.vae.as_deref(), &networks.machine.frozen())?;
     let painter = Painter {
-        denoiser: &learner.policy.denoiser,
+        denoiser: &networks.policy.denoiser,
         negative_network: None,
         vae: &vae,
         scheduler: folder.scheduler(),
         conditioning: Box::new(|prompt| feed.conditioning(prompt)),
         // A grid has no negative prompts.
         negative: Box::new(|_| Ok(feed.empty_side())),
-        device: learner.machine.device,
-        kind: learner.machine.compute,
+        device: networks.machine.device,
+        kind: networks.machine.compute,
     };
-    let _ema = learner.ema.as_ref().map(|e| Swapped::new(&learner.policy.trainable, &e.weights));
     progress.begin("sample", 0, pictures.len() as u64);
     let mut images: Vec<RgbImage> = Vec::new();
-    let painted = painter.paint(&pictures, &look, learner.policy.adapters, progress, stop, &mut |i, painted| {
+    let painted = painter.paint(&pictures, &look, networks.policy.adapters, progress, stop, &mut |i, painted| {
         write_atomically(&files[i], &png_bytes(&painted.image)?)?;
         images.push(painted.image);
         Ok(())

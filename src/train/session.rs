@@ -5,18 +5,17 @@ use super::environment::{self, DataHash};
 use super::feed::Feed;
 use super::learner;
 use super::optimizer::{self, learning_rate};
-use super::policy::Machine;
 use super::prompts;
-use super::reference::Comparison;
-use super::rollout::{Resources, Rollout};
 use super::run_dir::{RunDir, Start};
 use super::samples;
 use super::step::{Learner, MicroBatch, StepOutcome};
 use super::validation::{self, StartErrors};
 use crate::data::cache::default_cache_dir;
 use crate::data::items::{Holdout, ItemKind, ItemSet, Labels, ReadOptions, Ties, WrongKind};
+use crate::networks::Machine;
 use crate::objectives;
 use crate::progress::{Progress, Stop};
+use crate::rollout::{Resources, Rollout, Setup};
 use crate::settings::{self, Config, ConfigError, Document, Facts, Source};
 use anyhow::{Context, Result, bail};
 use pipelines::families::ModelFolder;
@@ -40,6 +39,14 @@ pub struct Opened {
     pub prompts: Vec<String>,
     /// Prompts of [validate] that are sampled and not trained on.
     pub held_out: Vec<String>,
+}
+
+impl Opened {
+    /// What rollouts are opened from.
+    pub fn setup(&self, machine: Machine) -> Setup<'_> {
+        let Self { config, folder, prompts, held_out, .. } = self;
+        Setup { config, folder, prompts, held_out, machine }
+    }
 }
 
 /// Opens model and data and resolves every "auto".
@@ -214,7 +221,7 @@ impl Session {
         environment::write(&dir.path, &opened, contents, Some(&data))?;
         let mut learner = learner::build(&opened, machine, entry, &feed)?;
         let mut rollout =
-            entry.needs.rollouts.map(|needs| Rollout::open(&opened, needs, machine, &dir.path)).transpose()?;
+            entry.needs.rollouts.map(|needs| Rollout::open(&opened.setup(machine), needs, &dir.path)).transpose()?;
         let (mut step, mut saved, mut start_errors, mut best) = (0, None, None, None);
         let mut pending = Pending { samples: samples_wanted(config), ..Pending::default() };
         if let Start::At(path, state) = start {
@@ -234,8 +241,8 @@ impl Session {
     /// Samples what the next step trains on, where the method does and nothing is left.
     pub fn roll_out(&mut self, progress: &dyn Progress, stop: &Stop) -> Result<()> {
         let Some(rollout) = &mut self.rollout else { return Ok(()) };
-        let (learner, feed, folder) = (&self.learner, &self.feed, &self.folder);
-        rollout.prepare(&Resources { learner, feed, folder, progress, stop })
+        let (networks, prompts, folder) = (&self.learner.networks, &self.feed, &self.folder);
+        rollout.prepare(&Resources { networks, prompts, folder, progress, stop })
     }
 
     /// The next step; on success it counts.
@@ -283,14 +290,14 @@ impl Session {
                 progress.line("validation stays off: the start model was not measured before step 1");
                 return Ok(());
             }
-            let (learner, feed, folder) = (&self.learner, &self.feed, &self.folder);
-            return rollout.measure_start(&Resources { learner, feed, folder, progress, stop });
+            let (networks, prompts, folder) = (&self.learner.networks, &self.feed, &self.folder);
+            return rollout.measure_start(&Resources { networks, prompts, folder, progress, stop });
         }
         if self.feed.validation_len() == 0 {
             progress.line("no pair is held out: validation is off (validate.fraction chose none of the prompts)");
             return Ok(());
         }
-        if self.step > 0 && matches!(self.learner.reference.start, Comparison::Absent) {
+        if self.step > 0 && self.learner.networks.start.is_none() {
             progress
                 .line("validation stays off: the start model was not measured before step 1 and is no longer at hand");
             return Ok(());
@@ -306,7 +313,7 @@ impl Session {
     pub fn checkpoint_bytes(&self) -> u64 {
         let copies = if self.learner.ema.is_some() { 2 } else { 1 };
         let bytes = |t: &tch::Tensor| t.numel() as u64 * t.kind().elt_size_in_bytes() as u64;
-        let trainable = &self.learner.policy.trainable;
+        let trainable = &self.learner.networks.policy.trainable;
         let state = optimizer::state_bytes(trainable, &self.config.optim);
         copies * trainable.iter().map(|(_, t)| bytes(t)).sum::<u64>() + state
     }

@@ -4,30 +4,25 @@
 
 use super::forward::Forward;
 use super::guards::{Beta, SpikeGuard};
-use super::inverted::Inverting;
 use super::metrics::StepRecords;
 use super::optimizer::{Ema, Optimizer};
-use super::policy::{Machine, Noised, Policy, Space};
-use super::reference::{Reference, Renewal};
-use super::rollout::UnitBatch;
 use super::stepwise::UnitRecords;
-use super::truncated::Truncating;
 use crate::data::batches::Batch;
+use crate::networks::{Inverting, Machine, Networks, Noised, Renewal, Swapped, Truncating};
 use crate::objectives::statistics::{Law, Running};
 use crate::objectives::{
     Compared, Errors, Evaluation, Labelled, Needs, Objective, Step, Weighting, evaluate, safeguard, statistic_values,
     weight_values,
 };
-use crate::progress::Stop;
+use crate::progress::{Halted, Stop};
+use crate::rollout::UnitBatch;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 /// What a step works with.
 pub struct Learner {
-    pub machine: Machine,
-    pub policy: Policy,
-    pub reference: Reference,
+    pub networks: Networks,
     pub objective: Objective,
     pub needs: Needs,
     /// `error = "native"`: margins and metrics in the model's own parameterisation.
@@ -88,28 +83,6 @@ pub struct StepOutcome {
     pub spike: bool,
     pub skipped: bool,
     pub renewal: Renewal,
-}
-
-/// The numbers ran away: the run cannot go on from here.
-#[derive(Debug, thiserror::Error)]
-#[error("{reason}")]
-pub struct Halted {
-    reason: String,
-    /// Whether the weights of the last finished step are good: then they are checkpointed. Else the last checkpoint is
-    /// the state to go back to, and no newer one may push it out.
-    pub last_step_is_good: bool,
-}
-
-impl Halted {
-    /// Noticed before the weights were touched.
-    pub fn before_update(reason: String) -> Self {
-        Self { reason, last_step_is_good: true }
-    }
-
-    /// Noticed when the weights may be beyond repair.
-    pub fn too_late(reason: String) -> Self {
-        Self { reason, last_step_is_good: false }
-    }
 }
 
 /// What goes through the networks together.
@@ -200,7 +173,7 @@ impl Learner {
     fn taken(&mut self, grad_norm: f64, records: &StepRecords, seen: &[Errors], step: &Step) {
         self.guard.taken(grad_norm);
         if let Some(ema) = &mut self.ema {
-            ema.update(&self.policy.trainable);
+            ema.update(&self.networks.policy.trainable);
         }
         if let Some(mean_abs_h) = records.mean_abs_h() {
             self.beta.observe(mean_abs_h);
@@ -215,10 +188,15 @@ impl Learner {
         }
     }
 
+    /// The policy under its average, where there is one, until the guard is dropped.
+    pub fn averaged(&self) -> Option<Swapped<'_>> {
+        self.networks.under(self.ema.as_ref().map(|ema| ema.weights.as_slice()))
+    }
+
     fn renew(&mut self, s: u64, divergence: &[f64]) -> Renewal {
-        let Some(moving) = &mut self.reference.moving else { return Renewal::default() };
+        let Some(moved) = &mut self.networks.moved else { return Renewal::default() };
         let mean = (!divergence.is_empty()).then(|| divergence.iter().sum::<f64>() / divergence.len() as f64);
-        moving.end_of_step(s, mean, &self.policy.trainable)
+        moved.end_of_step(s, mean, &self.networks.policy.trainable)
     }
 
     /// Whether all errors of the step must be known before its first backward pass.
@@ -267,7 +245,8 @@ impl Learner {
             now.records.add_units(&losses, UnitRecords::default());
             return Ok(());
         }
-        let forward = self.forward(batch, self.reference.measures(now.step.number))?;
+        let forward =
+            self.forward(batch, self.networks.moved.as_ref().is_some_and(|moved| moved.measures(now.step.number)))?;
         if alone {
             (now.step, now.weighting) = self.with_statistics(now.step, std::slice::from_ref(&forward.errors));
         }
@@ -304,31 +283,23 @@ impl Learner {
         crate::objectives::numbers(&lam)
     }
 
-    /// Noises a batch's rows on the run's device.
-    pub fn noise(&self, batch: &Batch) -> Noised {
-        Noised::new(
-            &self.policy.denoiser,
-            self.machine,
-            &batch.latents,
-            &batch.noise,
-            &batch.timesteps,
-            &batch.conditioning,
-        )
-    }
-
     /// `[R]`, master kind: what turns squared residuals into those of margins and metrics.
     pub fn epsilon_factor(&self, noised: &Noised) -> Tensor {
-        if self.native_errors || noised.space == Space::Epsilon {
-            return Tensor::ones(noised.timesteps.size(), (self.machine.master, self.machine.device));
+        let Machine { master, device, .. } = self.networks.machine;
+        match self.native_errors {
+            true => Tensor::ones(noised.timesteps.size(), (master, device)),
+            false => self.networks.epsilon_factor(noised),
         }
-        self.policy.denoiser.epsilon_factor(&noised.timesteps).to_kind(self.machine.master)
     }
 
     /// lambda(t), `[R]`, master kind.
     pub fn lambda(&self, timesteps: &Tensor) -> Tensor {
         match &self.timestep_weights {
             Some(weights) => weights.index_select(0, timesteps),
-            None => Tensor::ones(timesteps.size(), (self.machine.master, self.machine.device)),
+            None => {
+                let Machine { master, device, .. } = self.networks.machine;
+                Tensor::ones(timesteps.size(), (master, device))
+            }
         }
     }
 }

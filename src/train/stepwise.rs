@@ -1,11 +1,13 @@
 //! A micro-batch of transitions: the policy's log-probabilities against those they are compared with, the objective, and
 //! the backward pass (docs/methods.md, section 10).
 
-use super::forward::{backward, mean_square};
-use super::metrics::{mean, put, wins};
-use super::rollout::UnitBatch;
-use super::step::{Halted, Learner};
+use super::forward::backward;
+use super::step::Learner;
+use crate::metrics::{mean, put, wins};
+use crate::networks::mean_square;
 use crate::objectives::{Ratios, Step, StepEvaluation, evaluate_units, numbers};
+use crate::progress::Halted;
+use crate::rollout::UnitBatch;
 use anyhow::{Context, Result, bail};
 use pipelines::schedulers::ddim::log_prob;
 use serde_json::{Map, Value};
@@ -50,8 +52,8 @@ impl Learner {
     /// Sends units through the policy and backward. Returns the losses and what the metrics need.
     pub fn train_units(&self, batch: &UnitBatch, step: &Step) -> Result<(Vec<f64>, UnitRecords)> {
         let method = self.objective.of_units().context("the method has no loss of transitions")?;
-        let device = self.machine.device;
-        let asked = batch.sampling.asked(&self.policy, &self.reference.start, self.machine);
+        let device = self.networks.machine.device;
+        let asked = batch.sampling.asked(&self.networks);
         let latents = batch.latents.to_device(device);
         let at = batch.at(&latents);
         let noise_pred = asked.policy(&at)?;

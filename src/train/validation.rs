@@ -1,14 +1,14 @@
 //! Held-out items at fixed draws: the one curve that tells whether a run learns. Always against the start model and
 //! with plain noise, for every method, so that methods can be compared.
 
-use super::forward::mean_square;
-use super::metrics::{mean, put, wins};
-use super::step::{Halted, Learner};
+use super::step::Learner;
 use crate::data::batches::{Batch, BatchItem};
 use crate::data::items::Preference;
+use crate::metrics::{interval, mean, put, wins};
+use crate::networks::mean_square;
 use crate::objectives::statistics::Law;
 use crate::objectives::{Errors, Step, Weighting, descending, evaluate, numbers, statistic_values};
-use crate::progress::{Progress, Stop};
+use crate::progress::{Halted, Progress, Stop};
 use anyhow::{Result, bail};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -40,14 +40,14 @@ pub fn start_errors(
     let mut out = Vec::new();
     for item in items {
         let item = item?;
-        let noised = learner.noise(&item.batch);
+        let noised = learner.networks.noise(&item.batch);
         let _frozen = tch::no_grad_guard();
-        let residuals = match learner.reference.start.residuals(&learner.policy, &noised)? {
-            Some(residuals) => residuals,
+        let errors = match learner.networks.start_errors(&item.batch, &noised, false)? {
+            Some(start) => start.errors,
             // Without a reference the policy itself is the start model: nothing has been trained yet.
-            None => noised.residuals(&learner.policy.denoiser, learner.policy.adapters)?,
+            None => mean_square(&learner.networks.residuals(&noised)?),
         };
-        let errors = numbers(&mean_square(&residuals));
+        let errors = numbers(&errors);
         refuse_not_finite("e_ref", "start model", &item.batch, &errors)?;
         out.push(errors);
         stop.check()?;
@@ -84,10 +84,10 @@ pub fn validate(
 
 /// Errors of the weights in place against those of the start model.
 fn errors(learner: &Learner, item: &ValidationItem, start: &[f64]) -> Result<Errors> {
-    let noised = learner.noise(&item.batch);
-    let residuals = noised.residuals(&learner.policy.denoiser, learner.policy.adapters)?;
+    let noised = learner.networks.noise(&item.batch);
+    let residuals = learner.networks.residuals(&noised)?;
     let start_residuals = match learner.needs.drift {
-        true => learner.reference.start.residuals(&learner.policy, &noised)?,
+        true => learner.networks.start_errors(&item.batch, &noised, true)?.and_then(|measured| measured.residuals),
         false => None,
     };
     let start = Tensor::from_slice(start).to_kind(residuals.kind()).to_device(residuals.device());
@@ -183,18 +183,6 @@ fn by_prompt(outcomes: &[Outcome]) -> Vec<f64> {
         by_prompt.entry(&o.prompt).or_default().push(o.h);
     }
     by_prompt.values().filter_map(|h| mean(h)).collect()
-}
-
-/// 95 % over prompts, of the mean of each: their mean +- 1.96 std (n - 1) / sqrt(prompts); `None` with one prompt.
-pub fn interval(means: &[f64]) -> Option<(f64, f64)> {
-    let n = means.len() as f64;
-    if means.len() < 2 {
-        return None;
-    }
-    let centre = mean(means)?;
-    let variance = means.iter().map(|m| (m - centre).powi(2)).sum::<f64>() / (n - 1.0);
-    let half = 1.96 * (variance / n).sqrt();
-    Some((centre - half, centre + half))
 }
 
 #[cfg(test)]

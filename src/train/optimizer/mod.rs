@@ -7,10 +7,11 @@ mod rate;
 #[cfg(test)]
 mod tests;
 
-pub use ema::{Ema, Swapped};
+pub use ema::Ema;
 pub use rate::learning_rate;
 
-use super::step::Halted;
+use crate::networks::copy_into;
+use crate::progress::Halted;
 use crate::settings::{OptimConfig, RuleConfig};
 use adafactor::Adafactor;
 use adamw::AdamW;
@@ -128,15 +129,4 @@ pub fn state_bytes(trainable: &[(String, Tensor)], config: &OptimConfig) -> u64 
         kept * tensor.kind().elt_size_in_bytes() as u64
     };
     trainable.iter().map(|(_, tensor)| of(tensor)).sum()
-}
-
-/// Copies the stored tensor `name` into `target`.
-pub fn copy_into(target: &mut Tensor, stored: &HashMap<String, Tensor>, name: &str) -> Result<()> {
-    let Some(value) = stored.get(name) else { bail!("the checkpoint lacks {name}: expected it beside the others") };
-    if value.size() != target.size() {
-        bail!("the checkpoint's {name} has shape {:?}, expected {:?}", value.size(), target.size());
-    }
-    let _frozen = tch::no_grad_guard();
-    target.f_copy_(&value.to_device(target.device()))?;
-    Ok(())
 }

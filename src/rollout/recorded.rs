@@ -38,7 +38,7 @@ impl Found<'_> {
     /// A start model that is asked and not at hand; a disk that does not take what is kept.
     pub fn keep(&self, asked: &Asked, rule: Rule, keeping: &mut Keeping) -> Result<Vec<Vec<usize>>> {
         let index: Vec<i64> = self.rows.iter().map(|row| *row as i64).collect();
-        let index = Tensor::from_slice(&index).to_device(asked.machine.device);
+        let index = Tensor::from_slice(&index).to_device(asked.networks.machine.device);
         let own = |t: &Tensor| t.index_select(0, &index);
         let calls: Vec<usize> = self.rows.iter().map(|row| self.at.calls[*row]).collect();
         let prompts: Vec<usize> = self.rows.iter().map(|row| self.at.prompts[*row]).collect();

@@ -1,82 +1,27 @@
-//! What the policy is compared with: the start model, or a copy of the policy that is renewed while it does no harm
-//! (docs/methods.md, section 2a).
+//! A copy of the policy that is renewed while it does no harm (docs/methods.md, section 2a).
 
-use super::policy::{Noised, Policy};
+use super::measured::Reference;
 use crate::settings::ReferenceConfig;
-use anyhow::Result;
-use pipelines::families::Denoiser;
-use pipelines::models::AdapterSet;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-/// A network to compare with.
-pub enum Comparison {
-    /// The policy's own network with other adapters (`None`: without).
-    SameNetwork(Option<AdapterSet>),
-    /// A network of its own.
-    Own(Box<Denoiser>),
-    /// Not needed after the start: full fine-tune with a reference-free objective.
-    Absent,
-}
-
-impl Comparison {
-    /// The network and the adapters it wears; `None` when it is not there.
-    pub fn network<'a>(&'a self, policy: &'a Policy) -> Option<(&'a Denoiser, Option<AdapterSet>)> {
-        match self {
-            Comparison::SameNetwork(adapters) => Some((&policy.denoiser, *adapters)),
-            Comparison::Own(denoiser) => Some((denoiser, None)),
-            Comparison::Absent => None,
-        }
-    }
-
-    /// Residuals, `[R, C, h, w]`, without tracking gradients; `None` when the network is not there.
-    pub fn residuals(&self, policy: &Policy, batch: &Noised) -> Result<Option<Tensor>> {
-        let _frozen = tch::no_grad_guard();
-        let residuals = |(denoiser, adapters)| batch.residuals(denoiser, adapters);
-        self.network(policy).map(residuals).transpose()
-    }
-}
-
-/// The reference of a run.
-pub struct Reference {
-    /// The start model.
-    pub start: Comparison,
-    /// The copy that is renewed; `None`: the reference is the start model.
-    pub moving: Option<Moving>,
-}
-
-impl Reference {
-    /// Residuals of the reference in force; `None` when there is none any more.
-    pub fn residuals(&self, policy: &Policy, batch: &Noised) -> Result<Option<Tensor>> {
-        match &self.moving {
-            Some(moving) if moving.state.copied => moving.network.residuals(policy, batch),
-            _ => self.start.residuals(policy, batch),
-        }
-    }
-
-    /// Whether step `s` ends with a look at how far the reference has moved.
-    pub fn measures(&self, s: u64) -> bool {
-        self.moving.as_ref().is_some_and(|m| m.due(s) && m.state.copied)
-    }
-}
-
 /// A reference that is renewed every so many steps until it has moved too far.
-pub struct Moving {
+pub struct Moved {
     /// tau
     pub every: u64,
     /// delta: the mean error that the reference may have gained over the start model.
     pub limit: f64,
     /// rho, the smoothing of the divergence.
     pub ema: f64,
-    pub network: Comparison,
+    pub network: Box<dyn Reference>,
     /// The tensors of `network` that a copy fills, in the order of the policy's trained ones.
     pub tensors: Vec<(String, Tensor)>,
-    pub state: MovingState,
+    pub state: MovedState,
 }
 
 /// What a checkpoint keeps of it, beside the tensors.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct MovingState {
+pub struct MovedState {
     pub copied: bool,
     pub frozen: bool,
     /// S and k.
@@ -94,7 +39,7 @@ pub struct Renewal {
     pub frozen: bool,
 }
 
-impl MovingState {
+impl MovedState {
     /// Takes in D_k and returns the bias-corrected running mean.
     fn look(&mut self, ema: f64, divergence: f64) -> f64 {
         self.looks += 1;
@@ -103,17 +48,22 @@ impl MovingState {
     }
 }
 
-impl Moving {
+impl Moved {
     /// `tensors` are those of `network` that a copy fills, by the names of the trained ones.
-    pub fn new(config: &ReferenceConfig, network: Comparison, tensors: Vec<(String, Tensor)>) -> Self {
+    pub fn new(config: &ReferenceConfig, network: Box<dyn Reference>, tensors: Vec<(String, Tensor)>) -> Self {
         Self {
             every: config.every,
             limit: config.divergence_limit,
             ema: config.divergence_ema,
             network,
             tensors,
-            state: MovingState::default(),
+            state: MovedState::default(),
         }
+    }
+
+    /// Whether step `s` ends with a look at how far the reference has moved.
+    pub fn measures(&self, s: u64) -> bool {
+        self.due(s) && self.state.copied
     }
 
     fn due(&self, s: u64) -> bool {
@@ -147,13 +97,14 @@ impl Moving {
 
 #[cfg(test)]
 mod tests {
+    use super::super::start_values::StartValues;
     use super::*;
 
     fn run(ema: f64) -> (Vec<f64>, Vec<u64>, Option<u64>) {
         let (limit, every) = (0.005, 10);
         let tensors = vec![("w".to_string(), Tensor::from_slice(&[0f64]))];
-        let mut moving =
-            Moving { every, limit, ema, network: Comparison::Absent, tensors, state: MovingState::default() };
+        let network = Box::new(StartValues(None));
+        let mut moving = Moved { every, limit, ema, network, tensors, state: MovedState::default() };
         let divergences = [0.0010, 0.0030, 0.0045, 0.0060, 0.0080, 0.0100];
         let (mut smoothed, mut copies, mut frozen) = (Vec::new(), Vec::new(), None);
         for s in 1..=80u64 {

@@ -1,8 +1,8 @@
 //! What an iteration says of its samples, on the metrics line of its first step (docs/train.md).
 
 use super::units::Grid;
+use crate::metrics::{mean, put};
 use crate::reward::Ratings;
-use crate::train::metrics::{mean, put};
 use serde_json::{Map, Value, json};
 use tch::{Kind, Tensor};
 

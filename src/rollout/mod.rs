@@ -21,16 +21,13 @@ mod units;
 
 pub use batch::UnitBatch;
 
-use super::feed::Feed;
-use super::policy::Machine;
-use super::session::Opened;
-use super::step::{Halted, Learner};
 use crate::data::draws::Draws;
+use crate::networks::{Machine, Networks};
 use crate::objectives::Rollouts;
 use crate::objectives::advantages::Advantages;
-use crate::progress::{Progress, Stop, Stopped};
+use crate::progress::{Halted, Progress, Stop, Stopped};
 use crate::reward::Rewards;
-use crate::settings::{ConfigError, RolloutConfig};
+use crate::settings::{Config, ConfigError, RolloutConfig};
 use anyhow::{Context, Result, bail};
 use asked::Told;
 use batch::Sampling;
@@ -38,6 +35,7 @@ use held_out::{HeldOut, Measured};
 use kept::{Kept, KeptUnit, Store};
 use law::{Law, advantages};
 use pipelines::families::ModelFolder;
+use pipelines::models::Conditioning;
 use pipelines::schedulers::{Ddim, SamplerOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -84,11 +82,32 @@ impl State {
     }
 }
 
+/// Embeddings of prompts that were encoded before training.
+pub trait Prompts {
+    /// One row per prompt.
+    ///
+    /// # Errors
+    /// A prompt that was not encoded.
+    fn conditioning(&self, prompts: &[&str]) -> Result<Conditioning>;
+}
+
+/// What rollouts are opened from.
+#[derive(Clone, Copy)]
+pub struct Setup<'a> {
+    pub config: &'a Config,
+    pub folder: &'a ModelFolder,
+    /// Prompts to train on, each once; a prompt's place is its index in draws.
+    pub prompts: &'a [String],
+    /// Prompts of [validate].
+    pub held_out: &'a [String],
+    pub machine: Machine,
+}
+
 /// What sampling takes from the run around it.
 #[derive(Clone, Copy)]
 pub struct Resources<'a> {
-    pub learner: &'a Learner,
-    pub feed: &'a Feed,
+    pub networks: &'a Networks,
+    pub prompts: &'a dyn Prompts,
     pub folder: &'a ModelFolder,
     pub progress: &'a dyn Progress,
     pub stop: &'a Stop,
@@ -129,8 +148,8 @@ impl Rollout {
     ///
     /// # Errors
     /// A scorer that cannot be opened, steps that the model does not have, a buffer that does not fit.
-    pub fn open(opened: &Opened, needs: Rollouts, machine: Machine, run: &Path) -> Result<Self> {
-        let Opened { config, folder, prompts, .. } = opened;
+    pub fn open(setup: &Setup, needs: Rollouts, run: &Path) -> Result<Self> {
+        let Setup { config, folder, prompts, held_out, machine } = *setup;
         let missing = |table: &str| ConfigError(format!("[{table}] is missing: the method samples while it trains."));
         let rollout = config.rollout.clone().ok_or_else(|| missing("rollout"))?;
         let reward = config.reward.as_ref().ok_or_else(|| missing("reward"))?;
@@ -150,8 +169,8 @@ impl Rollout {
                 draws_per_pair: 0,
                 total_timesteps: folder.scheduler().num_train_timesteps,
             },
-            prompts: prompts.clone(),
-            held_out: HeldOut { prompts: opened.held_out.clone(), draws: config.validate.draws.max(1) as usize },
+            prompts: prompts.to_vec(),
+            held_out: HeldOut { prompts: held_out.to_vec(), draws: config.validate.draws.max(1) as usize },
             rewards: Rewards::open(reward, machine.device)?,
             ddim,
             ahead,
@@ -180,7 +199,7 @@ impl Rollout {
         if self.config.guidance_scale == 1.0 { 1 } else { 2 }
     }
 
-    pub(super) fn grid(&self) -> Grid {
+    pub fn grid(&self) -> Grid {
         Grid { prompts: self.config.prompts_per_iteration, per_prompt: self.config.trajectories }
     }
 
@@ -317,10 +336,11 @@ impl Rollout {
         Ok(())
     }
 
-    /// Removes buffers on disk that neither the iteration in hand nor any checkpoint names.
-    pub fn remove_old(&self) -> Result<()> {
+    /// Removes buffers on disk that neither the iteration in hand nor a checkpoint names. `checkpointed`: paths in the run
+    /// folder that checkpoints name.
+    pub fn remove_old(&self, checkpointed: Vec<String>) -> Result<()> {
         let Ok(entries) = std::fs::read_dir(self.run.join(FOLDER)) else { return Ok(()) };
-        let named: BTreeSet<PathBuf> = super::checkpoint::rollout_files(&self.run)
+        let named: BTreeSet<PathBuf> = checkpointed
             .into_iter()
             .chain(self.state.files.keys().cloned())
             .filter_map(|file| Some(self.run.join(file).parent()?.to_path_buf()))

@@ -1,9 +1,9 @@
 //! From latents to what their pictures are worth.
 
+use crate::networks::Machine;
 use crate::painting::{Decoding, Tiling, picture_of};
 use crate::progress::Progress;
 use crate::reward::{Ratings, Rewards};
-use crate::train::policy::Machine;
 use anyhow::Result;
 use pipelines::families::ModelFolder;
 use pipelines::models::AutoencoderKl;

@@ -2,9 +2,8 @@
 
 use super::asked::{Asked, At, Told};
 use super::kept::{Kept, KeptUnit, Store};
+use crate::networks::Networks;
 use crate::objectives::Unit;
-use crate::train::policy::{Machine, Policy};
-use crate::train::reference::Comparison;
 use anyhow::Result;
 use pipelines::schedulers::{Ddim, Sampler};
 use std::collections::HashMap;
@@ -37,8 +36,8 @@ pub struct Sampling<'a> {
 }
 
 impl Sampling<'_> {
-    pub fn asked<'b>(&'b self, policy: &'b Policy, start: &'b Comparison, machine: Machine) -> Asked<'b> {
-        Asked { policy, start, machine, ddim: self.ddim, guidance_scale: self.guidance_scale, told: self.told }
+    pub fn asked<'b>(&'b self, networks: &'b Networks) -> Asked<'b> {
+        Asked { networks, ddim: self.ddim, guidance_scale: self.guidance_scale, told: self.told }
     }
 }
 

@@ -4,15 +4,12 @@
 #[cfg(test)]
 mod tests;
 
-use super::forward::backward;
-use super::optimizer::Swapped;
-use super::policy::Machine;
-use super::step::{Halted, Learner};
+use super::machine::Machine;
+use super::predict::Networks;
 use crate::data::batches::Batch;
 use crate::data::draws::Draws;
 use crate::objectives::self_npo::GRID;
-use crate::objectives::{Objective, numbers};
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use pipelines::models::Conditioning;
 use pipelines::sampling::{both_sides, guided};
 use pipelines::schedulers::{Estimate, NoiseSchedule};
@@ -199,40 +196,31 @@ fn noised_again(network: &Network, from: &Place, levels: &[i64], noise: &Tensor)
     ratio.sqrt() * &from.latents + spread * noise
 }
 
-impl Learner {
-    /// Rollouts by the averaged model, and the policy's own prediction against theirs: forward and backward. Returns the
-    /// losses, one a row.
-    pub fn train_truncated(&self, truncating: &Truncating, batch: &Batch) -> Result<Vec<f64>> {
-        let Objective::Residuals(method) = &self.objective else {
-            bail!("the method has no loss of predicted pictures")
-        };
-        let (machine, denoiser) = (self.machine, &self.policy.denoiser);
+impl Truncating {
+    /// Rollouts of a micro-batch by the policy under the values `average`, and the residuals `[R, C, h, w]` of its own
+    /// prediction against theirs, with their graph.
+    ///
+    /// # Errors
+    /// What the network refuses.
+    pub fn residuals(
+        &self,
+        networks: &Networks,
+        average: &[(String, Tensor)],
+        batch: &Batch,
+    ) -> Result<(Truncated, Tensor)> {
+        let Networks { machine, policy, .. } = networks;
         let predict = |x: &Tensor, t: &Tensor, told: &Conditioning| -> Result<Tensor> {
-            let predicted = denoiser.predict(&x.to_kind(machine.compute), t, told, self.policy.adapters)?;
+            let predicted = policy.denoiser.predict(&x.to_kind(machine.compute), t, told, policy.adapters)?;
             Ok(predicted.to_kind(machine.master))
         };
-        let network = Network { schedule: &denoiser.schedule, predict: &predict };
+        let network = Network { schedule: &policy.denoiser.schedule, predict: &predict };
         let told = batch.conditioning.to(machine.device, machine.compute);
         let rollout = {
-            let average = self.ema.as_ref().context("truncated rollouts are made by averaged weights")?;
-            let _average = Swapped::new(&self.policy.trainable, &average.weights);
-            truncating.run(&network, machine, batch, &told)?
+            let _average = networks.under(Some(average));
+            self.run(&network, *machine, batch, &told)?
         };
         let residuals = residuals(&network, &rollout, &told)?;
-        let leaf = residuals.detach().set_requires_grad(true);
-        let losses = method.losses(&leaf);
-        let values = numbers(&losses);
-        if let Some(row) = values.iter().position(|loss| !loss.is_finite()) {
-            let id =
-                batch.items.iter().find(|item| item.rows.contains(&(row as i64))).map_or("?", |item| item.id.as_str());
-            bail!(Halted::before_update(format!(
-                "loss of {id} at timestep {} is {}; the weights were not changed. Start another run with a lower optim.lr or in float32.",
-                rollout.levels[row], values[row]
-            )));
-        }
-        let grads = Tensor::f_run_backward(&[losses.sum(losses.kind())], &[&leaf], false, false)?;
-        backward(&(&residuals * grads[0].detach()).sum(None::<Kind>))?;
-        Ok(values)
+        Ok((rollout, residuals))
     }
 }
 

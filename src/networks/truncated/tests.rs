@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::data::batches::BatchItem;
-use crate::objectives::REGISTRY;
+use crate::objectives::{Objective, REGISTRY, numbers};
 use pipelines::schedulers::{PredictionType, SchedulerConfig};
 use tch::Device;
 

@@ -134,7 +134,7 @@ fn drawn(
             noise.narrow(0, (j * k) as i64, k as i64)
         })
         .collect();
-    let noise = Tensor::stack(&noise, 1).to_device(asked.machine.device); // [k, B, C, h, w]
+    let noise = Tensor::stack(&noise, 1).to_device(asked.networks.machine.device); // [k, B, C, h, w]
     (0..k as i64).map(|candidate| advance(step, &noise.get(candidate))).collect()
 }
 

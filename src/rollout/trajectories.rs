@@ -34,7 +34,7 @@ pub fn walk(
 ) -> Result<Option<Tensor>> {
     let _frozen = tch::no_grad_guard();
     let noise: Vec<&Tensor> = trajectories.iter().map(|t| &t.noise).collect();
-    let noise = Tensor::f_stack(&noise, 1)?.to_device(asked.machine.device); // [1 + steps, B, C, h, w]
+    let noise = Tensor::f_stack(&noise, 1)?.to_device(asked.networks.machine.device); // [1 + steps, B, C, h, w]
     let prompts: Vec<usize> = trajectories.iter().map(|t| t.prompt).collect();
     let mut latents = noise.get(0);
     for call in 0..asked.ddim.timesteps().len() {

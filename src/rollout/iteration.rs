@@ -49,7 +49,7 @@ impl Rollout {
 
     /// Embeddings of the iteration's prompts.
     pub(super) fn tell(&self, run: &Resources) -> Result<Told> {
-        Told::of(&self.texts(&self.chosen(self.state.iteration)?), run.learner, run.feed, self.resolution)
+        Told::of(&self.texts(&self.chosen(self.state.iteration)?), run.networks, run.prompts, self.resolution)
     }
 
     /// Samples the iteration in hand. It is taken over when it is whole; one that keeps nothing is passed over.
@@ -113,13 +113,13 @@ impl Rollout {
     }
 
     fn sample(&self, run: &Resources, told: &Told, chosen: &[usize], evaluations: &Cell<u64>) -> Result<Sampled> {
-        let Resources { learner, folder, progress, stop, .. } = *run;
+        let Resources { networks, folder, progress, stop, .. } = *run;
         let iteration = self.state.iteration;
         let texts = self.texts(chosen);
-        let studio = Studio::open(folder, self.vae.as_deref(), self.resolution, learner.machine, progress)?;
+        let studio = Studio::open(folder, self.vae.as_deref(), self.resolution, networks.machine, progress)?;
         let pictures = studio.pictures(&self.rewards, &texts);
         let sampling = Sampling { ddim: &self.ddim, guidance_scale: self.config.guidance_scale, told };
-        let asked = sampling.asked(&learner.policy, &learner.reference.start, learner.machine);
+        let asked = sampling.asked(networks);
         let folder = (self.config.buffer == "disk").then(|| self.folder_of(iteration));
         let mut out = Sampled {
             latents: Vec::new(),

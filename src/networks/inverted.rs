@@ -1,8 +1,8 @@
 //! Latents by inversion (inpo, smpo): x_t is where the policy itself would have painted the image from
 //! (docs/methods.md, sections 4 and 5).
 
-use super::forward::mean_square;
-use super::policy::{Machine, Noised, Policy, Space};
+use super::noised::{Noised, Space, mean_square};
+use super::predict::Networks;
 use crate::data::batches::Batch;
 use crate::data::draws::Draws;
 use crate::objectives::Inverter;
@@ -108,7 +108,8 @@ impl Inverting {
     ///
     /// # Errors
     /// What the network refuses.
-    pub fn invert(&self, policy: &Policy, machine: Machine, batch: &Batch) -> Result<Inverted> {
+    pub fn invert(&self, networks: &Networks, batch: &Batch) -> Result<Inverted> {
+        let Networks { machine, policy, .. } = networks;
         let _frozen = tch::no_grad_guard();
         let latents = batch.latents.to_device(machine.device).to_kind(machine.master);
         let timesteps = self.timesteps(&batch.timesteps.to_device(machine.device));

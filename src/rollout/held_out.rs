@@ -6,9 +6,8 @@ use super::batch::Sampling;
 use super::pictures::Studio;
 use super::trajectories::{Trajectory, advance, walk};
 use super::{Resources, Rollout};
+use crate::metrics::{interval, mean, put};
 use crate::reward::Ratings;
-use crate::train::metrics::{mean, put};
-use crate::train::validation::interval;
 use anyhow::{Result, bail};
 use pipelines::schedulers::Sampler;
 use serde::{Deserialize, Serialize};
@@ -85,13 +84,13 @@ impl Rollout {
     }
 
     fn measure(&self, run: &Resources) -> Result<Measured> {
-        let Resources { learner, feed, folder, progress, stop } = *run;
+        let Resources { networks, folder, progress, stop, .. } = *run;
         let HeldOut { prompts, draws } = &self.held_out;
-        let told = Told::of(prompts, learner, feed, self.resolution)?;
-        let studio = Studio::open(folder, self.vae.as_deref(), self.resolution, learner.machine, progress)?;
+        let told = Told::of(prompts, networks, run.prompts, self.resolution)?;
+        let studio = Studio::open(folder, self.vae.as_deref(), self.resolution, networks.machine, progress)?;
         let pictures = studio.pictures(&self.rewards, prompts);
         let sampling = Sampling { ddim: &self.ddim, guidance_scale: self.config.guidance_scale, told: &told };
-        let asked = sampling.asked(&learner.policy, &learner.reference.start, learner.machine);
+        let asked = sampling.asked(networks);
         let all: Vec<usize> = (0..prompts.len() * draws).collect();
         let calls = Cell::new(0);
         progress.begin("validate", 0, (all.len() * self.ddim.timesteps().len()) as u64);

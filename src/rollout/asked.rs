@@ -1,13 +1,10 @@
 //! Policy and start model as trajectories ask them: with guidance, one call of the sampler a row.
 
-use crate::train::feed::Feed;
-use crate::train::policy::{Machine, Policy};
-use crate::train::reference::Comparison;
-use crate::train::step::Learner;
-use anyhow::{Context, Result};
-use pipelines::families::Denoiser;
-use pipelines::models::{AdapterSet, Conditioning};
-use pipelines::sampling::{Guidance, both_sides};
+use super::Prompts;
+use crate::networks::{Model, Networks};
+use anyhow::Result;
+use pipelines::models::Conditioning;
+use pipelines::sampling::Guidance;
 use pipelines::schedulers::ddim::{Transitions, log_prob};
 use pipelines::schedulers::{Ddim, Prediction, Sampler};
 use tch::{Kind, Tensor};
@@ -25,22 +22,17 @@ impl Told {
     ///
     /// # Errors
     /// A prompt that was not encoded.
-    pub fn of(prompts: &[String], learner: &Learner, feed: &Feed, resolution: i64) -> Result<Self> {
-        let machine = learner.machine;
-        let placed = |prompts: &[&str]| -> Result<_> {
-            let conditioning = feed.conditionings(prompts)?.to(machine.device, machine.compute);
-            Ok(learner.policy.denoiser.with_size(conditioning, resolution, resolution))
-        };
-        let texts: Vec<&str> = prompts.iter().map(String::as_str).collect();
+    pub fn of(texts: &[String], networks: &Networks, prompts: &dyn Prompts, resolution: i64) -> Result<Self> {
+        let placed =
+            |texts: &[&str]| -> Result<_> { Ok(networks.conditioning(&prompts.conditioning(texts)?, resolution)) };
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         Ok(Told { prompts: placed(&texts)?, empty: placed(&[""])? })
     }
 }
 
 /// Networks, schedule and guidance of a rollout.
 pub struct Asked<'a> {
-    pub policy: &'a Policy,
-    pub start: &'a Comparison,
-    pub machine: Machine,
+    pub networks: &'a Networks,
     pub ddim: &'a Ddim,
     pub guidance_scale: f64,
     pub told: &'a Told,
@@ -59,36 +51,25 @@ pub struct At<'a> {
 impl Asked<'_> {
     /// The policy's guided prediction, `[B, C, h, w]` float64, with its graph where one is recorded.
     pub fn policy(&self, at: &At) -> Result<Tensor> {
-        self.predict(&self.policy.denoiser, self.policy.adapters, at)
+        self.predict(Model::Policy, at)
     }
 
     /// The start model's, without a graph.
     pub fn start(&self, at: &At) -> Result<Tensor> {
-        let _frozen = tch::no_grad_guard();
-        let (denoiser, adapters) =
-            self.start.network(self.policy).context("the start model is not at hand to compare samples with")?;
-        self.predict(denoiser, adapters, at)
+        self.predict(Model::Start, at)
     }
 
-    fn predict(&self, denoiser: &Denoiser, adapters: Option<AdapterSet>, at: &At) -> Result<Tensor> {
-        let device = self.machine.device;
-        let latents = at.latents.to_kind(self.machine.compute);
+    fn predict(&self, model: Model, at: &At) -> Result<Tensor> {
+        let device = self.networks.machine.device;
         let grid = self.ddim.timesteps();
         let timesteps: Vec<f32> = at.calls.iter().map(|call| grid[*call] as f32).collect();
         let timesteps = Tensor::from_slice(&timesteps).to_device(device);
         let rows: Vec<i64> = at.prompts.iter().map(|prompt| *prompt as i64).collect();
         let index = Tensor::from_slice(&rows).to_device(device);
         let positive = self.told.prompts.map(|t| t.index_select(0, &index));
-        let guidance = Guidance::of_scale(self.guidance_scale);
-        if guidance.is_off() {
-            return Ok(denoiser.predict(&latents, &timesteps, &positive, adapters)?.to_kind(Kind::Double));
-        }
         let negative = self.told.empty.map(|t| t.index_select(0, &index.zeros_like()));
-        let predict = |x: &Tensor, t: &Tensor, told: &Conditioning| -> Result<Tensor> {
-            Ok(denoiser.predict(x, t, told, adapters)?.to_kind(Kind::Double))
-        };
-        let [negative, positive] = both_sides(&predict, &latents, &timesteps, &negative, &positive)?;
-        Ok(guidance.combine(&negative, &positive).guided)
+        let guidance = Guidance::of_scale(self.guidance_scale);
+        self.networks.guided(model, at.latents, &timesteps, [&positive, &negative], guidance)
     }
 
     /// Where a prediction `[B, C, h, w]` float64 leads from there.

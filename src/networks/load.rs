@@ -1,0 +1,118 @@
+//! Policy and reference from the files of a model.
+
+use super::machine::Machine;
+use super::policy::Policy;
+use super::predict::Networks;
+use super::reference::{Frozen, Moved, Reference, StartValues};
+use crate::data::draws::Draws;
+use crate::settings::{Config, ConfigError, LoraConfig};
+use anyhow::{Result, bail};
+use pipelines::families::ModelFolder;
+use pipelines::lora::{Lora, LoraWeights, Network};
+use pipelines::models::Recompute;
+use std::path::Path;
+use tch::Tensor;
+
+/// Policy and reference as the configuration asks. `needs_reference`: training compares with the start model.
+///
+/// # Errors
+/// What the model's files refuse, and a LoRA that does not fit.
+pub fn load(config: &Config, folder: &ModelFolder, machine: Machine, needs_reference: bool) -> Result<Networks> {
+    let mut networks = match &config.lora {
+        Some(lora) => load_lora(config, lora, folder, machine)?,
+        None => load_full(config, folder, machine, needs_reference)?,
+    };
+    let choice = &config.train.gradient_checkpointing;
+    let recompute = Recompute::named(choice).ok_or_else(|| {
+        ConfigError(format!("train.gradient_checkpointing = \"{choice}\": no such choice. Take \"none\"."))
+    })?;
+    networks.policy.denoiser.unet.set_recompute(recompute);
+    Ok(networks)
+}
+
+fn load_full(config: &Config, folder: &ModelFolder, machine: Machine, needs_reference: bool) -> Result<Networks> {
+    let unet_dir = config.model.unet.as_deref();
+    let denoiser = folder.load_denoiser(unet_dir, &machine.trained())?;
+    let trainable = denoiser.unet.named_parameters();
+    require_grad(&trainable);
+    let frozen = || folder.load_denoiser(unet_dir, &machine.frozen());
+    let start: Option<Box<dyn Reference>> = match needs_reference {
+        true => Some(Box::new(Frozen(frozen()?))),
+        false => None,
+    };
+    let moved = match config.reference.as_ref().filter(|r| r.moves()) {
+        Some(moves) => {
+            let copy = frozen()?;
+            let tensors = copy.unet.named_parameters();
+            Some(Moved::new(moves, Box::new(Frozen(copy)), tensors))
+        }
+        None => None,
+    };
+    let policy = Policy { denoiser, adapters: None, lora: None, text_lora: Lora::default(), trainable };
+    Ok(Networks { machine, policy, start, moved })
+}
+
+fn load_lora(config: &Config, lora: &LoraConfig, folder: &ModelFolder, machine: Machine) -> Result<Networks> {
+    let mut denoiser = folder.load_denoiser(config.model.unet.as_deref(), &machine.frozen())?;
+    let mut text_lora = Lora::default();
+    let mut weights = match &lora.init {
+        Some(path) => {
+            text_lora = Lora::read(path, &folder.lora_targets())?;
+            text_lora.take(Network::Unet)
+        }
+        None => {
+            let draws = Draws { seed: config.train.seed, draws_per_pair: 0, total_timesteps: 1 };
+            let draw = |name: &str, shape: &[i64]| {
+                let inputs: i64 = shape[1..].iter().product();
+                draws.lora(name, shape[0], inputs).reshape(shape)
+            };
+            LoraWeights::init(&denoiser.unet, lora.rank, lora.alpha, &lora.targets, &draw)
+                .map_err(|e| ConfigError(format!("[lora]: {e}")))?
+        }
+    };
+    if let Some(path) = &lora.init {
+        check_init(path, &weights, lora.rank)?;
+    }
+    for module in weights.modules.values_mut() {
+        module.a = module.a.to_device(machine.device).to_kind(machine.master);
+        module.b = module.b.to_device(machine.device).to_kind(machine.master);
+    }
+    // With `init` the start values are the reference: a second set that nobody trains, on the same base weights.
+    let start = match &lora.init {
+        Some(_) => Some(weights.copy().attach(&mut denoiser.unet)?),
+        None => None,
+    };
+    let moved = match config.reference.as_ref().filter(|r| r.moves()) {
+        Some(moves) => {
+            let copy = weights.copy();
+            let network = StartValues(Some(copy.attach(&mut denoiser.unet)?));
+            Some(Moved::new(moves, Box::new(network), copy.trainable()))
+        }
+        None => None,
+    };
+    let adapters = Some(weights.attach(&mut denoiser.unet)?);
+    let trainable = weights.trainable();
+    require_grad(&trainable);
+    let policy = Policy { denoiser, adapters, lora: Some(weights), text_lora, trainable };
+    Ok(Networks { machine, policy, start: Some(Box::new(StartValues(start))), moved })
+}
+
+/// A file may have several ranks, as where convolutions have their own: lora.rank names the largest.
+fn check_init(path: &Path, weights: &LoraWeights, rank: i64) -> Result<()> {
+    let refuse = |problem: String| bail!(ConfigError(format!("lora.init = \"{}\": {problem}", path.display())));
+    match weights.modules.iter().max_by_key(|(_, module)| module.rank()) {
+        None => refuse("it has no part for the UNet, which is what is trained.".into()),
+        Some((name, module)) if module.rank() != rank => refuse(format!(
+            "{name} has rank {}, lora.rank is {rank}: expected the same. Set lora.rank = {}.",
+            module.rank(),
+            module.rank()
+        )),
+        Some(_) => Ok(()),
+    }
+}
+
+fn require_grad(tensors: &[(String, Tensor)]) {
+    for (_, tensor) in tensors {
+        let _ = tensor.set_requires_grad(true);
+    }
+}

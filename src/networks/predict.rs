@@ -1,0 +1,127 @@
+//! Predictions of policy and reference.
+
+use super::machine::Machine;
+use super::noised::{Noised, Space};
+use super::policy::Policy;
+use super::reference::{Measured, Moved, Reference};
+use super::weights::Swapped;
+use crate::data::batches::Batch;
+use anyhow::{Context, Result};
+use pipelines::families::Denoiser;
+use pipelines::models::{AdapterSet, Conditioning};
+use pipelines::sampling::{Guidance, both_sides};
+use tch::{Kind, Tensor};
+
+/// The networks of a run.
+pub struct Networks {
+    pub machine: Machine,
+    pub policy: Policy,
+    /// The start model; `None` in a full fine-tune of a method that compares with nothing.
+    pub start: Option<Box<dyn Reference>>,
+    /// The copy that is renewed; `None`: the reference is the start model.
+    pub moved: Option<Moved>,
+}
+
+/// Which of the networks predicts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Model {
+    Policy,
+    Start,
+}
+
+impl Networks {
+    /// Noises the rows of a batch.
+    pub fn noise(&self, batch: &Batch) -> Noised {
+        let Batch { latents, noise, timesteps, conditioning, .. } = batch;
+        Noised::new(&self.policy.denoiser, self.machine, latents, noise, timesteps, conditioning)
+    }
+
+    /// Prediction of the policy minus target, `[R, C, h, w]`, master kind, with its graph where one is recorded.
+    ///
+    /// # Errors
+    /// What the network refuses.
+    pub fn residuals(&self, noised: &Noised) -> Result<Tensor> {
+        noised.residuals(&self.policy.denoiser, self.policy.adapters)
+    }
+
+    /// The reference in force; `None` where there is none.
+    pub fn reference(&self) -> Option<&dyn Reference> {
+        match &self.moved {
+            Some(moved) if moved.state.copied => Some(moved.network.as_ref()),
+            _ => self.start.as_deref(),
+        }
+    }
+
+    /// Errors of the reference in force; `None` where there is none. `residuals`: whether they are wanted too.
+    ///
+    /// # Errors
+    /// What the network refuses.
+    pub fn reference_errors(&self, batch: &Batch, noised: &Noised, residuals: bool) -> Result<Option<Measured>> {
+        self.reference().map(|reference| reference.errors(&self.policy, batch, noised, residuals)).transpose()
+    }
+
+    /// Errors of the start model; `None` where it is not kept.
+    ///
+    /// # Errors
+    /// What the network refuses.
+    pub fn start_errors(&self, batch: &Batch, noised: &Noised, residuals: bool) -> Result<Option<Measured>> {
+        self.start.as_ref().map(|start| start.errors(&self.policy, batch, noised, residuals)).transpose()
+    }
+
+    /// `[R]`, master kind: squared residuals x this = squared errors of the noise.
+    pub fn epsilon_factor(&self, noised: &Noised) -> Tensor {
+        match noised.space {
+            Space::Epsilon => Tensor::ones(noised.timesteps.size(), (self.machine.master, self.machine.device)),
+            Space::Native => self.policy.denoiser.epsilon_factor(&noised.timesteps).to_kind(self.machine.master),
+        }
+    }
+
+    /// Conditioning `[P]` on the run's device in the compute kind, for square pictures of `resolution` pixels.
+    pub fn conditioning(&self, conditioning: &Conditioning, resolution: i64) -> Conditioning {
+        let placed = conditioning.to(self.machine.device, self.machine.compute);
+        self.policy.denoiser.with_size(placed, resolution, resolution)
+    }
+
+    /// The guided prediction, `[B, C, h, w]` float64, of latents `[B, C, h, w]` at timesteps `[B]`; the policy's with its
+    /// graph where one is recorded. `sides`: conditioning of the prompts and of the negative side, `[B]` each.
+    ///
+    /// # Errors
+    /// A start model that is not kept; what the network refuses.
+    pub fn guided(
+        &self,
+        model: Model,
+        latents: &Tensor,
+        timesteps: &Tensor,
+        sides: [&Conditioning; 2],
+        guidance: Guidance,
+    ) -> Result<Tensor> {
+        let _frozen = (model == Model::Start).then(tch::no_grad_guard);
+        let (denoiser, adapters) = self.network(model)?;
+        let latents = latents.to_kind(self.machine.compute);
+        let predict = |x: &Tensor, t: &Tensor, told: &Conditioning| -> Result<Tensor> {
+            Ok(denoiser.predict(x, t, told, adapters)?.to_kind(Kind::Double))
+        };
+        let [positive, negative] = sides;
+        if guidance.is_off() {
+            return predict(&latents, timesteps, positive);
+        }
+        let [negative, positive] = both_sides(&predict, &latents, timesteps, negative, positive)?;
+        Ok(guidance.combine(&negative, &positive).guided)
+    }
+
+    fn network(&self, model: Model) -> Result<(&Denoiser, Option<AdapterSet>)> {
+        match model {
+            Model::Policy => Ok((&self.policy.denoiser, self.policy.adapters)),
+            Model::Start => self
+                .start
+                .as_ref()
+                .and_then(|start| start.network(&self.policy))
+                .context("the start model is not at hand to compare samples with"),
+        }
+    }
+
+    /// The policy under other values of its trained tensors until the guard is dropped; `None`: under its own.
+    pub fn under<'a>(&'a self, values: Option<&[(String, Tensor)]>) -> Option<Swapped<'a>> {
+        values.map(|values| Swapped::new(&self.policy.trainable, values))
+    }
+}

@@ -1,0 +1,47 @@
+//! What every reference answers.
+
+use super::super::noised::{Noised, mean_square};
+use super::super::policy::Policy;
+use crate::data::batches::Batch;
+use anyhow::{Context, Result};
+use pipelines::families::Denoiser;
+use pipelines::models::AdapterSet;
+use tch::Tensor;
+
+/// Errors of a reference at the noisy latents of a batch.
+pub struct Measured {
+    /// `[R]`, master kind
+    pub errors: Tensor,
+    /// Prediction minus target, `[R, C, h, w]`, master kind; `None` where errors suffice.
+    pub residuals: Option<Tensor>,
+}
+
+/// A reference policy. No gradient is tracked through it.
+pub trait Reference {
+    /// Errors at `noised`, the noisy latents of `batch`. `residuals`: whether they are wanted too.
+    ///
+    /// # Errors
+    /// What the network refuses.
+    fn errors(&self, policy: &Policy, _batch: &Batch, noised: &Noised, residuals: bool) -> Result<Measured> {
+        let found = self.residuals(policy, noised)?;
+        Ok(Measured { errors: mean_square(&found), residuals: residuals.then_some(found) })
+    }
+
+    /// Prediction minus target, `[R, C, h, w]`.
+    ///
+    /// # Errors
+    /// What the network refuses; a reference without a network.
+    fn residuals(&self, policy: &Policy, noised: &Noised) -> Result<Tensor> {
+        let _frozen = tch::no_grad_guard();
+        let (denoiser, adapters) = self.network(policy).context("the reference has no network to predict with")?;
+        noised.residuals(denoiser, adapters)
+    }
+
+    /// Its network with the adapters to predict with; `None` for a reference that is known by its errors alone.
+    fn network<'a>(&'a self, policy: &'a Policy) -> Option<(&'a Denoiser, Option<AdapterSet>)>;
+
+    /// Tensors that exist for it alone, by name.
+    fn own_tensors(&self) -> Vec<(String, Tensor)> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,11 @@
+//! What the policy is compared with: one file per kind.
+
+mod frozen;
+mod measured;
+mod moved;
+mod start_values;
+
+pub use frozen::Frozen;
+pub use measured::{Measured, Reference};
+pub use moved::{Moved, MovedState, Renewal};
+pub use start_values::StartValues;
