@@ -101,7 +101,7 @@ def write_page(options, workshop, every_row, failed):
     said = notes.read(options.page.with_name("table-notes.toml"), by_name)
     stale = stale_rows(summaries, workshop, by_name)
     before = kept.Page.of_file(options.page)
-    inputs.write_whole(options.page, page.render(summaries, stale, said, len(workshop.names), before))
+    inputs.write_whole(options.page, page.wrapped(page.render(summaries, stale, said, len(workshop.names), before)))
 
 
 def make(options, workshop, every_row, programs):

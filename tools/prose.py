@@ -35,6 +35,9 @@ PHRASES = {
 }
 OPENINGS = re.compile(r"(?:Of|The same|As of|What|Whose|Says|Tells|Asks)\b")
 
+# Written by a tool around lists of names: lines and phrases are checked, sentences are not.
+GENERATED = ("docs/methods/table.md",)
+
 # Folders of code that must be clean. Grows folder by folder.
 CLEAN = ()
 
@@ -90,7 +93,7 @@ def of_markdown(file, text):
             if len(line) > WIDTH and " " in line.strip()[:WIDTH]:
                 yield Found(file, first + offset, "width", f"{len(line)} characters, at most {WIDTH}")
         for offset, words in sentences(lines):
-            if len(words) > WORDS:
+            if len(words) > WORDS and file not in GENERATED:
                 yield Found(file, first + offset, "sentence", f"{len(words)} words, at most {WORDS}: {' '.join(words[:6])} ..")
     for number, line in enumerate(text.splitlines(), 1):
         if not line.startswith("    "):

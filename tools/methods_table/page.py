@@ -1,5 +1,7 @@
 """docs/methods/table.md from all rows."""
 
+import re
+import textwrap
 from collections import Counter
 
 from . import figures, work
@@ -9,37 +11,31 @@ from .summary import MAIN, SECOND, with_common_base
 HEAD = """\
 # All methods on the demo
 
-    make methods-table                                   # trains and judges what is missing or stale, writes this page
+    make methods-table                                   # trains and judges missing or stale rows, writes this page
     python3 tools/methods_table.py --only dpo,inpo --seeds 0
-    python3 tools/methods_table.py --write-only          # this page alone, from the rows that are there
+    python3 tools/methods_table.py --write-only          # writes this page alone, from the existing rows
 
-This page is written by `tools/methods_table.py`; what people add stands in [table-notes.toml](table-notes.toml). Every method trains
-the demo model from its `configs/NAME-demo.toml` for the same budget, is judged, and becomes a row in `runs/table/`. A call goes on where the last one
-stopped; Ctrl-C leaves whole rows; a row whose recipe, data, judge or settings changed is made anew. One of another program is kept
-(the end of the page says which made how many) and made anew with `--remake-older`; of one whose files are on another machine the
-page keeps what it said. The demo is a 7-million-parameter model of emoji: what helps here need not help Stable Diffusion, and what does
-nothing in 125 steps may do more in 2,000.
+`tools/methods_table.py` writes this page; remarks by hand are in [table-notes.toml](table-notes.toml). Every method trains the demo model from its `configs/NAME-demo.toml` on the same budget, is judged, and becomes a row in `runs/table/`.
+
+| case | effect of a call |
+| --- | --- |
+| Ctrl-C | leaves whole rows; the next call continues there |
+| recipe, data, judge or settings of a row changed | the row is made again |
+| another program made the row | kept (the end of the page counts rows by program); made again with `--remake-older` |
+| the row's files are on another machine | its cells on this page are kept |
+
+The demo is a model of emoji with 7 million parameters. A method that helps here need not help Stable Diffusion. One without effect in 125 steps may have an effect in 2,000.
 """
 
 HOW = f"""\
 ## How to read it
 
-* **Pictures**: the {{names}} names that no training item shows, {work.SEEDS} seeds each, the same seeds and noise for every row, {work.STEPS} DDIM steps,
-  guidance {work.GUIDANCE}. Of a method that was trained with several seeds, a name's value is the mean over them. The rates of the
-  recipes were chosen on the same names with other training seeds, from two to four for a method: the figures flatter a little.
-* **Flat share**: the share of pictures that `{work.JUDGE}` finds flat; that is what the preferences teach. **Content**: the share in which
-  it recognises the name. It labelled none of the data. **Nearest**: style and name of the nearest of those names' drawings in pixels, a
-  second opinion. The judge is weak at style ([tools/demo](../../tools/demo/README.md#the-judges)), and misses a name over a tint that leaves
-  the nearest drawing the same: its content falls before the object changes.
-* **Intervals** (in brackets) are 95 %: 10,000 bootstrap resamples of the names, the same names for every row. Differences (`+`, `-`, in points)
-  are to the base model and paired by name. They cover names, not training seeds: how far seeds differ stands in a table of its own.
-* **val_gap_w, val_gap_l**: mean e_theta - e_ref of held-out winners and losers at the last validation, in thousandths; above 0
-  the model has become worse at them ([train.md](../train.md)).
-* **Verdict**, from the differences by the trained judge: *helps*: flat share up, its interval wholly above 0; *teaches the opposite*: wholly
-  below; *hurts content*: content down, wholly below 0; *no difference*: neither. Of 40 rows without any effect about
-  two would be called something by chance.
-* **s/step** is the median of a step on one core, beside whatever else ran: [README.md](README.md) counts passes; **GiB** is the peak resident
-  memory of the training.
+* **Pictures**: the {{names}} held-out names, {work.SEEDS} seeds each, {work.STEPS} DDIM steps, guidance {work.GUIDANCE}. Seeds and noise are the same for every row. A method trained with several seeds has the mean over them as the value of a name. The rates of the recipes were chosen on the same names with other training seeds, from two to four rates per method. The figures are therefore slightly optimistic.
+* **Flat share**: share of pictures classified as flat by `{work.JUDGE}`, the aim of the preferences. **Content**: share with the right name by the same judge, which labelled none of the data. **Nearest**: style and name of the nearest of those names' drawings in pixels, a second opinion. The judge is weak at style ([tools/demo](../../tools/demo/README.md#the-judges)). It misses a name over a tint that leaves the nearest drawing the same: its content falls before the object changes.
+* **Intervals** (in brackets) are 95 %: 10,000 bootstrap resamples of the names, the same for every row. Differences (`+`, `-`, in points) are to the base model and paired by name. They cover names, not training seeds; a separate table shows the spread of seeds.
+* **val_gap_w, val_gap_l**: mean e_theta - e_ref of held-out winners and losers at the last validation, in thousandths. Above 0 the model has become worse at them ([train.md](../train.md)).
+* **Verdict**, from the differences by the trained judge. *helps*: interval of the flat share wholly above 0; *teaches the opposite*: wholly below. *hurts content*: interval of content wholly below 0. *no difference*: none of these. Of 40 rows without any effect about two would be named by chance.
+* **s/step**: median seconds of a step on one core, with other rows running ([README.md](README.md) counts passes). **GiB**: peak resident memory of the training.
 """
 
 
@@ -56,7 +52,7 @@ def number(value, digits, factor=1.0):
 
 
 def table(head, rows):
-    """A Markdown table; cells hold no line breaks and no bars."""
+    """A Markdown table. Line breaks and bars in cells are replaced."""
     clean = [[str(cell).replace("|", "\\|").replace("\n", " ") for cell in row] for row in [head, ["---"] * len(head), *rows]]
     return "\n".join("| " + " | ".join(row) + " |" for row in clean) + "\n"
 
@@ -100,7 +96,7 @@ def base_line(base):
 
 
 def kept_rows(summaries, before):
-    """{row: its cells} of rows without results here that the page `before` has."""
+    """{row: its cells}: rows of the page `before` without results on this machine."""
     absent = [summary.row for summary in summaries if not summary.results and not summary.failed]
     found = {row.name: before.cells(row.group, row.title, len(COLUMNS)) for row in absent}
     return {name: cells for name, cells in found.items() if cells}
@@ -140,12 +136,10 @@ def with_and_without(summaries, before, kept):
     return f"\n## {GUIDED}\n\n{what}\n\n{table(GUIDED_COLUMNS, lines)}"
 
 
-HELD_OUT = "Reward on prompts that were not trained on"
+HELD_OUT = "Reward on held-out prompts"
 HELD_OUT_COLUMNS = ["row, seed", "network evaluations", "step: gain", "at the end", "watched, at the end", "reward"]
 HELD_OUT_HOW = """\
-What a method that samples is after: the reward of its recipe on the held-out names, one picture each, against the same pictures of the start
-model, sampled as in training. Whole rewards and scores, in log-odds; in brackets 95 % over names, not over training seeds. Watched: scores of the judge that is not trained on.
-Evaluations are forward passes of a picture; the 1000 pairs of dpo take 4000."""
+The objective of a method that samples is the reward of its recipe on the held-out names, one picture each. Shown is the gain over the same pictures of the start model, sampled as in training. Whole rewards and scores are in log-odds, in brackets 95 % over names, not over training seeds. Watched: scores of the judge that is not trained on. Evaluations are forward passes of a picture; the 1000 pairs of dpo take 4000."""
 
 
 def by_held_out(summaries, before, kept):
@@ -197,7 +191,7 @@ def by_seed(summaries, before, kept):
 
 
 def remarks(summaries, stale, notes):
-    """Reasons written by hand, then what the rows themselves have to say."""
+    """Reasons written by hand, then failures, warnings and stale inputs of the rows."""
     said = [f"* **{s.row.title}**: {notes[s.row.name]}" for s in summaries if s.row.name in notes]
     for summary in summaries:
         title = summary.row.title
@@ -205,7 +199,7 @@ def remarks(summaries, stale, notes):
         said += [f"* **{title}**: {warning}" for warning in sorted({w for r in summary.results for w in r.get("warnings", ())})]
     if others := with_common_base(summaries, stale)[1]:
         of = ", ".join(summary.row.title for summary in others)
-        said.append(f"* Compared with other pictures or judgements of the base model than the rest, and not to be held against it: {of}")
+        said.append(f"* Compared with other pictures or judgements of the base model than the rest, hence not comparable with it: {of}")
     titles = {summary.row.name: summary.row.title for summary in summaries}
     for changed in sorted({tuple(names) for names in stale.values()}):
         of = ", ".join(titles[name] for name, names in stale.items() if tuple(names) == changed)
@@ -228,18 +222,18 @@ def makers(results):
 
 
 def conditions(summaries, before, kept):
-    """Running time, versions, machine, dates of the rows that are there, and what the page `before` said of those that are kept."""
+    """Running time, versions, machine, dates of existing rows; for kept rows the lines of the page `before`."""
     results = [result for summary in summaries for result in summary.results]
     lines = conditions_of(results) if results else []
     if kept:
         titles = ", ".join(summary.row.title for summary in summaries if summary.row.name in kept)
-        lines.append(f"{KEPT}: {titles}. Of them, or of rows made again since:")
+        lines.append(f"{KEPT}: {titles}. Conditions of these rows, or of rows made again since:")
         lines += [line for line in before.conditions() if line not in lines and not line.startswith(KEPT)]
     said = "".join(f"* {line}\n" for line in lines) or "No row has been run yet.\n"
     return f"\n## {CONDITIONS}\n\n{said}"
 
 
-KEPT = "Kept from an earlier page, for their files are not on the machine that wrote this one"
+KEPT = "Kept from an earlier page, because their files are on another machine"
 
 
 def conditions_of(results):
@@ -259,9 +253,22 @@ def conditions_of(results):
 
 
 def render(summaries, stale, notes, names, before=Page()):
-    """The page. `stale`: {row: inputs that changed}; `notes`: {row: text}; `names`: how many held-out names; `before`: the page as it is."""
+    """The page. `stale`: {row: inputs that changed}; `notes`: {row: text}; `names`: number of held-out names; `before`: the existing page."""
     how = HOW.format(names=names)
     kept = kept_rows(summaries, before)
     parts = [HEAD, "\n## Rows\n", groups(summaries, stale, before, kept)]
     parts += [with_and_without(summaries, before, kept), by_held_out(summaries, before, kept), by_seed(summaries, before, kept)]
     return "".join([*parts, remarks(summaries, stale, notes), "\n", how, conditions(summaries, before, kept)])
+
+
+def wrapped(page):
+    """The page with lines of prose of at most 118 characters. Tables, code and headings stay as they are."""
+    def of(line):
+        if len(line) <= 118 or line.startswith(("|", "    ", "#")):
+            return line
+        indent = "  " if line.startswith("* ") else ""
+        joined = re.sub(r"`[^`]*`|\[[^\]]*\]\([^)]*\)", lambda found: found.group().replace(" ", "\0"), line)
+        broken = textwrap.fill(joined, 118, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+        return broken.replace("\0", " ")
+
+    return "\n".join(map(of, page.split("\n")))

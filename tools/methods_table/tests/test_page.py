@@ -6,7 +6,7 @@ from pathlib import Path
 
 from methods_table import notes
 from methods_table.kept import Page as Before
-from methods_table.page import render, table
+from methods_table.page import render, table, wrapped
 from methods_table.rows import GROUPS, OTHERS, SAMPLING, all_rows, chosen
 from methods_table.summary import Summary
 
@@ -40,6 +40,12 @@ def line(page, title):
 
 
 class Page(unittest.TestCase):
+    def test_lines_of_prose_are_wrapped_and_read_back_as_they_were(self):
+        page = page_of({"dpo": [result("dpo", 0.6)]})
+        lines = [text for text in wrapped(page).splitlines() if not text.startswith(("|", "    "))]
+        self.assertLessEqual(max(map(len, lines)), 120)
+        self.assertEqual(Before(wrapped(page)).conditions(), Before(page).conditions())
+
     def test_every_row_that_was_not_run_says_so(self):
         page = page_of({})
         self.assertEqual(page.count("| not run |"), sum(map(len, GROUPS.values())))
@@ -89,7 +95,7 @@ class Page(unittest.TestCase):
         results = {"dpo": [result("dpo", 0.6)], "kto": [result("kto", 0.6, base=other)]}
         for stale, odd, base in (({}, "kto", "50 [50, 50]"), ({"dpo": ["assets/judge"]}, "dpo", "25 [25, 25]")):
             page = page_of(results, stale=stale)
-            self.assertRegex(page, rf"of the base model than the rest, and not to be held against it: {odd}\n")
+            self.assertRegex(page, rf"of the base model than the rest, hence not comparable with it: {odd}\n")
             self.assertEqual(line(page, "kto")[3], "+35.0 [+35.0, +35.0]")
             self.assertEqual(line(page, "base model")[2], base)
 
@@ -161,7 +167,7 @@ class RowsOfAnotherMachine(unittest.TestCase):
         self.assertEqual(line(page, "sft")[3], "+40.0 [+40.0, +40.0]")
         self.assertIn("| dpo | 0, 1 | +10.0, +30.0 | +0.0, +0.0 |", page)
         self.assertIn("| base guided against npo | base model | +25.0 [+25.0, +25.0] |", page)
-        self.assertIn("not on the machine that wrote this one: dpo, base guided against npo, kto. Of them", page)
+        self.assertIn("because their files are on another machine: dpo, base guided against npo, kto. Conditions", page)
         self.assertIn("* 4 runs (a row and a seed each) took", page)
         self.assertIn("* 1 run (a row and a seed each) took", page)
 
