@@ -36,6 +36,7 @@ setup:
 
 lint: setup
 	python3 tools/rooms.py
+	python3 tools/prose.py
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 

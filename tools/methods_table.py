@@ -6,10 +6,12 @@
     python3 tools/methods_table.py --write-only
     python3 tools/methods_table.py --remake-older
 
-Goes on where the last call stopped: finished rows are skipped, rows whose inputs changed are made anew; those of another
-program are kept, unless --remake-older is given; of rows whose files are not here the page keeps what it said. Needs Python
-3.9 or newer and target/release/diffpref, and runs in the repository. Exit codes: 0 every row is there, 1 some row failed
-(the page says which and why), 2 wrong arguments, 130 / 143 stopped by a signal.
+Continues where the last call stopped. Finished rows are skipped, rows with changed inputs are made again. Rows of
+another program are kept, unless --remake-older is given. Cells of rows whose files are on another machine are kept on
+the page.
+
+Needs Python 3.9 or newer and target/release/diffpref, and runs in the repository. Exit codes: 0 every row exists, 1
+some row failed (the page has the reason), 2 wrong arguments, 130 / 143 stopped by a signal.
 """
 
 import argparse
@@ -26,9 +28,9 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", type=lambda text: text.split(","), metavar="ROW,..", help="these rows, and those they need")
     parser.add_argument("--seeds", type=seeds, metavar="N,..", help="training seeds of all rows (0,1,2 for core methods, else 0)")
-    parser.add_argument("--jobs", type=positive, default=2, help="rows at a time, a core each (2)")
+    parser.add_argument("--jobs", type=positive, default=2, help="rows at a time, one core per row (2)")
     parser.add_argument("--remake-older", action="store_true", help="rows of another program than the present one are stale")
-    parser.add_argument("--write-only", action="store_true", help="write the page from the rows that are there")
+    parser.add_argument("--write-only", action="store_true", help="write the page from the existing rows")
     parser.add_argument("--program", type=Path, default=Path("target/release/diffpref"), help="target/release/diffpref")
     parser.add_argument("--configs", type=Path, default=Path("configs"), help="folder of the NAME-demo.toml (configs)")
     parser.add_argument("--table", type=Path, default=Path("runs/table"), help="folder of the rows (runs/table)")
@@ -137,7 +139,7 @@ def main():
             failed = {} if options.write_only else make(options, workshop, every_row, programs)
         except Stopped:
             write_page(options, workshop, every_row, {})
-            say("stopped: finished rows are kept, the next call goes on")
+            say("stopped: finished rows are kept, the next call continues")
             sys.exit(128 + programs.signal)
         write_page(options, workshop, every_row, failed)
     except (ValueError, OSError) as error:

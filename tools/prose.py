@@ -38,8 +38,8 @@ OPENINGS = re.compile(r"(?:Of|The same|As of|What|Whose|Says|Tells|Asks)\b")
 # Written by a tool around lists of names: lines and phrases are checked, sentences are not.
 GENERATED = ("docs/methods/table.md",)
 
-# Folders of code that must be clean. Grows folder by folder.
-CLEAN = ()
+# Not rewritten yet. A clean file in this list is an error.
+LATER = ("ARCHITECTURE.md", "docs/eval.md", "docs/rewards.md", "docs/train.md", "src", "pipelines/src")
 
 
 class Found(NamedTuple):
@@ -128,7 +128,7 @@ def check(root):
 
 
 def required(found):
-    return found.file.endswith(".md") or found.file.startswith(CLEAN)
+    return not found.file.startswith(LATER)
 
 
 def main(arguments, root=Path(__file__).resolve().parent.parent):
@@ -139,7 +139,10 @@ def main(arguments, root=Path(__file__).resolve().parent.parent):
     if "--all" in arguments:
         for rule in ("width", "sentence", "phrase", "opening"):
             print(f"{rule}: {sum(one.rule == rule for one in found)}", file=sys.stderr)
-    return 1 if any(map(required, found)) else 0
+    clean = [later for later in LATER if not any(one.file.startswith(later) for one in found)]
+    for later in clean:
+        print(f"tools/prose.py: {later} is clean. Delete it from LATER.", file=sys.stderr)
+    return 1 if clean or any(map(required, found)) else 0
 
 
 if __name__ == "__main__":

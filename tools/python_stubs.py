@@ -48,7 +48,7 @@ def compiler_library(name):
 
 
 def missing_symbols(site):
-    """Names that libtorch_python.so needs and that no library at hand defines."""
+    """Names that libtorch_python.so needs and no installed library defines."""
     torch = site / "torch/lib"
     providers = [torch / f"lib{name}.so" for name in ("c10", "torch_cpu", "c10_cuda", "shm", "torch")]
     providers.append(site / "nvidia/cu13/lib/libcudart.so.13")

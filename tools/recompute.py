@@ -3,7 +3,7 @@
 
     .python/python tools/recompute.py runs/NAME [runs/OTHER ..] --steps 3
 
-Everything follows from RUN/resolved.toml, the model folder and the data: which pairs a step takes, every draw, latents,
+All inputs are RUN/resolved.toml, the model folder and the data: which pairs a step takes, every draw, latents,
 errors, loss, gradient, AdamW. Exit code 0 when every figure agrees within the tolerances of docs/determinism.md, 1 with
 the first that does not, 2 when the run cannot be read. Paths of the config are relative to the working directory.
 """

@@ -17,7 +17,7 @@ PINNED = {
     "nvidia_cuda_runtime-13.0.96-py3-none-manylinux2014_x86_64.manylinux_2_17_x86_64.whl": "7f82250d7782aa23b6cfe765ecc7db554bd3c2870c43f3d1821f1d18aebf0548",
     "nvidia_cuda_cupti-13.0.85-py3-none-manylinux_2_25_x86_64.whl": "4eb01c08e859bf924d222250d2e8f8b8ff6d3db4721288cf35d14252a4d933c8",
 }
-# Of the CPU set-up's torch/lib everything that needs a card or a Python interpreter stays behind.
+# The CPU set-up leaves out files of torch/lib that need a card or a Python interpreter.
 CPU_LEAVES_OUT = ("libtorch_cuda", "libtorch_nvshmem", "libtorch_python", "libc10_cuda", "libcaffe2_nvrtc", "libshm")
 
 

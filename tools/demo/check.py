@@ -1,7 +1,7 @@
-"""Sample the demo model with diffusers and let the judges say what came out.
+"""Sample the demo model with diffusers and judge the samples.
 
-Every name is drawn from the same seeds (10 DDIM steps) at each guidance scale. Three judges give the
-share of flat pictures and the share that show the name asked for: the trained judge, the nearest
+Every name is drawn from the same seeds (10 DDIM steps) at each guidance scale. Three judges give the share of flat
+pictures and the share with the right name: the trained judge, the nearest
 drawing in pixels, and the nearest drawing in the VAE's latents. The sheet shows for each name both
 drawings, then the samples at the first scale.
 
@@ -30,7 +30,7 @@ def load_pipeline(folder):
 
 
 def sample(pipeline, prompts, seeds, steps, scale):
-    """One picture for each prompt and seed, [N, 3, 64, 64] in [-1, 1]."""
+    """One picture per prompt and seed, [N, 3, 64, 64] in [-1, 1]."""
     pictures = []
     for first in range(0, len(prompts), BATCH):
         part = slice(first, first + BATCH)
@@ -43,13 +43,13 @@ def sample(pipeline, prompts, seeds, steps, scale):
 
 @torch.no_grad()
 def latents_of(vae, images):
-    """Latent means, one row a picture."""
+    """Latent means, one row per picture."""
     return torch.cat([vae.encode(part).latent_dist.mean for part in images.split(64)]).flatten(1)
 
 
 @torch.no_grad()
 def nearest_drawings(vae, pictures, references):
-    """In pixels and in latents, the style and the name (as class indices) of the drawing nearest to every picture."""
+    """Style and name (class indices) of the drawing nearest to every picture, in pixels and in latents."""
     count = len(references) // 2
     spaces = {"pixels": (pictures.flatten(1), references.flatten(1)),
               "latents": (latents_of(vae, pictures), latents_of(vae, references))}
@@ -59,14 +59,14 @@ def nearest_drawings(vae, pictures, references):
 
 @torch.no_grad()
 def verdicts(pipeline, judge, pictures, references):
-    """For each judge the style and the name (as class indices) of every picture."""
+    """Style and name (class indices) of every picture, per judge."""
     style, content = judge(pictures)
     trained = {"judge": (style.argmax(1), content.argmax(1))}
     return trained | nearest_drawings(pipeline.vae, pictures, references)
 
 
 def main():
-    """Sample, judge, print one JSON line a scale, write the sheet."""
+    """Sample, judge, print one JSON line per scale, write the sheet."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, default=ROOT / "assets/demo-model")
     parser.add_argument("--scales", type=float, nargs="+", default=[7.5, 5.0, 3.0])

@@ -1,4 +1,4 @@
-"""What the demo scripts share: where things lie, the drawings as tensors, augmentation.
+"""Shared by the demo scripts: paths, the drawings as tensors, augmentation.
 
 Pictures are float tensors [batch, 3, 64, 64] with values in [-1, 1]; white is 1.
 """

@@ -1,4 +1,4 @@
-"""The judge: a small network that says in which style a picture is drawn and what it shows."""
+"""The judge: a small network that classifies style and name of a picture."""
 
 import json
 from pathlib import Path

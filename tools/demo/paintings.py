@@ -1,14 +1,14 @@
-"""What a judge is shown: the drawings, and what the VAE and the demo model make of them.
+"""Training pictures of a judge: the drawings, decoded by the VAE and painted over by the demo model.
 
 A generated picture is softer than a drawing, has passed the VAE, and has the demo model's own mistakes.
-So that none of this tells the styles apart, every kind of picture comes in both styles of the same name:
+Every kind of picture exists in both styles of the same name, so that none of this separates the styles:
 
 faithful   as drawn, decoded by the VAE (also from noisy latents), painted over by the demo model from near
            (noised part of the way and denoised under the drawing's caption): the style is known
 painted    painted over from far; the model may have changed the style, so it counts only where the nearest
-           drawing, in pixels and in latents, is still the one that the painting began with
+           drawing, in pixels and in latents, is still the one at the start of the painting
 samples    painted from noise alone; the style is that of the nearest drawing where pixels and latents agree
-           on it and on the name asked for
+           on it and on the intended name
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from diffusers import DDIMScheduler
 
 LATENT_NOISE = 0.25
 STEPS = 10
-# (of STEPS DDIM steps, how many are painted anew; guidance scale)
+# (of STEPS DDIM steps, how many are repainted; guidance scale)
 NEAR = ((3, 7.5), (4, 3.0), (5, 7.5))
 FAR = ((6, 3.0), (7, 7.5), (8, 7.5))
 SAMPLES, SAMPLE_SCALE = 6, 7.5
@@ -28,8 +28,8 @@ SAMPLES, SAMPLE_SCALE = 6, 7.5
 
 @dataclass
 class Shown:
-    """Pictures `images` [copies, 2, names, 3, 64, 64], index 1 as in STYLES. The name of all of them is known;
-    `styled` [copies, names]: whether the style of both is. The first `faithful` copies are the faithful ones."""
+    """Pictures `images` [copies, 2, names, 3, 64, 64], index 1 as in STYLES. All names are known; `styled` [copies,
+    names]: whether both styles are. The first `faithful` copies are the faithful ones."""
 
     images: torch.Tensor
     styled: torch.Tensor
@@ -38,7 +38,7 @@ class Shown:
 
 @torch.no_grad()
 def decoded_copies(vae, images, generator):
-    """Every picture once as the VAE gives it back and once from latents with noise added."""
+    """Every picture decoded by the VAE twice: from its latents, and from latents with added noise."""
     copies = []
     for noise in (0.0, LATENT_NOISE):
         parts = []
@@ -83,7 +83,7 @@ def clear_styles(pipeline, pictures, wanted):
 
 
 def samples_of(pipeline, count, first_seed):
-    """`count` samples of every name from seeds on from `first_seed`, [count, names, 3, 64, 64], and their
+    """`count` samples of every name from seeds `first_seed` and up, [count, names, 3, 64, 64], and their
     clear styles [count, names]."""
     prompts = [row["prompt"] for row in names()]
     total = count * len(prompts)
@@ -96,7 +96,7 @@ def samples_of(pipeline, count, first_seed):
 def in_both_styles(pictures, styles):
     """Samples of every name laid out as copies in both styles, [count, 2, names, ..], and where both are known.
 
-    A name whose samples are all of one style, or unclear, fills the other place with them and counts for its name alone.
+    A name with samples of one style only, or unclear ones, fills both places with them and counts only for its name.
     """
     count, total = styles.shape
     copies = torch.empty(count, 2, total, *pictures.shape[2:])
@@ -111,7 +111,7 @@ def in_both_styles(pictures, styles):
 
 
 def shown_pictures(pipeline, generator, first_seed):
-    """All that a judge is shown. Samples take their noise from seeds on from `first_seed`, the rest from `generator`."""
+    """All training pictures of a judge. Samples draw noise from seeds `first_seed` and up, the rest from `generator`."""
     images = drawings().flatten(0, 1)
     captions = [row["prompt"] for row in names()] * 2
     count = len(images) // 2

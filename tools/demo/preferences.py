@@ -1,6 +1,6 @@
-"""Write the demo's preference data: every kind of row that a method may ask for, from drawings and samples.
+"""Write the demo's preference data: every kind of row that a method may need, from drawings and samples.
 
-Reads names.jsonl and drawings/, paints `samples/` with the demo model, lets a judge score all of them,
+Reads names.jsonl and drawings/, paints `samples/` with the demo model, scores all of them with a judge,
 and writes beside names.jsonl:
 
 pairs.jsonl     a training name's flat drawing as winner against its shaded one; scores of both, and as
@@ -12,9 +12,9 @@ labels.jsonl    drawings and samples one by one: desirable if flat and showing t
 prompts.txt     the training names; prompts-heldout.txt: the others
 labelled-by.json  which judge the labels and scores come from
 
-Scores, higher is better, are of three minds:
+Three scores, higher is better:
 style    the judge's log-odds of flat against shaded
-content  the judge's log-probability of the name asked for
+content the judge's log-probability of the intended name
 nearest  how much nearer, in the latents of the VAE, the nearest flat drawing is than the nearest shaded
          one; of a drawing itself those of its own name do not count, or it would be its own nearest
 
@@ -52,9 +52,9 @@ class Scorer:
 
     @torch.no_grad()
     def scores(self, images, wanted, drawn=False):
-        """One {scorer: score} a picture, and whether each is desirable.
+        """One {scorer: score} per picture, and one flag per picture: desirable.
 
-        `images` [N, 3, 64, 64], `wanted` [N] the name classes asked for; `drawn`: they are drawings.
+        `images` [N, 3, 64, 64], `wanted` [N] the intended name classes; `drawn`: they are drawings.
         """
         style, content = self.judge(images)
         odds = style.double().log_softmax(1)
@@ -71,12 +71,12 @@ class Scorer:
 
 
 def joined(rows):
-    """One {scorer: [score of each]} for several pictures."""
+    """{scorer: [score per picture]} of several pictures."""
     return {name: [row[name] for row in rows] for name in rows[0]}
 
 
 def sample_file(row, index):
-    """Where sample `index` of a name lies, relative to the data."""
+    """Path of sample `index` of a name, relative to the data."""
     return f"samples/{row['slug']}-{index}.png"
 
 
@@ -101,7 +101,7 @@ def pairs(rows, classes, scorer):
 
 
 def commonness(rows):
-    """How common each pair is: the share of all pictures whose `nearest` falls into the same of BINS bins as the
+    """Frequency of each pair: the share of all pictures whose `nearest` falls into the same of BINS bins as the
     winner's, times that of the loser's (VideoDPO's product of histogram probabilities)."""
     scores = [row["scores"]["nearest"] for row in rows]
     low, high = (pick(value for both in scores for value in both) for pick in (min, max))
@@ -139,7 +139,7 @@ def labels(rows, lists, desirable):
 
 
 def provenance(judge):
-    """What labelled-by.json says: which judge the labels and which scores of every file come from."""
+    """Content of labelled-by.json: the judge behind the labels and the scores of every file."""
     weights = hashlib.sha256((judge / "model.safetensors").read_bytes()).hexdigest()
     scored = {"scores": {"style": judge.name, "content": judge.name}}
     labelled = {"label": judge.name}
@@ -149,7 +149,7 @@ def provenance(judge):
 
 
 def disagreement(rows):
-    """For each two of the scorers and the given label, the share of pairs on which they differ."""
+    """Share of pairs on which two labellers differ, for every two of the scorers and the given label."""
     def prefers(name):
         return [row["scores"][name][0] > row["scores"][name][1] for row in rows]
 
@@ -160,7 +160,7 @@ def disagreement(rows):
 
 
 def report(written):
-    """Print how often the scorers disagree, and the shares of ties and desirable images."""
+    """Print the disagreement of the scorers and the shares of ties and desirable images."""
     preferences = [row for row in written["ties.jsonl"] if row.get("label") != "tie"]
     print(json.dumps({"pairs": len(written["pairs.jsonl"]), **disagreement(written["pairs.jsonl"])}))
     print(json.dumps({"preferences among samples": len(preferences), **disagreement(preferences)}))
@@ -174,7 +174,7 @@ def main():
     """Paint, score, write, report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--judge", type=Path, default=ROOT / "assets/judge-labels")
-    parser.add_argument("--keep-samples", action="store_true", help="score the samples that lie there")
+    parser.add_argument("--keep-samples", action="store_true", help="score the existing samples")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

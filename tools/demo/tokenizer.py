@@ -2,7 +2,7 @@
 
 The layout is CLIP's: ids 0..255 are the byte symbols, 256..511 the same ending a word, then one id
 for each merge, then <|startoftext|> and <|endoftext|>. The names of the drawings count many times,
-so that every word of theirs becomes a single token; other words fall into pieces.
+so that each of their words becomes a single token; other words are split.
 
 Usage: tokenizer.py WORK
 """

@@ -1,12 +1,11 @@
 """Train a judge on drawings and paintings (paintings.py), and state its accuracy.
 
-Pictures are also shown blurred, noisy, and with changed colours. Both styles of a name always come together, of
-the same kind and moved and turned alike, so that neither what is shown nor how it came about says anything
-about the style.
+Pictures are also blurred, noisy, or changed in colour. Both styles of a name are always in one batch, of the same
+kind and moved and turned alike. Neither name nor origin is therefore correlated with the style.
 
-A judge measures, so it need not be blind to the names held out of the preferences: the one that is written saw
-the style of all names. How far the style head goes beyond the names it was shown is measured (--twin) on a
-second one, trained alike but without the style of those names.
+A judge measures, so it may be trained on the names held out of the preferences: the written one is trained on the
+style of all names. Generalisation of the style head to new names is measured (--twin) on a second judge, trained
+without the style of those names.
 
 Usage: train_judge.py WORK [--folder FOLDER] [--twin] [--seed N] [--steps N] [--threads N]
 after train_unet.py: it needs assets/demo-model
@@ -74,15 +73,15 @@ def spoilt(images, generator):
 
 
 def batch_of(shown, copies, picks, generator):
-    """Both styles of the names `picks` in the copies `copies` ([N] each), augmented alike and spoilt each in its own way;
-    of the result [2N, 3, 64, 64], the first half is flat."""
+    """Both styles of the names `picks` in the copies `copies` ([N] each), augmented alike and each spoilt
+    differently; of the result [2N, 3, 64, 64], the first half is flat."""
     pairs = shown.images[copies, :, picks].flatten(1, 2)
     pairs = augment(pairs, generator, flip=0.25, shift=0.05, scale=0.12, angle=0.08)
     return spoilt(torch.cat(pairs.split(3, 1)), generator)
 
 
 def drawn_copies(shown, count, generator):
-    """Which copy to show each of `count` times: FAITHFUL_SHARE faithful ones, the others from the rest."""
+    """Index of the copy for each of `count` pictures: FAITHFUL_SHARE faithful ones, the others from the rest."""
     near = torch.randint(shown.faithful, (count,), generator=generator)
     far = torch.randint(shown.faithful, len(shown.images), (count,), generator=generator)
     return torch.where(torch.rand(count, generator=generator) < FAITHFUL_SHARE, near, far)
@@ -91,8 +90,8 @@ def drawn_copies(shown, count, generator):
 def train(shown, style_of, steps, generator):
     """A judge whose style head learns from the names in `style_of` ([names] bool), its content head from all.
 
-    A third head, thrown away at the end, tells every drawing from every other: without it the features learn
-    names much faster than styles.
+    A third head, dropped at the end, classifies every single drawing. Without it the features learn names much faster
+    than styles.
     """
     count = shown.images.shape[2]
     judge = Judge(CHANNELS, count).to(memory_format=torch.channels_last)
@@ -153,7 +152,7 @@ def refit_style(judge, shown, style_of):
 
 @torch.no_grad()
 def on_augmentations(judge, shown, generator):
-    """Whether style and content of faithful copies, augmented anew, are recognised: [rounds, 2, names] bool each."""
+    """Whether style and content of faithful copies, augmented again, are recognised: [rounds, 2, names] bool each."""
     count = shown.images.shape[2]
     style, content = [], []
     for _ in range(16):
@@ -178,7 +177,7 @@ def share(right):
 
 
 def accuracies(judge, shown, tests, generator):
-    """How often a judge is right. `tests`: samples and their clear styles, from other seeds than those it was shown."""
+    """Accuracies of a judge. `tests`: samples and their clear styles, from seeds outside its training."""
     pictures, styles = tests
     style, content = on_augmentations(judge, shown, generator)
     sample_style, sample_content = on_samples(judge, pictures, styles)
@@ -190,7 +189,7 @@ def accuracies(judge, shown, tests, generator):
 
 @torch.no_grad()
 def twin_accuracies(twin, shown, tests, unseen, generator):
-    """How often the twin is right about the style of the names `unseen`, which it never saw."""
+    """Accuracies of the twin on the style of the names `unseen`, which are not in its training."""
     pictures, styles = tests
     style, _ = on_augmentations(twin, shown, generator)
     samples, _ = on_samples(twin, pictures, styles)
@@ -212,7 +211,7 @@ def write_golden(judge, images):
 
 
 def paintings(work, seed):
-    """What the judge of this seed is shown and tested on; painted once and kept in `work`."""
+    """Training and test pictures of the judge of this seed; painted once and kept in `work`."""
     file = work / f"judge-paintings-{seed}.pt"
     if not file.exists():
         pipeline = load_pipeline(ROOT / "assets/demo-model")

@@ -1,9 +1,9 @@
 """Train the demo model's UNet and text encoder together, from scratch, in the VAE's latents.
 
-Captions are the plain names for both styles, so the trained model draws in either. Noise prediction
+Captions are the plain names for both styles, so the trained model draws both. Noise prediction
 with min-SNR weights, 10 % empty captions for classifier-free guidance, an average of the weights.
-The average is written as a whole model folder at some steps on the way and at the end. `--from` goes
-on from the weights of a model folder instead of random ones: an interrupted training is not lost.
+The average is written as a whole model folder at some steps on the way and at the end. `--from` starts from the
+weights of a model folder instead of random ones, to continue an interrupted training.
 
 Usage: train_unet.py WORK MODEL_FOLDER [--steps N | --minutes M] [--from MODEL_FOLDER] [--threads N]
 """
@@ -113,7 +113,7 @@ def main():
     parser.add_argument("folder", type=Path)
     parser.add_argument("--steps", type=int, default=3300)
     parser.add_argument("--minutes", type=float, help="train so long instead of --steps")
-    parser.add_argument("--from", dest="start", type=Path, help="a model folder to go on from")
+    parser.add_argument("--from", dest="start", type=Path, help="model folder with the start weights")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

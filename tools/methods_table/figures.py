@@ -23,7 +23,7 @@ class Interval:
 
 
 def split_mix(state):
-    """Steele, Lea and Flood 2014: 64-bit numbers without end."""
+    """SplitMix64 (Steele, Lea and Flood 2014): an endless stream of 64-bit numbers."""
     while True:
         state = (state + 0x9E3779B97F4A7C15) & _MASK
         z = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
@@ -39,7 +39,7 @@ def _picks(names):
 
 
 def bootstrap(values):
-    """Mean of one value a name, with the 2.5 % and 97.5 % quantiles over resampled names."""
+    """Mean of one value per name, with the 2.5 % and 97.5 % quantiles over resampled names."""
     names = len(values)
     if not names:
         raise ValueError("there is no name to measure")
@@ -49,7 +49,7 @@ def bootstrap(values):
 
 
 def pooled(per_seed):
-    """Name by name the mean over training seeds: [seed][name] -> [name]."""
+    """Mean over training seeds per name: [seed][name] -> [name]."""
     return [sum(values) / len(values) for values in zip(*per_seed)]
 
 
@@ -58,7 +58,8 @@ def minus(values, others):
 
 
 def verdict(flat, content):
-    """In words, from the intervals of the differences to the base model: what lies wholly on one side of 0 counts."""
+    """Verdict in words, from the intervals of the differences to the base model. An interval counts if it is wholly
+    on one side of 0."""
     style = "helps" if flat.lo > 0 else "teaches the opposite" if flat.hi < 0 else ""
     harm = "hurts content" if content.hi < 0 else ""
     if style and harm:
@@ -89,7 +90,7 @@ def judged_album(album, judged, index, names, seeds):
         try:
             values = per_name(json.loads(file.read_text(encoding="utf-8")), names, seeds)
         except (KeyError, ValueError):
-            continue  # of other names, or broken; the means decide
+            continue  # of other names, or damaged; the means decide
         if all(abs(sum(values[m]) / len(names) - mean) < 1e-9 for m, mean in zip(MEASURES, said)):
             return values
     raise ValueError(
@@ -99,7 +100,8 @@ def judged_album(album, judged, index, names, seeds):
 
 
 def of_evaluation(folder, names, seeds):
-    """{judge: {"base": per name, "model": per name}} of an evaluation of two models, with settings, accuracy and warnings."""
+    """{judge: {"base": per name, "model": per name}} of an evaluation of two models, with settings, accuracy and
+    warnings."""
     evaluation = json.loads((Path(folder) / "eval.json").read_text(encoding="utf-8"))
     base, model = (Path(folder) / m["pictures"] for m in evaluation["models"])
     judges = {}
@@ -112,7 +114,7 @@ def of_evaluation(folder, names, seeds):
 
 
 def of_metrics(lines):
-    """Figures of a run from the lines of its metrics.jsonl; a figure that no line has is None."""
+    """Figures of a run from the lines of its metrics.jsonl; None for a figure without a line."""
     rows = [json.loads(line) for line in lines if line.strip()]
 
     def column(key):
@@ -134,14 +136,14 @@ def of_metrics(lines):
 
 
 def _held_out(row):
-    """The held-out reward of a validated step against the start model's, and what scorers say that are not trained on."""
+    """Gain of the held-out reward of a validated step over the start model, and of the scorers that are not trained on."""
     gains = {key: [row.get(f"{key}{end}") for end in ("", "_lo", "_hi")] for key in row if key.startswith("val_") and key.endswith("_gain")}
     watched = {key[len("val_watch_") : -len("_gain")]: gain for key, gain in gains.items() if key.startswith("val_watch_")}
     return {"step": row["step"], "reward": gains["val_reward_gain"], "watched": watched}
 
 
 def clock_seconds(spans):
-    """How long at least one of [start, end] was going on."""
+    """Seconds covered by at least one of the spans [start, end]."""
     total, until = 0.0, float("-inf")
     for start, end in sorted(spans):
         total += max(0.0, end - max(start, until))

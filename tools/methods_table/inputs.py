@@ -1,4 +1,4 @@
-"""What a row was made from, by content: a row whose inputs changed is stale and made anew.
+"""Inputs of a row by content. A row with changed inputs is stale and made again.
 
 The program stands among the inputs, but another one does not make a row stale by itself: few of its changes touch a row,
 and the table takes hours.
@@ -18,7 +18,7 @@ _CHUNK = 1 << 20
 
 
 def scalars(text):
-    """The texts and numbers of a TOML file as {(section, key): value}; Python before 3.11 has no reader of its own.
+    """Texts and numbers of a TOML file as {(section, key): value}, for Python before 3.11, which has no reader.
 
     Lists, tables in a line and texts over several lines are left out. Returns them and the lines it did not understand.
     """
@@ -39,7 +39,7 @@ def scalars(text):
 
 
 def _scalar(text):
-    """A TOML text, number or truth value; what JSON writes alike is read by its rules."""
+    """A TOML text, number or truth value, read by the rules of JSON where both agree."""
     if text[0] == text[-1] == "'" and len(text) > 1:
         return text[1:-1]
     return json.loads(text.replace("_", "") if text[0].isdigit() else text)
@@ -64,13 +64,13 @@ class Hashes:
         return self._known[key]
 
     def of_folder(self, folder):
-        """Of the names and contents of every file below."""
+        """Hash of the names and contents of every file below."""
         folder = Path(folder)
         files = sorted(file for file in folder.rglob("*") if file.is_file())
         return of_text("".join(f"{file.relative_to(folder).as_posix()} {self.of_file(file)}\n" for file in files))
 
     def of_data(self, path):
-        """Of a .jsonl file and of every file that its rows name, relative to it."""
+        """Hash of a .jsonl file and of every file named in its rows, relative to it."""
         path = Path(path)
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         named = sorted({text for text in texts(lines) if len(text) < 512 and (path.parent / text).is_file()})
@@ -100,9 +100,9 @@ def texts(value):
 
 
 def of_training(recipe, sets, seed, program, hashes):
-    """What a training run depends on: the recipe, every path that it names, what is set beside it, the program."""
+    """Inputs of a training run: the recipe, every path in it, the overrides, the program."""
     values, _ = scalars(recipe.read_text(encoding="utf-8"))
-    # What the recipe writes is no input.
+    # Outputs of the recipe are no inputs.
     read = (value for (section, _), value in values.items() if section != "train" and isinstance(value, str))
     paths = {value for value in read if value and Path(value).exists()}
     inputs = {path: hashes.of(path) for path in sorted(paths)}
@@ -110,7 +110,7 @@ def of_training(recipe, sets, seed, program, hashes):
 
 
 def differences(old, new, but=()):
-    """The names of the inputs that are not the same, without those in `but`; empty: nothing is stale. Values may be nested."""
+    """Names of differing inputs, without those in `but`. Values may be nested."""
     if not isinstance(old, dict) or not isinstance(new, dict):
         return [] if old == new else ["inputs"]
     names = []
@@ -124,7 +124,7 @@ def differences(old, new, but=()):
 
 
 def read_json(path):
-    """A JSON file; None where it is missing or broken: what cannot be read is made anew."""
+    """A JSON file; None where it is missing or damaged, so that it is made again."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -132,7 +132,7 @@ def read_json(path):
 
 
 def write_whole(path, text):
-    """Writes beside, then renames: a reader sees the old file or the new one."""
+    """Writes a temporary file and renames it: a reader finds the old file or the new one."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")

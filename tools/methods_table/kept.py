@@ -1,4 +1,5 @@
-"""Rows of an existing page whose files are on another machine. They are kept: a table takes hours, and `runs/` is not in the repository."""
+"""Rows of an existing page whose files are on another machine. They are kept: a table takes hours, and `runs/` is
+not in the repository."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Reasons that people write by hand, one a row; the page is made anew around them."""
+"""Reasons written by hand, one per row. The rest of the page is generated."""
 
 import difflib
 

@@ -15,7 +15,9 @@ HEAD = """\
     python3 tools/methods_table.py --only dpo,inpo --seeds 0
     python3 tools/methods_table.py --write-only          # writes this page alone, from the existing rows
 
-`tools/methods_table.py` writes this page; remarks by hand are in [table-notes.toml](table-notes.toml). Every method trains the demo model from its `configs/NAME-demo.toml` on the same budget, is judged, and becomes a row in `runs/table/`.
+`tools/methods_table.py` writes this page; remarks by hand are in [table-notes.toml](table-notes.toml). Every method
+trains the demo model from its `configs/NAME-demo.toml` on the same budget, is judged, and becomes a row in
+`runs/table/`.
 
 | case | effect of a call |
 | --- | --- |
@@ -24,7 +26,8 @@ HEAD = """\
 | another program made the row | kept (the end of the page counts rows by program); made again with `--remake-older` |
 | the row's files are on another machine | its cells on this page are kept |
 
-The demo is a model of emoji with 7 million parameters. A method that helps here need not help Stable Diffusion. One without effect in 125 steps may have an effect in 2,000.
+The demo is a model of emoji with 7 million parameters. A method that helps here need not help Stable Diffusion. One
+without effect in 125 steps may have an effect in 2,000.
 """
 
 HOW = f"""\
@@ -139,7 +142,10 @@ def with_and_without(summaries, before, kept):
 HELD_OUT = "Reward on held-out prompts"
 HELD_OUT_COLUMNS = ["row, seed", "network evaluations", "step: gain", "at the end", "watched, at the end", "reward"]
 HELD_OUT_HOW = """\
-The objective of a method that samples is the reward of its recipe on the held-out names, one picture each. Shown is the gain over the same pictures of the start model, sampled as in training. Whole rewards and scores are in log-odds, in brackets 95 % over names, not over training seeds. Watched: scores of the judge that is not trained on. Evaluations are forward passes of a picture; the 1000 pairs of dpo take 4000."""
+The objective of a method that samples is the reward of its recipe on the held-out names, one picture each. Shown is
+the gain over the same pictures of the start model, sampled as in training. Whole rewards and scores are in log-odds,
+in brackets 95 % over names, not over training seeds. Watched: scores of the judge that is not trained on. Evaluations
+are forward passes of a picture; the 1000 pairs of dpo take 4000."""
 
 
 def by_held_out(summaries, before, kept):
@@ -253,7 +259,8 @@ def conditions_of(results):
 
 
 def render(summaries, stale, notes, names, before=Page()):
-    """The page. `stale`: {row: inputs that changed}; `notes`: {row: text}; `names`: number of held-out names; `before`: the existing page."""
+    """The page. `stale`: {row: inputs that changed}; `notes`: {row: text}; `names`: number of held-out names;
+    `before`: the existing page."""
     how = HOW.format(names=names)
     kept = kept_rows(summaries, before)
     parts = [HEAD, "\n## Rows\n", groups(summaries, stale, before, kept)]

@@ -1,4 +1,4 @@
-"""Runs diffpref, so that one Ctrl-C stops all of it, once, and it can checkpoint."""
+"""Runs diffpref. One Ctrl-C stops all processes, once, so that they can checkpoint."""
 
 import os
 import subprocess
@@ -6,21 +6,21 @@ import threading
 
 
 class Stopped(Exception):
-    """A signal came; what is finished is kept."""
+    """A signal arrived; finished work is kept."""
 
 
 class Failed(Exception):
-    """A program ended with an error; the text says which and why."""
+    """A program ended with an error, named in the text."""
 
 
 class Programs:
-    """The programs that are running. Each has a process group of its own: a terminal's Ctrl-C reaches this tool alone,
-    which hands it on once (a second one would make diffpref leave without a checkpoint)."""
+    """The running programs. Each has its own process group: a terminal's Ctrl-C reaches only this tool, which
+    forwards it once (a second one would make diffpref quit without a checkpoint)."""
 
     def __init__(self):
         self._running = set()
         self._lock = threading.RLock()  # the signal handler may interrupt its holder
-        self.signal = 0  # the one that came
+        self.signal = 0  # the first signal
 
     @property
     def stopping(self):
@@ -35,11 +35,11 @@ class Programs:
                 process.terminate()
 
     def run(self, command, log):
-        """Runs to the end; what it says goes to the end of `log`.
+        """Runs to the end; output is appended to `log`.
 
         Raises Stopped after a signal, Failed with the last lines of the log.
         """
-        # One core a row: without this libtorch and OpenMP take all of them.
+        # One core per row: without this libtorch and OpenMP take all of them.
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "NO_COLOR": "1"}
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as file:
@@ -53,7 +53,7 @@ class Programs:
         if self.stopping:
             raise Stopped
         if code != 0:
-            raise Failed(f"`{' '.join(command[:2])}` ended with {code}: {last_words(log, start)} (all of it: {log})")
+            raise Failed(f"`{' '.join(command[:2])}` ended with {code}: {last_words(log, start)} (full log: {log})")
 
     def _start(self, command, file, environment):
         with self._lock:
@@ -70,7 +70,7 @@ class Programs:
 
 
 def last_words(log, start):
-    """The error that a program ended with, from its part of the log."""
+    """Error of a program, from its part of the log."""
     with log.open("rb") as file:
         file.seek(start)
         lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]

@@ -1,4 +1,4 @@
-"""Which rows the table has: a recipe or two, the seeds it is trained with, and how it is judged."""
+"""Rows of the table: recipes, training seeds, and how each is judged."""
 
 import difflib
 from dataclasses import dataclass, replace
@@ -16,12 +16,12 @@ GROUPS = {
     "Lists": ("rankdpo", "lipo_lambda", "plackett_luce", "mpo"),
     "Single labelled pictures": ("kto",),
 }
-# Its rows are there as soon as their recipes are.
+# A row exists once its recipe does.
 SAMPLING = "Methods that sample while they train"
 SAMPLING_NAMES = ("d3po", "spo", "tailorpo", "ddpo", "dpok", "dense-reward", "self_npo")
 OTHERS = "Recipes of no group"
 SEVERAL_SEEDS = {*GROUPS["Core methods"], "spo", "ddpo", "dense-reward"}
-NEGATIVE = ("npo", "self_npo")  # they train what guidance leads away from
+NEGATIVE = ("npo", "self_npo")  # they train the negative side of guidance
 TITLES = {"dpo-safeguard": "dpo + safeguard", "dpo-npo": "dpo guided against npo"}
 TITLES |= {name: f"base guided against {name}" for name in NEGATIVE}
 
@@ -33,10 +33,10 @@ class Row:
     name: str
     group: str
     seeds: tuple
-    recipe: str  # the NAME of configs/NAME-demo.toml; "": the row paints with what other rows trained
-    sets: tuple = ()  # what `train` is told beside the recipe
-    positive: str = ""  # a row whose LoRA the positive side of guidance wears, where `negative` is given; "": none
-    negative: str = ""  # a row whose LoRA the negative side wears: the row is judged by guiding against it
+    recipe: str  # the NAME of configs/NAME-demo.toml; "": the row paints with the LoRAs of other rows
+    sets: tuple = ()  # overrides of the recipe
+    positive: str = ""  # row of the LoRA on the positive side of guidance, with `negative`; "": none
+    negative: str = ""  # row of the LoRA on the negative side: the row is judged by guiding against it
 
     @property
     def title(self):
@@ -44,7 +44,7 @@ class Row:
 
     @property
     def parents(self):
-        """Other rows that have to be trained first."""
+        """Rows to train first."""
         return tuple(name for name in (self.positive, self.negative) if name and name != self.name)
 
 
@@ -74,7 +74,7 @@ def recipes_in(configs):
 
 
 def chosen(rows, only):
-    """The rows that `--only` names, with the rows whose LoRAs they wear.
+    """Rows named by `--only`, with the rows of their LoRAs.
 
     Raises ValueError with the nearest known name.
     """

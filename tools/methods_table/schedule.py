@@ -8,8 +8,8 @@ from .programs import Failed, Stopped
 def make_all(workshop, runs, rows, jobs):
     """Makes every run, `jobs` at a time.
 
-    One that fails does not stop the others. Returns {key: reason} of those. Raises Stopped after a signal, when what was
-    going on has ended.
+    A failed run does not stop the others. Returns {key: reason} of failed runs. Raises Stopped after a signal, once
+    running work has ended.
     """
     failed = {}
     for stage in ([run for run in runs if run.row.recipe], [run for run in runs if not run.row.recipe]):

@@ -1,4 +1,4 @@
-"""What the page says of a row: its seeds pooled, its differences, its verdict."""
+"""Figures of a row on the page: pooled seeds, differences, verdict."""
 
 from dataclasses import dataclass, field
 
@@ -11,8 +11,8 @@ SECOND = "nearest_pixels"
 @dataclass
 class Summary:
     row: object
-    results: list  # row.json of every seed that is there
-    missing: tuple = ()  # seeds that are not
+    results: list  # row.json of every finished seed
+    missing: tuple = ()  # unfinished seeds
     failed: dict = field(default_factory=dict)  # seed -> why
 
     def per_name(self, judge, measure, who="model"):
@@ -25,7 +25,7 @@ class Summary:
         return figures.bootstrap(self.per_name(judge, measure))
 
     def difference(self, judge, measure, other=None):
-        """To the base model, or to another row: paired by name."""
+        """Difference to the base model, or to another row: paired by name."""
         others = other.per_name(judge, measure) if other else self.per_name(judge, measure, "base")
         return figures.bootstrap(figures.minus(self.per_name(judge, measure), others))
 
@@ -41,9 +41,9 @@ class Summary:
 
 
 def with_common_base(summaries, stale):
-    """The rows with results whose base model painted and was judged alike, and those where it was not: (alike, others).
+    """Rows with results, split by their base model's pictures and judgements: (alike, others).
 
-    A row that is not stale says what "alike" is, if there is one.
+    "Alike" means equal to a row that is not stale, if there is one.
     """
     def base_of(result):
         return [result["settings"], {judge: said["base"] for judge, said in result["judges"].items()}]

@@ -1,4 +1,4 @@
-"""Makes rows: trains, judges, writes row.json. What is finished and not stale is left alone."""
+"""Makes rows: trains, judges, writes row.json. Finished rows that are not stale are skipped."""
 
 import contextlib
 import datetime
@@ -15,9 +15,9 @@ from . import inputs
 from .figures import of_evaluation, of_metrics
 from .programs import Failed, Stopped
 
-FORMAT = 1  # of row.json; what another version of this tool wrote is made anew
+FORMAT = 1  # of row.json; rows of another format are made again
 STEPS = 15  # DDIM
-SEEDS = 4  # pictures a name
+SEEDS = 4  # pictures per name
 GUIDANCE = "7.5"
 MODEL = "assets/demo-model"
 JUDGE = Path("assets/judge")
@@ -29,7 +29,7 @@ LORA = Path("final/pytorch_lora_weights.safetensors")
 
 @dataclass(frozen=True)
 class Run:
-    """A row with one of its seeds, and where its files lie."""
+    """A row with one of its seeds, and the paths of its files."""
 
     row: object
     seed: int
@@ -48,7 +48,7 @@ class Run:
         return self.folder / "row.json"
 
     def read(self):
-        """What row.json holds; None where there is none of this version."""
+        """Content of row.json; None without one of this version."""
         known = inputs.read_json(self.result)
         return known if known and known.get("format") == FORMAT else None
 
@@ -58,7 +58,7 @@ class Run:
 
     @property
     def training(self):
-        """What the run folder was trained from, beside it: `train` wants the folder for itself."""
+        """Record of the run folder's inputs. It is outside the folder, which belongs to `train`."""
         return self.training_of(self.row.name)
 
     def of(self, name):
@@ -69,13 +69,13 @@ class Run:
 
 
 def held_out(file=NAMES):
-    """The rows of the names that no pair shows."""
+    """Rows of held-out names."""
     rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     return [row for row in rows if row.get("held_out")]
 
 
 def check_judge(judge, labelled_by, hashes):
-    """Refuses a judge that labelled the data it would judge. Raises ValueError."""
+    """Refuses a judge that labelled the training data. Raises ValueError."""
     weights = hashes.of_file(judge / "model.safetensors")
     labellers = (inputs.read_json(labelled_by) or {}).get("judges", {})
     if name := next((name for name, judge in labellers.items() if judge.get("weights_sha256") == weights), None):
@@ -96,12 +96,12 @@ def machine():
 
 
 class Workshop:
-    """All that rows need from outside: program, recipes, hashes, the judge; and the base model's pictures, painted once."""
+    """Common to all rows: program, recipes, hashes, the judge, and the base model's pictures, painted once."""
 
     def __init__(self, program, configs, table, jobs, programs, say, remake_older=False):
         self.program, self.configs, self.table, self.jobs = program, configs, table, jobs
         self.programs, self.say = programs, say
-        # Inputs that may have changed: the rows of another program are kept, unless they are to be made anew.
+        # Inputs that may have changed: the rows of another program are kept, unless they are to be remade.
         self._spared = () if remake_older else ("program",)
         self.hashes = inputs.Hashes()
         self._base = threading.Lock()
@@ -131,20 +131,20 @@ class Workshop:
             return {"train": train, "judge": judge}
 
     def stale(self, run, known, now):
-        """What changed since a row was made; empty: nothing. `known`, `now`: inputs then and now."""
+        """Names of inputs that changed since a row was made. `known`, `now`: inputs then and now."""
         changed = inputs.differences(known, now, self._spared)
-        # A LoRA that the row wears may have been made anew by another program: the row painted with the old one.
+        # Another program may have retrained a LoRA of the row; the row's pictures have the old one.
         worn = {name: known["train"].get(name) for name in run.row.parents}
         trained = trained_from(run, worn)
         return changed or [f"the training of {name}" for name in worn if worn[name] != trained[name]]
 
     def make(self, run, rows):
-        """Makes a row unless it is there. Returns whether anything was done.
+        """Makes a row unless it exists. Returns whether anything was done.
 
         Raises Stopped, or Failed with the reason.
         """
         if self.programs.stopping:
-            raise Stopped  # before anything of the row that is there is removed
+            raise Stopped  # before any file of an existing row is removed
         try:
             now = self.inputs_of(run, rows)
         except OSError as error:
@@ -153,7 +153,7 @@ class Workshop:
         if known and not (stale := self.stale(run, known["inputs"], now)):
             return False
         if known:
-            self.say(f"{run.key}: made anew, since {', '.join(stale)} changed")
+            self.say(f"{run.key}: made again, because {', '.join(stale)} changed")
         own = {name: made_from for name, made_from in now["train"].items() if name == run.row.name}
         record = self._train(run, own) if own else {"spans": [], "seconds": 0.0}
         spans, figures = self._judge(run, now["judge"]["program"])
@@ -178,12 +178,12 @@ class Workshop:
         return True
 
     def _train(self, run, now):
-        """Trains, or goes on with a training that was stopped. Returns its record."""
+        """Trains, or continues a stopped training. Returns its record."""
         record = inputs.read_json(run.training)
-        # No run is trained by two programs, one after the other.
+        # A run is never trained by two programs in turn.
         spared = self._spared if record and record["finished"] else ()
         if not record or inputs.differences(record["inputs"], now, spared) or not run.folder.is_dir():
-            # The folder of another recipe or program holds nothing that could be used.
+            # The folder of another recipe or program is of no use.
             shutil.rmtree(run.folder, ignore_errors=True)
             record = {"inputs": now, "spans": [], "seconds": 0.0, "finished": False}
             inputs.write_json(run.training, record)
@@ -204,11 +204,11 @@ class Workshop:
         return record
 
     def _judge(self, run, program):
-        """Paints and judges. Returns when that happened, and the figures."""
+        """Paints and judges. Returns the time span and the figures."""
         evaluation = run.folder / "eval"
         evaluation.mkdir(parents=True, exist_ok=True)
-        # One folder for all rows of a program: the base model's pictures are found there and not painted again, and the
-        # model's are held against pictures that the same program painted.
+        # One folder for all rows of a program: the base model's pictures are painted once, and a model's pictures
+        # are compared with pictures of the same program.
         pictures = self.table / "pictures" / program[:12]
         pictures.mkdir(parents=True, exist_ok=True)
         link, target = evaluation / "pictures", os.path.relpath(pictures, evaluation)
@@ -243,7 +243,7 @@ class Workshop:
                 figures = of_metrics(lines)
             values, _ = inputs.scalars((run.folder / "resolved.toml").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise Failed(f"{run.folder} is no whole run ({error}); remove it, and it is trained again") from None
+            raise Failed(f"{run.folder} is not a whole run ({error}); remove it to train it again") from None
         items = values.get(("train", "micro_batch"), 1) * values.get(("train", "grad_accum"), 1)
         environment = inputs.read_json(run.folder / "environment.json") or {}
         versions = {key: environment.get(key) for key in ("diffpref", "libtorch", "device")}
@@ -251,13 +251,13 @@ class Workshop:
 
 
 def trained_from(run, names):
-    """{row: inputs of its training, with the program that made it}; where no training is recorded, what `names` says."""
+    """{row: inputs of its training, with the program that made it}; `names` where no training is recorded."""
     records = {name: inputs.read_json(run.training_of(name)) for name in names}
     return {name: record["inputs"][name] if record else names[name] for name, record in records.items()}
 
 
 def models_of(run):
-    """The models of a row as `diffpref eval` takes them: the base first, then the row's.
+    """Models of a row as arguments of `diffpref eval`: the base first, then the row's.
 
     A negative model is merged as NPO publishes it, 1,1: what the positive side learnt acts on the negative side too.
     """

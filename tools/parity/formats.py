@@ -94,7 +94,7 @@ def check(name, kind, folder):
     original = theirs(load(kind, model, **none))
     compare(f"{name} as a folder", original, theirs(load(kind, export(folder / "folder", "diffusers", "--model", model), **none)))
     whole = export(folder / "whole.safetensors", "checkpoint", "--model", model, "--dtype", "float32")
-    # A tiny model is of no known family: diffusers is told its configuration and looks for the published names.
+    # A tiny model is of no known family: diffusers gets its configuration and expects the published names.
     pipe = load(kind, str(whole), config=str(model), local_files_only=True)
     compare(f"{name} as a checkpoint", original, theirs(pipe))
 

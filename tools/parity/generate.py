@@ -3,7 +3,8 @@
     .python/python tools/parity/generate.py [PROGRAM]     (default target/debug/diffpref)
     .python/python tools/parity/generate.py PROGRAM MODEL[+LORA] ..     only these, with the options of the first case
 
-Models: the tiny random one of tests/golden/generate, under the scheduler files of Stable Diffusion 1.5, 2.1-v, SDXL and a model
+Models: the tiny random one of tests/golden/generate, under the scheduler files of Stable Diffusion 1.5, 2.1-v, SDXL
+and a model
 with zero terminal SNR; the tiny SDXL and 2.1-v models of tests/golden/families; the bundled demo model where it is there.
 Negative models, for which diffusers has no pipeline, are compared with the loop of tests/golden/sides.py.
 Fails where a channel of a pixel is off by more than 2, or where `--batch` changes more than that. Ends with the largest
@@ -143,7 +144,8 @@ def check(folder, name, cases, count):
 def between_networks(folder, name, loras):
     """Negative models, every case of the golden pictures with another prompt and other seeds.
 
-    As few steps and as little guidance as there: with 15 steps at scale 5 the reference itself moves by up to 23 levels in one case
+    As few steps and as little guidance as there: with 15 steps at scale 5 the reference itself moves by up to 23
+    levels in one case
     (SDXL, a LoRA of 1.5 on the negative side) when its noise changes by a 1e-7th.
     """
     pipe = diffusers.DiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)

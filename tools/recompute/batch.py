@@ -1,4 +1,4 @@
-"""The errors of some items, of a whole step or of all validation draws, as the losses and the figures read them."""
+"""Errors of items, of a whole step or of all validation draws, as read by losses and figures."""
 
 import torch
 
@@ -63,7 +63,7 @@ class Batch:
         lam = torch.where(inner > 0, lam, torch.ones_like(lam))
         loser = self.theta[self.l]
         self.theta = self.theta.index_put((self.l,), loser.detach() + lam * (loser - loser.detach()))
-        # How much rounding of an error moves lam: the more, the closer the two gradients are to a right angle.
+        # Effect of rounding of an error on lam: larger, the closer the two gradients are to a right angle.
         self.steepness = (squared * of_l.square().sum(1)).sqrt() / inner.abs()
         return lam
 

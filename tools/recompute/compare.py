@@ -1,4 +1,4 @@
-"""Figures with the tolerance they are promised to, and their comparison with a line of metrics.jsonl."""
+"""Figures with their promised tolerance, and their comparison with a line of metrics.jsonl."""
 
 import math
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class Tolerances:
     h_floor: float = 1e-6  # of the largest error in h, at least of 1
     h: float = 1e-3  # relative
     grad_norm: float = 1e-3  # relative
-    exact: float = 1e-9  # what is only arithmetic on the config: lr, epoch
+    exact: float = 1e-9  # plain arithmetic on the config: lr, epoch
 
     @classmethod
     def of_step(cls, step):
@@ -41,7 +41,7 @@ class Figure:
         return self.value - self.below <= other <= self.value + self.above
 
     def used(self, other):
-        """How much of the tolerance the difference uses: 1 is all of it."""
+        """Difference as a fraction of the tolerance."""
         allowed = self.above if other >= self.value else self.below
         difference = abs(other - self.value)
         return 0.0 if difference == 0 else difference / allowed if allowed else math.inf
@@ -72,7 +72,8 @@ def flat(figures):
 
 
 def differences(line, figures):
-    """(name, logged, figure, agrees, used) of every figure; what one side lacks, and a tenth without pairs, both have to."""
+    """(name, logged, figure, agrees, used) of every figure; figures missing on one side count as differing; a tenth
+    without pairs must be null on both."""
     logged, found = dict(flat(line)), dict(flat(figures))
     for name in [*found, *(x for x in logged if x not in found and x not in MEASURED)]:
         figure, other = found.get(name), logged.get(name)

@@ -1,4 +1,4 @@
-"""Rows of the three kinds of data files as items, who is better than whom in them, and the held-out split."""
+"""Rows of the three kinds of data files as items, their preferences, and the held-out split."""
 
 import json
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ LISTS = {"rankdpo", "lipo_lambda", "plackett_luce", "mpo"}
 
 @dataclass
 class Item:
-    """What one position of the order stands for: the pictures that share a prompt and a timestep."""
+    """The pictures at one position of the order. They share a prompt and a timestep."""
 
     id: str
     prompt: str
@@ -57,7 +57,7 @@ def pair(folder, name, record, data):
 
 
 def swapped(item):
-    """npo: the loser is what is learnt."""
+    """The pair as npo trains it: the loser is learnt."""
     item.images = item.images[::-1]
     item.scores = {scorer: values[::-1] for scorer, values in item.scores.items()}
     return item

@@ -13,7 +13,8 @@ def key(seed, stream, *ids):
 
 
 class Draws:
-    """Draws of one run: `d` is the draw index of an item (its epoch, or that mod draws_per_pair), `k` its picture's place."""
+    """Draws of one run: `d` is the draw index of an item (its epoch, or that mod draws_per_pair), `k` its picture's
+    place."""
 
     def __init__(self, seed, draws_per_pair, law=None):
         self.seed, self.draws_per_pair, self.law = seed, draws_per_pair, law or {"law": "uniform"}

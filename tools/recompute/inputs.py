@@ -1,4 +1,4 @@
-"""What goes into a step: items by position, the views of their pictures, their latents, noise, timestep and prompt."""
+"""Inputs of a step: items by position, the views of their pictures, latents, noise, timestep and prompt."""
 
 from dataclasses import dataclass, replace
 
@@ -10,7 +10,8 @@ from .pictures import decode, transform
 
 @dataclass
 class Drawn:
-    """An item with all its draws. `latents`, `noise` [k, C, h, w]; `time_ids` [k, 6]; `embeds` ([L, D],) or ([L, D], [P])."""
+    """An item with all its draws. `latents`, `noise` [k, C, h, w]; `time_ids` [k, 6]; `embeds` ([L, D],) or ([L, D],
+    [P])."""
 
     item: Item
     latents: torch.Tensor
@@ -33,7 +34,7 @@ class Inputs:
         self.taken, self.slots = dict.fromkeys(self.classes, 0), []
 
     def rounded(self, values):
-        """Values as the cache gives them back."""
+        """Values rounded to the dtype of the cache."""
         return values.half().float() if self.config["data"]["cache_dtype"] == "float16" else values
 
     def latents(self, image, flip, crop, z):
@@ -68,7 +69,8 @@ class Inputs:
         return [items[i] for i in self.orders[ids]]
 
     def placed(self, position):
-        """(item, epoch) of a position of the endless order. kto: a class is drawn, then its next image; positions in turn."""
+        """(item, epoch) of a position of the endless order. kto: a class is drawn, then its next image; positions in
+        turn."""
         if self.name != "kto":
             epoch, place = divmod(position, len(self.train))
             return self.ordered(self.train, epoch)[place], epoch

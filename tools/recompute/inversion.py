@@ -1,4 +1,4 @@
-"""Latents that the policy itself could have passed: DDIM inversion and ReNoise (methods.md 4, 5)."""
+"""Latents on the policy's own path: DDIM inversion and ReNoise (methods.md 4, 5)."""
 
 import math
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import torch
 
 @dataclass
 class Inverted:
-    """Of the B pictures of one item: latents at `timestep`, the noise that leads there, what the policy said last."""
+    """Of the B pictures of one item: latents at `timestep`, the noise that leads there, the policy's last prediction."""
 
     timestep: int
     noisy: torch.Tensor

@@ -38,7 +38,7 @@ def stretched(b):
 
 
 def factor(b):
-    """What a pair's logit (smpo) or its loser's part of it (mappo) is multiplied by; None: no such factor."""
+    """Factor of a pair's logit (smpo) or of its loser's part (mappo); None without one."""
     if b.name == "smpo":
         return b.method["gamma"] * (2 * stretched(b).softmax(1)[:, 0] - 1)
     if b.name == "mappo":
@@ -230,7 +230,7 @@ def kto(b):
 def plackett_luce(b):
     s, found = b.scale * b.h, []
     for members in map(list, b.lists):
-        # Images of equal rank are not compared: each stands against itself and what is ranked below it.
+        # Images of equal rank are not compared: each is compared with itself and those ranked below it.
         below = [[k] + [j for j in members if b.phi[j] < b.phi[k]] for k in members]
         terms = [s[among].logsumexp(0) - s[among[0]] for among in below]
         found.append(torch.stack(terms).sum())

@@ -163,12 +163,12 @@ class Networks:
     # Predictions
 
     def noised(self, latents, noise, timesteps):
-        """What the network is to see, [B, C, h, w], and what it is to say of it, in its own parameterisation."""
+        """Input of the network and its target in its own parameterisation, [B, C, h, w] each."""
         target = self.schedule.get_velocity(latents, noise, timesteps) if self.is_v else noise
         return self.schedule.add_noise(latents, noise, timesteps), target
 
     def predict(self, which, noisy, timesteps, conditions):
-        """What "policy", "reference" or "start" says, in its own parameterisation. `conditions`: time_ids [B, 6],
+        """Prediction of "policy", "reference" or "start" in its own parameterisation. `conditions`: time_ids [B, 6],
         prompt_embeds [B, L, D] and for SDXL pooled [B, P]."""
         time_ids, prompt_embeds, *pooled = conditions
         added = {"text_embeds": pooled[0].to(self.dtype), "time_ids": time_ids} if self.told_sizes else None
@@ -196,7 +196,7 @@ class Networks:
         return a * said + s * noisy if self.is_v else said
 
     def move_reference(self):
-        """The reference becomes what the policy is now."""
+        """Copies the policy into the reference."""
         if self.lora:
             self.lora.reference = [tuple(x.detach().clone() for x in layer) for layer in self.lora.trained]
             self.lora.reference = [tuple(nn.Parameter(x, requires_grad=False) for x in layer) for layer in self.lora.reference]
@@ -204,12 +204,13 @@ class Networks:
             self.reference_unet = copy.deepcopy(self.policy).requires_grad_(False)
 
     def epsilon_factor(self, timesteps, space):
-        """[B]: what turns a native squared error into one in epsilon space (methods.md 0.2)."""
+        """[B] factor from native squared error to epsilon space (methods.md 0.2)."""
         abar = self.schedule.alphas_cumprod[timesteps].to(self.dtype)
         return abar if self.is_v and space == "epsilon" else torch.ones_like(abar)
 
     def timestep_weight(self, timesteps):
-        """[B] lambda(t) of methods.md 2b: 1 + 1/sqrt(SNR), stretched to [0, 1] over all t; infinite counts as the largest."""
+        """[B] lambda(t) of methods.md 2b: 1 + 1/sqrt(SNR), stretched to [0, 1] over all t; infinite counts as the
+        largest."""
         abar = self.schedule.alphas_cumprod.double()
         root = ((1 - abar) / abar).sqrt()
         finite = root[root.isfinite()]

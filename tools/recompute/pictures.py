@@ -1,4 +1,4 @@
-"""How a picture becomes pixels."""
+"""From a picture file to pixels."""
 
 import numpy as np
 import torch
@@ -22,8 +22,8 @@ def decode(path):
 
 
 def transform(image, resolution, flip=False, crop=None, crops=4):
-    """[3, R, R] in [-1, 1]: shorter side to R, one square of it (`crop` None: the middle), flipped or not; and what SDXL is
-    told of it: height and width of the file, top and left of the square, R, R."""
+    """[3, R, R] in [-1, 1]: shorter side to R, one square of it (`crop` None: the middle), flipped or not; and the
+    values of SDXL's time_ids: height and width of the file, top and left of the square, R, R."""
     width, height = image.size
     short, long = min(width, height), max(width, height)
     longer = resolution * long // short

@@ -44,7 +44,7 @@ class Reference:
 
     @staticmethod
     def best(b):
-        """Pictures whose errors are watched: winners, desirable images, the best of each list."""
+        """Pictures of the guard's errors: winners, desirable images, the best of each list."""
         if not b.listed:
             return b.w if not b.paired else b.w[~b.tie]
         return torch.tensor([max(x, key=lambda i: (b.phi[i].item(), -i)) for x in b.lists])

@@ -1,4 +1,4 @@
-"""The steps of a run, made again: errors, losses, AdamW, the moving reference, validation."""
+"""The steps of a run, recomputed: errors, losses, AdamW, the moving reference, validation."""
 
 import math
 
@@ -17,7 +17,7 @@ from .model import Networks
 from .reference import Reference
 from .weights import Weights
 
-CHUNK = 8  # items a forward; what is computed does not depend on it
+CHUNK = 8  # items per forward pass; no effect on the result
 REFERENCE_FREE = {"sft", "mapo"}
 INVERTING = {"inpo", "smpo"}
 
@@ -52,7 +52,8 @@ class Run:
         return [time_ids, *(torch.stack([x.embeds[i] for x in drawn for _ in x.latents]) for i in range(len(drawn[0].embeds)))]
 
     def seen(self, drawn, inverting):
-        """(noisy, target, t, conditions, Inverted): what a chunk of items asks the network. With inversion the target is
+        """(noisy, target, t, conditions, Inverted): inputs of the network for a chunk of items. With inversion the
+        target is
         noise, whatever the network's parameterisation."""
         conditions = self.conditions(drawn)
         if not inverting:
@@ -137,7 +138,7 @@ class Run:
         return figures
 
     def figures(self, b, terms, weights, loss, tolerances):
-        """What the step's own errors tell."""
+        """Figures of the step's own errors."""
         rounding = Rounding(b, tolerances)
         figures = {"loss": within(loss.detach(), rounding.of_loss(b, loss, tolerances))}
         figures |= error_figures(b, tolerances, rounding)
@@ -169,7 +170,7 @@ class Run:
         return figures
 
     def rate(self):
-        """Rate of the step in hand: a ramp over the first w steps, then the schedule."""
+        """Rate of the current step: a ramp over the first w steps, then the schedule."""
         optim = self.config["optim"]
         warmup = optim["warmup_steps"]
         if self.step <= warmup:
@@ -178,7 +179,7 @@ class Run:
         return self.lr * {"constant": 1, "linear": 1 - q, "cosine": (1 + math.cos(math.pi * q)) / 2}[optim["schedule"]]
 
     def beta_of_step(self):
-        """beta, the number of the config or what "auto" makes of the steps before; None: the method has none."""
+        """beta: the number of the config, or that of "auto" from the steps before; None for a method without one."""
         if self.method.get("beta") != "auto":
             return None if self.name in REFERENCE_FREE else float(self.method["beta"])
         if self.step <= 10:

@@ -1,4 +1,4 @@
-"""Loss weights, their means, and whatever else a run remembers of its steps (methods.md 0.7)."""
+"""Loss weights, their means, and the other statistics of a run (methods.md 0.7)."""
 
 import math
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ EDGES = (0.1, 0.3, 1.0, 3.0)  # of weight_hist
 
 @dataclass
 class Memory:
-    """What outlives a step."""
+    """State kept between steps."""
 
     h: RunningMean = field(default_factory=RunningMean)
     wpo: RunningMean = field(default_factory=RunningMean)
@@ -44,7 +44,7 @@ class Weights:
         return torch.cat(found).mean().item()
 
     def statistics(self, b):
-        """What the losses read of this step and those before, from errors alone; remembers bco's logits."""
+        """Statistics of this step and those before, from errors alone; stores bco's logits."""
         with torch.no_grad():
             if self.name == "wpo":
                 self.reference_mean = (b.ref_w + b.ref_l).mean().item()
@@ -60,7 +60,7 @@ class Weights:
             b.kl = b.g.detach().mean()
 
     def __call__(self, b, terms):
-        """[m] weights of a step's terms; remembers their mean."""
+        """[m] weights of a step's terms; stores their mean."""
         owner = torch.arange(b.n) if len(terms) == b.n else b.owner[b.w]
         weights = torch.ones(len(terms), dtype=torch.float64)
         if self.source != "none":
@@ -77,7 +77,7 @@ class Weights:
         return weights
 
     def remember(self, b):
-        """After a step: the means that the next one reads."""
+        """Updates the means for the next step."""
         if self.name == "wpo":
             self.memory.wpo.add(self.reference_mean)
         if b.ref is not None and b.paired:
@@ -87,7 +87,7 @@ class Weights:
 
     @staticmethod
     def effective(b, weights):
-        """[m] what pairs count for: their weights, and what stands inside their logits."""
+        """[m] weights of pairs: loss weights, and factors inside the logits."""
         inside = factor(b)
         return weights if inside is None else weights * inside
 

@@ -1,4 +1,4 @@
-"""Rows are made, kept, gone on with and made anew, around a stand-in for diffpref."""
+"""Rows are made, kept, continued and made again, around a stand-in for diffpref."""
 
 import json
 import os
@@ -97,7 +97,7 @@ class Table(unittest.TestCase):
         self.make("sft", "dpo")
         self.assertEqual(self.kinds(), ["train", "eval"])
         self.assertFalse(Path("runs/table/sft-seed0/old").exists())
-        self.assertIn("sft-seed0: made anew, since configs/sft-demo.toml changed", self.said)
+        self.assertIn("sft-seed0: made again, because configs/sft-demo.toml changed", self.said)
 
     def test_a_changed_judge_judges_anew_without_training(self):
         self.make("sft")
@@ -120,7 +120,7 @@ class Table(unittest.TestCase):
         _, now = self.another_program()
         self.make("sft", remake_older=True)
         self.assertEqual(self.kinds(), ["train", "eval"])
-        self.assertIn("sft-seed0: made anew, since program changed", self.said)
+        self.assertIn("sft-seed0: made again, because program changed", self.said)
         row = self.row("sft")["inputs"]
         self.assertEqual((row["train"]["sft"]["program"], row["judge"]["program"]), (now, now))
         self.make("sft", remake_older=True)
@@ -153,7 +153,7 @@ class Table(unittest.TestCase):
         self.calls()
         self.make("dpo-npo", "dpo", "npo")
         self.assertEqual(self.kinds(), ["eval"])
-        self.assertIn("dpo-npo-seed0: made anew, since the training of dpo changed", self.said)
+        self.assertIn("dpo-npo-seed0: made again, because the training of dpo changed", self.said)
         self.assertEqual(self.row("dpo-npo")["inputs"]["train"]["dpo"]["program"], now)
         self.assertNotEqual(self.row("dpo-npo")["inputs"]["train"]["npo"]["program"], now)
         self.make("dpo-npo", "dpo", "npo")
@@ -222,7 +222,7 @@ class Table(unittest.TestCase):
         again = inputs.read_json("runs/table/sft-seed0.training.json")
         self.assertEqual((len(again["spans"]), again["spans"][0]), (2, first["spans"][0]))
         self.assertGreater(again["seconds"], first["seconds"])
-        # Another program does not go on with what this one began.
+        # Another program does not continue the work of this one.
         self.another_program()
         self.programs, _ = Programs(), self.calls()
         threading.Thread(target=self.stop_when_running).start()
