@@ -1,5 +1,6 @@
 //! Models of the hub: a local server plays it. What is fetched, what is kept, and what is said when it cannot be.
 
+use crate::support::{self, diffpref};
 use assert_cmd::Command;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -12,7 +13,7 @@ const PICTURE: [&str; 10] =
     ["--scheduler", "ddim", "--steps", "2", "--seed", "5", "--device", "cpu", "--prompt", "a black cat"];
 
 fn golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/generate/model")
+    support::golden("generate/model")
 }
 
 /// A hub with one model, `org/name`, on a thread of its own. It ends with the process.
@@ -116,7 +117,7 @@ fn files_of(dir: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 fn generate(endpoint: &str, home: &Path, out: &str, more: &[&str]) -> Command {
-    let mut command = Command::cargo_bin("diffpref").unwrap();
+    let mut command = diffpref();
     command.args(["generate", "--model", "org/name", "--out"]).arg(home.join(out)).args(PICTURE).args(more);
     for variable in ["HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "XDG_CACHE_HOME"] {
         command.env_remove(variable);
@@ -233,7 +234,7 @@ fn pickles_several_checkpoints_and_names_that_lead_out_of_the_cache_are_refused(
 fn a_repository_with_one_checkpoint_is_that_checkpoint() {
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("whole.safetensors");
-    let mut export = Command::cargo_bin("diffpref").unwrap();
+    let mut export = diffpref();
     export
         .args(["export", "--format", "checkpoint", "--model"])
         .arg(golden())

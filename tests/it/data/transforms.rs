@@ -1,12 +1,13 @@
 //! Decoding and transforms against Pillow: `tests/golden/data_images.py` makes the files and the expectations.
 
+use crate::support::golden;
 use diffpref::data::decode::{Unreadable, decode, read};
 use diffpref::data::transforms::{Crop, View, apply, square};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 fn images() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/images")
+    golden("images")
 }
 
 fn bytes(name: &str) -> Vec<u8> {

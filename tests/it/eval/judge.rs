@@ -1,19 +1,16 @@
 //! The judges: the trained one against the network that Python trained, the nearest one on drawings it knows.
 
+use crate::support::root;
 use diffpref::scorers::{Drawings, Judge, Nearest, TrainedJudge};
 use image::{Rgb, RgbImage};
 use pipelines::weights::TensorFile;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tch::{Kind, Tensor};
-
-fn root(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
 
 #[test]
 fn the_trained_judge_is_the_network_that_python_trained() {
-    let golden = TensorFile::open(&root("tests/golden/judge.safetensors")).unwrap();
-    let judge = TrainedJudge::open(&root("assets/judge")).unwrap();
+    let golden = TensorFile::open(&root().join("tests/golden/judge.safetensors")).unwrap();
+    let judge = TrainedJudge::open(&root().join("assets/judge")).unwrap();
     let bytes = golden.tensor("images").unwrap(); // [B, 64, 64, 3]
     let images = bytes.permute([0, 3, 1, 2]).to_kind(Kind::Float) / 127.5 - 1.0;
     let (style, content) = judge.logits(&images);
@@ -38,7 +35,7 @@ fn the_trained_judge_is_the_network_that_python_trained() {
 
 #[test]
 fn the_trained_judge_states_how_good_it_is() {
-    let accuracy = TrainedJudge::open(&root("assets/judge")).unwrap().accuracy().unwrap();
+    let accuracy = TrainedJudge::open(&root().join("assets/judge")).unwrap().accuracy().unwrap();
     assert!(accuracy.values().any(|share| *share > 0.5), "{accuracy:?}");
 }
 

@@ -1,18 +1,14 @@
 //! Which judge labelled the data, and what an evaluation by the same judge says of it.
 
-use crate::support::{World, diffpref, json, sampling, sha256};
+use crate::support::{World, diffpref, json, root, sampling, sha256};
 use diffpref::data::items::Labels;
 use diffpref::data::labelled_by::{Taught, labellers};
 use serde_json::Value;
 use serde_json::json as object;
 use std::path::{Path, PathBuf};
 
-fn root(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
-
 fn weights_of(judge: &str) -> String {
-    sha256(&std::fs::read(root(judge).join("model.safetensors")).unwrap())
+    sha256(&std::fs::read(root().join(judge).join("model.safetensors")).unwrap())
 }
 
 /// A data folder whose labelled-by.json says that `pairs.jsonl` follows the judge `label` and its scores the judges
@@ -94,7 +90,7 @@ impl Evaluated {
     fn eval(&self, judge: &str, more: &[&str]) -> assert_cmd::Command {
         let mut command = diffpref();
         command.args(["eval", "--seeds", "1", "--content-seeds", "1", "--steps", "2", "--run"]).arg(&self.run);
-        command.arg("--prompts").arg(self.world.path("names.jsonl")).arg("--judge").arg(root(judge)).args(more);
+        command.arg("--prompts").arg(self.world.path("names.jsonl")).arg("--judge").arg(root().join(judge)).args(more);
         command
     }
 
@@ -148,7 +144,7 @@ fn data_that_is_gone_or_mislabelled_is_named() {
 fn a_judge_that_rated_the_samples_of_a_run_is_named_and_another_is_not() {
     let world = sampling::world(sampling::method("ddpo"));
     std::fs::write(world.path("names.jsonl"), "{\"prompt\": \"tomato\"}\n").unwrap();
-    let scorers = format!("reward.scorers=[{{name=\"style\",path={:?}}}]", root("assets/judge-labels"));
+    let scorers = format!("reward.scorers=[{{name=\"style\",path={:?}}}]", root().join("assets/judge-labels"));
     let run = world.trained("run", &[&scorers]);
     let evaluated = Evaluated { world, run };
     let warning = "also rated the samples that the model was trained on (reward.scorers, \"style\")";

@@ -1,29 +1,27 @@
 //! A whole evaluation of the demo model against itself, small: files, figures, and what a second call does.
 
+use crate::support::root;
 use diffpref::eval::figures::Evaluation;
 use diffpref::eval::{NamedModel, Request, evaluate, models_of_run};
 use diffpref::progress::{Progress, Signal, Silent, Stop, Stopped};
 use diffpref::report::render_evaluation;
 use std::cell::RefCell;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tch::{Device, Kind};
-
-fn root(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
 
 /// Two names of the demo, one of them held out.
 fn request(dir: &Path) -> Request {
-    let rows = std::fs::read_to_string(root("assets/emoji/names.jsonl")).unwrap();
+    let rows = std::fs::read_to_string(root().join("assets/emoji/names.jsonl")).unwrap();
     let with = |text: &str| rows.lines().find(|row| row.contains(text)).unwrap().to_string();
     let prompts = dir.join("names.jsonl");
     std::fs::write(&prompts, format!("{}\n{}\n", with("\"held_out\": true"), with("\"held_out\": false"))).unwrap();
-    let model = |name: &str| format!("{name}={}", root("assets/demo-model").display()).parse::<NamedModel>().unwrap();
+    let model =
+        |name: &str| format!("{name}={}", root().join("assets/demo-model").display()).parse::<NamedModel>().unwrap();
     Request {
         models: vec![model("before"), model("same")],
         prompts,
-        judge: Some(root("assets/judge")),
-        drawings: Some(root("assets/emoji/drawings")),
+        judge: Some(root().join("assets/judge")),
+        drawings: Some(root().join("assets/emoji/drawings")),
         labellers: Vec::new(),
         seeds: 2,
         content_seeds: 1,

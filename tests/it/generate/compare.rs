@@ -1,9 +1,8 @@
 //! `diffpref generate --compare`: the real binary, its pictures against those of single calls, and its refusals.
 
-use crate::support::{copy, diffpref, files, json, lora, model, names};
+use crate::support::{copy, diffpref, files, json, lora, model, names, rgb};
 use assert_cmd::Command;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use image::RgbImage;
 use serde_json::Value;
 use std::path::Path;
 
@@ -35,10 +34,6 @@ fn refused(command: &mut Command, code: i32, out: &Path) -> String {
     assert!(!text.contains("panicked") && !text.contains("internal error"), "{text}");
     assert!(!out.exists(), "{text}");
     text
-}
-
-fn rgb(path: &Path) -> RgbImage {
-    image::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())).to_rgb8()
 }
 
 #[test]

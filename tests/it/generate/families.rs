@@ -1,6 +1,6 @@
 //! SDXL and SD2.1-v: conditioning and pictures against Python diffusers (golden/make_families.py), and what is refused.
 
-use crate::support;
+use crate::support::{self, diffpref, furthest, rgb};
 use assert_cmd::Command;
 use image::RgbImage;
 use pipelines::families::{EmptySide, Family, ModelFolder};
@@ -17,7 +17,7 @@ const LEVELS: i32 = 2;
 const EMBEDS: f64 = 1e-4;
 
 fn golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/families")
+    support::golden("families")
 }
 
 fn open(model: &str) -> ModelFolder {
@@ -28,20 +28,10 @@ fn cases() -> Value {
     serde_json::from_str(&std::fs::read_to_string(golden().join("cases.json")).unwrap()).unwrap()
 }
 
-fn furthest(a: &RgbImage, b: &RgbImage) -> i32 {
-    assert_eq!(a.dimensions(), b.dimensions());
-    a.as_raw().iter().zip(b.as_raw()).map(|(a, b)| (i32::from(*a) - i32::from(*b)).abs()).max().unwrap()
-}
-
-fn rgb(path: &Path) -> RgbImage {
-    image::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())).to_rgb8()
-}
-
 /// `diffpref generate` with the options of a golden case into `out`.
 fn generate(model: &Path, case: &Value, out: &Path) -> Command {
-    let mut command = Command::cargo_bin("diffpref").unwrap();
+    let mut command = diffpref();
     command.args(["generate", "--scheduler", "ddim", "--steps", "10", "--seed", "5", "--device", "cpu"]);
-    command.env("HOME", env!("CARGO_TARGET_TMPDIR")).env("OMP_NUM_THREADS", "1");
     command.arg("--model").arg(model).arg("--out").arg(out);
     for (key, value) in case.as_object().unwrap() {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_string);

@@ -1,7 +1,7 @@
 //! Negative models: the real binary against pictures made by hand between two networks (golden/make_negative.py), what is
 //! shared, what the records say, and the refusals.
 
-use crate::support::{self, copy, diffpref, succeeds};
+use crate::support::{self, copy, diffpref, furthest, rgb, succeeds};
 use assert_cmd::Command;
 use image::RgbImage;
 use pipelines::families::ModelFolder;
@@ -92,19 +92,10 @@ fn options(name: &str, case: &Value, unet: &Path) -> Vec<String> {
     options
 }
 
-fn rgb(path: &Path) -> RgbImage {
-    image::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())).to_rgb8()
-}
-
 /// The picture of a call.
 fn painted(name: &str, out: &Path, arguments: &[&str]) -> RgbImage {
     succeeds(&mut paint(name, out, arguments));
     rgb(&out.join("000000-00.png"))
-}
-
-fn furthest(a: &RgbImage, b: &RgbImage) -> i32 {
-    assert_eq!(a.dimensions(), b.dimensions());
-    a.as_raw().iter().zip(b.as_raw()).map(|(a, b)| (i32::from(*a) - i32::from(*b)).abs()).max().unwrap()
 }
 
 fn record(out: &Path) -> Value {

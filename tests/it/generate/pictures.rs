@@ -1,5 +1,6 @@
 //! `diffpref generate`: the real binary against pictures of Python diffusers (golden/make_generate.py).
 
+use crate::support::{self, diffpref, furthest, rgb};
 use assert_cmd::Command;
 use image::RgbImage;
 use serde_json::Value;
@@ -9,13 +10,13 @@ use std::path::{Path, PathBuf};
 const LEVELS: i32 = 2;
 
 pub(super) fn golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/generate")
+    support::golden("generate")
 }
 
 pub(super) fn generate(arguments: &[&str]) -> Command {
-    let mut command = Command::cargo_bin("diffpref").unwrap();
+    let mut command = diffpref();
     // One thread: the networks are so small that two spend their time waiting for each other.
-    command.arg("generate").args(arguments).env("HOME", env!("CARGO_TARGET_TMPDIR")).env("OMP_NUM_THREADS", "1");
+    command.arg("generate").args(arguments);
     command
 }
 
@@ -29,15 +30,6 @@ pub(super) fn paint(out: &Path, arguments: &[&str]) -> Command {
         }
     }
     command
-}
-
-fn rgb(path: &Path) -> RgbImage {
-    image::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())).to_rgb8()
-}
-
-fn furthest(a: &RgbImage, b: &RgbImage) -> i32 {
-    assert_eq!(a.dimensions(), b.dimensions());
-    a.as_raw().iter().zip(b.as_raw()).map(|(a, b)| (i32::from(*a) - i32::from(*b)).abs()).max().unwrap()
 }
 
 pub(super) fn index(out: &Path) -> Vec<Value> {

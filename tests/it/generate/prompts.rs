@@ -1,11 +1,8 @@
 //! Files of prompts, parquet files of pyarrow (golden/make_prompts.py) among them, and their refusals.
 
+use crate::support::golden;
 use diffpref::data::prompts::read as read_prompts;
-use std::path::{Path, PathBuf};
-
-fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/prompts").join(name)
-}
+use std::path::Path;
 
 /// What a refused parquet file says, without the folder.
 fn refused(path: &Path, column: Option<&str>) -> String {
@@ -100,27 +97,30 @@ fn a_mark_and_the_line_ends_of_windows_are_no_part_of_a_prompt() {
 fn every_codec_of_parquet_gives_the_rows_that_pyarrow_wrote() {
     let rows: Vec<String> = (0..1200).map(|i| format!("a cat with {} tails", i % 7)).collect();
     for codec in ["none", "snappy", "gzip", "zstd", "lz4", "brotli", "plain"] {
-        assert_eq!(read_prompts(&golden(&format!("{codec}.parquet")), None).unwrap(), rows, "{codec}");
+        assert_eq!(read_prompts(&golden(&format!("prompts/{codec}.parquet")), None).unwrap(), rows, "{codec}");
     }
 }
 
 #[test]
 fn a_column_of_parquet_is_found_by_its_name_as_in_a_table() {
     let texts = ["red apple", "blauer Fuchs 🦊", ""];
-    assert_eq!(read_prompts(&golden("large.parquet"), None).unwrap(), texts);
-    assert_eq!(read_prompts(&golden("large.parquet"), Some("caption")).unwrap(), texts);
-    let missing = refused(&golden("zstd.parquet"), Some("caption"));
+    assert_eq!(read_prompts(&golden("prompts/large.parquet"), None).unwrap(), texts);
+    assert_eq!(read_prompts(&golden("prompts/large.parquet"), Some("caption")).unwrap(), texts);
+    let missing = refused(&golden("prompts/zstd.parquet"), Some("caption"));
     assert_eq!(missing, "zstd.parquet has no column caption; there are: id, prompt");
 }
 
 #[test]
 fn a_row_of_parquet_that_is_no_text_is_named() {
-    assert_eq!(refused(&golden("null.parquet"), None), "null.parquet row 4: the prompt is null, expected a text");
     assert_eq!(
-        refused(&golden("bytes.parquet"), None),
+        refused(&golden("prompts/null.parquet"), None),
+        "null.parquet row 4: the prompt is null, expected a text"
+    );
+    assert_eq!(
+        refused(&golden("prompts/bytes.parquet"), None),
         "bytes.parquet row 2: the prompt is not UTF-8, expected a text"
     );
-    let numbers = golden("numbers.parquet");
+    let numbers = golden("prompts/numbers.parquet");
     assert_eq!(
         refused(&numbers, None),
         "numbers.parquet column prompt holds INT64, expected texts; name another with --prompt-column"
@@ -128,12 +128,12 @@ fn a_row_of_parquet_that_is_no_text_is_named() {
     assert!(refused(&numbers, Some("text")).contains("column text is nested, expected a text in each row"));
     let decimal = refused(&numbers, Some("caption"));
     assert!(decimal.contains("column caption holds Decimal") && decimal.contains("expected texts"), "{decimal}");
-    assert_eq!(refused(&golden("empty.parquet"), None), "empty.parquet holds no prompt");
+    assert_eq!(refused(&golden("prompts/empty.parquet"), None), "empty.parquet holds no prompt");
 }
 
 #[test]
 fn a_codec_that_is_not_read_is_named_with_those_that_are() {
-    let text = refused(&golden("lzo.parquet"), None);
+    let text = refused(&golden("prompts/lzo.parquet"), None);
     assert!(text.starts_with("lzo.parquet row 1: ") && text.contains("LZO"), "{text}");
     assert!(text.ends_with("write the file with snappy, zstd, gzip, lz4 or brotli"), "{text}");
 }
@@ -144,7 +144,7 @@ fn a_damaged_parquet_file_is_refused_wherever_the_damage_is() {
     let file = dir.path().join("x.parquet");
     std::fs::write(&file, "x").unwrap();
     assert!(refused(&file, None).starts_with("x.parquet is not a parquet file: "), "{}", refused(&file, None));
-    let whole = std::fs::read(golden("snappy.parquet")).unwrap();
+    let whole = std::fs::read(golden("prompts/snappy.parquet")).unwrap();
     std::fs::write(&file, &whole[..whole.len() - 20]).unwrap();
     assert!(refused(&file, None).starts_with("x.parquet is not a parquet file: "), "{}", refused(&file, None));
     let footer = 8 + u32::from_le_bytes(whole[whole.len() - 8..][..4].try_into().unwrap()) as usize;

@@ -1,11 +1,10 @@
 //! `generate` under every sampler against pictures of Python diffusers (golden/make_sampled.py), and what the options say.
 
-use crate::support;
+use crate::support::{self, diffpref, furthest, rgb};
 use assert_cmd::Command;
 use diffpref::generate::Request;
 use diffpref::painting::{ModelRequest, Overrides, SamplingRequest, Tiling};
 use diffpref::progress::{Silent, Stop};
-use image::RgbImage;
 use pipelines::hub::Location;
 use pipelines::schedulers::PredictionType;
 use serde_json::{Value, json};
@@ -36,15 +35,6 @@ fn file(name: &str, changes: Value) -> Value {
     let mut file = cases()["files"][name].clone();
     file.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
     file
-}
-
-fn furthest(a: &RgbImage, b: &RgbImage) -> i32 {
-    assert_eq!(a.dimensions(), b.dimensions());
-    a.as_raw().iter().zip(b.as_raw()).map(|(a, b)| (i32::from(*a) - i32::from(*b)).abs()).max().unwrap()
-}
-
-fn rgb(path: &Path) -> RgbImage {
-    image::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())).to_rgb8()
 }
 
 fn sampling(case: &Value, all: &Value) -> SamplingRequest {
@@ -180,7 +170,7 @@ fn golden_pictures_differ_where_sampling_does() {
 
 /// `diffpref generate` with the tiny model under a scheduler file, into `dir`/out.
 fn generate(dir: &Path, scheduler: &Value, arguments: &[&str]) -> Command {
-    let mut command = Command::cargo_bin("diffpref").unwrap();
+    let mut command = diffpref();
     command.args(["generate", "--prompt", "a cat", "--device", "cpu", "--model"]);
     command.arg(model_with(dir, scheduler)).arg("--out").arg(dir.join("out")).args(arguments);
     command.env("HOME", dir).env("OMP_NUM_THREADS", "1");

@@ -1,7 +1,7 @@
 //! `diffpref generate` stopped by a signal, between pictures and between the steps of one.
 
 use super::pictures::{golden, index};
-use assert_cmd::Command;
+use crate::support::diffpref;
 use diffpref::painting::{Look, Painter, Picture, PromptMemory};
 use diffpref::progress::{Progress, Signal, Stop, Stopped};
 use pipelines::families::ModelFolder;
@@ -55,7 +55,7 @@ fn a_signal_stops_after_the_picture_in_hand_and_resume_goes_on() {
         "--json",
         "--model",
     ];
-    let mut command = Command::cargo_bin("diffpref").unwrap();
+    let mut command = diffpref();
     command.args(resume).arg(golden().join("model")).arg("--out").arg(&out).env("HOME", dir.path());
     let report: Value = serde_json::from_slice(&command.assert().success().get_output().stdout).unwrap();
     assert_eq!((&report["painted"], &report["skipped"]), (&1.into(), &made.into()));

@@ -1,17 +1,12 @@
 //! Decoding in tiles, against diffusers (golden/make_tiles.py).
 
-use crate::support::{self, diffpref, json, model};
-use image::RgbImage;
+use crate::support::{self, diffpref, furthest, golden, json, model, rgb};
 use pipelines::families::ModelFolder;
 use pipelines::models::AutoencoderKl;
 use pipelines::sampling::to_bytes;
 use pipelines::weights::{LoadOptions, TensorFile};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tch::{Device, Kind, Tensor};
-
-fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tiles").join(name)
-}
 
 fn vae() -> AutoencoderKl {
     let options = LoadOptions { device: Device::Cpu, kind: Kind::Float };
@@ -24,19 +19,10 @@ fn levels(ours: &Tensor, theirs: &Tensor) -> f64 {
     (ours.to_kind(Kind::Int) - theirs.to_kind(Kind::Int)).abs().max().double_value(&[])
 }
 
-fn rgb(path: &Path) -> RgbImage {
-    image::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())).to_rgb8()
-}
-
-fn furthest(a: &RgbImage, b: &RgbImage) -> i32 {
-    assert_eq!(a.dimensions(), b.dimensions());
-    a.as_raw().iter().zip(b.as_raw()).map(|(a, b)| (i32::from(*a) - i32::from(*b)).abs()).max().unwrap()
-}
-
 #[test]
 fn tiles_come_out_as_in_diffusers() {
     let _frozen = tch::no_grad_guard();
-    let (vae, file) = (vae(), TensorFile::open(&golden("tiles.safetensors")).unwrap());
+    let (vae, file) = (vae(), TensorFile::open(&golden("tiles/tiles.safetensors")).unwrap());
     for case in ["both", "wide", "sliver", "even"] {
         let tensor = |name: &str| file.tensor(&format!("{case}.{name}")).unwrap();
         let tiled = vae.decode_tiled(&tensor("latents")).unwrap();
@@ -74,7 +60,7 @@ fn a_tiled_picture_is_the_one_of_diffusers_and_its_record_says_so() {
     paint(&on, &["--vae-tiling", "on"]).assert().success();
     paint(&auto, &[]).assert().success();
     let picture = |out: &Path| rgb(&out.join("000000-00.png"));
-    assert!(furthest(&picture(&on), &rgb(&golden("tiled-5.png"))) <= 2);
+    assert!(furthest(&picture(&on), &rgb(&golden("tiles/tiled-5.png"))) <= 2);
     assert!(furthest(&picture(&on), &picture(&auto)) > 2, "here memory is not short");
     assert_eq!(json(&on.join("images.jsonl"))["vae_tiling"], true);
     assert_eq!(json(&auto.join("images.jsonl"))["vae_tiling"], false);

@@ -1,12 +1,13 @@
 //! `diffpref export`: models and LoRAs through every format and back, and what is refused.
 
+use crate::support::{furthest, golden};
 use assert_cmd::Command;
 use image::RgbImage;
 use pipelines::families::{Family, ModelFolder};
 use pipelines::lora::{Lora, Network};
 use pipelines::weights::{LoadOptions, TensorFile, WeightStore, write_safetensors};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tch::{Kind, Tensor};
 
 /// No channel of any pixel may be further off: float32 sums in another order, rounded to bytes.
@@ -14,10 +15,6 @@ const LEVELS: i32 = 2;
 /// Tiny models beside their golden pictures: SD1, SDXL, and an SD2 that predicts velocity.
 const MODELS: [&str; 3] = ["generate/model", "families/sdxl", "families/sd21"];
 const LORA: &str = "generate/lora.safetensors";
-
-fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
-}
 
 fn diffpref(command: &str, arguments: &[&str]) -> Command {
     let mut diffpref = Command::cargo_bin("diffpref").unwrap();
@@ -46,11 +43,6 @@ fn paint(model: &Path, out: &Path, more: &[&str]) -> RgbImage {
     let mut command = diffpref("generate", &common);
     command.arg("--model").arg(model).arg("--out").arg(out).args(more).assert().success();
     image::open(out.join("000000-00.png")).unwrap().to_rgb8()
-}
-
-fn furthest(a: &RgbImage, b: &RgbImage) -> i32 {
-    assert_eq!(a.dimensions(), b.dimensions());
-    a.as_raw().iter().zip(b.as_raw()).map(|(a, b)| (i32::from(*a) - i32::from(*b)).abs()).max().unwrap()
 }
 
 /// All tensors of a model folder by component and name.

@@ -1,8 +1,8 @@
 //! `configs/`: every method has a recipe for the demo and the published ones, they say what docs/methods.md says, and
 //! `diffpref train` takes them.
 
-use crate::support;
-use crate::support::recipes::{file, items_a_step, number, planned, recipe, root, text, train};
+use crate::support::recipes::{file, items_a_step, number, planned, recipe, text, train};
+use crate::support::{self, root};
 use diffpref::objectives::{self, REGISTRY};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;

@@ -1,7 +1,7 @@
 //! Recipes of methods that sample while they train: the demo's train, the published ones say what docs/methods.md says.
 
-use crate::support;
-use crate::support::recipes::{items_a_step, number, planned, recipe, root, text, train};
+use crate::support::recipes::{items_a_step, number, planned, recipe, text, train};
+use crate::support::{self, root};
 use serde_json::Value;
 use std::path::Path;
 

@@ -2,13 +2,9 @@
 //! nothing, buffers that are damaged or do not fit, rewards that are hacked. The last step is never lost.
 
 use crate::support::sampling::{Method, judge, method, world};
-use crate::support::{self, World, files, json as read_json, metrics, names, succeeds, timeless};
+use crate::support::{self, World, files, flags, json as read_json, metrics, names, succeeds, timeless};
 use serde_json::{Value, json};
 use std::path::Path;
-
-fn flags<'a>(sets: &[&'a str]) -> Vec<&'a str> {
-    sets.iter().flat_map(|set| ["--set", set]).collect()
-}
 
 fn resume<'a>(sets: &[&'a str]) -> Vec<&'a str> {
     [&["--resume"][..], &flags(sets)].concat()

@@ -1,7 +1,7 @@
 //! Prompts that are sampled and not trained on: what their rewards say, in metrics, in the report, and on resume.
 
 use crate::support::sampling::{METHODS, method, world};
-use crate::support::{self, World, copy, files, metrics, succeeds, timeless};
+use crate::support::{self, World, copy, files, metrics, number, succeeds, timeless};
 use serde_json::Value;
 use std::path::Path;
 
@@ -14,10 +14,6 @@ const HELD_OUT: [&str; 4] = [
 
 fn with<'a>(sets: &[&'a str]) -> Vec<&'a str> {
     [&HELD_OUT[..], sets].concat()
-}
-
-fn number(line: &Value, key: &str) -> f64 {
-    line[key].as_f64().unwrap_or_else(|| panic!("no {key}: {line}"))
 }
 
 /// Of the metrics of a validated step.

@@ -2,7 +2,7 @@
 //! stopped while they sample or amid an iteration, with the buffer in memory and on disk.
 
 use crate::support::sampling::{METHODS, Method, PROMPTS, method, world};
-use crate::support::{self, World, copy, files, json, metrics, names, succeeds, timeless};
+use crate::support::{self, World, copy, files, flags, golden, json, metrics, names, number, succeeds, timeless};
 use serde_json::Value;
 use std::path::Path;
 
@@ -11,16 +11,8 @@ fn two_iterations(method: Method) -> String {
     format!("train.steps={}", 2 * method.updates)
 }
 
-fn flags<'a>(sets: &[&'a str]) -> Vec<&'a str> {
-    sets.iter().flat_map(|set| ["--set", set]).collect()
-}
-
 fn resume(world: &World, sets: &[&str]) -> String {
     succeeds(&mut world.train(&[&["--resume"][..], &flags(sets)].concat()))
-}
-
-fn number(line: &Value, key: &str) -> f64 {
-    line[key].as_f64().unwrap_or_else(|| panic!("no {key}: {line}"))
 }
 
 /// Keys of the first line of an iteration.
@@ -112,7 +104,7 @@ fn two_iterations_of_every_method_say_what_their_pages_promise() {
 #[test]
 fn sdxl_and_sd21_with_velocity_train_on_their_own_samples() {
     for family in ["sdxl", "sd21"] {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/families").join(family);
+        let path = golden("families").join(family);
         let model = format!("model.path={:?}", path.display().to_string());
         for method in [method("ddpo"), method("spo")] {
             let steps = format!("train.steps={}", method.updates);

@@ -24,7 +24,7 @@ const GOLDEN: [&str; 9] = [
 ];
 
 fn golden(kind: &str, name: &str) -> Vec<f64> {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/rollout.safetensors");
+    let file = support::golden("rollout.safetensors");
     tensors(&file)[&format!("{kind}.{name}")].clone()
 }
 
@@ -87,7 +87,7 @@ fn trajectories_and_the_probabilities_of_their_steps_are_those_of_diffusers() {
 #[test]
 fn trajectories_of_sdxl_with_its_sizes_and_of_sd21_with_velocity_are_those_of_diffusers() {
     for family in ["sdxl", "sd21"] {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/families").join(family);
+        let path = support::golden("families").join(family);
         let (_, [latents, log_prob]) = sampled(family, &[&format!("model.path={:?}", path.display().to_string())]);
         eprintln!("{family}: latents {latents:.1e}, log_prob {log_prob:.1e}");
         assert!(latents < 1e-4 && log_prob < 1e-5, "{family}: {latents} {log_prob}");

@@ -4,6 +4,7 @@ pub mod recipes;
 pub mod sampling;
 
 use assert_cmd::Command;
+use image::RgbImage;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -17,16 +18,22 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The tiny model: 2 pixels a latent, 32 x 32 pixels of its own.
 pub fn model() -> PathBuf {
-    golden().join("model")
+    golden("generate/model")
 }
 
 /// A LoRA of rank 4 for it.
 pub fn lora() -> PathBuf {
-    golden().join("lora.safetensors")
+    golden("generate/lora.safetensors")
 }
 
-fn golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/generate")
+/// The repository.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A golden file or folder.
+pub fn golden(name: &str) -> PathBuf {
+    root().join("tests/golden").join(name)
 }
 
 /// A fresh folder with pairs, a config, a cache and a run folder in it.
@@ -49,7 +56,7 @@ impl World {
     /// Draws both pictures of a pair; returns its row.
     fn pair(&self, i: usize) -> String {
         for (side, blue) in [("w", 40), ("l", 215)] {
-            let picture = image::RgbImage::from_fn(20, 16, |x, y| {
+            let picture = RgbImage::from_fn(20, 16, |x, y| {
                 let stripe = (x as usize * (i % 5 + 1) + y as usize * (i % 3)) * 12;
                 image::Rgb([(stripe % 256) as u8, (i * 23 % 256) as u8, blue])
             });
@@ -141,6 +148,11 @@ pub fn succeeds(command: &mut Command) -> String {
     String::from_utf8_lossy(&assert.get_output().stderr).into_owned()
 }
 
+/// Overrides as arguments.
+pub fn flags<'a>(sets: &[&'a str]) -> Vec<&'a str> {
+    sets.iter().flat_map(|set| ["--set", set]).collect()
+}
+
 /// The lines of metrics.jsonl.
 pub fn metrics(run: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
@@ -159,6 +171,11 @@ pub fn timeless(run: &Path) -> Vec<Value> {
         line.remove("rollout_s");
     }
     lines
+}
+
+/// A number of a metrics line, which must be there.
+pub fn number(line: &Value, key: &str) -> f64 {
+    line[key].as_f64().unwrap_or_else(|| panic!("no {key}: {line}"))
 }
 
 pub fn json(path: &Path) -> Value {
@@ -207,6 +224,17 @@ pub fn names(dir: &Path) -> Vec<String> {
         std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     names
+}
+
+/// A picture.
+pub fn rgb(path: &Path) -> RgbImage {
+    image::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())).to_rgb8()
+}
+
+/// The largest difference of a channel of a pixel, in levels of 255.
+pub fn furthest(a: &RgbImage, b: &RgbImage) -> i32 {
+    assert_eq!(a.dimensions(), b.dimensions());
+    a.as_raw().iter().zip(b.as_raw()).map(|(a, b)| (i32::from(*a) - i32::from(*b)).abs()).max().unwrap()
 }
 
 /// The tensors of a safetensors file as float64, by name.

@@ -1,14 +1,10 @@
 //! The recipes of `configs/`, and the binary run on them.
 
+use super::root;
 use assert_cmd::Command;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use toml::Table;
-
-/// The repository.
-pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
 
 /// The file of a recipe; `kind`: demo, sd15 or sdxl.
 pub fn file(name: &str, kind: &str) -> PathBuf {

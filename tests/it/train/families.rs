@@ -1,7 +1,7 @@
 //! `diffpref train` on the tiny SDXL and SD2.1-v of golden/make_families.py: figures against those that Python made
 //! (golden/make_families_train.py), what a run leaves, and what is refused.
 
-use crate::support;
+use crate::support::{self, diffpref, root};
 use assert_cmd::Command;
 use diffpref::painting::ModelRequest;
 use diffpref::progress::Silent;
@@ -11,12 +11,8 @@ use pipelines::lora::{Lora, Network};
 use pipelines::schedulers::PredictionType;
 use pipelines::weights::{LoadOptions, TensorFile};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::LazyLock;
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
 
 fn golden() -> PathBuf {
     root().join("tests/golden/families_train")
@@ -41,7 +37,7 @@ impl Run {
 
     /// `diffpref train` of the base configuration with overrides.
     fn train(&self, sets: &Value, arguments: &[&str]) -> Command {
-        let mut command = Command::cargo_bin("diffpref").unwrap();
+        let mut command = diffpref();
         command.current_dir(root()).env("HOME", self.dir.path()).env("OMP_NUM_THREADS", "1");
         command.arg("train").arg(golden().join("base.toml")).args(arguments);
         let places = [("train.out", self.dir.path().join("run")), ("data.cache_dir", self.dir.path().join("cache"))];
@@ -242,7 +238,7 @@ fn sample_and_generated(model: &str, more: Value) -> (image::RgbImage, image::Rg
     all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     run.train(&all, &[]).assert().success();
     let out = run.dir.path().join("pictures");
-    let mut command = Command::cargo_bin("diffpref").unwrap();
+    let mut command = diffpref();
     command.current_dir(root()).env("HOME", run.dir.path()).env("OMP_NUM_THREADS", "1");
     command.args(["generate", "--prompt", "a black cat!", "--seed", "3", "--steps", "4", "--scheduler", "ddim"]);
     command.args(["--device", "cpu", "--clip-skip", &more["model.clip_skip"].as_i64().unwrap_or(0).to_string()]);

@@ -1,5 +1,6 @@
 //! `diffpref train` from a single file, and from a LoRA that other programs made.
 
+use crate::support::root;
 use assert_cmd::Command;
 use pipelines::families::ModelFolder;
 use pipelines::lora::{Lora, Network};
@@ -8,10 +9,6 @@ use pipelines::weights::{WeightStore, write_safetensors};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
 
 fn model() -> PathBuf {
     root().join("tests/golden/families/sdxl")

@@ -1,11 +1,12 @@
 //! `[sample] scheduler`: grids of a run are sampled as `generate` samples, and what does not fit the model is refused.
 
+use crate::support::golden;
 use assert_cmd::Command;
 use image::{Rgb, RgbImage};
 use std::path::{Path, PathBuf};
 
 fn tiny() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/generate/model")
+    golden("generate/model")
 }
 
 /// A run of one step with two pairs; its grid shows "a cat" at seed 5 with 4 steps.

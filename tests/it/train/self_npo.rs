@@ -1,14 +1,14 @@
 //! self_npo through the real binary: from pairs, labelled images and noise, resumed amid an accumulation, on every family.
 //! What a rollout computes is held to docs/methods.md 21.10 beside its code.
 
-use crate::support::{World, distance, files, metrics, succeeds, tensors, timeless};
+use crate::support::{World, distance, files, golden, metrics, succeeds, tensors, timeless};
 use std::path::{Path, PathBuf};
 
 /// A few steps at a rate that moves a LoRA of the tiny model, with an average that follows it.
 const SETS: [&str; 3] = ["method.name=self_npo", "method.ema_decay=0.5", "method.huber_c=0.01"];
 
 fn family(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/families").join(name)
+    golden("families").join(name)
 }
 
 fn path_set(key: &str, path: &Path) -> String {

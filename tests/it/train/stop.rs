@@ -1,11 +1,7 @@
 //! Ctrl-C and SIGTERM in every phase of a run, and a second signal.
 
-use crate::support::{World, files, metrics, names, succeeds, timeless};
+use crate::support::{World, files, flags, metrics, names, succeeds, timeless};
 use std::time::{Duration, Instant};
-
-fn flags<'a>(sets: &[&'a str]) -> Vec<&'a str> {
-    sets.iter().flat_map(|set| ["--set", set]).collect()
-}
 
 #[test]
 fn a_signal_while_encoding_keeps_what_was_encoded() {

@@ -4,17 +4,14 @@ mod extraction;
 mod models;
 mod refusals;
 
+use crate::support::{diffpref, golden};
 use assert_cmd::Command;
 use pipelines::weights::{TensorFile, WeightStore, write_safetensors};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tch::{Kind, Tensor};
 
 pub type Tensors = BTreeMap<String, Tensor>;
-
-pub fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
-}
 
 /// A path of the golden folder as an argument.
 pub fn named(name: &str) -> String {
@@ -22,9 +19,8 @@ pub fn named(name: &str) -> String {
 }
 
 pub fn merge(arguments: &[&str], out: &Path) -> Command {
-    let mut diffpref = Command::cargo_bin("diffpref").unwrap();
+    let mut diffpref = diffpref();
     diffpref.arg("merge").args(arguments).arg("--out").arg(out);
-    diffpref.env("HOME", env!("CARGO_TARGET_TMPDIR")).env("OMP_NUM_THREADS", "1");
     diffpref
 }
 

@@ -1,7 +1,7 @@
 //! Merges that make a model.
 
 use super::{Tensors, assert_same, file, furthest, golden, merge, named, unet};
-use assert_cmd::Command;
+use crate::support::{self, diffpref};
 use image::RgbImage;
 use pipelines::weights::{TensorFile, WeightStore};
 use serde_json::Value;
@@ -83,15 +83,10 @@ fn equal_shares_are_taken_where_none_is_given() {
 
 fn paint(model: &Path, out: &Path, more: &[&str]) -> RgbImage {
     let common = ["--scheduler", "ddim", "--steps", "5", "--seed", "5", "--device", "cpu", "--prompt", "a black cat"];
-    let mut diffpref = Command::cargo_bin("diffpref").unwrap();
+    let mut diffpref = diffpref();
     diffpref.arg("generate").args(common).arg("--model").arg(model).arg("--out").arg(out).args(more);
-    diffpref.env("HOME", env!("CARGO_TARGET_TMPDIR")).env("OMP_NUM_THREADS", "1").assert().success();
+    diffpref.assert().success();
     image::open(out.join("000000-00.png")).unwrap().to_rgb8()
-}
-
-fn levels(a: &RgbImage, b: &RgbImage) -> i32 {
-    assert_eq!(a.dimensions(), b.dimensions());
-    a.as_raw().iter().zip(b.as_raw()).map(|(a, b)| (i32::from(*a) - i32::from(*b)).abs()).max().unwrap()
 }
 
 #[test]
@@ -99,7 +94,7 @@ fn a_lora_merged_into_a_model_paints_what_the_worn_one_does_in_every_format() {
     let dir = tempfile::tempdir().unwrap();
     let (model, lora) = (golden("generate/model"), format!("{}:0.5", named("generate/lora.safetensors")));
     let worn = paint(&model, &dir.path().join("worn"), &["--lora", &lora]);
-    assert!(levels(&worn, &paint(&model, &dir.path().join("plain"), &[])) > 10);
+    assert!(support::furthest(&worn, &paint(&model, &dir.path().join("plain"), &[])) > 10);
     let base = model.display().to_string();
     for (out, format) in [("folder", "diffusers"), ("one.safetensors", "checkpoint"), ("unet", "unet")] {
         let path = dir.path().join(out);
@@ -112,7 +107,7 @@ fn a_lora_merged_into_a_model_paints_what_the_worn_one_does_in_every_format() {
             "unet" => paint(&model, &pictures, &["--unet", path.to_str().unwrap()]),
             _ => paint(&path, &pictures, &[]),
         };
-        assert!(levels(&worn, &merged) <= 1, "{format}: {}", levels(&worn, &merged));
+        assert!(support::furthest(&worn, &merged) <= 1, "{format}: {}", support::furthest(&worn, &merged));
     }
 }
 
