@@ -3,7 +3,6 @@
 use super::terminal;
 use anyhow::Result;
 use diffpref::data::cache::default_cache_dir;
-use diffpref::data::items::Labels;
 use diffpref::data::labelled_by::{Labeller, Taught, labellers};
 use diffpref::eval::figures::{Evaluation, Interval, Measure};
 use diffpref::eval::{NamedModel, Request, evaluate, models_of_run};
@@ -156,7 +155,7 @@ fn labellers_of(config: &Config, progress: &dyn Progress) -> Result<Vec<Labeller
         return Ok(Vec::new()); // trained on what it made of noise
     }
     if path.exists() {
-        return labellers(path, &Labels::parse(&config.data.labels).unwrap_or_default());
+        return labellers(path, &config.data.labels);
     }
     progress.line(&format!(
         "the data of the run is no longer at {}: whether a judge of this evaluation labelled it cannot be said",

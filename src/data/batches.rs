@@ -17,12 +17,14 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
-/// `[data] posterior`: how latents come from the VAE's mean and std.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Posterior {
-    #[default]
-    Sample,
-    Mean,
+crate::choice! {
+    /// `[data] posterior`: how latents come from the VAE's mean and std.
+    #[derive(Default)]
+    pub enum Posterior {
+        #[default]
+        Sample = "sample",
+        Mean = "mean",
+    }
 }
 
 /// `[data] crop`
@@ -34,14 +36,14 @@ pub enum CropRule {
     Random { crops: i64 },
 }
 
-/// `[model] time_ids` of families that take them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TimeIds {
-    /// The file's own size and the crop that was taken.
-    TrueSizes,
-    /// R, R, 0, 0, R, R for every image, as the public SDXL training code has it.
-    Constant,
+crate::choice! {
+    /// `[model] time_ids` of families that take them.
+    pub enum TimeIds {
+        /// The file's own size and the crop that was taken.
+        TrueSizes = "true_sizes",
+        /// R, R, 0, 0, R, R for every image, as the public SDXL training code has it.
+        Constant = "constant",
+    }
 }
 
 /// Which images of an item are trained on.

@@ -19,12 +19,14 @@ use tch::{Kind, Tensor};
 
 pub use crate::machine::disk::free_bytes;
 
-/// In which kind the cache keeps latents and embeddings; they are always given out in float32.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum CacheDtype {
-    #[default]
-    Float32,
-    Float16,
+crate::choice! {
+    /// In which kind the cache keeps latents and embeddings; they are always given out in float32.
+    #[derive(Default)]
+    pub enum CacheDtype {
+        #[default]
+        Float32 = "float32",
+        Float16 = "float16",
+    }
 }
 
 impl CacheDtype {
@@ -32,13 +34,6 @@ impl CacheDtype {
         match self {
             CacheDtype::Float32 => Kind::Float,
             CacheDtype::Float16 => Kind::Half,
-        }
-    }
-
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            CacheDtype::Float32 => "float32",
-            CacheDtype::Float16 => "float16",
         }
     }
 }

@@ -5,32 +5,22 @@ use super::index::Index;
 pub use super::ranking::Labels;
 use crate::machine::hashes;
 use anyhow::{Context, Result, bail};
-use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-/// The kinds of rows a data file may hold, and a method may train on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ItemKind {
-    /// A winner and a loser.
-    Pairs,
-    /// k ranked images.
-    Lists,
-    /// One image, desirable or not.
-    Labels,
+crate::choice! {
+    /// The kinds of rows a data file may hold, and a method may train on.
+    pub enum ItemKind {
+        /// A winner and a loser.
+        Pairs = "pairs",
+        /// k ranked images.
+        Lists = "lists",
+        /// One image, desirable or not.
+        Labels = "labels",
+    }
 }
 
 impl ItemKind {
-    /// As `data.format` and messages call it.
-    pub fn name(self) -> &'static str {
-        match self {
-            ItemKind::Pairs => "pairs",
-            ItemKind::Lists => "lists",
-            ItemKind::Labels => "labels",
-        }
-    }
-
     /// What people call such items.
     pub fn noun(self) -> &'static str {
         match self {
@@ -114,14 +104,16 @@ pub struct Item {
     pub row: usize,
 }
 
-/// `[data] ties`: what happens to pairs whose row says "tie".
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Ties {
-    #[default]
-    Drop,
-    /// They stay ties, in the order of their row, whatever their scores.
-    Keep,
-    Error,
+crate::choice! {
+    /// `[data] ties`: what happens to pairs whose row says "tie".
+    #[derive(Default)]
+    pub enum Ties {
+        #[default]
+        Drop = "drop",
+        /// They stay ties, in the order of their row, whatever their scores.
+        Keep = "keep",
+        Error = "error",
+    }
 }
 
 /// Which items are held out for validation.

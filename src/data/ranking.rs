@@ -1,12 +1,16 @@
 //! Who wins: from scores, votes and ranks to preferences.
 
 use super::items::{Item, Preference};
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::fmt::{Display, Formatter};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 /// `[data] labels`: who ranks the images of a pair.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Labels {
     /// The row: its winner wins.
     #[default]
@@ -18,6 +22,9 @@ pub enum Labels {
 }
 
 impl Labels {
+    /// What is expected of a text.
+    pub const EXPECTED: &str = "\"given\", \"score:NAME\", or \"vote:A,B,..\" of at least two scorers";
+
     /// Reads `given`, `score:NAME` or `vote:A,B,..` (at least two scorers, each once).
     pub fn parse(text: &str) -> Option<Self> {
         let name = |text: &str| (!text.trim().is_empty()).then(|| text.trim().to_string());
@@ -55,6 +62,38 @@ impl Labels {
         match votes {
             0 => None,
             votes => Some(usize::from(votes < 0)),
+        }
+    }
+}
+
+impl FromStr for Labels {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::parse(text).ok_or_else(|| format!("expected {}", Self::EXPECTED))
+    }
+}
+
+impl TryFrom<String> for Labels {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Labels> for String {
+    fn from(labels: Labels) -> Self {
+        labels.to_string()
+    }
+}
+
+impl Display for Labels {
+    fn fmt(&self, f: &mut Formatter) -> std::fmt::Result {
+        match self {
+            Self::Given => f.write_str("given"),
+            Self::Score(scorer) => write!(f, "score:{scorer}"),
+            Self::Vote(scorers) => write!(f, "vote:{}", scorers.join(",")),
         }
     }
 }

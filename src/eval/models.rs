@@ -4,7 +4,6 @@ use crate::painting::{LoraFile, ModelRequest, NegativeRequest, Overrides};
 use crate::settings::{Config, ConfigError, reload};
 use anyhow::Result;
 use pipelines::hub::Location;
-use pipelines::schedulers::PredictionType;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
 
@@ -94,7 +93,7 @@ pub fn models_of_run(run_dir: &Path) -> Result<(Vec<NamedModel>, Config)> {
     // Both are what the run trained: a model that the configuration overrules, whatever its files say.
     let overrides = Overrides {
         clip_skip: config.model.clip_skip as usize,
-        prediction_type: PredictionType::named(&config.model.prediction_type),
+        prediction_type: Some(config.model.prediction_type),
         zero_terminal_snr: Some(config.model.zero_terminal_snr),
     };
     let loras = init.into_iter().collect();

@@ -9,7 +9,6 @@ use crate::settings::{Config, ConfigError, LoraConfig};
 use anyhow::{Result, bail};
 use pipelines::families::ModelFolder;
 use pipelines::lora::{Lora, LoraWeights, Network};
-use pipelines::models::Recompute;
 use std::path::Path;
 use tch::Tensor;
 
@@ -22,11 +21,7 @@ pub fn load(config: &Config, folder: &ModelFolder, machine: Machine, needs_refer
         Some(lora) => load_lora(config, lora, folder, machine)?,
         None => load_full(config, folder, machine, needs_reference)?,
     };
-    let choice = &config.train.gradient_checkpointing;
-    let recompute = Recompute::named(choice).ok_or_else(|| {
-        ConfigError(format!("train.gradient_checkpointing = \"{choice}\": no such choice. Take \"none\"."))
-    })?;
-    networks.policy.denoiser.unet.set_recompute(recompute);
+    networks.policy.denoiser.unet.set_recompute(config.train.gradient_checkpointing);
     Ok(networks)
 }
 

@@ -16,7 +16,7 @@ const LEAST_P: f64 = 1e-6;
 /// (0, 1)
 const INSIDE_UNIT: Range = Range { low: 0.0, high: 1.0, low_open: true, high_open: true };
 
-const DMPO_BETA: Key = Key { default: Default::ByFamily("2000.0", "6000.0"), ..BETA_AUTO };
+const DMPO_BETA: Key = Key { default: Default::ByFamily("2000.0"), ..BETA_AUTO };
 
 pub const ENTRY: Entry = Entry {
     name: "dmpo",

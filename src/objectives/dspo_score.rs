@@ -18,7 +18,7 @@ const BETA: Key = Key { default: Default::Toml("0.001"), ..super::BETA };
 pub const ENTRY: Entry = Entry {
     name: "dspo_score",
     keys: &[BETA, PROMPT_DROPOUT, ERROR],
-    needs: Needs { drift: true, safeguard_mu: [0.2, 0.6], ..Needs::PAIRS },
+    needs: Needs { drift: true, safeguard_mu: 0.2, ..Needs::PAIRS },
     build: |_| Objective::Pairs(Box::new(DspoScore)),
 };
 

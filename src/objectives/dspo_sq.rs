@@ -21,7 +21,7 @@ pub const ENTRY: Entry = Entry {
         PROMPT_DROPOUT,
         ERROR,
     ],
-    needs: Needs { drift: true, safeguard_mu: [0.2, 0.6], ..Needs::PAIRS },
+    needs: Needs { drift: true, safeguard_mu: 0.2, ..Needs::PAIRS },
     build: |method| Objective::Pairs(Box::new(DspoSq { gate: real(method, "gate") })),
 };
 

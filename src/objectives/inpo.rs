@@ -13,7 +13,7 @@ use super::needs::Inverter;
 use super::{BETA_AUTO, ERROR, Entry, Needs, Objective, PROMPT_DROPOUT};
 use crate::keys::{Default, Key, Kind, Range, key};
 
-const BETA: Key = Key { default: Default::ByFamily("2000.0", "5000.0"), ..BETA_AUTO };
+const BETA: Key = Key { default: Default::ByFamily("2000.0"), ..BETA_AUTO };
 pub const INVERSION: Key = key(
     "inversion",
     Kind::Choice(&["exact", "published"], &[]),

@@ -116,8 +116,8 @@ pub struct Needs {
     pub data_weights: bool,
     /// The key with which a hyperparameter follows the number of steps of the run: then it may not change on resume.
     pub ramp: Option<&'static str>,
-    /// mu of the safeguard where none is given, for SD1.5 and SD2.1, and for SDXL.
-    pub safeguard_mu: [f64; 2],
+    /// mu of the safeguard where none is given.
+    pub safeguard_mu: f64,
     /// The method trains on trajectories that the policy samples, not on items.
     pub rollouts: Option<Rollouts>,
     /// The method trains on the policy's own predictions after a few steps of denoising (self_npo).
@@ -142,7 +142,7 @@ impl Needs {
         weights: false,
         data_weights: false,
         ramp: None,
-        safeguard_mu: [0.9, 0.6],
+        safeguard_mu: 0.9,
         rollouts: None,
         truncated: false,
         timestep_weighting: true,

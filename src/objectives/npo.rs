@@ -13,7 +13,7 @@ use super::dpo::Dpo;
 use super::{BETA_AUTO, ERROR, Entry, NO_PROMPT_DROPOUT, Needs, Objective};
 use crate::keys::{Default, Key};
 
-const BETA: Key = Key { default: Default::ByFamily("1000.0", "2000.0"), ..BETA_AUTO };
+const BETA: Key = Key { default: Default::ByFamily("1000.0"), ..BETA_AUTO };
 
 pub const ENTRY: Entry = Entry {
     name: "npo",

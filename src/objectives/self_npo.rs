@@ -27,7 +27,7 @@ pub const ENTRY: Entry = Entry {
         key(
             "guidance",
             Kind::Real(Range::ANY),
-            Default::ByFamily("-1.0", "-5.0"),
+            Default::ByFamily("-1.0"),
             "w of x_0 = x_0c + w (x_0c - x_0u) in the rollout: -1 leaves the prompt out, less leads away from it",
         ),
         key(

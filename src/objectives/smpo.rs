@@ -14,7 +14,7 @@ use super::{inpo, real, score_range};
 use crate::keys::{Default, Key, Kind, Range, key};
 use tch::Tensor;
 
-const BETA: Key = Key { default: Default::ByFamily("2000.0", "5000.0"), ..BETA_AUTO };
+const BETA: Key = Key { default: Default::ByFamily("2000.0"), ..BETA_AUTO };
 
 pub const ENTRY: Entry = Entry {
     name: "smpo",

@@ -17,13 +17,13 @@ pub const SPO_BETA: Key = Key { default: Default::Toml("10.0"), ..BETA };
 pub const CANDIDATES: Key = key(
     "candidates",
     Kind::Int { min: 2, max: 64 },
-    Default::ByFamily("4", "2"),
+    Default::ByFamily("4"),
     "how many x_p are drawn from one x_t to choose best and worst from",
 );
 pub const THRESHOLD: Key = key(
     "threshold",
     Kind::Real(Range::FRACTION),
-    Default::ByFamily("0.3", "0.4"),
+    Default::ByFamily("0.3"),
     "a pair is kept if tanh of half the gap of its scores is above this",
 );
 pub const SKIP_STEPS: Key = key(
@@ -35,7 +35,7 @@ pub const SKIP_STEPS: Key = key(
 pub const DENOISE_AHEAD: Key = key(
     "denoise_ahead",
     Kind::Int { min: 0, max: 1000 },
-    Default::ByFamily("0", "3"),
+    Default::ByFamily("0"),
     "steps that a candidate is denoised further before it is scored",
 );
 /// Pairs of candidates along one trajectory of a prompt.

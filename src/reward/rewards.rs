@@ -52,8 +52,6 @@ impl Rewards {
     /// # Errors
     /// A scorer whose files are missing or damaged: the text names key and scorer.
     pub fn open(config: &RewardConfig, device: Device) -> Result<Self> {
-        let shaping = Shaping::named(&config.shaping)
-            .with_context(|| format!("reward.shaping = \"{}\" is not a shaping", config.shaping))?;
         let open = |key: &str, scorers: &[ScorerConfig]| -> Result<Vec<Named>> {
             let names = names_of(scorers);
             let one = |(scorer, name): (&ScorerConfig, String)| {
@@ -65,7 +63,7 @@ impl Rewards {
         };
         let scorers = open("reward.scorers", &config.scorers)?;
         let weights = config.scorers.iter().map(|scorer| scorer.weight);
-        Ok(Self::new(scorers.into_iter().zip(weights).collect(), open("reward.watch", &config.watch)?, shaping))
+        Ok(Self::new(scorers.into_iter().zip(weights).collect(), open("reward.watch", &config.watch)?, config.shaping))
     }
 
     /// `scorers` with their weights, `watched` beside them.

@@ -1,29 +1,21 @@
 //! From ratings of a group of pictures to their rewards (docs/rewards.md).
 
-/// How ratings become rewards. A group: the pictures that are compared with each other. r_k: what scorer k says of a
-/// picture; w_k: its weight; median_k: of the group, of an even number of pictures the mean of the middle two.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shaping {
-    /// sum_k w_k r_k
-    None,
-    /// (R - mean) / std of R = sum_k w_k r_k over the group; std over N, not N - 1; 0 where all R are equal.
-    Standardise,
-    /// sum_k w_k log sigma(r_k - median_k) (docs/methods.md, section 17)
-    LogSigmoid,
-    /// sum_k w_k sigma(r_k - median_k)
-    Par,
+crate::choice! {
+    /// How ratings become rewards. A group: the pictures that are compared with each other. r_k: what scorer k says of a
+    /// picture; w_k: its weight; median_k: of the group, of an even number of pictures the mean of the middle two.
+    pub enum Shaping {
+        /// sum_k w_k r_k
+        None = "none",
+        /// (R - mean) / std of R = sum_k w_k r_k over the group; std over N, not N - 1; 0 where all R are equal.
+        Standardise = "standardise",
+        /// sum_k w_k log sigma(r_k - median_k) (docs/methods.md, section 17)
+        LogSigmoid = "log_sigmoid",
+        /// sum_k w_k sigma(r_k - median_k)
+        Par = "par",
+    }
 }
 
 impl Shaping {
-    /// All of them, as `reward.shaping` calls them.
-    pub const NAMES: &[&str] = &["none", "standardise", "log_sigmoid", "par"];
-    const ALL: [Shaping; 4] = [Shaping::None, Shaping::Standardise, Shaping::LogSigmoid, Shaping::Par];
-
-    /// As `reward.shaping` calls it.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::NAMES.iter().position(|known| *known == name).map(|place| Self::ALL[place])
-    }
-
     /// One reward a picture of a group. `scored`: a row of r_k a scorer, all of one length; `weights`: w_k.
     pub fn rewards(self, weights: &[f64], scored: &[Vec<f64>]) -> Vec<f64> {
         match self {

@@ -1,6 +1,7 @@
 //! Shapings against hand-computed numbers and torch's, mixtures of scorers made up here, and the judges' scorers.
 
 use super::*;
+use crate::keys::Choice;
 use crate::scorers::{Judge, TrainedJudge};
 use pipelines::weights::TensorFile;
 use std::path::Path;
@@ -64,16 +65,16 @@ fn log_sigmoid_and_par_measure_from_the_median_of_each_scorer() {
 
 #[test]
 fn every_shaping_has_a_name_of_its_own() {
-    let mut shapings: Vec<Shaping> = Shaping::NAMES.iter().map(|name| Shaping::named(name).unwrap()).collect();
+    let mut shapings: Vec<Shaping> = Shaping::NAMES.iter().map(|name| name.parse().unwrap()).collect();
     let named = shapings.len();
     shapings.dedup();
-    assert_eq!((shapings.len(), Shaping::named("median")), (named, None));
+    assert_eq!((shapings.len(), "median".parse::<Shaping>().ok()), (named, None));
 }
 
 #[test]
 fn ratings_far_apart_stay_finite_in_every_shaping() {
     for name in Shaping::NAMES {
-        let rewards = Shaping::named(name).unwrap().rewards(&[1.0], &[vec![-1e6, 0.0, 1e6]]);
+        let rewards = name.parse::<Shaping>().unwrap().rewards(&[1.0], &[vec![-1e6, 0.0, 1e6]]);
         assert!(rewards.iter().all(|r| r.is_finite()) && rewards[0] <= rewards[1] && rewards[1] < rewards[2], "{name}");
     }
 }
@@ -86,7 +87,7 @@ fn every_shaping_gives_the_numbers_of_torch() {
     for group in golden["groups"].as_array().unwrap() {
         let scored: Vec<Vec<f64>> = group["scored"].as_array().unwrap().iter().map(numbers).collect();
         for (name, expected) in group["rewards"].as_object().unwrap() {
-            let got = Shaping::named(name).unwrap().rewards(&numbers(&golden["weights"]), &scored);
+            let got = name.parse::<Shaping>().unwrap().rewards(&numbers(&golden["weights"]), &scored);
             close(&got, &numbers(expected));
         }
     }
@@ -245,7 +246,7 @@ fn a_prompt_that_the_judge_does_not_know_is_refused_with_the_nearest_name() {
 fn scorers_are_opened_by_name_and_what_is_missing_is_said() {
     let config = |name: &str, path: &str| {
         let scorers = vec![entry("style", "assets/judge"), entry("style", "assets/judge-labels"), entry(name, path)];
-        crate::settings::RewardConfig { scorers, shaping: "par".into(), watch: vec![entry("content", "assets/judge")] }
+        crate::settings::RewardConfig { scorers, shaping: Shaping::Par, watch: vec![entry("content", "assets/judge")] }
     };
     let rewards = Rewards::open(&config("content", "assets/judge"), Device::Cpu).unwrap();
     assert_eq!(rewards.names(), ["style", "style_2", "content"]);

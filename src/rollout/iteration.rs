@@ -13,6 +13,7 @@ use super::{Law, Resources, Rollout, Sampling, folder_name, trajectories};
 use crate::machine::hashes;
 use crate::objectives::numbers;
 use crate::reward::Ratings;
+use crate::settings::Buffer;
 use anyhow::{Context, Result, bail};
 use pipelines::schedulers::Sampler;
 use std::cell::Cell;
@@ -120,7 +121,7 @@ impl Rollout {
         let pictures = studio.pictures(&self.rewards, &texts);
         let sampling = Sampling { ddim: &self.ddim, guidance_scale: self.config.guidance_scale, told };
         let asked = sampling.asked(networks);
-        let folder = (self.config.buffer == "disk").then(|| self.folder_of(iteration));
+        let folder = (self.config.buffer == Buffer::Disk).then(|| self.folder_of(iteration));
         let mut out = Sampled {
             latents: Vec::new(),
             ratings: Ratings::default(),

@@ -4,7 +4,7 @@ use super::Rollout;
 use super::law::{Law, noisy_calls};
 use crate::machine::disk::check_space;
 use crate::machine::memory;
-use crate::settings::ConfigError;
+use crate::settings::{Buffer, ConfigError};
 use anyhow::Result;
 use pipelines::schedulers::Sampler;
 use tch::Device;
@@ -38,9 +38,9 @@ impl Rollout {
         (self.calls() + start) * self.per_prediction()
     }
 
-    /// Where the buffer lies: "memory" or "disk".
-    pub fn buffer(&self) -> &str {
-        &self.config.buffer
+    /// Where the buffer lies.
+    pub fn buffer(&self) -> Buffer {
+        self.config.buffer
     }
 
     /// Bytes that the buffer of an iteration takes at most.
@@ -51,7 +51,7 @@ impl Rollout {
     /// A buffer that does not fit is refused before anything is sampled.
     pub(super) fn refuse_too_large(&self) -> Result<()> {
         let bytes = self.buffer_bytes();
-        if self.config.buffer == "disk" {
+        if self.config.buffer == Buffer::Disk {
             let remedy = "or lower rollout.prompts_per_iteration, rollout.trajectories or rollout.steps";
             return check_space(&self.run, bytes, "rollout.buffer = \"disk\"", remedy);
         }

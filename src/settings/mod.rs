@@ -1,6 +1,7 @@
 //! One run's configuration: TOML in, typed sections out.
 
 mod changes;
+mod choices;
 mod combinations;
 mod document;
 mod resolve;
@@ -16,19 +17,20 @@ pub use document::{Document, load};
 pub use resolve::{Facts, reload, resolve};
 pub use source::Source;
 
-use crate::data::batches::TimeIds;
+use crate::data::batches::{Posterior, TimeIds};
+use crate::data::cache::CacheDtype;
+use crate::data::items::{Labels, Ties};
 use crate::data::timesteps::TimestepLaw;
 use crate::data::weights::{WeightSource, Weighting};
+use crate::reward::Shaping;
 use pipelines::hub::Location;
+use pipelines::models::Recompute;
+use pipelines::schedulers::{PredictionType, Scheduler};
 use serde::Deserialize;
 use std::path::PathBuf;
 
-/// The configuration or the arguments are wrong (exit code 2).
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct ConfigError(pub String);
-
-pub type Result<T> = std::result::Result<T, ConfigError>;
+pub use crate::keys::{ConfigError, Result};
+pub use choices::*;
 
 /// Keys that the contract has and this version refuses.
 pub const NOT_BUILT_KEYS: &[(&str, &str)] = &[("reference", "path")];
@@ -78,7 +80,7 @@ pub struct ModelConfig {
     pub clip_skip: i64,
     pub dtype: String,
     pub device: String,
-    pub prediction_type: String,
+    pub prediction_type: PredictionType,
     pub zero_terminal_snr: bool,
     /// Only of models that are told the sizes of pictures.
     #[serde(default)]
@@ -98,22 +100,22 @@ pub struct DataConfig {
     #[serde(default)]
     pub path: PathBuf,
     pub resolution: i64,
-    #[serde(default = "unread::crop")]
-    pub crop: String,
+    #[serde(default)]
+    pub crop: Crop,
     #[serde(default)]
     pub crops: i64,
     #[serde(default)]
     pub flip: f64,
-    #[serde(default = "unread::ties")]
-    pub ties: String,
-    #[serde(default = "unread::labels")]
-    pub labels: String,
+    #[serde(default)]
+    pub ties: Ties,
+    #[serde(default)]
+    pub labels: Labels,
     #[serde(default)]
     pub draws_per_pair: i64,
-    #[serde(default = "unread::posterior")]
-    pub posterior: String,
+    #[serde(default)]
+    pub posterior: Posterior,
     pub cache_dir: PathBuf,
-    pub cache_dtype: String,
+    pub cache_dtype: CacheDtype,
     #[serde(default)]
     pub max_bad_fraction: f64,
     pub workers: usize,
@@ -121,22 +123,6 @@ pub struct DataConfig {
 
 /// What keys hold whose table the method does not read: values that ask for nothing.
 mod unread {
-    pub fn crop() -> String {
-        "center".into()
-    }
-
-    pub fn ties() -> String {
-        "drop".into()
-    }
-
-    pub fn labels() -> String {
-        "given".into()
-    }
-
-    pub fn posterior() -> String {
-        "mean".into()
-    }
-
     pub fn trajectories() -> usize {
         1
     }
@@ -163,7 +149,7 @@ pub struct ValidateConfig {
 
 #[derive(Debug, Clone, Deserialize)]
 pub struct TimestepsConfig {
-    pub law: String,
+    pub law: LawName,
     /// Only of `law = "discounted"`.
     #[serde(default)]
     pub gamma: f64,
@@ -176,12 +162,12 @@ pub struct TimestepsConfig {
     pub min: i64,
     #[serde(default)]
     pub max: i64,
-    pub weighting: String,
+    pub weighting: TimestepWeighting,
 }
 
 impl Default for TimestepsConfig {
     fn default() -> Self {
-        let (law, weighting) = ("uniform".into(), "none".into());
+        let (law, weighting) = (LawName::Uniform, TimestepWeighting::None);
         Self { law, gamma: 0.0, n_bins: 0, values: Vec::new(), min: 0, max: 999, weighting }
     }
 }
@@ -189,23 +175,23 @@ impl Default for TimestepsConfig {
 impl TimestepsConfig {
     pub fn law(&self) -> TimestepLaw {
         let Self { gamma, n_bins, min, max, .. } = *self;
-        match self.law.as_str() {
-            "discounted" => TimestepLaw::Discounted { gamma, n_bins, min, max },
-            "list" => TimestepLaw::List(self.values.clone()),
-            _ => TimestepLaw::Uniform { min, max },
+        match self.law {
+            LawName::Discounted => TimestepLaw::Discounted { gamma, n_bins, min, max },
+            LawName::List => TimestepLaw::List(self.values.clone()),
+            LawName::Uniform => TimestepLaw::Uniform { min, max },
         }
     }
 }
 
 #[derive(Debug, Clone, Deserialize)]
 pub struct SafeguardConfig {
-    pub name: String,
+    pub name: SafeguardName,
     pub mu: f64,
 }
 
 #[derive(Debug, Clone, Deserialize)]
 pub struct WeightsConfig {
-    pub source: String,
+    pub source: WeightsFrom,
     /// Only of `source = "videodpo"`.
     #[serde(default)]
     pub b: f64,
@@ -216,17 +202,17 @@ pub struct WeightsConfig {
 
 impl Default for WeightsConfig {
     fn default() -> Self {
-        Self { source: "none".into(), b: 0.0, c: 0.0, as_published: false }
+        Self { source: WeightsFrom::None, b: 0.0, c: 0.0, as_published: false }
     }
 }
 
 impl WeightsConfig {
     /// The weights that follow from the data; `None` where there are none.
     pub fn of_data(&self) -> Option<Weighting> {
-        let source = match self.source.as_str() {
-            "column" => WeightSource::Column,
-            "videodpo" => WeightSource::VideoDpo { b: self.b, c: self.c },
-            _ => return None,
+        let source = match self.source {
+            WeightsFrom::Column => WeightSource::Column,
+            WeightsFrom::VideoDpo => WeightSource::VideoDpo { b: self.b, c: self.c },
+            WeightsFrom::None => return None,
         };
         Some(Weighting { source, as_published: self.as_published })
     }
@@ -234,7 +220,7 @@ impl WeightsConfig {
 
 #[derive(Debug, Clone, Deserialize)]
 pub struct ReferenceConfig {
-    pub kind: String,
+    pub kind: ReferenceKind,
     /// Steps between copies, and when they end; only of `kind = "updated"`.
     #[serde(default)]
     pub every: u64,
@@ -247,7 +233,7 @@ pub struct ReferenceConfig {
 impl ReferenceConfig {
     /// The reference is renewed while the run goes on.
     pub fn moves(&self) -> bool {
-        self.kind == "updated"
+        self.kind == ReferenceKind::Updated
     }
 }
 
@@ -262,12 +248,12 @@ pub struct LoraConfig {
 #[derive(Debug, Clone, Deserialize)]
 pub struct OptimConfig {
     pub lr: f64,
-    pub lr_scale: String,
+    pub lr_scale: LrScale,
     #[serde(flatten)]
     pub rule: RuleConfig,
     pub weight_decay: f64,
     pub max_grad_norm: f64,
-    pub schedule: String,
+    pub schedule: Schedule,
     pub warmup_steps: u64,
 }
 
@@ -302,8 +288,8 @@ pub struct TrainConfig {
     pub checkpoint_every: u64,
     pub keep_last: usize,
     pub keep_every: Option<u64>,
-    pub gradient_checkpointing: String,
-    pub on_spike: String,
+    pub gradient_checkpointing: Recompute,
+    pub on_spike: OnSpike,
     pub overwrite: bool,
 }
 
@@ -322,7 +308,8 @@ pub struct SampleConfig {
     pub seeds: Vec<i64>,
     pub steps: usize,
     pub guidance_scale: f64,
-    pub scheduler: String,
+    #[serde(with = "scheduler")]
+    pub scheduler: &'static Scheduler,
 }
 
 /// How a run samples its trajectories. Of a method that samples only where it starts (self_npo) `prompts` and
@@ -343,9 +330,8 @@ pub struct RolloutConfig {
     /// `None`: one pass over what was kept.
     #[serde(default)]
     pub updates_per_iteration: Option<u64>,
-    /// "memory" or "disk".
     #[serde(default)]
-    pub buffer: String,
+    pub buffer: Buffer,
     /// Trajectories that go through the network together.
     #[serde(default = "unread::batch")]
     pub batch: usize,
@@ -363,7 +349,7 @@ pub enum Prompts {
 #[derive(Debug, Clone, Deserialize)]
 pub struct RewardConfig {
     pub scorers: Vec<ScorerConfig>,
-    pub shaping: String,
+    pub shaping: Shaping,
     /// Scorers that are only reported: what is not trained on shows when a reward is hacked.
     #[serde(default)]
     pub watch: Vec<ScorerConfig>,
@@ -384,4 +370,15 @@ pub struct ScorerConfig {
 pub struct LogConfig {
     pub tensorboard: bool,
     pub every: u64,
+}
+
+/// A sampler by its name.
+mod scheduler {
+    use pipelines::schedulers::{Scheduler, scheduler_names};
+    use serde::{Deserialize, Deserializer, de::Error};
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<&'static Scheduler, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Scheduler::by_name(&name).ok_or_else(|| D::Error::custom(format!("{name}: expected {}", scheduler_names())))
+    }
 }

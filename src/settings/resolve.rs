@@ -7,6 +7,8 @@ use super::{Config, ConfigError, Result, rollouts};
 use crate::data::items::ItemKind;
 use crate::keys::{Default, Key};
 use crate::objectives;
+use pipelines::families::Family;
+use pipelines::schedulers::PredictionType;
 use std::path::Path;
 use toml::{Table, Value};
 
@@ -20,8 +22,9 @@ pub struct Facts {
     pub native_resolution: i64,
     /// Pixels per latent.
     pub vae_factor: i64,
-    /// "epsilon" or "v_prediction", as the model says.
-    pub prediction_type: String,
+    /// As the model says.
+    pub prediction_type: PredictionType,
+    pub family: Family,
     /// As the model's scheduler says.
     pub zero_terminal_snr: bool,
     /// Whether the model is told the sizes of pictures.
@@ -146,7 +149,7 @@ fn resolve_machine(table: &mut Table, facts: &Facts) {
 fn resolve_model(table: &mut Table, facts: &Facts) -> std::result::Result<(), String> {
     let model = section(table, "model");
     if is_auto(model, "prediction_type") {
-        model.insert("prediction_type".into(), Value::String(facts.prediction_type.clone()));
+        model.insert("prediction_type".into(), Value::String(facts.prediction_type.name().into()));
     }
     if is_auto(model, "zero_terminal_snr") {
         model.insert("zero_terminal_snr".into(), Value::Boolean(facts.zero_terminal_snr));
@@ -198,24 +201,27 @@ fn resolve_data(table: &mut Table, facts: &Facts) -> std::result::Result<(), Str
 /// Defaults that differ between families, and what only some laws and references read.
 fn resolve_families(table: &mut Table, facts: &Facts) {
     let entry = objectives::entry_of(table);
-    let sdxl = facts.takes_time_ids;
-    let fill = |table: &mut Table, name: &str, keys: &[Key]| {
+    // `of`: where the family has its own defaults of the keys.
+    let fill = |table: &mut Table, name: &str, of: &str, keys: &[Key]| {
         let section = section(table, name);
         for key in keys.iter().filter(|k| matches!(k.default, Default::ByFamily(..))) {
-            if let (false, Some(value)) = (section.contains_key(key.name), key.default_for(sdxl)) {
+            if let (false, Some(value)) =
+                (section.contains_key(key.name), key.default_for(facts.family.default(of, key.name)))
+            {
                 section.insert(key.name.into(), value);
             }
         }
     };
-    fill(table, "method", entry.keys);
+    fill(table, "method", entry.name, entry.keys);
     let of = |table: &Table, name: &str, key: &str| table.get(name).and_then(|t| t.get(key)).cloned();
     if of(table, "reference", "kind").is_some_and(|kind| kind.as_str() == Some("updated")) {
         let keys = TABLES.iter().find(|t| t.name == "reference").map_or(&[][..], |t| t.keys);
-        fill(table, "reference", keys);
+        fill(table, "reference", "reference", keys);
     }
     if let Some(Value::Table(safeguard)) = table.get_mut("safeguard") {
         if safeguard.get("name").and_then(Value::as_str) == Some("sdpo") {
-            safeguard.entry("mu").or_insert(Value::Float(entry.needs.safeguard_mu[usize::from(sdxl)]));
+            let own = facts.family.default("safeguard", "mu").and_then(|literal| literal.parse().ok());
+            safeguard.entry("mu").or_insert(Value::Float(own.unwrap_or(entry.needs.safeguard_mu)));
         } else {
             table.remove("safeguard");
         }

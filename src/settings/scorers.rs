@@ -1,14 +1,24 @@
 //! Lists of scorers in [reward]: `{ name = "style", weight = 1.0, path = "judge" }` each.
 
-use crate::keys::{Range, nearest, real};
+use crate::keys::{Range, nearest};
 use crate::reward;
 use toml::{Table, Value};
+
+/// As [`check`], of scorers with weights.
+pub fn check_weighed(value: &Value) -> Result<Value, String> {
+    check(value, true)
+}
+
+/// As [`check`], of scorers that only watch.
+pub fn check_watched(value: &Value) -> Result<Value, String> {
+    check(value, false)
+}
 
 /// The list with every default written out, keys in the order name, weight, path.
 ///
 /// # Errors
 /// A text that says what was expected, and of which entry, counted from 1.
-pub fn check(value: &Value, weighed: bool) -> Result<Value, String> {
+fn check(value: &Value, weighed: bool) -> Result<Value, String> {
     let form = if weighed { "{ name, weight = 1, path }" } else { "{ name, path }" };
     let expected = |why: String| format!("a list of {form}{why}");
     let list = value.as_array().ok_or_else(|| expected(String::new()))?;
@@ -51,7 +61,7 @@ fn check_entry(entry: &Value, weighed: bool) -> Result<Table, String> {
     if weighed {
         let weight = match given.get("weight") {
             None => 1.0,
-            Some(given) => real(given, &Range::ANY).filter(|weight| *weight != 0.0).ok_or_else(|| {
+            Some(given) => Range::ANY.number(given).filter(|weight| *weight != 0.0).ok_or_else(|| {
                 format!(
                     "has weight = {given}, expected a number other than 0 (reward.watch takes what is only reported)"
                 )

@@ -1,7 +1,14 @@
 //! Every table and key of a run's configuration but [method], whose keys the objectives declare.
 
-use crate::keys::{Default::*, Key, Kind::*, Range, auto, key};
+use super::choices::*;
+use super::scorers;
+use crate::data::batches::{Posterior, TimeIds};
+use crate::data::cache::CacheDtype;
+use crate::data::items::Ties;
+use crate::keys::{Choice as _, Default::*, Key, Kind::*, Range, auto, key};
 use crate::reward::Shaping;
+use pipelines::models::Recompute;
+use pipelines::schedulers::PredictionType;
 
 const COUNT: crate::keys::Kind = Int { min: 0, max: i64::MAX };
 const AT_LEAST_ONE: crate::keys::Kind = Int { min: 1, max: i64::MAX };
@@ -52,12 +59,7 @@ const MODEL: &[Key] = &[
         "CPU float32, CUDA bfloat16 compute; trained weights are float32 masters",
     ),
     auto("device", Text, Toml("\"auto\""), "cpu, cuda or cuda:N"),
-    auto(
-        "prediction_type",
-        Choice(&["epsilon", "v_prediction"], &[]),
-        Toml("\"auto\""),
-        "the model's own, unless given",
-    ),
+    auto("prediction_type", Choice(&PredictionType::NAMES, &[]), Toml("\"auto\""), "the model's own, unless given"),
     auto(
         "zero_terminal_snr",
         Bool,
@@ -66,7 +68,7 @@ const MODEL: &[Key] = &[
     ),
     key(
         "time_ids",
-        Choice(&["true_sizes", "constant"], &[]),
+        Choice(TimeIds::NAMES, &[]),
         Absent,
         "SDXL only, default \"true_sizes\": what it is told of a picture's size and crop; constant: (R, R, 0, 0, R, R)",
     ),
@@ -81,15 +83,15 @@ const DATA: &[Key] = &[
         "follows from the fields",
     ),
     auto("resolution", Int { min: 8, max: 8192 }, Toml("\"auto\""), "pixels; auto: sample_size x VAE factor"),
-    key("crop", Choice(&["center", "random"], &[]), Toml("\"center\""), "of the longer side"),
+    key("crop", Choice(Crop::NAMES, &[]), Toml("\"center\""), "of the longer side"),
     key("crops", Int { min: 2, max: 1024 }, Toml("4"), "how many offsets a random crop chooses from"),
     key("flip", Real(Range::UNIT), Toml("0.5"), "probability of a horizontal flip, drawn for each image"),
-    key("ties", Choice(&["drop", "keep", "error"], &[]), Toml("\"drop\""), "rows labelled as ties; keep: todo only"),
+    key("ties", Choice(Ties::NAMES, &[]), Toml("\"drop\""), "rows labelled as ties; keep: todo only"),
     key("labels", Text, Toml("\"given\""), "who ranks the pairs: \"given\", \"score:NAME\" or \"vote:A,B,..\""),
     key("draws_per_pair", COUNT, Toml("0"), "0: new draws every epoch; K: epoch e repeats those of e mod K"),
-    key("posterior", Choice(&["sample", "mean"], &[]), Toml("\"sample\""), "of the VAE"),
+    key("posterior", Choice(Posterior::NAMES, &[]), Toml("\"sample\""), "of the VAE"),
     key("cache_dir", Text, Absent, "encoded images and prompts; default ~/.cache/diffpref"),
-    key("cache_dtype", Choice(&["float32", "float16"], &[]), Toml("\"float32\""), "of cached latents and embeddings"),
+    key("cache_dtype", Choice(CacheDtype::NAMES, &[]), Toml("\"float32\""), "of cached latents and embeddings"),
     key("max_bad_fraction", Real(Range::UNIT), Toml("0.01"), "share of unreadable items above which the run stops"),
     auto("workers", Int { min: 1, max: 256 }, Toml("\"auto\""), "threads that decode images"),
 ];
@@ -109,7 +111,7 @@ const VALIDATE: &[Key] = &[
 ];
 
 const TIMESTEPS: &[Key] = &[
-    key("law", Choice(&["uniform", "discounted", "list"], &[]), Toml("\"uniform\""), "how t is drawn"),
+    key("law", Choice(LawName::NAMES, &[]), Toml("\"uniform\""), "how t is drawn"),
     key("gamma", Real(GAMMA), Toml("0.9"), "discounted: weight of a bin over the noisier one before it"),
     key("n_bins", Int { min: 1, max: 1000 }, Toml("50"), "discounted: bins of equal width"),
     key("values", Ints { min: 0, max: i64::MAX }, Absent, "list: the timesteps to draw from"),
@@ -117,7 +119,7 @@ const TIMESTEPS: &[Key] = &[
     key("max", COUNT, Absent, "largest timestep; default: the model's last"),
     key(
         "weighting",
-        Choice(&["none", "timestep_aware"], &[]),
+        Choice(TimestepWeighting::NAMES, &[]),
         Toml("\"none\""),
         "lambda(t) on the logit, from 1 at low to 2 at high noise",
     ),
@@ -127,14 +129,14 @@ const TIMESTEPS: &[Key] = &[
 const GAMMA: Range = Range { low: 0.0, high: 1.0, low_open: true, high_open: false };
 
 const SAFEGUARD: &[Key] = &[
-    key("name", Choice(&["none", "sdpo"], &[]), Toml("\"none\""), "sdpo: losers may not push against their winners"),
+    key("name", Choice(SafeguardName::NAMES, &[]), Toml("\"none\""), "sdpo: losers may not push against their winners"),
     key("mu", Real(Range::UNIT), Absent, "default: the method's and the family's, 0.9 or 0.6 for most"),
 ];
 
 const WEIGHTS: &[Key] = &[
     key(
         "source",
-        Choice(&["none", "column", "videodpo"], &[]),
+        Choice(WeightsFrom::NAMES, &[]),
         Toml("\"none\""),
         "column: `weight` of the row; videodpo: (c / `weight`)^b",
     ),
@@ -144,12 +146,12 @@ const WEIGHTS: &[Key] = &[
 ];
 
 const REFERENCE: &[Key] = &[
-    key("kind", Choice(&["frozen", "updated"], &[]), Toml("\"frozen\""), "updated: the policy of some steps ago"),
+    key("kind", Choice(ReferenceKind::NAMES, &[]), Toml("\"frozen\""), "updated: the policy of some steps ago"),
     key("every", AT_LEAST_ONE, Toml("32"), "updated: steps between copies"),
     key(
         "divergence_limit",
         Real(Range::POSITIVE),
-        ByFamily("0.005", "0.002"),
+        ByFamily("0.005"),
         "updated: mean error gained over the start model at which the copies end",
     ),
     key("divergence_ema", Real(Range::FRACTION), Toml("0.9"), "updated: smoothing of that gain; 0: none"),
@@ -172,12 +174,12 @@ const OPTIM: &[Key] = &[
         "torch.optim.AdamW, or transformers' Adafactor",
     ),
     key("lr", Real(Range::POSITIVE), Required, "learning rate, as the optimizer sees it"),
-    key("lr_scale", Choice(&["none", "global_batch"], &[]), Toml("\"none\""), "global_batch: lr x pairs per step"),
+    key("lr_scale", Choice(LrScale::NAMES, &[]), Toml("\"none\""), "global_batch: lr x pairs per step"),
     key("betas", RealPair(Range::FRACTION), Toml("[0.9, 0.999]"), "decay of the moments; adamw only"),
     key("eps", Real(Range::POSITIVE), Toml("1e-8"), "added to the denominator; adamw only"),
     key("weight_decay", Real(Range::NOT_NEGATIVE), Toml("0.01"), "decoupled"),
     key("max_grad_norm", Real(Range::POSITIVE), Toml("1.0"), "global gradient norm is clipped to this"),
-    key("schedule", Choice(&["constant", "cosine", "linear"], &[]), Toml("\"constant\""), "after warm-up"),
+    key("schedule", Choice(Schedule::NAMES, &[]), Toml("\"constant\""), "after warm-up"),
     key("warmup_steps", COUNT, Toml("0"), "linear warm-up"),
 ];
 
@@ -203,17 +205,12 @@ const TRAIN: &[Key] = &[
     key("keep_every", AT_LEAST_ONE, Absent, "checkpoints at multiples of this stay"),
     key(
         "gradient_checkpointing",
-        Choice(&["none", "attention", "blocks", "all"], &[]),
+        Choice(&Recompute::NAMES, &[]),
         Toml("\"none\""),
         "recompute instead of storing: less memory, more time",
     ),
     auto("pair_split", Choice(&["off"], &["on"]), Toml("\"auto\""), "winner and loser one after the other"),
-    key(
-        "on_spike",
-        Choice(&["warn", "skip", "stop"], &[]),
-        Toml("\"warn\""),
-        "when the gradient norm leaves its recent range",
-    ),
+    key("on_spike", Choice(OnSpike::NAMES, &[]), Toml("\"warn\""), "when the gradient norm leaves its recent range"),
     key("overwrite", Bool, Toml("false"), "delete what the run folder holds"),
 ];
 
@@ -239,19 +236,29 @@ const ROLLOUT: &[Key] = &[
         Toml("\"auto\""),
         "steps before new pictures; auto: one pass over what was kept",
     ),
-    key("buffer", Choice(&["memory", "disk"], &[]), Toml("\"memory\""), "where the trajectories of an iteration lie"),
+    key("buffer", Choice(Buffer::NAMES, &[]), Toml("\"memory\""), "where the trajectories of an iteration lie"),
     key("batch", PAIRS, Toml("8"), "trajectories that are sampled together"),
 ];
 
 const REWARD: &[Key] = &[
-    key("scorers", Scorers { weighed: true }, Required, "who rates the pictures that the method samples"),
+    key(
+        "scorers",
+        Checked { check: scorers::check_weighed, words: "a list of { name, weight = 1, path }" },
+        Required,
+        "who rates the pictures that the method samples",
+    ),
     key(
         "shaping",
         Choice(Shaping::NAMES, &[]),
         Toml("\"none\""),
         "how the ratings of a prompt's pictures become rewards",
     ),
-    key("watch", Scorers { weighed: false }, Toml("[]"), "scorers that rate too, and are only reported"),
+    key(
+        "watch",
+        Checked { check: scorers::check_watched, words: "a list of { name, path }" },
+        Toml("[]"),
+        "scorers that rate too, and are only reported",
+    ),
 ];
 
 const LOG: &[Key] = &[
@@ -262,16 +269,7 @@ const LOG: &[Key] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pipelines::models::Recompute;
     use pipelines::schedulers::SCHEDULERS;
-
-    #[test]
-    fn every_choice_of_gradient_checkpointing_is_one_of_the_network() {
-        let key = TRAIN.iter().find(|key| key.name == "gradient_checkpointing").unwrap();
-        let Choice(built, _) = key.kind else { panic!("{:?}", key.kind) };
-        let named: Vec<Recompute> = built.iter().filter_map(|name| Recompute::named(name)).collect();
-        assert_eq!(named, [Recompute::None, Recompute::Attention, Recompute::Blocks, Recompute::All]);
-    }
 
     #[test]
     fn samples_take_every_sampler_that_is_built() {

@@ -45,7 +45,8 @@ fn facts() -> Facts {
     Facts {
         native_resolution: 512,
         vae_factor: 8,
-        prediction_type: "epsilon".into(),
+        prediction_type: pipelines::schedulers::PredictionType::Epsilon,
+        family: pipelines::families::Family::Sd1,
         zero_terminal_snr: false,
         takes_time_ids: false,
         most_clip_skip: 0,
@@ -398,7 +399,7 @@ fn a_resolved_configuration_without_items_is_read_back() {
     let (table, config): (Table, Config) = super::resolve(&document, &facts()).unwrap();
     assert!(!table.contains_key("validate") && !table.contains_key("timesteps"));
     assert_eq!((config.validate.every, config.validate.fraction), (0, 0.0));
-    assert_eq!((config.data.crop.as_str(), config.data.ties.as_str()), ("center", "drop"));
+    assert_eq!((config.data.crop, config.data.ties), (super::Crop::Center, crate::data::items::Ties::Drop));
     let rollout = config.rollout.unwrap();
     assert_eq!((rollout.prompts_per_iteration, rollout.trajectories, rollout.steps), (5, 4, 20));
     assert_eq!(rollout.updates_per_iteration, None);

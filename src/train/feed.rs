@@ -4,8 +4,8 @@ use super::environment::DataHash;
 use super::prompt_batches::PromptBatches;
 use super::session::Opened;
 use super::validation::ValidationItem;
-use crate::data::batches::{Batch, BatchOptions, Batches, CropRule, Drawn, Images, NoiseRule, Plan, Posterior};
-use crate::data::cache::{CacheDtype, LatentCache, LatentOptions};
+use crate::data::batches::{Batch, BatchOptions, Batches, CropRule, Drawn, Images, NoiseRule, Plan};
+use crate::data::cache::{LatentCache, LatentOptions};
 use crate::data::draws::Draws;
 use crate::data::items::{Item, ItemKind, data_sha256};
 use crate::data::report::DataReport;
@@ -15,7 +15,7 @@ use crate::networks::Machine;
 use crate::objectives::Needs;
 use crate::progress::{Progress, Stop};
 use crate::rollout::Prompts;
-use crate::settings::{Config, Source};
+use crate::settings::{Config, Crop, Source};
 use anyhow::{Context, Result};
 use pipelines::families::{EmptySide, ModelFolder};
 use pipelines::lora::{Lora, Network};
@@ -206,8 +206,11 @@ fn batch_options(config: &Config, folder: &ModelFolder, needs: Needs) -> BatchOp
     let real = |key: &str| config.method.get(key).and_then(Value::as_float);
     let shared_noise = config.method.get("shared_noise").and_then(Value::as_bool).unwrap_or(false);
     BatchOptions {
-        posterior: if data.posterior == "mean" { Posterior::Mean } else { Posterior::Sample },
-        crop: if data.crop == "random" { CropRule::Random { crops: data.crops } } else { CropRule::Center },
+        posterior: data.posterior,
+        crop: match data.crop {
+            Crop::Random => CropRule::Random { crops: data.crops },
+            Crop::Center => CropRule::Center,
+        },
         flip: data.flip,
         prompt_dropout: real("prompt_dropout").unwrap_or(0.0),
         scaling_factor: folder.vae().scaling_factor,
@@ -247,7 +250,7 @@ fn encode(
 ) -> Result<Encoded> {
     let encoders = LoadOptions { device: machine.device, kind: Kind::Float };
     let cache_dir = config.data.cache_dir.clone();
-    let dtype = if config.data.cache_dtype == "float16" { CacheDtype::Float16 } else { CacheDtype::Float32 };
+    let dtype = config.data.cache_dtype;
     let lora = text_lora(config, folder)?;
     let hashes = component_hashes(config, folder, &lora)?;
     let mut latents = LatentCache::open(LatentOptions {

@@ -4,13 +4,14 @@ use super::feed::Feed;
 use super::guards::{Beta, SpikeGuard};
 use super::optimizer::{Ema, Optimizer};
 use super::session::Opened;
-use super::step::{Learner, OnSpike, OwnWeights, Statistics};
+use super::step::{Learner, OwnWeights, Statistics};
 use crate::data::draws::Draws;
 use crate::data::items::{Item, Preference};
 use crate::networks::{self, Inverting, Machine, Start, Truncating};
 use crate::objectives::{Entry, Needs, Objective, timestep_weight};
-use crate::settings::Config;
+use crate::settings::{Config, SafeguardName, TimestepWeighting};
 use anyhow::Result;
+use pipelines::families::Family;
 use pipelines::schedulers::NoiseSchedule;
 use tch::{Kind, Tensor};
 use toml::Value;
@@ -31,20 +32,16 @@ pub fn build(opened: &Opened, machine: Machine, entry: &Entry, feed: &Feed) -> R
         timestep_weights: timestep_weights(config, &networks.policy.denoiser.schedule, machine),
         inverting: inverting(config, needs, networks.policy.denoiser.schedule.num_train_timesteps()),
         truncating: truncating(config, needs, feed)?,
-        safeguard: config.safeguard.as_ref().filter(|s| s.name == "sdpo").map(|s| s.mu),
+        safeguard: config.safeguard.as_ref().filter(|s| s.name == SafeguardName::Sdpo).map(|s| s.mu),
         weighted: data_weights || needs.weights || needs.data_weights,
         own_weights,
         statistics: Statistics::default(),
         optimizer: Optimizer::new(&networks.policy.trainable, &config.optim),
         ema: Ema::new(&networks.policy.trainable, ema_decay(config, needs)),
-        beta: beta(config, entry, folder.takes_time_ids()),
+        beta: beta(config, entry, folder.family()),
         has_beta: entry.keys.iter().any(|key| key.name == "beta"),
         guard: SpikeGuard::default(),
-        on_spike: match config.train.on_spike.as_str() {
-            "skip" => OnSpike::Skip,
-            "stop" => OnSpike::Stop,
-            _ => OnSpike::Warn,
-        },
+        on_spike: config.train.on_spike,
         grad_accum: config.train.grad_accum,
         steps: config.train.steps,
         needs,
@@ -76,9 +73,9 @@ fn truncating(config: &Config, needs: Needs, feed: &Feed) -> Result<Option<Trunc
     }))
 }
 
-fn beta(config: &Config, entry: &Entry, sdxl: bool) -> Beta {
+fn beta(config: &Config, entry: &Entry, family: Family) -> Beta {
     let key = || entry.keys.iter().find(|k| k.name == "beta");
-    let default = || key().and_then(|k| k.default_for(sdxl)).and_then(|v| v.as_float());
+    let default = || key().and_then(|k| k.default_for(family.default(entry.name, "beta"))).and_then(|v| v.as_float());
     match config.method.get("beta") {
         Some(v) if v.as_str() == Some("auto") => Beta::auto(default().unwrap_or(1.0)),
         Some(v) => Beta::fixed(v.as_float().unwrap_or(1.0)),
@@ -88,7 +85,7 @@ fn beta(config: &Config, entry: &Entry, sdxl: bool) -> Beta {
 
 /// lambda(t) of every timestep, `[T]`, master kind.
 fn timestep_weights(config: &Config, schedule: &NoiseSchedule, machine: Machine) -> Option<Tensor> {
-    (config.timesteps.weighting == "timestep_aware").then_some(())?;
+    (config.timesteps.weighting == TimestepWeighting::TimestepAware).then_some(())?;
     let abar = schedule.alphas_cumprod().to_device(tch::Device::Cpu).to_kind(Kind::Double);
     let abar: Vec<f64> = abar.iter::<f64>().map(Iterator::collect).unwrap_or_default();
     let lambda = Tensor::from_slice(&timestep_weight::lambda(&abar));

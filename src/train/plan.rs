@@ -11,6 +11,7 @@ use crate::data::report::DataReport;
 use crate::networks::{self, Machine, Networks};
 use crate::objectives;
 use crate::rollout::Rollout;
+use crate::settings::Buffer;
 use anyhow::{Context, Result};
 use pipelines::families::ModelFolder;
 use pipelines::models::Conditioning;
@@ -64,7 +65,7 @@ pub struct RolloutPlan {
     pub evaluations: u64,
     /// The buffer at most.
     pub buffer_mib: f64,
-    pub buffer: String,
+    pub buffer: Buffer,
     /// Prompts of [validate].
     pub held_out: usize,
 }
@@ -121,7 +122,7 @@ pub fn dry_run(opened: &Opened) -> Result<Plan> {
             trajectories: rollout.grid().per_prompt,
             evaluations: rollout.evaluations(),
             buffer_mib: rollout.buffer_bytes() as f64 / MIB,
-            buffer: rollout.buffer().into(),
+            buffer: rollout.buffer(),
             held_out: opened.held_out.len(),
         }),
     })

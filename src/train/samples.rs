@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use image::RgbImage;
 use pipelines::families::ModelFolder;
 use pipelines::sampling::Guidance;
-use pipelines::schedulers::{SamplerOptions, Scheduler, SchedulerConfig, scheduler_names};
+use pipelines::schedulers::{SamplerOptions, SchedulerConfig};
 use serde_json::json;
 use std::path::Path;
 
@@ -20,11 +20,11 @@ use std::path::Path;
 /// [`ConfigError`] where sampler and steps do not fit the model.
 pub fn sampling(sample: &SampleConfig, noise_process: &SchedulerConfig) -> Result<Sampling, ConfigError> {
     let refuse = |problem: String| {
-        ConfigError(format!("sample.scheduler = \"{}\", sample.steps = {}: {problem}", sample.scheduler, sample.steps))
+        let name = sample.scheduler.name;
+        ConfigError(format!("sample.scheduler = \"{name}\", sample.steps = {}: {problem}", sample.steps))
     };
-    let scheduler = Scheduler::by_name(&sample.scheduler);
     let sampling = Sampling {
-        scheduler: scheduler.ok_or_else(|| refuse(format!("expected {}", scheduler_names())))?,
+        scheduler: sample.scheduler,
         steps: sample.steps as i64,
         options: SamplerOptions::default(),
         guidance: Guidance::of_scale(sample.guidance_scale),

@@ -11,7 +11,7 @@ use super::samples;
 use super::step::{Learner, MicroBatch, StepOutcome};
 use super::validation::{self, StartErrors};
 use crate::data::cache::default_cache_dir;
-use crate::data::items::{Holdout, ItemKind, ItemSet, Labels, ReadOptions, Ties, WrongKind};
+use crate::data::items::{Holdout, ItemKind, ItemSet, Labels, ReadOptions, WrongKind};
 use crate::networks::Machine;
 use crate::objectives;
 use crate::progress::{Progress, Stop};
@@ -72,11 +72,7 @@ pub fn open(document: &Document, progress: &dyn Progress) -> Result<Opened> {
     let items = read(&ReadOptions {
         path: path("data", "path").unwrap_or_default(),
         wanted: needs.items,
-        ties: match text("data", "ties") {
-            Some("error") => Ties::Error,
-            Some("keep") => Ties::Keep,
-            _ => Ties::Drop,
-        },
+        ties: text("data", "ties").and_then(|ties| ties.parse().ok()).unwrap_or_default(),
         labels: text("data", "labels").and_then(Labels::parse).unwrap_or_default(),
         swapped: needs.swapped,
         scorer: text("method", "scorer").map(String::from),
@@ -162,7 +158,8 @@ fn facts(folder: &ModelFolder, items: &ItemSet, prompts: &[String], scorer: Opti
     Facts {
         native_resolution: folder.unet().sample_size * factor,
         vae_factor: factor,
-        prediction_type: folder.scheduler().prediction_type.name().into(),
+        prediction_type: folder.scheduler().prediction_type,
+        family: folder.family(),
         zero_terminal_snr: folder.scheduler().rescale_betas_zero_snr,
         takes_time_ids: folder.takes_time_ids(),
         most_clip_skip: folder.most_clip_skip() as i64,

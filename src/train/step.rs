@@ -16,6 +16,7 @@ use crate::objectives::{
 };
 use crate::progress::{Halted, Stop};
 use crate::rollout::UnitBatch;
+use crate::settings::OnSpike;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -65,13 +66,6 @@ pub enum OwnWeights {
 pub struct Statistics {
     pub statistic: Running,
     pub weight: Running,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnSpike {
-    Warn,
-    Skip,
-    Stop,
 }
 
 /// How a step ended.

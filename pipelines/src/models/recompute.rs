@@ -4,10 +4,12 @@
 use crate::error::Result;
 use crate::models::layers::{AdapterSet, Weights};
 use diffpref_native::{checkpoint, grad_enabled};
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 /// Which parts of a UNet. Each choice includes the ones before it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Recompute {
     #[default]
     None,
@@ -21,16 +23,8 @@ pub enum Recompute {
 }
 
 impl Recompute {
-    /// By its name in configurations.
-    pub fn named(name: &str) -> Option<Self> {
-        match name {
-            "none" => Some(Self::None),
-            "attention" => Some(Self::Attention),
-            "blocks" => Some(Self::Blocks),
-            "all" => Some(Self::All),
-            _ => None,
-        }
-    }
+    /// Names in configurations, from least to most.
+    pub const NAMES: [&str; 4] = ["none", "attention", "blocks", "all"];
 }
 
 /// `run(part, inputs)`, of which only `inputs` are kept where gradients are recorded; elsewhere it is a plain call. The

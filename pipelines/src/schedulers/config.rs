@@ -2,14 +2,15 @@
 
 use crate::weights::write_file;
 use crate::{Error, Result};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 
 const FILE: &str = "scheduler_config.json";
 
 /// What the network predicts (methods.md 0.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum PredictionType {
     /// the noise
     Epsilon,
@@ -18,8 +19,12 @@ pub enum PredictionType {
 }
 
 impl PredictionType {
+    pub const ALL: [Self; 2] = [Self::Epsilon, Self::VPrediction];
+    /// In the order of [`ALL`](Self::ALL).
+    pub const NAMES: [&str; 2] = [Self::ALL[0].name(), Self::ALL[1].name()];
+
     /// The word for it in scheduler_config.json, in configurations and on the command line.
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Epsilon => "epsilon",
             Self::VPrediction => "v_prediction",
@@ -28,7 +33,7 @@ impl PredictionType {
 
     /// The prediction type with that [`name`](Self::name).
     pub fn named(name: &str) -> Option<Self> {
-        [Self::Epsilon, Self::VPrediction].into_iter().find(|kind| kind.name() == name)
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 }
 

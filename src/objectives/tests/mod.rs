@@ -22,7 +22,7 @@ const AS_PUBLISHED: Weighting = Weighting::Divided(1.0);
 fn built(name: &str, own: &str) -> Objective {
     let entry = find(name).unwrap();
     let mut table: toml::Table =
-        entry.keys.iter().filter_map(|k| Some((k.name.to_string(), k.default_for(false)?))).collect();
+        entry.keys.iter().filter_map(|k| Some((k.name.to_string(), k.default_for(None)?))).collect();
     let own: toml::Table = own.parse().unwrap();
     for key in own.keys() {
         assert!(entry.keys.iter().any(|k| k.name == key), "{name} has no key {key}");

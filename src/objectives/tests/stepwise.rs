@@ -1,11 +1,12 @@
 //! docs/methods.md 21.9 and 21.10: losses of methods that sample while they train, and their derivatives.
 
 use super::*;
+use pipelines::families::Family;
 use tch::Kind;
 
 /// The beta that the fixtures have: the method's own.
 fn step_of(name: &str) -> Step {
-    let beta = find(name).unwrap().keys.iter().find(|key| key.name == "beta").and_then(|key| key.default_for(false));
+    let beta = find(name).unwrap().keys.iter().find(|key| key.name == "beta").and_then(|key| key.default_for(None));
     Step { beta: beta.and_then(|beta| beta.as_float()).unwrap_or(f64::NAN), ..STEP }
 }
 
@@ -333,11 +334,13 @@ fn pseudo_huber_equals_the_fixtures_and_its_derivative_finite_differences() {
 fn methods_that_sample_have_the_published_settings() {
     let settings = |name: &str| {
         let entry = find(name).unwrap();
-        let of = |sdxl: bool| {
-            let shown = |key: &crate::keys::Key| format!("{} {}", key.name, key.default_for(sdxl).unwrap());
+        let of = |family: Family| {
+            let shown = |key: &crate::keys::Key| {
+                format!("{} {}", key.name, key.default_for(family.default(name, key.name)).unwrap())
+            };
             entry.keys.iter().map(shown).collect::<Vec<_>>().join(", ")
         };
-        (of(false), of(true))
+        (of(Family::Sd1), of(Family::Sdxl))
     };
     let same = |text: &str| (text.to_string(), text.to_string());
     assert_eq!(settings("d3po"), same("beta 0.1, clamp 0.1"));

@@ -1,22 +1,22 @@
 //! The learning rate of a step.
 
-use crate::settings::{OptimConfig, TrainConfig};
+use crate::settings::{LrScale, OptimConfig, Schedule, TrainConfig};
 
 /// The learning rate of step `s` (from 1): linear warm-up, then constant, linear or cosine.
 pub fn learning_rate(optim: &OptimConfig, train: &TrainConfig, s: u64) -> f64 {
-    let lr = match optim.lr_scale.as_str() {
-        "global_batch" => optim.lr * train.pairs_per_step() as f64,
-        _ => optim.lr,
+    let lr = match optim.lr_scale {
+        LrScale::GlobalBatch => optim.lr * train.pairs_per_step() as f64,
+        LrScale::None => optim.lr,
     };
     let w = optim.warmup_steps;
     if s <= w {
         return lr * s as f64 / w as f64;
     }
     let q = (s - 1 - w) as f64 / (train.steps.saturating_sub(w)).max(1) as f64;
-    match optim.schedule.as_str() {
-        "linear" => lr * (1.0 - q),
-        "cosine" => lr * (1.0 + (std::f64::consts::PI * q).cos()) / 2.0,
-        _ => lr,
+    match optim.schedule {
+        Schedule::Linear => lr * (1.0 - q),
+        Schedule::Cosine => lr * (1.0 + (std::f64::consts::PI * q).cos()) / 2.0,
+        Schedule::Constant => lr,
     }
 }
 
@@ -25,14 +25,14 @@ mod tests {
     use super::*;
     use crate::settings::RuleConfig;
 
-    fn optim(schedule: &str, warmup_steps: u64) -> OptimConfig {
+    fn optim(schedule: Schedule, warmup_steps: u64) -> OptimConfig {
         OptimConfig {
             lr: 1.0,
-            lr_scale: "none".into(),
+            lr_scale: LrScale::None,
             rule: RuleConfig::Adafactor,
             weight_decay: 0.0,
             max_grad_norm: 1.0,
-            schedule: schedule.into(),
+            schedule,
             warmup_steps,
         }
     }
@@ -46,17 +46,17 @@ mod tests {
 
     #[test]
     fn warm_up_is_linear_and_schedules_start_at_the_full_rate() {
-        for schedule in ["constant", "linear", "cosine"] {
+        for schedule in [Schedule::Constant, Schedule::Linear, Schedule::Cosine] {
             assert_eq!(learning_rate(&optim(schedule, 4), &train(12), 1), 0.25, "{schedule}");
             assert_eq!(learning_rate(&optim(schedule, 4), &train(12), 5), 1.0, "{schedule}");
         }
-        assert_eq!(learning_rate(&optim("linear", 4), &train(12), 9), 0.5);
-        assert!((learning_rate(&optim("cosine", 0), &train(10), 6) - 0.5).abs() < 1e-12);
+        assert_eq!(learning_rate(&optim(Schedule::Linear, 4), &train(12), 9), 0.5);
+        assert!((learning_rate(&optim(Schedule::Cosine, 0), &train(10), 6) - 0.5).abs() < 1e-12);
     }
 
     #[test]
     fn global_batch_multiplies_the_rate_by_the_pairs_of_a_step() {
-        let optim = OptimConfig { lr_scale: "global_batch".into(), ..optim("constant", 0) };
+        let optim = OptimConfig { lr_scale: LrScale::GlobalBatch, ..optim(Schedule::Constant, 0) };
         assert_eq!(learning_rate(&optim, &train(10), 3), 6.0);
     }
 }

@@ -10,11 +10,11 @@ const NAMES: [&str; 4] = ["bias", "convolution", "matrix", "pointwise"];
 fn config(rule: RuleConfig) -> OptimConfig {
     OptimConfig {
         lr: 3e-3,
-        lr_scale: "none".into(),
+        lr_scale: crate::settings::LrScale::None,
         rule,
         weight_decay: 1e-2,
         max_grad_norm: 1e9,
-        schedule: "constant".into(),
+        schedule: crate::settings::Schedule::Constant,
         warmup_steps: 0,
     }
 }

@@ -1,0 +1,50 @@
+//! Values that a file may leave to the program by the word "auto".
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A value, or "auto": it follows from model, data or machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Auto<T> {
+    Auto,
+    Given(T),
+}
+
+impl<T> Auto<T> {
+    /// The given value; `None` for "auto".
+    pub fn given(self) -> Option<T> {
+        match self {
+            Self::Auto => None,
+            Self::Given(value) => Some(value),
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+enum Word {
+    #[serde(rename = "auto")]
+    Auto,
+}
+
+impl<T: Serialize> Serialize for Auto<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => Word::Auto.serialize(serializer),
+            Self::Given(value) => value.serialize(serializer),
+        }
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Auto<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Read<T> {
+            Word(Word),
+            Value(T),
+        }
+        Ok(match Read::deserialize(deserializer)? {
+            Read::Word(Word::Auto) => Self::Auto,
+            Read::Value(value) => Self::Given(value),
+        })
+    }
+}

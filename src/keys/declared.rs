@@ -1,0 +1,66 @@
+//! Tables as structs: one declaration is the type of the values and the list of keys.
+
+use super::Key;
+
+/// A struct whose fields are keys of a table.
+pub trait Keys {
+    const KEYS: &'static [Key];
+}
+
+/// All keys of several lists, in order. `N` is their number.
+///
+/// # Panics
+/// While compiling, where `N` is another number.
+pub const fn join<const N: usize>(lists: &[&[Key]]) -> [Key; N] {
+    let mut all = [super::switch(); N];
+    let (mut n, mut list) = (0, 0);
+    while list < lists.len() {
+        let mut i = 0;
+        while i < lists[list].len() {
+            all[n] = lists[list][i];
+            (n, i) = (n + 1, i + 1);
+        }
+        list += 1;
+    }
+    assert!(n == N);
+    all
+}
+
+/// Declares a struct of settings: `field: Type = key` for each key, its meaning as doc comment, and behind a `;` blocks of
+/// keys that other structs declare. Serde and [`Keys`] follow.
+#[macro_export]
+macro_rules! keys {
+    ($(#[$meta:meta])* $vis:vis struct $name:ident {
+        $($(#[doc = $help:literal])* $field:ident : $ty:ty = $key:expr),* $(,)?
+        $(; $($block:ident : $of:ty),+ $(,)?)?
+    }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, ::serde::Serialize, ::serde::Deserialize)]
+        $vis struct $name {
+            $($(#[doc = $help])* pub $field: $ty,)*
+            $($(#[serde(flatten)] pub $block: $of,)+)?
+        }
+
+        impl $crate::keys::Keys for $name {
+            const KEYS: &'static [$crate::keys::Key] = {
+                const LISTS: &[&[$crate::keys::Key]] = &[
+                    &[$($key.named(stringify!($field)).helped(concat!($($help),*))),*],
+                    $($(<$of as $crate::keys::Keys>::KEYS),+)?
+                ];
+                const N: usize = $crate::keys::count(LISTS);
+                const ALL: [$crate::keys::Key; N] = $crate::keys::join(LISTS);
+                &ALL
+            };
+        }
+    };
+}
+
+/// How many keys several lists have.
+pub const fn count(lists: &[&[Key]]) -> usize {
+    let (mut n, mut list) = (0, 0);
+    while list < lists.len() {
+        n += lists[list].len();
+        list += 1;
+    }
+    n
+}

@@ -1,0 +1,169 @@
+//! One key of one table: what it may hold, what it holds when the file is silent, and what may change on resume.
+
+use super::kind::Kind;
+use super::{Choice, Range};
+use toml::Value;
+
+/// What a key has when the file does not say.
+#[derive(Debug, Clone, Copy)]
+pub enum Default {
+    Required,
+    /// Stays absent.
+    Absent,
+    /// A TOML literal.
+    Toml(&'static str),
+    Word(&'static str),
+    /// A TOML literal that a model's family may replace: known when the model is.
+    ByFamily(&'static str),
+}
+
+/// How a resumed run meets another value of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnResume {
+    /// Refused: the run would be another one.
+    Refused,
+    /// Taken: the same bytes result.
+    Harmless,
+    /// Taken and said: the result is equal up to rounding.
+    Rounding,
+    /// Taken where the paths in it name the same content.
+    SameContent,
+    /// Taken where nothing follows the number of steps.
+    MoreSteps,
+    /// As [`Rounding`](Self::Rounding) where the product of all such keys stays.
+    SameProduct,
+}
+
+/// One key of one table.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    pub name: &'static str,
+    pub kind: Kind,
+    /// Whether the text "auto" is accepted too.
+    pub auto: bool,
+    pub default: Default,
+    pub on_resume: OnResume,
+    pub help: &'static str,
+}
+
+/// A key without "auto".
+pub const fn key(name: &'static str, kind: Kind, default: Default, help: &'static str) -> Key {
+    Key { name, default, help, ..of(kind) }
+}
+
+/// A key that accepts "auto".
+pub const fn auto(name: &'static str, kind: Kind, default: Default, help: &'static str) -> Key {
+    Key { auto: true, ..key(name, kind, default, help) }
+}
+
+/// A key of this kind that stays absent unless given.
+pub const fn of(kind: Kind) -> Key {
+    Key { name: "", kind, auto: false, default: Default::Absent, on_resume: OnResume::Refused, help: "" }
+}
+
+pub const fn switch() -> Key {
+    of(Kind::Bool)
+}
+
+/// A number in the interval.
+pub const fn within(range: Range) -> Key {
+    of(Kind::Real(range))
+}
+
+/// A whole number in `min..=max`.
+pub const fn whole(min: i64, max: i64) -> Key {
+    of(Kind::Int { min, max })
+}
+
+pub const fn at_least(min: i64) -> Key {
+    whole(min, i64::MAX)
+}
+
+pub const fn text() -> Key {
+    of(Kind::Text)
+}
+
+/// One of the values of an enum.
+pub const fn one_of<T: Choice>() -> Key {
+    of(Kind::Choice(T::NAMES, &[]))
+}
+
+impl Key {
+    /// A default as TOML literal.
+    pub const fn or(self, literal: &'static str) -> Self {
+        Self { default: Default::Toml(literal), ..self }
+    }
+
+    /// A default as text.
+    pub const fn or_text(self, text: &'static str) -> Self {
+        Self { default: Default::Word(text), ..self }
+    }
+
+    /// "auto" is accepted, and the default.
+    pub const fn or_auto(self) -> Self {
+        Self { auto: true, default: Default::Word("auto"), ..self }
+    }
+
+    /// A default as TOML literal that a family may replace.
+    pub const fn by_family(self, literal: &'static str) -> Self {
+        Self { default: Default::ByFamily(literal), ..self }
+    }
+
+    pub const fn required(self) -> Self {
+        Self { default: Default::Required, ..self }
+    }
+
+    pub const fn on_resume(self, on_resume: OnResume) -> Self {
+        Self { on_resume, ..self }
+    }
+
+    /// Of a choice: names that are known, and refused by this version. One that ends in `:` stands for all that begin so.
+    pub const fn not_built(self, names: &'static [&'static str]) -> Self {
+        match self.kind {
+            Kind::Choice(built, _) => Self { kind: Kind::Choice(built, names), ..self },
+            _ => self,
+        }
+    }
+
+    pub const fn named(self, name: &'static str) -> Self {
+        Self { name, ..self }
+    }
+
+    /// A meaning, as a doc comment has it; an empty one leaves the key its own.
+    pub const fn helped(self, doc: &'static str) -> Self {
+        if doc.is_empty() { self } else { Self { help: doc.split_at(1).1, ..self } }
+    }
+
+    /// The value in its canonical form (integers become reals where a real is meant).
+    ///
+    /// # Errors
+    /// A text that says what was expected.
+    pub fn check(&self, value: &Value) -> Result<Value, String> {
+        if self.auto && value.as_str() == Some("auto") {
+            return Ok(value.clone());
+        }
+        self.kind.check(value).map_err(|expected| {
+            let auto = if self.auto { ", or \"auto\"" } else { "" };
+            format!("{expected}{auto}{}", self.kind.hint(value))
+        })
+    }
+
+    /// The default as a value; `None` where the key stays absent, must be given, or depends on the model.
+    pub fn default_value(&self) -> Option<Value> {
+        match self.default {
+            Default::ByFamily(_) => None,
+            _ => self.default_for(None),
+        }
+    }
+
+    /// The default for a model whose family has `own` as TOML literal.
+    pub fn default_for(&self, own: Option<&str>) -> Option<Value> {
+        let value = match self.default {
+            Default::Required | Default::Absent => return None,
+            Default::Toml(literal) => literal.parse().ok()?,
+            Default::Word(text) => Value::String(text.into()),
+            Default::ByFamily(literal) => own.unwrap_or(literal).parse().ok()?,
+        };
+        self.check(&value).ok()
+    }
+}
