@@ -1,21 +1,21 @@
-//! Where progress goes, and how a long call learns that it should stop.
+//! The sink of progress and the stop signal of a long call.
 //!
-//! Library code reports to a [`Progress`] and asks a [`Stop`]; terminals, pipes and signals are the CLI's.
+//! Library code reports to a [`Progress`] and polls a [`Stop`]. Terminals, pipes and signals belong to the CLI.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 /// A sink for progress. Implementations: a terminal bar, plain lines, JSON lines, nothing.
 pub trait Progress {
-    /// A phase ("encode", "train", "sample", "validate") begins; `total` units, of which `done` are done already.
+    /// Begins a phase ("encode", "train", "sample", "validate") of `total` units, `done` of which are done already.
     fn begin(&self, phase: &str, done: u64, total: u64);
-    /// As `begin`, for a phase whose units are optimizer steps: plain lines say every `every`-th of them.
+    /// `begin` for a phase whose units are optimizer steps: plain lines appear every `every` steps.
     fn begin_steps(&self, phase: &str, done: u64, total: u64, _every: u64) {
         self.begin(phase, done, total);
     }
-    /// `done` units of the current phase are done; `note` is what to show beside the bar.
+    /// Sets the number of finished units of the current phase; `note` appears next to the bar.
     fn advance(&self, done: u64, note: &str);
-    /// The phase is over. `begin` may nest: the outer phase's bar comes back.
+    /// Ends the phase. `begin` may nest: the bar of the outer phase returns.
     fn end(&self);
     /// One line for the user: a warning, a forecast, a decision taken.
     fn line(&self, text: &str);
@@ -50,7 +50,7 @@ impl Signal {
     }
 }
 
-/// A call was stopped by a signal at a point from which it can go on later.
+/// A call was stopped by a signal at a point from which it can continue later.
 #[derive(Debug, thiserror::Error)]
 #[error("stopped by {}", match .0 { Signal::Interrupt => "Ctrl-C", Signal::Terminate => "SIGTERM" })]
 pub struct Stopped(pub Signal);
@@ -86,7 +86,7 @@ impl Stop {
         self.0.store(i32::from(signal.exit_code()), Ordering::SeqCst);
     }
 
-    /// The signal that asked to stop, if one did.
+    /// The signal that requested the stop, if any.
     pub fn requested(&self) -> Option<Signal> {
         match self.0.load(Ordering::SeqCst) {
             130 => Some(Signal::Interrupt),
@@ -95,7 +95,7 @@ impl Stop {
         }
     }
 
-    /// `Err(Stopped)` once a signal has asked to stop: to be called between units of work.
+    /// `Err(Stopped)` after a stop signal; called between units of work.
     pub fn check(&self) -> Result<(), Stopped> {
         self.requested().map_or(Ok(()), |s| Err(Stopped(s)))
     }

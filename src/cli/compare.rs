@@ -1,4 +1,4 @@
-//! `diffpref generate --compare SIDE SIDE ..`: what a side is called, and its options over the common ones.
+//! `diffpref generate --compare SIDE SIDE ..`: names of sides, and their options over the common ones.
 
 use super::model::ModelArgs;
 use super::painting::PaintingArgs;
@@ -14,7 +14,7 @@ pub struct SideArgs {
     pub painting: PaintingArgs,
 }
 
-/// The options that sides may differ in.
+/// Options that may differ between sides.
 #[derive(Parser)]
 #[command(no_binary_name = true, disable_help_flag = true)]
 struct SideOptions {
@@ -24,7 +24,7 @@ struct SideOptions {
     painting: PaintingArgs,
 }
 
-/// Options of `generate` that no side has of its own, and why.
+/// Options of `generate` that are common to all sides, with the reason.
 const COMMON: [(&str, &str); 14] = [
     ("--prompt", SAME_PICTURES),
     ("--prompts", SAME_PICTURES),
@@ -71,20 +71,20 @@ impl FromStr for SideArgs {
     }
 }
 
-/// The text before the first `=`, and what is behind it; None for the path of a model.
+/// The text before and after the first `=`; None for the path of a model.
 fn named(text: &str) -> Option<(&str, &str)> {
     let (name, value) = text.split_once('=')?;
     (!name.contains(['/', '\\']) && !Path::new(text).exists()).then_some((name, value))
 }
 
-/// What a model is called that was given no name.
+/// Default name of a model.
 fn name_of(model: &Path) -> String {
     let is_file = model.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("safetensors"));
     let name = if is_file { model.file_stem() } else { model.file_name() };
     name.unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// A name must serve as a folder, and in an address of the page.
+/// A name must be valid as a folder, and in an address of the page.
 fn checked(name: &str) -> Result<String, String> {
     let usable = |letter: char| letter.is_alphanumeric() || " ._+-".contains(letter);
     let taken = ["compare.png", "compare.html", "images.jsonl"].contains(&name);
@@ -97,7 +97,7 @@ fn checked(name: &str) -> Result<String, String> {
     }
 }
 
-/// clap's own words, without its heading and its usage.
+/// clap's message without its heading and its usage.
 fn first_lines(error: &clap::Error) -> String {
     let text = error.to_string();
     let said = text.split("\n\nUsage").next().unwrap_or(&text).trim_start_matches("error: ");

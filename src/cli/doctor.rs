@@ -53,7 +53,7 @@ pub fn run(args: &Args, cuda: &Cuda) -> Result<()> {
     terminal::print(&facts.iter().map(|(name, value)| lines(name, value)).collect::<String>())
 }
 
-/// One line a fact; of a group of facts one line each below its name.
+/// One line per fact; a group of facts has one line per fact below its name.
 fn lines(name: &str, value: &Value) -> String {
     match value {
         Value::Object(group) => {
@@ -66,7 +66,7 @@ fn lines(name: &str, value: &Value) -> String {
     }
 }
 
-/// Where the running process has a library mapped from.
+/// Path of a library mapped by the running process.
 fn mapped_library(name: &str) -> Option<String> {
     let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
     maps.lines().find_map(|l| l.split_whitespace().nth(5).filter(|p| p.ends_with(name)).map(str::to_string))
@@ -79,7 +79,7 @@ fn avx2() -> bool {
     false
 }
 
-/// A small product in each precision, on each device: works, or what libtorch says.
+/// A small product in each precision, on each device: works, or libtorch's message.
 fn precisions() -> Value {
     let mut out = Map::new();
     let mut devices = vec![Device::Cpu];

@@ -77,7 +77,7 @@ fn request(args: &Args) -> Request {
         revision: args.revision.clone(),
         variant: args.variant.clone(),
     };
-    // clap lets only the names of formats pass.
+    // clap allows only the names of formats.
     let format = Format::NAMES.iter().find(|(_, name)| *name == args.format).map_or(Format::Diffusers, |(f, _)| *f);
     Request {
         model: args.model.as_ref().map(location),

@@ -135,7 +135,7 @@ impl Args {
         let prompts = self.prompts()?;
         let mut sides: Vec<Side> = Vec::new();
         for SideArgs { name, model, painting } in &self.compare {
-            // Some disks do not tell capitals apart.
+            // Some file systems ignore case.
             if sides.iter().any(|side| side.name.to_lowercase() == name.to_lowercase()) {
                 let problem =
                     format!("--compare: two sides are called {name}; give them names, for example A=MODEL B=MODEL");

@@ -170,7 +170,7 @@ pub fn run(args: Args, stop: &Stop) -> Result<()> {
     let name = operation.name();
     let request = Request {
         operation,
-        // clap lets only the names of formats pass.
+        // clap allows only the names of formats.
         format: output
             .format
             .and_then(|f| Format::NAMES.iter().find(|(_, name)| *name == f).map(|(format, _)| *format)),

@@ -1,4 +1,4 @@
-//! One thin file a command, and what they share: signals, threads, the progress sink, exit codes.
+//! One thin file per command, and their shared parts: signals, threads, the progress sink, exit codes.
 
 mod compare;
 mod doctor;
@@ -17,7 +17,7 @@ use diffpref::settings::ConfigError;
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 
-/// Whether libtorch_cuda was loaded; an error says which library is missing.
+/// Whether libtorch_cuda was loaded; the error names the missing library.
 pub type Cuda = std::result::Result<bool, String>;
 
 #[derive(Parser)]
@@ -56,8 +56,8 @@ pub fn run(cuda: Cuda) -> ExitCode {
         terminal::say(&format!("warning: libtorch_cuda.so is there and does not load, going on without CUDA: {text}"));
     }
     let stop = watch_signals();
-    // A file that would pass `ulimit -f` is an error with a name, not a death.
-    // SAFETY: SIG_IGN installs no handler.
+    // Exceeding `ulimit -f` becomes an error with a name instead of a fatal signal. SAFETY: SIG_IGN installs no
+    // handler.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
     std::panic::set_hook(Box::new(|_| {}));
     let ended = std::panic::catch_unwind(AssertUnwindSafe(|| dispatch(cli.command, &cuda, &stop)));
@@ -100,8 +100,8 @@ fn one_line_each(error: &anyhow::Error) -> String {
     out_of_memory(&text).unwrap_or(text)
 }
 
-/// What to do, where libtorch says that memory ran out: forward says so by a panic, recomputed parts and backward by an
-/// error.
+/// Remedy for an out-of-memory error of libtorch: a panic of the forward pass, an error of recomputed parts and of
+/// the backward pass.
 fn out_of_memory(text: &str) -> Option<String> {
     let is_short = text.contains("out of memory") || text.contains("can't allocate memory");
     is_short.then(|| {
@@ -122,7 +122,7 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     out_of_memory(&text).unwrap_or_else(|| format!("internal error, please report it: {text}"))
 }
 
-/// The first signal asks the work to stop, the second ends the process at once.
+/// The first signal stops the work at the next point, the second ends the process at once.
 fn watch_signals() -> Stop {
     let stop = Stop::default();
     let flag = stop.clone();
@@ -135,7 +135,7 @@ fn watch_signals() -> Stop {
         for raw in signals.forever() {
             let signal = if raw == signal_hook::consts::SIGINT { Signal::Interrupt } else { Signal::Terminate };
             if flag.requested().is_some() {
-                // Without destructors: libtorch's would race with the work that still runs.
+                // Without destructors: libtorch's would race with running work.
                 signal_hook::low_level::exit(i32::from(signal.exit_code()));
             }
             terminal::say("stopping after the work in hand; once more to leave at once");

@@ -1,4 +1,4 @@
-//! Which model: the options of `generate`, and of each side of a comparison.
+//! Model options of `generate`, and of each side of a comparison.
 
 use diffpref::settings::ConfigError;
 use pipelines::hub::Location;
@@ -32,7 +32,7 @@ impl ModelArgs {
         Ok(Location { path, revision: self.revision.clone(), variant: self.variant.clone() })
     }
 
-    /// These options, and `common` where they say nothing. A model comes with its own revision and variant.
+    /// These options, with `common` for absent ones. A model brings its own revision and variant.
     pub fn over(&self, common: &Self) -> Self {
         let common = if self.model.is_some() { &Self::default() } else { common };
         Self {

@@ -1,4 +1,4 @@
-//! Options of `generate` that say how a picture looks, and that may differ between the variants of a comparison.
+//! Options of `generate` that affect the look of a picture, and that may differ between the sides of a comparison.
 
 use clap::builder::PossibleValuesParser;
 use diffpref::painting::{LoraFile, Merge, NegativeRequest, Overrides, SamplingRequest, Tiling};
@@ -7,7 +7,7 @@ use pipelines::schedulers::{PredictionType, SCHEDULERS};
 use std::path::PathBuf;
 use tch::{Device, Kind};
 
-/// The weights of both sides of guidance, and how pictures are sampled.
+/// Weights of both sides of guidance, and sampling.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct PaintingArgs {
     /// What the pictures are guided away from [default: the empty prompt, or zeros where the model's pipeline says so]
@@ -74,7 +74,7 @@ fn schedulers() -> PossibleValuesParser {
 }
 
 impl PaintingArgs {
-    /// These options, and `common` where they say nothing. LoRAs take the place of the common ones.
+    /// These options, with `common` for absent ones. LoRAs replace the common ones.
     pub fn over(&self, common: &Self) -> Self {
         fn or<T: Clone>(own: &Option<T>, common: &Option<T>) -> Option<T> {
             own.clone().or_else(|| common.clone())
@@ -111,7 +111,7 @@ impl PaintingArgs {
         }
     }
 
-    /// The kind that networks compute in on a device.
+    /// Compute type of networks on a device.
     pub fn kind(&self, device: Device) -> Kind {
         match self.dtype.as_deref() {
             Some("float64") => Kind::Double,
@@ -123,7 +123,7 @@ impl PaintingArgs {
         }
     }
 
-    /// The negative side that is asked for.
+    /// The requested negative side.
     ///
     /// # Errors
     /// A merge without a negative side.

@@ -1,4 +1,4 @@
-//! Progress for people: bars on a terminal, plain lines in a pipe, metric lines for programs.
+//! Progress for people and programs: bars on a terminal, plain lines in a pipe, metric lines.
 
 use anyhow::Context;
 use diffpref::progress::Progress;
@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-/// The sink that fits where stderr goes.
+/// The sink that fits the kind of stderr.
 pub fn sink(json: bool) -> Box<dyn Progress> {
     if std::io::stderr().is_terminal() {
         Box::new(Bars { json, lines: MultiProgress::new(), stack: RefCell::default() })
@@ -16,7 +16,7 @@ pub fn sink(json: bool) -> Box<dyn Progress> {
     }
 }
 
-/// indicatif bars, one below the other for the phases in hand.
+/// indicatif bars, one below the other for the current phases.
 struct Bars {
     json: bool,
     lines: MultiProgress,
@@ -36,7 +36,7 @@ impl Progress for Bars {
         }
         bar.set_prefix(phase.to_string());
         bar.set_position(done);
-        // Time left follows from the speed of this process, right after a resume too.
+        // The remaining time follows from the speed of this process, right after a resume too.
         bar.reset_eta();
         self.stack.borrow_mut().push(bar);
     }
@@ -64,7 +64,7 @@ impl Progress for Bars {
     }
 }
 
-/// Plain lines: of optimizer steps every n-th, of other phases at most one every ten seconds.
+/// Plain lines: every n-th optimizer step; other phases at most one line every ten seconds.
 struct Lines {
     json: bool,
     stack: RefCell<Vec<Phase>>,
@@ -153,17 +153,17 @@ impl Progress for Lines {
 
 fn print_metrics(wanted: bool, json: &str) {
     if wanted {
-        // A reader that went away is no reason to stop training.
+        // A closed reader is no reason to stop training.
         let _ = writeln!(std::io::stdout().lock(), "{json}");
     }
 }
 
-/// One line to stderr. Nobody may read it any more (`2>&1 | head`): that is no reason to stop.
+/// One line to stderr. A closed pipe (`2>&1 | head`) is no reason to stop.
 pub fn say(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
-/// A result to stdout. A reader that has seen enough (`| head`) is no error, a full disk is.
+/// A result to stdout. A closed pipe (`| head`) is no error, a full disk is.
 pub fn print(text: &str) -> anyhow::Result<()> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e).context("cannot write to stdout"),

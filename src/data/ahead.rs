@@ -1,4 +1,4 @@
-//! Images decoded ahead of their use, by several threads, handed over in order.
+//! Images decoded ahead of their use by several threads, delivered in order.
 
 use super::decode::{self, Unreadable};
 use super::transforms::{Transformed, View, apply};
@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
 
-/// A view's pixels, or why there are none.
+/// The pixels of a view, or the reason why there are none.
 type Decoded = Result<Transformed, Unreadable>;
 
-/// Decodes and transforms `views` on `workers` threads and calls `take(i, ..)` on this one, in order, until it returns
-/// false. At most about two images a worker wait.
+/// Decodes and transforms `views` on `workers` threads and calls `take(i, ..)` on this thread, in order, until it
+/// returns false. At most about two images per worker wait.
 pub(super) fn in_order(workers: usize, views: &[&View], resolution: u32, mut take: impl FnMut(usize, Decoded) -> bool) {
     let workers = workers.clamp(1, views.len().max(1));
     let next = AtomicUsize::new(0);

@@ -1,6 +1,6 @@
-//! From a position of the run to tensors: which item it is, what is drawn for it, and what the cache must hold.
+//! Batches: the item at a position of the run, its draws, and the required cache records.
 //!
-//! A missing image renumbers nothing: its item keeps its position and is left out of the batch.
+//! A missing image does not renumber anything: its item keeps its position and is left out of the batch.
 
 use super::cache::{LatentCache, Moments};
 use super::draws::Draws;
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
 crate::choice! {
-    /// `[data] posterior`: how latents come from the VAE's mean and std.
+    /// `[data] posterior`: latents from the VAE's mean and std.
     #[derive(Default)]
     pub enum Posterior {
         #[default]
@@ -32,26 +32,26 @@ crate::choice! {
 pub enum CropRule {
     #[default]
     Center,
-    /// One of `crops` (at least 2) evenly spaced crops, drawn for each image.
+    /// One of `crops` (at least 2) evenly spaced crops, drawn per image.
     Random { crops: i64 },
 }
 
 crate::choice! {
     /// `[model] time_ids` of families that take them.
     pub enum TimeIds {
-        /// The file's own size and the crop that was taken.
+        /// The file's own size and the offsets of its crop.
         TrueSizes = "true_sizes",
-        /// R, R, 0, 0, R, R for every image, as the public SDXL training code has it.
+        /// (R, R, 0, 0, R, R) for every image, as in the public SDXL training code.
         Constant = "constant",
     }
 }
 
-/// Which images of an item are trained on.
+/// The images of an item that are trained on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Images {
     #[default]
     All,
-    /// Winners alone: a batch has rows for them only, and losers are not encoded.
+    /// Winners only: a batch has no rows of losers, and losers are not encoded.
     First,
 }
 
@@ -65,24 +65,24 @@ impl Images {
     }
 }
 
-/// Which images share their noise.
+/// The images that share their noise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum NoiseRule {
     /// All images of an item.
     #[default]
     Shared,
-    /// None: every image has its own.
+    /// None: every image has its own noise.
     PerImage,
 }
 
-/// How items become tensors.
+/// Conversion of items to tensors.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BatchOptions {
     pub posterior: Posterior,
     pub crop: CropRule,
-    /// Probability of a horizontal flip, for each image.
+    /// Probability of a horizontal flip, per image.
     pub flip: f64,
-    /// Probability of the empty prompt, for each item.
+    /// Probability of the empty prompt, per item.
     pub prompt_dropout: f64,
     /// latents = (mean + std z - shift_factor) scaling_factor
     pub scaling_factor: f64,
@@ -91,21 +91,21 @@ pub struct BatchOptions {
     pub resolution: u32,
     /// C, h, w
     pub latent_shape: [i64; 3],
-    /// None: the family takes none.
+    /// None for a family without time_ids.
     pub time_ids: Option<TimeIds>,
     pub images: Images,
     pub noise: NoiseRule,
     pub timesteps: TimestepLaw,
-    /// The scorer whose scores come with the items.
+    /// The scorer whose scores are part of the items.
     pub scorer: Option<String>,
     /// Loss weights that follow from the data.
     pub weighting: Option<Weighting>,
-    /// Probability that a position is a desirable image; `None`: all items take turns.
+    /// Probability that a position is a desirable image. `None`: one order over all items.
     pub desirable_share: Option<f64>,
 }
 
-/// Items as the networks get them, R rows: the first images of all items, then the second ones of those that have one,
-/// and so on. Of B pairs, rows 0..B are the winners and rows B..2B the losers.
+/// Items as the networks read them, R rows: the first images of all items, then the second images of items that have
+/// one, and so on. For B pairs, rows 0..B are the winners and rows B..2B the losers.
 #[derive(Debug)]
 pub struct Batch {
     pub items: Vec<BatchItem>,
@@ -119,60 +119,60 @@ pub struct Batch {
     pub conditioning: Conditioning,
 }
 
-/// What a batch says of one of its items.
+/// One item of a batch.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct BatchItem {
     pub id: String,
-    /// The item's own, also where it was dropped.
+    /// The item's own prompt, also after prompt dropout.
     pub prompt: String,
     pub timestep: i64,
-    /// d of its draws, for those that are made later.
+    /// d of its draws, for later draws.
     pub draw: u64,
-    /// The row of each of its images, in their order.
+    /// Rows of its images, in their order.
     pub rows: Vec<i64>,
     pub preference: Preference,
-    /// The factor of its loss; `None` where `[weights]` gives none.
+    /// Factor of its loss; `None` without `[weights]`.
     pub weight: Option<f64>,
-    /// Scores of all its images by `method.scorer`.
+    /// Scores of its images by `method.scorer`.
     pub scores: Option<Vec<f64>>,
 }
 
 impl BatchItem {
-    /// The row of the image that is preferred to the others; `None` for a tie and an undesirable one.
+    /// Row of the preferred image; `None` for a tie and for an undesirable image.
     pub fn best_row(&self) -> Option<i64> {
         let best = match &self.preference {
             Preference::Pair { tie: false } | Preference::Label { desirable: true } => 0,
             Preference::Pair { tie: true } | Preference::Label { desirable: false } => return None,
-            // The first of the highest.
+            // The first of equal maxima.
             Preference::List { phi } => phi.iter().enumerate().rev().max_by(|a, b| a.1.total_cmp(b.1))?.0,
         };
         self.rows.get(best).copied()
     }
 }
 
-/// The rows of `values` `[R, ..]` that are image `k` of each item, `[n, ..]`; `None` where some item has no such image.
+/// Rows of `values` `[R, ..]` that are image `k` of each item, `[n, ..]`; `None` if some item has no such image.
 pub fn image_of_each(items: &[BatchItem], values: &Tensor, k: usize) -> Option<Tensor> {
     let rows: Option<Vec<i64>> = items.iter().map(|item| item.rows.get(k).copied()).collect();
     Some(values.index_select(0, &Tensor::from_slice(&rows?).to_device(values.device())))
 }
 
-/// A batch, and what is missing from it.
+/// A batch and the ids of items missing from it.
 #[derive(Debug)]
 pub struct Drawn {
     /// None when no item is left.
     pub batch: Option<Batch>,
-    /// Ids of items that were left out because an image cannot be used.
+    /// Ids of items left out because of an unusable image.
     pub left_out: Vec<String>,
 }
 
-/// What the cache must hold before some positions can be drawn.
+/// The cache records that some positions require.
 #[derive(Debug, Default)]
 pub struct Plan {
-    /// Distinct views in the order in which they are read.
+    /// Distinct views in reading order.
     pub views: Vec<View>,
-    /// Distinct prompts in the order in which they are read.
+    /// Distinct prompts in reading order.
     pub prompts: Vec<String>,
-    /// Indices of the training items that are read.
+    /// Indices of the training items.
     pub train: BTreeSet<usize>,
     seen_views: HashSet<View>,
     seen_prompts: HashSet<String>,
@@ -185,7 +185,7 @@ impl Plan {
         }
     }
 
-    /// Adds a prompt, as samples while training need it.
+    /// Adds a prompt, for samples while training.
     pub fn prompt(&mut self, prompt: &str) {
         if self.seen_prompts.insert(prompt.to_string()) {
             self.prompts.push(prompt.to_string());
@@ -193,17 +193,17 @@ impl Plan {
     }
 }
 
-/// The training items of a run, ready to be drawn from.
+/// The training items of a run with their draws.
 pub struct Batches {
     items: Vec<Item>,
-    /// One an item, where the data weighs losses.
+    /// One factor per item, if the data has loss weights.
     factors: Option<Vec<f64>>,
     positions: Positions,
     draws: Draws,
     options: BatchOptions,
 }
 
-/// What one row of a batch is made of.
+/// One row of a batch before encoding.
 struct Row {
     latents: Tensor,
     noise: Tensor,
@@ -219,17 +219,17 @@ struct Drafted {
 }
 
 impl Batches {
-    /// Without items there is no position either.
+    /// No items, no positions.
     ///
     /// # Errors
-    /// Weights that cannot be used, a class of labelled images without an item.
+    /// Unusable weights, a class of labelled images without an item.
     pub fn new(items: Vec<Item>, draws: Draws, options: BatchOptions) -> Result<Self> {
         let positions = Positions::new(&items, options.desirable_share, draws)?;
         let factors = options.weighting.map(|weighting| weighting.factors(&items)).transpose()?;
         Ok(Self { items, factors, positions, draws, options })
     }
 
-    /// n: items of an epoch.
+    /// n, the number of items of an epoch.
     pub fn len(&self) -> usize {
         self.items.len()
     }
@@ -242,13 +242,13 @@ impl Batches {
         &self.items
     }
 
-    /// Index of the item at a position, and its pass: the epoch of the position (labelled images drawn by class: how
-    /// often the item's class was gone through before).
+    /// Index of the item at a position, and its pass: the epoch of the position (for labelled images drawn by class:
+    /// the number of completed passes of its class).
     pub fn item(&self, position: u64) -> Result<(usize, u64)> {
         self.positions.item(position)
     }
 
-    /// The images that the first `positions` positions read, without drawing any pixel.
+    /// The images of the first `positions` positions, without decoding any.
     pub fn images(&self, positions: u64) -> Result<BTreeSet<&PathBuf>> {
         let mut images = BTreeSet::new();
         for position in 0..self.positions.all_seen_after().map_or(positions, |all| positions.min(all)) {
@@ -258,7 +258,7 @@ impl Batches {
         Ok(images)
     }
 
-    /// Everything that the given positions read.
+    /// The cache records of the given positions.
     pub fn plan(&self, positions: Range<u64>) -> Result<Plan> {
         let mut plan = Plan::default();
         for position in positions {
@@ -273,7 +273,8 @@ impl Batches {
         Ok(plan)
     }
 
-    /// Adds what the validation of `items` reads: the centres of all their images, not flipped, and their own prompts.
+    /// Adds the records for the validation of `items`: the centre crops of all their images, not flipped, and their
+    /// own prompts.
     pub fn plan_validation(&self, plan: &mut Plan, items: &[Item]) {
         for item in items {
             for image in &item.images {
@@ -296,8 +297,8 @@ impl Batches {
         if self.draws.dropout(d, &item.id, self.options.prompt_dropout) { "" } else { &item.prompt }
     }
 
-    /// Draws the items at some positions: a micro-batch. Nothing depends on which positions come together, or on how
-    /// often they are asked for.
+    /// Draws the items at some positions: a micro-batch. The result depends neither on which positions are drawn
+    /// together nor on repetition.
     ///
     /// # Errors
     /// A view or prompt that was not planned, a cache record damaged since.
@@ -314,7 +315,7 @@ impl Batches {
         Ok(Drawn { batch, left_out })
     }
 
-    /// An item with the rows of its images in their order; None when one of them cannot be used.
+    /// An item with the rows of its images in order; `None` if one of them is unusable.
     fn draw(&self, index: usize, d: u64, latents: &LatentCache) -> Result<Option<Drafted>> {
         let (item, shape) = (&self.items[index], &self.options.latent_shape);
         let shared = match self.options.noise {
@@ -348,7 +349,7 @@ impl Batches {
         }
     }
 
-    /// What a batch says of an item, its rows not yet numbered.
+    /// The batch's entry of an item, before its rows are numbered.
     fn described(&self, item: &Item, timestep: i64, draw: u64, weight: Option<f64>) -> BatchItem {
         BatchItem {
             id: item.id.clone(),
@@ -363,8 +364,8 @@ impl Batches {
     }
 
     /// All draws of one validation item, each an item of the batch with rows for all its images, whatever the method
-    /// trains. The same in every run: posterior mean, centre crop, no flip, no dropout, no weights, noise and timesteps
-    /// that do not depend on the seed. None when an image cannot be used.
+    /// trains. Equal in every run: posterior mean, centre crop, no flip, no dropout, no weights; noise and timesteps
+    /// do not depend on the seed. `None` if an image is unusable.
     pub fn validation_batch(
         &self,
         item: &Item,
@@ -386,7 +387,7 @@ impl Batches {
         self.assemble((0..draws).map(drafted).collect(), texts).map(Some)
     }
 
-    /// Numbers the rows of items and puts them together, first images first.
+    /// Numbers the rows of items and concatenates them, first images first.
     fn assemble(&self, mut drafts: Vec<Drafted>, texts: &TextCache) -> Result<Batch> {
         let most = drafts.iter().map(|draft| draft.rows.len()).max().unwrap_or(0);
         let (mut rows, mut prompts, mut timesteps) = (Vec::new(), Vec::new(), Vec::new());

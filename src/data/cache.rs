@@ -1,8 +1,8 @@
-//! Latents of images, encoded once and kept: mean and std of the VAE's posterior for every view that a run reads.
+//! Latent cache: mean and std of the VAE's posterior for every view of a run, encoded once.
 //!
-//! Records are keyed by the VAE's weights, the bytes of the image file and the transform, so runs and fine-tunes with
-//! the same VAE share them, wherever the image lies. Images are encoded one at a time: an interrupted encode goes on
-//! to the same bytes.
+//! Records are keyed by the VAE's weights, the bytes of the image file and the transform. Runs and fine-tunes with
+//! the same VAE share them, wherever the image is stored. Images are encoded one at a time, so an interrupted encode
+//! continues to the same bytes.
 
 use super::ahead;
 use super::decode::Unreadable;
@@ -20,7 +20,7 @@ use tch::{Kind, Tensor};
 pub use crate::machine::disk::free_bytes;
 
 crate::choice! {
-    /// In which kind the cache keeps latents and embeddings; they are always given out in float32.
+    /// Storage type of cached latents and embeddings. They are always returned in float32.
     #[derive(Default)]
     pub enum CacheDtype {
         #[default]
@@ -40,13 +40,13 @@ impl CacheDtype {
 
 /// `$XDG_CACHE_HOME/diffpref`, or `~/.cache/diffpref`.
 pub fn default_cache_dir() -> PathBuf {
-    // The XDG rules have relative paths ignored.
+    // The XDG specification ignores relative paths.
     let xdg = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
     let home = || std::env::var_os("HOME").map_or_else(|| PathBuf::from("."), PathBuf::from);
     xdg.unwrap_or_else(|| home().join(".cache")).join("diffpref")
 }
 
-/// What the latents of a run depend on, and where they are kept.
+/// All inputs of a run's latents, and the cache folder.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LatentOptions {
     pub cache_dir: PathBuf,
@@ -57,7 +57,7 @@ pub struct LatentOptions {
     /// C, h, w of the latents of an R x R image.
     pub latent_shape: [i64; 3],
     pub dtype: CacheDtype,
-    /// Threads that decode images ahead of the encoder; they change nothing but time.
+    /// Threads that decode images ahead of the encoder. They affect only time.
     pub workers: usize,
 }
 
@@ -80,7 +80,7 @@ pub struct LatentCache {
     options: LatentOptions,
     records: Records,
     hashes: HashMemory,
-    /// Views that were asked for -> keys of their records.
+    /// Ensured views -> keys of their records.
     keys: HashMap<View, String>,
     image_sha256: BTreeMap<PathBuf, String>,
     unreadable: BTreeMap<PathBuf, String>,
@@ -99,10 +99,10 @@ impl LatentCache {
         })
     }
 
-    /// Makes sure that every view has a record, or its image a reason why not ([`unreadable`](Self::unreadable)).
+    /// Ensures a record of every view, or the reason why its image has none ([`unreadable`](Self::unreadable)).
     ///
     /// # Errors
-    /// `Stopped` when a signal asked to stop (what was encoded is kept), a full disk, errors of `encode`.
+    /// `Stopped` after a stop signal (finished records are kept), a full disk, errors of `encode`.
     pub fn ensure(
         &mut self,
         views: &[View],
@@ -117,14 +117,14 @@ impl LatentCache {
         let missing = missing?;
         let result = self.encode_all(&missing, encode, progress, stop);
         if result.is_err() {
-            self.keys.clear(); // some of them have no record yet: a later call looks again
+            self.keys.clear(); // some have no record yet: a later call tries again
         }
         self.records.flush()?;
         self.hashes.save();
         result
     }
 
-    /// The views without a record, the same content only once.
+    /// The views without a record, each content once.
     fn missing(&mut self, views: &[View], stop: &Stop) -> Result<Vec<(View, String)>> {
         let mut missing = Vec::new();
         let mut seen = HashSet::new();
@@ -143,7 +143,7 @@ impl LatentCache {
         Ok(missing)
     }
 
-    /// SHA-256 of an image's file; one that cannot be read is noted as unreadable.
+    /// SHA-256 of an image's file; an unreadable one is noted.
     fn hash(&mut self, image: &Path) -> Option<String> {
         if let Some(known) = self.image_sha256.get(image) {
             return Some(known.clone());
@@ -192,7 +192,7 @@ impl LatentCache {
         progress.begin("encode", 0, missing.len() as u64);
         let mut result = Ok(());
         let views: Vec<&View> = missing.iter().map(|(view, _)| view).collect();
-        // From one image to the next, so that waiting for the decoders counts too.
+        // Measured from one image to the next, including the wait for the decoders.
         let mut started = Instant::now();
         ahead::in_order(self.options.workers, &views, self.options.resolution, |done, transformed| {
             let (view, key) = &missing[done];
@@ -231,14 +231,14 @@ impl LatentCache {
         self.records.put(key.to_string(), record)
     }
 
-    /// Notes an image and all others of the same content, which were not tried themselves.
+    /// Marks an image and all others of the same content, which were not tried, as unreadable.
     fn note_unreadable(&mut self, image: &Path, reason: &Unreadable) {
         let sha256 = self.image_sha256.get(image);
         let same = self.image_sha256.iter().filter(|(_, s)| Some(*s) == sha256).map(|(path, _)| path.clone());
         self.unreadable.extend(same.map(|path| (path, reason.to_string())));
     }
 
-    /// `[1, C, h, w]` -> `[C, h, w]` in the cache's kind, finite.
+    /// `[1, C, h, w]` -> `[C, h, w]` in the cache's type, finite.
     fn checked(&self, name: &str, value: Tensor) -> Result<Tensor> {
         let shape = self.options.latent_shape;
         let numel: i64 = shape.iter().product();
@@ -263,7 +263,7 @@ impl LatentCache {
         2 * values.unsigned_abs() * self.options.dtype.kind().elt_size_in_bytes() as u64 + 6 * 8
     }
 
-    /// The posterior of a view; None when its image cannot be used.
+    /// The posterior of a view; `None` if its image is unusable.
     ///
     /// # Errors
     /// A view that was never ensured, a record damaged since.
@@ -281,13 +281,13 @@ impl LatentCache {
         Ok(Some(Moments { mean, std, time_ids }))
     }
 
-    /// Images that cannot be used, with the reason.
+    /// Unusable images, with the reason.
     pub fn unreadable(&self) -> &BTreeMap<PathBuf, String> {
         &self.unreadable
     }
 }
 
-/// Says what an encode will take, once the second item tells its time: the first may have loaded the encoder.
+/// Reports the expected duration of an encode after the second item; the first may include loading the encoder.
 pub(super) fn announce(
     what: &str,
     done: usize,
@@ -305,7 +305,7 @@ pub(super) fn announce(
     progress.line(&format!("encoding {n} {what} once: {mib:.1} MiB in {}, about {seconds:.0} s", dir.display()));
 }
 
-/// The first half of a SHA-256: enough to tell records apart, half as long in headers.
+/// The first half of a SHA-256: enough to separate records, and half as long in headers.
 pub(super) fn short(sha256: &str) -> String {
     sha256.chars().take(32).collect()
 }

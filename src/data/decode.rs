@@ -6,10 +6,10 @@ use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
 use std::io::Cursor;
 use std::path::Path;
 
-/// The most pixels that are decoded: a few hundred bytes can ask for gigabytes.
+/// Limit of decoded pixels: a file of a few hundred bytes can declare gigabytes.
 pub(super) const MAX_PIXELS: usize = 1 << 27;
 
-/// Why an image cannot be used. The item of such an image is left out; the run goes on.
+/// Reason why an image is unusable. Its item is left out and the run continues.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
     #[error("the file is missing")]
@@ -26,7 +26,7 @@ pub enum Unreadable {
     TooLarge { width: u64, height: u64 },
 }
 
-/// Reads a file's bytes, for [`decode`] and for its hash.
+/// Reads a file's bytes, for [`decode`] and for the hash.
 pub fn read(path: &Path) -> Result<Vec<u8>, Unreadable> {
     std::fs::read(path).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => Unreadable::Missing,
@@ -36,8 +36,8 @@ pub fn read(path: &Path) -> Result<Vec<u8>, Unreadable> {
 
 /// Decodes an image to 8-bit RGB and applies its EXIF orientation.
 ///
-/// The format is told by the bytes, not by the name. Grey, palette, CMYK and 16-bit images become 8-bit RGB
-/// (16 bit: round(v / 257)), colour profiles are ignored, alpha is laid over white. Of an animation the first frame
+/// The format follows from the bytes, not from the name. Grey, palette, CMYK and 16-bit images become 8-bit RGB (16
+/// bit: round(v / 257)). Colour profiles are ignored, alpha is composed over white. The first frame of an animation
 /// counts.
 pub fn decode(bytes: &[u8]) -> Result<RgbImage, Unreadable> {
     let format = image::guess_format(bytes).map_err(|_| Unreadable::NotAnImage { found: describe(bytes) })?;
@@ -71,13 +71,13 @@ fn unreadable(error: image::ImageError) -> Unreadable {
         image::ImageError::Unsupported(_) => Unreadable::NotAnImage { found: "a format that cannot be read" },
         other => {
             let text = other.to_string();
-            // The PNG reader says it in words only.
+            // The PNG reader reports it only in words.
             if text.contains("unexpected end of file") { Unreadable::Truncated } else { Unreadable::Damaged(text) }
         }
     }
 }
 
-/// What a file that is no image probably is.
+/// The probable content of a file that is no image.
 fn describe(bytes: &[u8]) -> &'static str {
     if bytes.is_empty() {
         "the file is empty"
@@ -110,7 +110,7 @@ fn to_rgb8(image: DynamicImage) -> RgbImage {
         DynamicImage::ImageRgba16(image) => rgba_over_white(&image.iter().map(|v| eight_bit(*v)).collect::<Vec<u8>>()),
         other => rgba_over_white(other.to_rgba8().as_raw()),
     };
-    // Every arm makes three values a pixel, so the sizes agree; an empty image would be refused later on.
+    // Every arm makes three values per pixel, so the sizes agree. An empty image is refused later.
     RgbImage::from_raw(width, height, bytes).unwrap_or_default()
 }
 

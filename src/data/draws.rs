@@ -1,7 +1,7 @@
-//! Named random streams: every draw of a run can be made again from its seed, its stream and its ids.
+//! Named random streams: every draw of a run is reproducible from its seed, its stream and its ids.
 //!
-//! A draw belongs to `key(seed, stream, ids)`, and that key seeds a generator of its own. So no draw depends on how
-//! many were made before it, on the number of workers, or on the size of a micro-batch, and Python makes the same:
+//! A draw belongs to `key(seed, stream, ids)`, the seed of its own generator. It depends neither on earlier draws nor
+//! on the number of workers or the size of a micro-batch. The Python equivalent:
 //!
 //! ```python
 //! text = ":".join(["diffpref", str(seed), stream, *map(str, ids)])
@@ -9,7 +9,7 @@
 //! generator = torch.Generator("cpu").manual_seed(key)
 //! ```
 //!
-//! `tests/golden/data_draws.py` makes the values that the tests compare with.
+//! `tests/golden/data_draws.py` computes the expected values of the tests.
 
 use super::timesteps::TimestepLaw;
 use anyhow::{Context, Result};
@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use std::fmt::Display;
 use tch::Tensor;
 
-/// The seed of the streams that do not depend on the run: the validation split and the validation noise.
+/// Seed of streams that do not depend on the run: the validation split and the validation noise.
 const FIXED_SEED: u64 = 0;
 
 /// The 63-bit key of a draw: the first 8 bytes (little endian, top bit cleared) of the SHA-256 of
@@ -35,16 +35,16 @@ pub fn key(seed: u64, stream: &str, ids: &[&dyn Display]) -> u64 {
     u64::from_le_bytes(first) & (u64::MAX >> 1)
 }
 
-/// True when `prompt` belongs to the validation set. The choice depends on the prompt alone, so that a prompt is held
-/// out in every run, whatever its seed and whatever other rows there are.
+/// True if `prompt` belongs to the validation set. The choice depends on the prompt alone: a held-out prompt is held
+/// out in every run, whatever its seed and its other rows.
 pub fn held_out(prompt: &str, fraction: f64) -> bool {
     // fraction x 2^63 is exact in float64, and an integer is below a real exactly when it is below its ceiling.
     let threshold = (fraction.clamp(0.0, 1.0) * 2f64.powi(63)).ceil() as u64;
     key(FIXED_SEED, "split", &[&prompt]) < threshold
 }
 
-/// The random streams of one run. `d` is the number of the draw of an item, see [`Draws::draw_of_epoch`]; `k` the place
-/// of an image in its item: 0 the winner and 1 the loser of a pair, as trained.
+/// The random streams of one run. `d` is the number of the draw of an item, see [`Draws::draw_of_epoch`]. `k` is the
+/// place of an image in its item: 0 the winner and 1 the loser of a pair, as trained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Draws {
     /// `[train] seed`
@@ -60,7 +60,7 @@ impl Draws {
         Generator::cpu(key(self.seed, stream, ids))
     }
 
-    /// The `d` among the ids of an item's draws: the epoch, or the epoch modulo `draws_per_pair`.
+    /// Id `d` of an item's draws: the epoch, or the epoch modulo `draws_per_pair`.
     pub fn draw_of_epoch(&self, epoch: u64) -> u64 {
         if self.draws_per_pair == 0 { epoch } else { epoch % self.draws_per_pair }
     }
@@ -77,13 +77,13 @@ impl Draws {
         Ok(self.generator("order", &[&class, &pass]).randperm(n)?)
     }
 
-    /// Stream `slot`, id `position`: `torch.rand(1) < share` makes the position one of a desirable image.
+    /// Stream `slot`, id `position`: `torch.rand(1) < share` makes the position a desirable image.
     pub fn slot(&self, position: u64, share: f64) -> bool {
         below(self.generator("slot", &[&position]), share)
     }
 
-    /// Stream `timestep`, ids `d, id`: `torch.randint(0, T, (1,))` for the uniform law over all timesteps; the others
-    /// turn `torch.rand(1, dtype=torch.float64)` into a timestep.
+    /// Stream `timestep`, ids `d, id`: `torch.randint(0, T, (1,))` for the uniform law over all timesteps. Other laws
+    /// transform `torch.rand(1, dtype=torch.float64)`.
     pub fn timestep(&self, d: u64, id: &str, law: &TimestepLaw) -> Result<i64> {
         let mut generator = self.generator("timestep", &[&d, &id]);
         match *law == TimestepLaw::all(self.total_timesteps) {
@@ -97,13 +97,13 @@ impl Draws {
         self.generator("noise", &[&d, &id]).randn(shape)
     }
 
-    /// Stream `noise`, ids `d, k, id`: `torch.randn(shape)`, an image's own.
+    /// Stream `noise`, ids `d, k, id`: `torch.randn(shape)` per image.
     pub fn image_noise(&self, d: u64, k: usize, id: &str, shape: &[i64]) -> Tensor {
         self.generator("noise", &[&d, &k, &id]).randn(shape)
     }
 
-    /// Stream `inversion`, ids `d, k, id`: `torch.randn(m, *shape)` `[m, C, h, w]`, the noise of the m steps of an
-    /// inversion that adds some.
+    /// Stream `inversion`, ids `d, k, id`: `torch.randn(m, *shape)` `[m, C, h, w]`, noise of the m steps of an
+    /// inversion with eta above 0.
     pub fn inversion(&self, d: u64, k: usize, id: &str, m: usize, shape: &[i64]) -> Tensor {
         let shape: Vec<i64> = std::iter::once(m as i64).chain(shape.iter().copied()).collect();
         self.generator("inversion", &[&d, &k, &id]).randn(&shape)
@@ -116,15 +116,15 @@ impl Draws {
         self.generator("rollout", &[&iteration, &j, &prompt]).randn(&shape)
     }
 
-    /// Stream `held-out`, ids `j, prompt`: as [`rollout`](Self::rollout), of a prompt that is not trained on, and the same at
-    /// every validation.
+    /// Stream `held-out`, ids `j, prompt`: trajectory j of a held-out prompt, as in [`rollout`](Self::rollout), equal
+    /// at every validation.
     pub fn held_out(&self, j: usize, prompt: usize, steps: usize, shape: &[i64]) -> Tensor {
         let shape: Vec<i64> = std::iter::once(1 + steps as i64).chain(shape.iter().copied()).collect();
         self.generator("held-out", &[&j, &prompt]).randn(&shape)
     }
 
-    /// Stream `candidate`, ids `iteration, step, prompt`: `torch.randn(k, *shape)` `[k, C, h, w]`, the noise of the
-    /// candidates of one step of all trajectories of a prompt, one trajectory after the other.
+    /// Stream `candidate`, ids `iteration, step, prompt`: `torch.randn(k, *shape)` `[k, C, h, w]`, noise of the
+    /// candidates of one step of all trajectories of a prompt, trajectory by trajectory.
     pub fn candidates(&self, iteration: u64, step: usize, prompt: usize, k: usize, shape: &[i64]) -> Tensor {
         let shape: Vec<i64> = std::iter::once(k as i64).chain(shape.iter().copied()).collect();
         self.generator("candidate", &[&iteration, &step, &prompt]).randn(&shape)
@@ -152,12 +152,12 @@ impl Draws {
         below(self.generator("flip", &[&d, &k, &id]), probability)
     }
 
-    /// Stream `crop`, ids `d, k, id`: which of `crops` crops, `torch.randint(0, crops, (1,))`.
+    /// Stream `crop`, ids `d, k, id`: index of one of `crops` crops, `torch.randint(0, crops, (1,))`.
     pub fn crop(&self, d: u64, k: usize, id: &str, crops: i64) -> Result<i64> {
         Ok(self.generator("crop", &[&d, &k, &id]).randint(crops)?)
     }
 
-    /// Stream `dropout`, ids `d, id`: `torch.rand(1) < probability` gives the whole item the empty prompt.
+    /// Stream `dropout`, ids `d, id`: `torch.rand(1) < probability` replaces the prompt of the whole item by "".
     pub fn dropout(&self, d: u64, id: &str, probability: f64) -> bool {
         below(self.generator("dropout", &[&d, &id]), probability)
     }
@@ -168,7 +168,7 @@ impl Draws {
         self.generator("lora", &[&name]).randn(&[rank, inputs]) / rank as f64
     }
 
-    /// Stream `val_noise` with seed 0, ids `j, id`: the noise of validation draw `j`, the same in every run.
+    /// Stream `val_noise` with seed 0, ids `j, id`: noise of validation draw `j`, equal in every run.
     pub fn val_noise(&self, j: u64, id: &str, shape: &[i64]) -> Tensor {
         Generator::cpu(key(FIXED_SEED, "val_noise", &[&j, &id])).randn(shape)
     }
@@ -179,7 +179,7 @@ impl Draws {
     }
 }
 
-/// torch compares a float32 tensor with a Python number in float32: 0.1 means the nearest float32 there.
+/// torch compares a float32 tensor with a Python number in float32: 0.1 means its nearest float32.
 fn below(mut generator: Generator, probability: f64) -> bool {
     (generator.rand() as f32) < probability as f32
 }

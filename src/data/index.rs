@@ -8,16 +8,16 @@ use anyhow::{Context, Result, bail};
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-/// How many items an error names.
+/// Number of items listed in an error.
 const NAMED: usize = 3;
 
-/// One index file, read.
+/// The content of one index file.
 pub(super) struct Index {
     pub path: PathBuf,
     pub sha256: String,
     pub kind: ItemKind,
     pub rows: usize,
-    /// Of the wanted kind, in the order of the file.
+    /// Items of the wanted kind, in the order of the file.
     pub items: Vec<Item>,
     pub dropped_ties: Vec<String>,
     pub dropped_labels: Vec<String>,
@@ -27,7 +27,7 @@ pub(super) struct Index {
 /// Rows as the file has them.
 struct Rows {
     kind: ItemKind,
-    /// Items, and the lines they stand in.
+    /// Items with their line numbers.
     items: Vec<(Item, usize)>,
     ignored_fields: BTreeSet<String>,
 }
@@ -77,7 +77,7 @@ impl Index {
         Ok(kept)
     }
 
-    /// Scores that `data.labels` or the method reads must be there for every pair. Kept ties are not relabelled.
+    /// Scores read by `data.labels` or the method must exist for every pair. Kept ties are not relabelled.
     fn refuse_missing_scores(&self, pairs: &[(Item, usize)], options: &ReadOptions) -> Result<()> {
         let ranked = |pair: &Item| !pair.preference.is_tie();
         for scorer in options.labels.scorers() {
@@ -118,7 +118,7 @@ impl Index {
         );
     }
 
-    /// Ranks the pairs anew and brings them into the wanted form, as trained.
+    /// Relabels the pairs and converts them to the wanted kind, as trained.
     fn relabel(&mut self, pairs: impl Iterator<Item = Item>, options: &ReadOptions) {
         let (mut kept, mut winners) = (Vec::new(), Vec::new());
         for pair in pairs {
@@ -138,7 +138,7 @@ impl Index {
             return;
         }
         for (pair, winner) in kept.iter_mut().zip(winners) {
-            // A tie keeps the order of its row; where winner and loser change places, so do its images.
+            // A tie keeps the order of its row. Where winner and loser are exchanged, so are its images.
             if winner.unwrap_or(usize::from(options.swapped)) == 1 {
                 pair.images.reverse();
                 pair.scores.values_mut().for_each(|scores| scores.reverse());
@@ -168,7 +168,7 @@ impl Index {
     }
 }
 
-/// As `data.labels` has it.
+/// Winner by `data.labels`.
 fn written(labels: &Labels) -> String {
     match labels {
         Labels::Given => "given".into(),
@@ -179,7 +179,7 @@ fn written(labels: &Labels) -> String {
 
 fn rows_of(path: &Path, bytes: &[u8], wanted: ItemKind) -> Result<Rows> {
     let mut rows = Rows { kind: wanted, items: Vec::new(), ignored_fields: BTreeSet::new() };
-    // A byte order mark is how some editors begin UTF-8 files; JSON does not allow it.
+    // Some editors begin UTF-8 files with a byte order mark, which JSON does not allow.
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let mut lines_by_id = HashMap::new();
     for (i, line) in bytes.split(|b| *b == b'\n').enumerate() {
@@ -234,7 +234,7 @@ impl Rows {
     }
 }
 
-/// Pairs can be taken apart into labelled images; nothing else becomes another kind.
+/// Pairs can be split into labelled images. No other kind can be converted.
 fn refuse_wrong_kind(path: &Path, holds: ItemKind, wanted: ItemKind) -> Result<(), WrongKind> {
     match holds == wanted || (holds, wanted) == (ItemKind::Pairs, ItemKind::Labels) {
         true => Ok(()),

@@ -1,4 +1,4 @@
-//! What a run trains on, whatever its kind: an item is a prompt, its images, and what somebody thought of them.
+//! Training items of every kind: a prompt, its images, and their preference.
 
 use super::draws::held_out;
 use super::index::Index;
@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 crate::choice! {
-    /// The kinds of rows a data file may hold, and a method may train on.
+    /// The kinds of rows of a data file and of training items.
     pub enum ItemKind {
         /// A winner and a loser.
         Pairs = "pairs",
@@ -21,7 +21,7 @@ crate::choice! {
 }
 
 impl ItemKind {
-    /// What people call such items.
+    /// Name of such items in messages.
     pub fn noun(self) -> &'static str {
         match self {
             ItemKind::Pairs => "pairs",
@@ -30,7 +30,7 @@ impl ItemKind {
         }
     }
 
-    /// What a row of this kind must have.
+    /// Required fields of a row of this kind.
     pub fn fields(self) -> &'static str {
         match self {
             ItemKind::Pairs => "prompt, winner and loser",
@@ -40,7 +40,7 @@ impl ItemKind {
     }
 }
 
-/// What is known of an item's images.
+/// Preference among an item's images.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Preference {
     /// Images: winner, loser, as trained. A tie prefers neither.
@@ -63,7 +63,7 @@ impl Default for Preference {
 }
 
 impl Preference {
-    /// What people call one such item.
+    /// Name of one such item in messages.
     pub fn noun(&self) -> &'static str {
         match self {
             Preference::Pair { .. } => "pair",
@@ -80,32 +80,33 @@ impl Preference {
         }
     }
 
-    /// True for a pair of which neither image was preferred.
+    /// True for a tied pair.
     pub fn is_tie(&self) -> bool {
         matches!(self, Preference::Pair { tie: true })
     }
 }
 
-/// A prompt, images of it, and what somebody thought of them.
+/// A prompt, its images and their preference.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Item {
     /// The row's id as text, or its 0-based number: the last id of every draw of this item. Labelled images of pairs
-    /// have `:w` or `:l` behind it.
+    /// end in `:w` or `:l`.
     pub id: String,
     pub prompt: String,
-    /// As trained: of a pair the winner first, of a list in the order of the file. Their places are the `k` of draws.
+    /// Images as trained: the winner of a pair first, a list in the order of the file. Their index is the `k` of
+    /// draws.
     pub images: Vec<PathBuf>,
     pub preference: Preference,
     /// `weight` of the row, at least 0.
     pub weight: Option<f64>,
-    /// Scorer -> one score an image, in their order.
+    /// Scorer -> one score per image, in their order.
     pub scores: BTreeMap<String, Vec<f64>>,
     /// 0-based row of the file.
     pub row: usize,
 }
 
 crate::choice! {
-    /// `[data] ties`: what happens to pairs whose row says "tie".
+    /// `[data] ties`: treatment of pairs whose row says "tie".
     #[derive(Default)]
     pub enum Ties {
         #[default]
@@ -116,7 +117,7 @@ crate::choice! {
     }
 }
 
-/// Which items are held out for validation.
+/// The held-out items.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Holdout {
     /// All items of about this fraction of the prompts, see [`held_out`].
@@ -125,23 +126,23 @@ pub enum Holdout {
     File(PathBuf),
 }
 
-/// What to read and how.
+/// Source and treatment of items.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReadOptions {
     pub path: PathBuf,
-    /// What is to be trained on. Labelled images may be made of pairs; no other kind becomes another.
+    /// Kind of the training items. Labelled images may be made of pairs; no other kind can be converted.
     pub wanted: ItemKind,
     pub ties: Ties,
-    /// Who ranks pairs; means nothing for lists and labelled images.
+    /// Labeller of pairs; without meaning for lists and labelled images.
     pub labels: Labels,
-    /// Winner and loser of every pair change places, after relabelling.
+    /// Winner and loser of every pair are exchanged, after relabelling.
     pub swapped: bool,
-    /// A scorer that every pair must have scores of.
+    /// A scorer whose scores every pair must have.
     pub scorer: Option<String>,
     pub holdout: Holdout,
 }
 
-/// A file holds another kind of rows than what is to be trained on.
+/// A file holds rows of another kind than the method trains on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{} holds {}, expected {}", file.display(), holds.noun(), wanted.noun())]
 pub struct WrongKind {
@@ -155,19 +156,19 @@ pub struct WrongKind {
 pub struct ItemSet {
     pub train: Vec<Item>,
     pub validation: Vec<Item>,
-    /// The file that was read.
+    /// The index file.
     pub index: PathBuf,
-    /// What its rows are; the items may be labelled images made of its pairs.
+    /// Kind of its rows; the items may be labelled images made of its pairs.
     pub kind: ItemKind,
     /// SHA-256 of the index file (with a validation file: of both hashes).
     pub index_sha256: String,
     /// Rows of the index.
     pub rows: usize,
-    /// Ids of the ties that were dropped.
+    /// Ids of dropped ties.
     pub dropped_ties: Vec<String>,
-    /// Ids of the pairs that were dropped because their scores or votes were even.
+    /// Ids of pairs dropped for equal scores or a tied vote.
     pub dropped_labels: Vec<String>,
-    /// Fields of rows that mean nothing to their kind, and were not read.
+    /// Ignored fields without meaning for the kind.
     pub ignored_fields: BTreeSet<String>,
 }
 
@@ -175,15 +176,15 @@ impl ItemSet {
     /// Reads and checks every row. Only the index is read, not the images.
     ///
     /// # Errors
-    /// [`WrongKind`]; a row that does not parse, a missing field or score, a duplicate id, ties where they are refused,
-    /// nothing left to train on, labelled images of one class only: the text names file and line.
+    /// [`WrongKind`]; a row that does not parse, a missing field or score, a duplicate id, refused ties, no training
+    /// items, labelled images of one class only. The text names file and line.
     pub fn read(options: &ReadOptions) -> Result<Self> {
         let set = Self::split(options)?;
         set.refuse_one_class(options.wanted)?;
         Ok(set)
     }
 
-    /// All that [`read`](Self::read) does but to look for both classes.
+    /// [`read`](Self::read) without the check for both classes.
     fn split(options: &ReadOptions) -> Result<Self> {
         let main = Index::read(&options.path, options)?;
         let mut set = Self {
@@ -213,10 +214,10 @@ impl ItemSet {
         Ok(set)
     }
 
-    /// Reads the images of pairs or of labelled images for a method that takes one image of an item whatever it is.
+    /// Reads the images of pairs or of labelled images for a method that uses one image per item, whatever its label.
     ///
     /// # Errors
-    /// As of [`read`](Self::read); labels may be all of one class.
+    /// Those of [`read`](Self::read); labels may be all of one class.
     pub fn read_images(options: &ReadOptions) -> Result<Self> {
         let labels = ReadOptions { wanted: ItemKind::Labels, ..options.clone() };
         match Self::read(options) {
@@ -227,7 +228,7 @@ impl ItemSet {
         }
     }
 
-    /// Of a method that reads no items.
+    /// The empty set, for a method without items.
     pub fn none() -> Self {
         Self {
             train: Vec::new(),
@@ -270,7 +271,7 @@ impl ItemSet {
         Ok(())
     }
 
-    /// Least and greatest score of `scorer` over all images of the training items; `None` where there is none.
+    /// Least and greatest score of `scorer` over all images of the training items; `None` without scores.
     pub fn score_range(&self, scorer: &str) -> Option<[f64; 2]> {
         let scores = self.train.iter().filter_map(|item| item.scores.get(scorer)).flatten();
         scores.fold(None, |range: Option<[f64; 2]>, score| {
@@ -280,8 +281,8 @@ impl ItemSet {
     }
 }
 
-/// SHA-256 of a data set: its index and the images that were read, whatever their folder is called.
-/// `images` are SHA-256 digests in hex, in any order.
+/// SHA-256 of a data set: its index and its images, whatever its folder is called. `images` are SHA-256 digests in
+/// hex, in any order.
 pub fn data_sha256<'a>(index_sha256: &str, images: impl IntoIterator<Item = &'a str>) -> String {
     let images: BTreeSet<&str> = images.into_iter().collect();
     let mut text = format!("index:{index_sha256}\n");

@@ -40,7 +40,7 @@ fn decompress(bytes: &[u8]) -> Result<(RgbImage, Orientation), Unreadable> {
     };
     let mut started = file.to_colorspace(space).map_err(damaged)?;
     let samples: Vec<u8> = started.read_scanlines().map_err(damaged)?;
-    // libjpeg fills what is missing with grey and says nothing.
+    // libjpeg fills missing data with grey, without an error.
     if ran_out.get() || samples.len() != width * height * components {
         return Err(Unreadable::Truncated);
     }
@@ -57,7 +57,7 @@ fn exif_orientation(marker: mozjpeg::decompress::MarkerData<'_>) -> Option<Orien
     Orientation::from_exif_chunk(marker.data.strip_prefix(b"Exif\0\0")?)
 }
 
-/// Pillow takes every four-component JPEG as Adobe writes them (inverted), and mixes without a colour profile.
+/// Pillow reads every four-component JPEG as written by Adobe (inverted), and mixes without a colour profile.
 fn cmyk_to_rgb(inverted: [u8; 4]) -> [u8; 3] {
     let [c, m, y, k] = inverted.map(|v| 255 - i32::from(v));
     let white = 255 - k;
@@ -67,7 +67,7 @@ fn cmyk_to_rgb(inverted: [u8; 4]) -> [u8; 3] {
     })
 }
 
-/// Notices that the decoder asked for bytes after the last one, which it does only when the file is cut short.
+/// Detects that the decoder requested bytes after the last one, which happens only for a truncated file.
 struct Watched<'a> {
     rest: &'a [u8],
     ran_out: Rc<Cell<bool>>,

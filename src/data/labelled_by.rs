@@ -1,4 +1,5 @@
-//! Who labelled a data file: `labelled-by.json` beside it, so that no judge measures what its own labels taught unnoticed.
+//! Labellers of a data file: `labelled-by.json` next to it. Prevents an unnoticed evaluation by the judge that made
+//! the labels.
 
 use super::index::find;
 use super::items::{ItemKind, Labels};
@@ -7,22 +8,22 @@ use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// The file's name, beside the data files that it speaks of.
+/// Name of the file, in the folder of its data files.
 const NAME: &str = "labelled-by.json";
 
-/// What a judge's word was to a run.
+/// Use of a judge's labels by a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Taught {
-    /// The preferences of this data file.
+    /// Preferences of this data file.
     Data(PathBuf),
-    /// The rewards of the run's own samples.
+    /// Rewards of the run's own samples.
     Rewards,
 }
 
-/// A judge whose word a run was trained on.
+/// A judge whose labels or rewards a run was trained on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Labeller {
-    /// What `labelled-by.json` or [reward] calls it.
+    /// Name in `labelled-by.json` or [reward].
     pub judge: String,
     /// SHA-256 of its weights file, lower-case hex.
     pub weights_sha256: String,
@@ -42,22 +43,22 @@ struct Weights {
     weights_sha256: String,
 }
 
-/// The judges of one data file; what no judge said is absent.
+/// Judges of one data file; absent without a judge.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Sources {
-    /// Whose word the rows' own preferences are.
+    /// Judge of the rows' own preferences.
     label: Option<String>,
     /// Scorer -> judge
     #[serde(default)]
     scores: BTreeMap<String, String>,
 }
 
-/// The judges that labelled the data at `path` (`[data] path`) as `labels` (`[data] labels`) has it read. None where
-/// nothing is said of the file, or people labelled it.
+/// The judges that labelled the data at `path` (`[data] path`) under `labels` (`[data] labels`). `None` for data
+/// without an entry, or labelled by people.
 ///
 /// # Errors
-/// When there is no data at `path`, or `labelled-by.json` beside it is not as docs/eval.md describes it.
+/// No data at `path`, or a `labelled-by.json` that differs from its description in docs/eval.md.
 pub fn labellers(path: &Path, labels: &Labels) -> Result<Vec<Labeller>> {
     let data = find(path, ItemKind::Pairs)?;
     let file = data.parent().unwrap_or(Path::new("")).join(NAME);
@@ -98,7 +99,7 @@ impl LabelledBy {
 }
 
 impl Sources {
-    /// The judges that count when a run reads `labels`.
+    /// The judges that count under `labels`.
     fn judges(&self, labels: &Labels) -> BTreeSet<&String> {
         match labels {
             Labels::Given => self.label.iter().collect(),

@@ -1,7 +1,7 @@
-//! Which item stands at a position of the run's endless order.
+//! The item at a position of the run's endless order.
 //!
-//! Pairs and lists: position p is item `order(pass)[p mod n]` of pass `p / n`. Labelled images: a draw decides the class
-//! of position p, and the next item of that class follows, in an order that the class has for itself.
+//! Pairs and lists: position p is item `order(pass)[p mod n]` of pass `p / n`. Labelled images: a draw decides the
+//! class of position p, and the next item of that class follows, in the order of the class.
 
 use super::draws::Draws;
 use super::items::{Item, Preference};
@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-/// How many orders are remembered: a step may cross from one pass into the next, and is asked for twice.
+/// Number of cached orders: a step may cross from one pass into the next, and is read twice.
 const ORDERS: usize = 2;
 
 /// The order of the items of a run.
@@ -23,19 +23,19 @@ enum Law {
     Slots { share: f64, desirable: Class, undesirable: Class, counts: RefCell<Vec<u64>> },
 }
 
-/// Items that take turns among themselves.
+/// Items that share one order.
 struct Class {
-    /// The first id of its orders; `None` where there is one class only.
+    /// First id of its orders; `None` with one class only.
     name: Option<&'static str>,
     items: Vec<usize>,
     orders: RefCell<BTreeMap<u64, Vec<i64>>>,
 }
 
 impl Positions {
-    /// `share`: the probability that a position is a desirable image; `None`: all items take turns.
+    /// `share`: probability that a position is a desirable image; `None`: one order over all items.
     ///
     /// # Errors
-    /// A share of items that are not labelled images, a class without an item.
+    /// A share for items that are not labelled images, a class without an item.
     pub fn new(items: &[Item], share: Option<f64>, draws: Draws) -> Result<Self> {
         let Some(share) = share else {
             return Ok(Self { draws, law: Law::All(Class::new(None, (0..items.len()).collect())) });
@@ -56,7 +56,7 @@ impl Positions {
         Ok(Self { draws, law: Law::Slots { share, desirable, undesirable, counts } })
     }
 
-    /// Index of the item at a position, and its pass: how often its class was gone through before.
+    /// Index of the item at a position, and its pass: the number of completed passes of its class.
     pub fn item(&self, position: u64) -> Result<(usize, u64)> {
         match &self.law {
             Law::All(class) => class.item(position, &self.draws),
@@ -70,7 +70,7 @@ impl Positions {
         }
     }
 
-    /// From this position on there are only items that stood somewhere before; `None` where that depends on the draws.
+    /// First position after which every item repeats; `None` if that depends on the draws.
     pub fn all_seen_after(&self) -> Option<u64> {
         match &self.law {
             Law::All(class) => Some(class.items.len() as u64),
@@ -78,7 +78,7 @@ impl Positions {
         }
     }
 
-    /// Desirable positions before this one. `counts[p]` is that of position p, as far as it is known.
+    /// Desirable positions before this one. `counts[p]` is that of position p, as far as computed.
     fn desirable_before(&self, position: u64, share: f64, counts: &RefCell<Vec<u64>>) -> Result<u64> {
         let mut counts = counts.borrow_mut();
         while let Some(last) = counts.last().copied().filter(|_| counts.len() as u64 <= position) {
@@ -94,7 +94,7 @@ impl Class {
         Self { name, items, orders: RefCell::default() }
     }
 
-    /// The item that is the class's turn after `turns` turns, and its pass.
+    /// The item of the class after `turns` turns, and its pass.
     fn item(&self, turns: u64, draws: &Draws) -> Result<(usize, u64)> {
         let n = self.items.len() as u64;
         let (pass, place) = (turns / n, (turns % n) as usize);

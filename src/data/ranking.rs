@@ -1,4 +1,4 @@
-//! Who wins: from scores, votes and ranks to preferences.
+//! Preferences from scores, votes and ranks.
 
 use super::items::{Item, Preference};
 use serde::{Deserialize, Serialize};
@@ -8,16 +8,16 @@ use std::fmt::{Display, Formatter};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// `[data] labels`: who ranks the images of a pair.
+/// `[data] labels`: the labeller of pairs.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Labels {
-    /// The row: its winner wins.
+    /// The winner of the row.
     #[default]
     Given,
     /// The image with the higher score of this scorer.
     Score(String),
-    /// The image that more of these scorers score higher; an equal score votes for neither.
+    /// The image that more of these scorers score higher; an equal score is no vote.
     Vote(Vec<String>),
 }
 
@@ -39,7 +39,7 @@ impl Labels {
         (scorers.len() >= 2 && once).then_some(Self::Vote(scorers))
     }
 
-    /// The scorers whose scores it reads.
+    /// The scorers read by this rule.
     pub fn scorers(&self) -> &[String] {
         match self {
             Self::Given => &[],
@@ -48,8 +48,8 @@ impl Labels {
         }
     }
 
-    /// Place (0 or 1) of the winner among the images of a pair; `None` where neither wins. A scorer that the pair has
-    /// no scores of says nothing.
+    /// Place (0 or 1) of the winner among the images of a pair; `None` for a tie. A scorer without scores of the pair
+    /// has no vote.
     pub(super) fn winner(&self, pair: &Item) -> Option<usize> {
         let ahead = |scorer: &String| match pair.scores.get(scorer).map(Vec::as_slice) {
             Some([first, second]) => i32::from(first > second) - i32::from(first < second),
@@ -98,8 +98,8 @@ impl Display for Labels {
     }
 }
 
-/// phi of each of k images (docs/methods.md, section 8): its wins over the other k - 1 images, summed over the
-/// scorers, divided by n (k - 1). An equal score is no win. `scorers` holds k scores each, higher is better.
+/// phi of each of k images (docs/methods.md, section 8): wins over the other k - 1 images, summed over the scorers,
+/// divided by n (k - 1). An equal score is no win. `scorers` holds k scores each, higher is better.
 pub fn win_fractions<'a>(scorers: impl IntoIterator<Item = &'a [f64]>, k: usize) -> Vec<f64> {
     let (mut wins, mut n) = (vec![0usize; k], 0);
     for scores in scorers {

@@ -1,9 +1,9 @@
 //! Records of tensors in a folder of safetensors shards, each with a checksum.
 //!
-//! A shard `shard-HEX.safetensors` holds tensors named `KEY.PART`; its `__metadata__` has one text, `checksums`, a
+//! A shard `shard-HEX.safetensors` holds tensors named `KEY.PART`. Its `__metadata__` has one text, `checksums`: a
 //! JSON object KEY -> CRC-32C (hex) over the record's key and, part by part in the order of their names, name, shape
-//! and bytes. Shards are never changed, only added and removed, so that several processes can share a folder: each
-//! sees whole shards, and two that make the same record write the same bytes twice.
+//! and bytes. Shards are never changed, only added and removed, so several processes can share a folder. Each reads
+//! whole shards, and two that write the same record write the same bytes.
 
 use anyhow::{Context, Result, anyhow};
 use pipelines::weights::{TensorFile, write_safetensors};
@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use tch::Tensor;
 
-/// Records are written once this many bytes of them are waiting.
+/// Bytes of waiting records that trigger a write.
 const SHARD_BYTES: usize = 64 << 20;
 
 /// The tensors of a record by name.
@@ -24,7 +24,7 @@ pub(super) struct Records {
     at: HashMap<String, usize>,
     pending: BTreeMap<String, Record>,
     pending_bytes: usize,
-    /// Shards to be removed once what was good in them is written again.
+    /// Shards to remove once their intact records are written again.
     obsolete: Vec<PathBuf>,
     /// Messages about damage, for the user.
     pub damage: Vec<String>,
@@ -38,7 +38,7 @@ struct Shard {
 }
 
 impl Records {
-    /// Opens a folder, which is made if it is missing. Shards that cannot be read are set aside and told in `damage`.
+    /// Opens a folder; creates a missing one. Unreadable shards are set aside and reported in `damage`.
     pub fn open(dir: &Path) -> Result<Self> {
         let make = || -> std::io::Result<Vec<PathBuf>> {
             std::fs::create_dir_all(dir)?;
@@ -83,7 +83,7 @@ impl Records {
         }
     }
 
-    /// True when the record is there and its checksum holds. A damaged one is told in `damage` and forgotten.
+    /// True if the record exists and its checksum holds. A damaged one is reported in `damage` and dropped.
     pub fn holds(&mut self, key: &str) -> bool {
         if self.pending.contains_key(key) {
             return true;
@@ -95,7 +95,7 @@ impl Records {
         false
     }
 
-    /// Takes the good records of a damaged shard over to the next one.
+    /// Moves the intact records of a damaged shard to the next one.
     fn give_up(&mut self, index: usize) {
         let keys: Vec<String> = self.at.iter().filter(|(_, at)| **at == index).map(|(key, _)| key.clone()).collect();
         for key in keys {
@@ -107,7 +107,7 @@ impl Records {
         self.obsolete.push(self.shards[index].file.path().to_path_buf());
     }
 
-    /// A copy of a record in the kinds it is stored in; None when there is none.
+    /// A copy of a record in its stored types; `None` without one.
     pub fn get(&self, key: &str) -> Result<Option<Record>> {
         if let Some(record) = self.pending.get(key) {
             return Ok(Some(record.iter().map(|(name, t)| (name.clone(), t.shallow_clone())).collect()));
@@ -118,7 +118,7 @@ impl Records {
         }
     }
 
-    /// Keeps a record; it is on disk after the next [`flush`](Self::flush).
+    /// Adds a record; it is on disk after the next [`flush`](Self::flush).
     pub fn put(&mut self, key: String, record: Record) -> Result<()> {
         self.wait(key, record);
         if self.pending_bytes >= SHARD_BYTES { self.flush() } else { Ok(()) }
@@ -129,7 +129,7 @@ impl Records {
         self.pending.insert(key, record);
     }
 
-    /// Writes what waits as one shard, then removes the shards that it replaces.
+    /// Writes waiting records as one shard, then removes the shards it replaces.
     pub fn flush(&mut self) -> Result<()> {
         if !self.pending.is_empty() {
             let mut checksums = BTreeMap::new();
@@ -144,12 +144,12 @@ impl Records {
             let path = self.dir.join(name);
             write_safetensors(&path, &tensors, &[("checksums", &json)])
                 .with_context(|| format!("cannot write to the cache folder {}", self.dir.display()))?;
-            // A damaged shard made anew with the same records has the same name: then it is replaced already.
+            // A damaged shard rewritten with the same records has the same name: it is replaced already.
             self.obsolete.retain(|old| *old != path);
             self.add_shard(&path);
         }
         for old in self.obsolete.drain(..) {
-            // What stays is found damaged again the next time: no harm done.
+            // A remaining shard is found damaged again at the next opening, without harm.
             let _ = std::fs::remove_file(old);
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! data-report.json: what was read, what was dropped, and why.
+//! data-report.json: rows read, rows dropped, and the reasons.
 
 use super::items::{ItemKind, ItemSet};
 use crate::machine::files::write_atomically;
@@ -7,15 +7,15 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// How many bad images an error lists; the report has all of them.
+/// Number of bad images listed in an error; the report has all of them.
 const LISTED: usize = 5;
 
-/// An image that could not be used, and what it cost.
+/// An unusable image and its effect.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BadImage {
     pub image: PathBuf,
     pub reason: String,
-    /// Ids of the items that are left out because of it.
+    /// Ids of the items left out because of it.
     pub items: Vec<String>,
 }
 
@@ -24,25 +24,25 @@ pub struct BadImage {
 pub struct DataReport {
     pub index: PathBuf,
     pub index_sha256: String,
-    /// What the rows of the index are.
+    /// Kind of the index's rows.
     pub kind: ItemKind,
     pub rows: usize,
     /// Items left after row checks and split: `n`.
     pub train: usize,
     pub validation: usize,
     pub dropped_ties: Vec<String>,
-    /// Pairs whose scores or votes were even.
+    /// Pairs with equal scores or a tied vote.
     pub dropped_labels: Vec<String>,
     pub ignored_fields: Vec<String>,
-    /// Items whose images the planned steps and the validation read.
+    /// Items whose images are read by the planned steps and the validation.
     pub items_read: usize,
-    /// Those of them that are left out because an image cannot be read.
+    /// Those left out because an image is unreadable.
     pub items_bad: usize,
     pub bad_images: Vec<BadImage>,
 }
 
 impl DataReport {
-    /// The report before any image was read.
+    /// The report before any image is read.
     pub fn new(set: &ItemSet) -> Self {
         Self {
             index: set.index.clone(),
@@ -60,8 +60,8 @@ impl DataReport {
         }
     }
 
-    /// Adds what was found while images were read: `items` are the ids of the items that were read, with those of their
-    /// images that were; `unreadable` gives a reason for each bad image.
+    /// Adds findings of reading images: `items` are the ids of the read items with those of their images;
+    /// `unreadable` has the reason per bad image.
     pub fn add_images(&mut self, items: &[(&str, &[PathBuf])], unreadable: &BTreeMap<PathBuf, String>) {
         self.items_read = items.len();
         let mut bad: BTreeMap<&PathBuf, Vec<String>> = BTreeMap::new();
@@ -80,7 +80,7 @@ impl DataReport {
             .collect();
     }
 
-    /// Refuses to go on when more than `max_bad_fraction` of the items that were read cannot be used.
+    /// Fails if more than `max_bad_fraction` of the read items are unusable.
     pub fn check(&self, max_bad_fraction: f64) -> Result<()> {
         if self.items_bad == 0 || self.items_bad as f64 <= max_bad_fraction * self.items_read as f64 {
             return Ok(());

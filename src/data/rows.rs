@@ -1,11 +1,11 @@
-//! One line of an index file: what it must hold, and how it is refused when it does not.
+//! One line of an index file: required fields, and refusals.
 
 use super::items::{ItemKind, Preference};
 use super::ranking::win_fractions;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
-/// The fields of each kind of row, and whether a row must have them.
+/// Fields per kind of row, and whether they are required.
 const PAIR: &[(&str, bool)] = &[
     ("id", false),
     ("prompt", true),
@@ -18,28 +18,28 @@ const PAIR: &[(&str, bool)] = &[
 const LIST: &[(&str, bool)] = &[("id", false), ("prompt", true), ("images", true), ("ranks", false), ("scores", false)];
 const LABEL: &[(&str, bool)] = &[("id", false), ("prompt", true), ("image", true), ("label", true)];
 
-/// A field that only one kind of row has.
+/// A field of one kind of row only.
 const TELLING: [(&str, ItemKind); 4] =
     [("winner", ItemKind::Pairs), ("loser", ItemKind::Pairs), ("images", ItemKind::Lists), ("image", ItemKind::Labels)];
 
-/// A row as the file has it: paths are not resolved yet.
+/// A row as in the file: paths are not resolved yet.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Row {
     pub id: Option<String>,
     pub prompt: String,
-    /// Of a pair: winner, loser.
+    /// Winner and loser of a pair.
     pub images: Vec<String>,
     pub preference: Preference,
-    /// One score an image.
+    /// One score per image.
     pub scores: BTreeMap<String, Vec<f64>>,
     pub weight: Option<f64>,
-    /// Fields that mean nothing to this kind; they are kept out and named in the data report.
+    /// Fields without meaning for this kind; ignored and named in the data report.
     pub unknown: Vec<String>,
 }
 
 type Fields = Map<String, Value>;
 
-/// Parses one line. The error says what is wrong and what to do; the caller puts file and line before it.
+/// Parses one line. The error names the problem and the remedy; the caller adds file and line.
 pub(super) fn parse(line: &str) -> Result<Row, String> {
     let value: Value = serde_json::from_str(line).map_err(|e| {
         let reason = e.to_string();
@@ -76,7 +76,7 @@ pub(super) fn parse(line: &str) -> Result<Row, String> {
     }
 }
 
-/// The kind follows from the fields that the others do not have.
+/// The kind follows from fields that only it has.
 fn kind_of_row(fields: &Fields) -> Result<ItemKind, String> {
     let mut told = TELLING.iter().filter(|(field, _)| present(fields, field).is_some());
     let Some((field, kind)) = told.next() else {

@@ -1,4 +1,4 @@
-//! Embeddings of prompts, encoded once and kept, keyed by text encoder, tokenizer and prompt.
+//! Embedding cache: embeddings of prompts, encoded once, keyed by text encoder, tokenizer and prompt.
 
 use super::cache::{CacheDtype, announce, short};
 use super::records::{Record, Records};
@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 use tch::{Device, Kind, Tensor};
 
-/// What the embeddings of a run depend on, and where they are kept.
+/// All inputs of a run's embeddings, and the cache folder.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TextOptions {
     pub cache_dir: PathBuf,
@@ -22,7 +22,7 @@ pub struct TextOptions {
     pub dtype: CacheDtype,
 }
 
-/// Encodes one prompt: `prompt_embeds` `[1, L, D]`, `pooled_prompt_embeds` `[1, P]` where the family has it.
+/// Encodes one prompt: `prompt_embeds` `[1, L, D]`, `pooled_prompt_embeds` `[1, P]` if the family has it.
 pub type EncodePrompt<'a> = dyn FnMut(&str) -> Result<Conditioning> + 'a;
 
 /// The embeddings of a run's prompts.
@@ -43,10 +43,10 @@ impl TextCache {
         short(&of_bytes(text.as_bytes()))
     }
 
-    /// Makes sure that every prompt has a record.
+    /// Ensures a record of every prompt.
     ///
     /// # Errors
-    /// `Stopped` when a signal asked to stop (what was encoded is kept), a full disk, errors of `encode`.
+    /// `Stopped` after a stop signal (finished records are kept), a full disk, errors of `encode`.
     pub fn ensure(
         &mut self,
         prompts: &[String],
@@ -86,7 +86,7 @@ impl TextCache {
         for (done, (prompt, key)) in missing.iter().enumerate() {
             let started = Instant::now();
             result = stop.check().map_err(Into::into).and_then(|()| {
-                // The size of all follows from the first: only the encoder knows how large an embedding is.
+                // The size of all follows from the first: only the encoder determines the size of an embedding.
                 let bytes = self.encode_one(prompt, key, encode)? * missing.len() as u64;
                 announce("prompts", done, missing.len(), bytes, &self.options.cache_dir, started, progress);
                 if done == 0 { check_cache_space(&self.options.cache_dir, bytes) } else { Ok(()) }
@@ -100,7 +100,7 @@ impl TextCache {
         result
     }
 
-    /// Encodes and keeps one prompt; returns the bytes of its record.
+    /// Encodes and stores one prompt; returns the bytes of its record.
     fn encode_one(&mut self, prompt: &str, key: &str, encode: &mut EncodePrompt) -> Result<u64> {
         let encoded = encode(prompt).with_context(|| format!("encoding the prompt \"{prompt}\""))?;
         let parts = [("prompt_embeds", Some(encoded.prompt_embeds)), ("pooled", encoded.pooled_prompt_embeds)];
@@ -126,7 +126,7 @@ impl TextCache {
         Ok(bytes)
     }
 
-    /// The embeddings of prompts, one row each, in float32: `[B, L, D]` and, where the family has it, `[B, P]`.
+    /// Embeddings of prompts, one row per prompt, in float32: `[B, L, D]` and, if the family has it, `[B, P]`.
     /// `time_ids` is left empty.
     ///
     /// # Errors

@@ -1,14 +1,14 @@
-//! Laws of the timestep: which t a draw trains at.
+//! Timestep laws: the distribution of t.
 
-/// `[timesteps] law` with its keys. Every timestep it gives lies in `[0, T)` when `min`, `max` and the values do.
+/// `[timesteps] law` with its keys. Every timestep is in `[0, T)` if `min`, `max` and the values are.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TimestepLaw {
-    /// Every timestep of `min..=max` alike.
+    /// Uniform over `min..=max`.
     Uniform { min: i64, max: i64 },
-    /// Every entry alike; an entry that stands twice is drawn twice as often. Not empty.
+    /// Uniform over the entries; a repeated entry is drawn more often. Not empty.
     List(Vec<i64>),
-    /// `n_bins` equal parts of `min..=max`, the noisiest first; part b has the weight gamma^b, and all timesteps of a
-    /// part are alike (docs/methods.md, section 2b). gamma in (0, 1], `n_bins` at least 1.
+    /// `n_bins` equal bins of `min..=max`, the noisiest first. Bin b has the weight gamma^b, and all timesteps of a
+    /// bin are equally likely (docs/methods.md, section 2b). gamma in (0, 1], `n_bins` at least 1.
     Discounted { gamma: f64, n_bins: i64, min: i64, max: i64 },
 }
 
@@ -18,7 +18,7 @@ impl TimestepLaw {
         Self::Uniform { min: 0, max: total - 1 }
     }
 
-    /// The timestep where the distribution function reaches `u`, in `[0, 1)`.
+    /// The timestep where the distribution function reaches `u` in `[0, 1)`.
     pub fn at(&self, u: f64) -> i64 {
         match self {
             Self::Uniform { min, max } => min + (u * (max - min + 1) as f64).floor() as i64,
@@ -26,16 +26,16 @@ impl TimestepLaw {
             Self::Discounted { gamma, n_bins, min, max } => {
                 let width = max - min + 1;
                 let place = (depth(u, *gamma, *n_bins) * width as f64 / *n_bins as f64).floor() as i64;
-                // Rounding may carry the very end of the last part over its border.
+                // Rounding may carry the end of the last bin over its border.
                 max - place.min(width - 1)
             }
         }
     }
 }
 
-/// b + r: the part that `u` falls into, and how far inside it.
+/// b + r: the bin of `u` and the position inside it.
 fn depth(u: f64, gamma: f64, n_bins: i64) -> f64 {
-    // F_b, the share of the parts before b. powf, not powi: Python's ** gives the same bits.
+    // F_b, the share of the bins before b. powf, not powi: Python's ** gives the same bits.
     let share = |b: i64| match gamma == 1.0 {
         true => b as f64 / n_bins as f64,
         false => (1.0 - gamma.powf(b as f64)) / (1.0 - gamma.powf(n_bins as f64)),

@@ -1,6 +1,6 @@
-//! From a decoded image to the pixels that the VAE encodes: resize, crop, flip, scale to [-1, 1].
+//! From a decoded image to the pixels of the VAE: resize, crop, flip, scale to [-1, 1].
 //!
-//! The resize gives Pillow's bytes: no crate does, and published models and scores were made with Pillow. The kernel
+//! The resize gives Pillow's bytes. No crate does, and published models and scores were made with Pillow. The kernel
 //! is the triangle ("bilinear"), widened when the image shrinks.
 
 use super::decode::{MAX_PIXELS, Unreadable};
@@ -8,7 +8,7 @@ use image::RgbImage;
 use std::path::PathBuf;
 use tch::{Kind, Tensor};
 
-/// Which part along the longer side is cut out.
+/// Position of the crop along the longer side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Crop {
     Center,
@@ -19,7 +19,7 @@ pub enum Crop {
     },
 }
 
-/// One way to look at one image: what the cache keeps a record of.
+/// One transformed form of one image: the unit of the latent cache.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct View {
     pub image: PathBuf,
@@ -28,13 +28,13 @@ pub struct View {
 }
 
 impl View {
-    /// The centre of an image, not flipped: what validation reads.
+    /// The centre of an image, not flipped, for validation.
     pub fn center(image: PathBuf) -> Self {
         Self { image, flip: false, crop: Crop::Center }
     }
 }
 
-/// An image as the networks get it.
+/// An image as the networks read it.
 #[derive(Debug)]
 pub struct Transformed {
     /// `[3, R, R]` float32 in [-1, 1]
@@ -43,10 +43,10 @@ pub struct Transformed {
     pub time_ids: [i64; 6],
 }
 
-/// Resizes the shorter side to `resolution`, cuts out the square of the view, flips it if the view says so.
+/// Resizes the shorter side to `resolution`, crops the square of the view, flips it if the view has it so.
 ///
 /// # Errors
-/// An image so narrow that its longer side would pass the limit of what is decoded.
+/// An image so narrow that its longer side would exceed the limit of decoded pixels.
 pub fn apply(image: &RgbImage, resolution: u32, view: &View) -> Result<Transformed, Unreadable> {
     let (square, [top, left]) = square(image, resolution, view)?;
     let r = i64::from(resolution);
@@ -57,7 +57,7 @@ pub fn apply(image: &RgbImage, resolution: u32, view: &View) -> Result<Transform
     Ok(Transformed { pixels, time_ids })
 }
 
-/// The same in bytes: `R x R x 3`, row by row, and top and left of the crop in the resized image.
+/// The transform in bytes: `R x R x 3`, row by row, and top and left of the crop in the resized image.
 pub fn square(image: &RgbImage, resolution: u32, view: &View) -> Result<(Vec<u8>, [i64; 2]), Unreadable> {
     let (width, height) = resized(image.width(), image.height(), resolution);
     let pixels = u64::from(width) * u64::from(height);
@@ -104,8 +104,8 @@ fn half_even(a: i64, b: i64) -> i64 {
     if rest > b || (rest == b && floor % 2 == 1) { floor + 1 } else { floor }
 }
 
-/// Pillow's `Image.resize((width, height), BILINEAR)`: horizontal pass, then vertical, 8 bits between them; a pass
-/// whose size does not change is left out.
+/// Pillow's `Image.resize((width, height), BILINEAR)`: horizontal pass, then vertical, 8 bits between them. A pass
+/// without a change of size is left out.
 fn resize(image: &RgbImage, width: u32, height: u32) -> Vec<u8> {
     let (from_w, from_h) = (image.width() as usize, image.height() as usize);
     let (width, height) = (width as usize, height as usize);
@@ -120,7 +120,7 @@ fn resize(image: &RgbImage, width: u32, height: u32) -> Vec<u8> {
     pixels
 }
 
-/// The pixels that one output pixel is made of: the first of them, and their weights in units of 2^-22.
+/// The pixels of one output pixel: index of the first, and their weights in units of 2^-22.
 struct Taps {
     first: usize,
     weights: Vec<i32>,
@@ -167,7 +167,7 @@ fn horizontal<'a>(row: &'a [u8], taps: &'a [Taps]) -> impl Iterator<Item = u8> +
     })
 }
 
-/// One output row from the rows that `taps` names; `stride` values a row.
+/// One output row from the rows in `taps`; `stride` values per row.
 fn vertical(pixels: &[u8], stride: usize, taps: &Taps) -> Vec<u8> {
     let mut sums = vec![1i32 << (PRECISION - 1); stride];
     for (row, weight) in pixels[taps.first * stride..].chunks_exact(stride).zip(&taps.weights) {

@@ -1,4 +1,4 @@
-//! Loss weights that follow from the data: one factor a pair, known before training (docs/methods.md, section 0.7).
+//! Loss weights that follow from the data: one factor per pair, known before training (docs/methods.md, section 0.7).
 
 use super::items::Item;
 use anyhow::{Result, bail};
@@ -6,9 +6,9 @@ use anyhow::{Result, bail};
 /// `[weights] source`
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum WeightSource {
-    /// The row's `weight`, 1 where it has none.
+    /// The row's `weight`, by default 1.
     Column,
-    /// (c / q)^b with q the row's `weight`, 1 where it has none (docs/methods.md, section 15).
+    /// (c / q)^b with q the row's `weight`, by default 1 (docs/methods.md, section 15).
     VideoDpo { b: f64, c: f64 },
 }
 
@@ -16,16 +16,16 @@ pub enum WeightSource {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Weighting {
     pub source: WeightSource,
-    /// Factors as they are; else each is divided by the mean over the training set, which leaves the learning rate its
-    /// meaning.
+    /// Factors are used as they are. Otherwise each is divided by the mean over the training set, which keeps the
+    /// scale of the learning rate.
     pub as_published: bool,
 }
 
 impl Weighting {
-    /// The factor of each training item, in their order.
+    /// The factor of each training item, in order.
     ///
     /// # Errors
-    /// A `weight` that the formula cannot take, or weights that are all 0: the text names the first such item.
+    /// A `weight` outside the formula's range, or weights that are all 0. The text names the first such item.
     pub fn factors(&self, items: &[Item]) -> Result<Vec<f64>> {
         let factors = items.iter().map(|item| self.published(item)).collect::<Result<Vec<f64>>>()?;
         if self.as_published || factors.is_empty() {

@@ -52,7 +52,7 @@ pub struct Request {
     /// Pictures painted at once.
     pub batch: usize,
     pub out: PathBuf,
-    /// Where hashes of large files are remembered.
+    /// Folder of remembered hashes of large files.
     pub cache_dir: PathBuf,
 }
 

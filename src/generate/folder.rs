@@ -1,4 +1,4 @@
-//! The folder that pictures go to: PNG files and images.jsonl, one line a picture.
+//! The output folder: PNG files and images.jsonl, one line per picture.
 
 use super::record::{first_difference, parameters};
 use crate::machine::files::{sync_dir, write_atomically};
@@ -14,15 +14,15 @@ use std::path::{Path, PathBuf};
 const INDEX: &str = "images.jsonl";
 const PICTURES: [&str; 6] = ["png", "jpg", "jpeg", "webp", "gif", "bmp"];
 
-/// An output folder while it is being filled.
+/// An output folder while pictures are added.
 pub struct OutFolder {
     dir: PathBuf,
-    /// Opened for the first picture: a call that is refused before leaves none, which would keep the next one out.
+    /// Opened for the first picture. A call refused before it leaves no folder, which would block the next call.
     index: Option<File>,
     records: BTreeMap<String, Value>,
 }
 
-/// Makes the folder, and refuses one with pictures unless they are to be resumed. Cheap: to be called before weights load.
+/// Makes the folder, and refuses one with pictures unless they are resumed. Cheap: called before weights load.
 pub fn prepare(dir: &Path, resume: bool) -> Result<()> {
     std::fs::create_dir_all(dir).with_context(|| format!("cannot make the output folder {}", dir.display()))?;
     if resume {
@@ -44,8 +44,8 @@ pub fn prepare(dir: &Path, resume: bool) -> Result<()> {
 }
 
 impl OutFolder {
-    /// Takes stock of a prepared folder: `planned` are the records to come. A picture that is there with a record that
-    /// differs is refused by name and key, and nothing is touched.
+    /// Reads a prepared folder: `planned` are the records to come. An existing picture with a different record is
+    /// refused by name and key, without any change.
     pub fn open(dir: &Path, planned: &[Value]) -> Result<Self> {
         let mut records = read_index(&dir.join(INDEX))?;
         records.retain(|file, _| dir.join(file).is_file());
@@ -55,7 +55,7 @@ impl OutFolder {
             if !path.is_file() {
                 continue;
             }
-            // A run that was killed between picture and line left the record in the picture alone.
+            // A run killed between picture and line left the record only in the picture.
             let there = match records.get(file) {
                 Some(record) => record.clone(),
                 None => embedded(&path)?,
@@ -76,12 +76,12 @@ impl OutFolder {
         Ok(folder)
     }
 
-    /// Whether the picture is there with an equal record.
+    /// Whether the picture exists with an equal record.
     pub fn has(&self, record: &Value) -> bool {
         self.records.contains_key(record["file"].as_str().unwrap_or_default())
     }
 
-    /// The records as they are there, with what was known only when a picture was made; those that are not there as planned.
+    /// The existing records, including values known only after painting; planned records for missing pictures.
     pub fn records_of(&self, planned: &[Value]) -> Vec<Value> {
         let known = |record: &Value| self.records.get(record["file"].as_str().unwrap_or_default());
         planned.iter().map(|record| known(record).unwrap_or(record).clone()).collect()
@@ -104,7 +104,7 @@ impl OutFolder {
         Ok(())
     }
 
-    /// Puts the lines in the order of the files and syncs them.
+    /// Sorts the lines by file and syncs them.
     pub fn close(self) -> Result<()> {
         self.write_index()?;
         sync_dir(&self.dir)

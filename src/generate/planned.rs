@@ -1,4 +1,4 @@
-//! The records of the pictures that a request asks for, before any of them is there.
+//! Records of the pictures of a request, before any is painted.
 
 use super::Request;
 use super::record::PROGRAM;
@@ -21,7 +21,7 @@ pub fn plan(request: &Request, folder: &ModelFolder, look: &Look, hashes: &mut H
         EmptySide::Encoded => "encoded",
         EmptySide::Zeros => "zeros",
     };
-    // Null: memory decides, and a resumed run takes what was decided.
+    // Null: memory decides, and a resumed run keeps the decision.
     let vae = folder.vae_config(request.model.vae.as_deref())?;
     let factor = vae.factor();
     let tiled = match vae.tiles().filter(|tiles| tiles.divide(look.height / factor, look.width / factor)) {
@@ -62,7 +62,7 @@ pub fn plan(request: &Request, folder: &ModelFolder, look: &Look, hashes: &mut H
     Ok(records)
 }
 
-/// What of a record says how its picture was sampled.
+/// The part of a record that describes sampling.
 fn sampling_record(look: &Look, noise_process: &SchedulerConfig) -> Result<Map<String, Value>> {
     let sampling = &look.sampling;
     let (scale, rescale, lambda) = match sampling.guidance {
@@ -85,7 +85,7 @@ fn sampling_record(look: &Look, noise_process: &SchedulerConfig) -> Result<Map<S
     Ok(record.as_object().cloned().unwrap_or_default())
 }
 
-/// The names that `--dtype` takes.
+/// Names of `--dtype`.
 fn kind_name(kind: Kind) -> &'static str {
     match kind {
         Kind::Double => "float64",

@@ -1,16 +1,16 @@
-//! What is known of a picture: its line in images.jsonl, and the settings that other programs read.
+//! Record of a picture: its line in images.jsonl, and the settings text for other programs.
 
 use pipelines::schedulers::Scheduler;
 use serde_json::{Map, Value, json};
 
-/// Keys that do not change a picture, or only as far as other keys say: a resumed run may differ in them.
+/// Keys without effect on a picture beyond that of other keys: a resumed run may differ in them.
 const FREE: [&str; 5] = ["model", "unet", "vae", "batch", "program"];
 
-/// The program and its version, as pictures name it.
+/// The program and its version, as written into pictures.
 pub const PROGRAM: &str = concat!("diffpref ", env!("CARGO_PKG_VERSION"));
 
-/// The first key in which two records differ and must not: what it is in `there`, and what is `asked`. A picture may be
-/// tiled or not where the request leaves that to the memory (null).
+/// The first key in which two records must not differ but do: its value in `there` and in `asked`. Where the request
+/// leaves tiling to the memory (null), a picture may be tiled or not.
 pub fn first_difference(there: &Value, asked: &Value) -> Option<(String, Value, Value)> {
     let (Value::Object(old), Value::Object(new)) = (comparable(there), comparable(asked)) else {
         return Some(("record".to_string(), there.clone(), asked.clone()));
@@ -21,7 +21,7 @@ pub fn first_difference(there: &Value, asked: &Value) -> Option<(String, Value, 
         .find(|(key, old, new)| old != new && !(key == "vae_tiling" && new.is_null()))
 }
 
-/// The record without what may differ: free keys, and where a file lies whose hash says what it is.
+/// The record without keys that may differ: free keys, and paths of files whose hash is recorded.
 fn comparable(record: &Value) -> Value {
     let mut record = record.clone();
     if let Some(object) = record.as_object_mut() {
@@ -42,7 +42,7 @@ fn forget_lora_places(side: &mut Map<String, Value>) {
     }
 }
 
-/// The `parameters` text of A1111 and its kin: prompt, negative prompt, one line of settings.
+/// The `parameters` text in the format of A1111: prompt, negative prompt, one line of settings.
 pub fn parameters(record: &Value) -> String {
     let text = |key: &str| record[key].as_str().unwrap_or_default();
     let mut lines = vec![text("prompt").to_string()];

@@ -17,37 +17,37 @@ use pipelines::schedulers::{Scheduler, SchedulerConfig, ddim};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-/// Everything `diffpref generate` can be asked.
+/// All options of `diffpref generate`.
 #[derive(Debug, Clone)]
 pub struct Request {
     pub model: ModelRequest,
     pub prompts: Vec<String>,
-    /// None: what the model's pipeline gives the side without a prompt.
+    /// None: default of the model's pipeline for the side without a prompt.
     pub negative_prompt: Option<String>,
     pub sampling: SamplingRequest,
     /// Picture i of every prompt has the seed `seed + i`.
     pub seed: u64,
     pub num_images: u64,
-    /// None: the size the UNet was trained on.
+    /// None: the training size of the UNet.
     pub width: Option<i64>,
     pub height: Option<i64>,
     pub batch: usize,
     pub tiling: Tiling,
-    /// Whether grid.png is made too.
+    /// Whether to write grid.png too.
     pub grid: bool,
     pub resume: bool,
     pub out: PathBuf,
-    /// Where hashes of large files are remembered.
+    /// Folder of remembered hashes of large files.
     pub cache_dir: PathBuf,
 }
 
-/// What a call of [`run`] did.
+/// Result of [`run`].
 #[derive(Debug)]
 pub struct Outcome {
     pub painted: usize,
-    /// Pictures that were there already, equal.
+    /// Pictures that existed already, equal.
     pub skipped: usize,
-    /// The records of all pictures asked for, in order.
+    /// Records of all requested pictures, in order.
     pub records: Vec<Value>,
     pub grid: Option<PathBuf>,
 }
@@ -55,15 +55,15 @@ pub struct Outcome {
 /// Makes the pictures of a request.
 ///
 /// # Errors
-/// [`ConfigError`] for what the options say (exit code 2), [`crate::progress::Stopped`] after a signal: the pictures made
-/// so far are whole and `resume` goes on from them.
+/// [`ConfigError`] for wrong options (exit code 2). [`crate::progress::Stopped`] after a signal: finished pictures
+/// are whole and `resume` continues from them.
 pub fn run(request: &Request, progress: &dyn Progress, stop: &Stop) -> Result<Outcome> {
     let job = Job::check(request, progress)?;
     folder::prepare(&request.out, request.resume)?;
     job.plan()?.paint(progress, stop)
 }
 
-/// A request whose options were checked against its model, of which no weights are read yet.
+/// A request whose options were checked against its model; no weights are read yet.
 pub(super) struct Job<'a> {
     request: &'a Request,
     folder: ModelFolder,
@@ -79,13 +79,13 @@ impl<'a> Job<'a> {
         Ok(Self { request, folder, look, layout })
     }
 
-    /// The shape of the noise that a picture starts from, `[C, h, w]`.
+    /// Shape of a picture's initial noise, `[C, h, w]`.
     pub fn noise_shape(&self) -> Result<[i64; 3]> {
         let factor = self.folder.vae_config(self.request.model.vae.as_deref())?.factor();
         Ok([self.folder.unet().in_channels, self.look.height / factor, self.look.width / factor])
     }
 
-    /// Finds out what each side of guidance is made of, and hashes every file of it.
+    /// Determines the files of each side of guidance, and hashes every file.
     pub fn plan(self) -> Result<PlannedJob<'a>> {
         let mut hashes = HashMemory::open(&self.request.cache_dir);
         let negative = NegativeSide::of(&self.request.model, &self.folder, &mut hashes)?;
@@ -95,7 +95,7 @@ impl<'a> Job<'a> {
     }
 }
 
-/// A job that knows the records of its pictures.
+/// A job with the records of its pictures.
 pub(super) struct PlannedJob<'a> {
     job: Job<'a>,
     negative: Option<NegativeSide>,
@@ -103,7 +103,7 @@ pub(super) struct PlannedJob<'a> {
 }
 
 impl PlannedJob<'_> {
-    /// Makes the pictures that are not there yet, in a prepared folder.
+    /// Makes the missing pictures, in a prepared folder.
     pub fn paint(self, progress: &dyn Progress, stop: &Stop) -> Result<Outcome> {
         let Self { job: Job { request, folder, look, layout }, negative, records } = self;
         let mut out = OutFolder::open(&request.out, &records)?;
@@ -157,7 +157,7 @@ fn check_request(request: &Request) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Refuses a negative network that guidance would never ask.
+/// Refuses a negative network that guidance does not use.
 fn check_negative_side(request: &Request, guidance: &Guidance) -> Result<(), ConfigError> {
     match request.model.negative.is_some() && guidance.is_off() {
         true => Err(ConfigError(
@@ -193,7 +193,7 @@ fn layout(request: &Request, look: &Look) -> Result<Option<Grid>, ConfigError> {
     }
 }
 
-/// What a model's scheduler_config.json leads to that its owner may not expect.
+/// Warnings about surprising entries of a model's scheduler_config.json.
 fn say_what_diffusers_does_too(look: &Look, noise_process: &SchedulerConfig, progress: &dyn Progress) {
     let (scheduler, file) = (look.sampling.scheduler, noise_process.path.display());
     if scheduler == Scheduler::ddim() && ddim::clips_latents(noise_process) {
@@ -210,7 +210,7 @@ fn say_what_diffusers_does_too(look: &Look, noise_process: &SchedulerConfig, pro
     }
 }
 
-/// A request on its way to pictures.
+/// A request while it is painted.
 struct Painting<'a> {
     request: &'a Request,
     negative: Option<NegativeSide>,

@@ -4,11 +4,11 @@ use super::kind::Kind;
 use super::{Choice, Range};
 use toml::Value;
 
-/// What a key has when the file does not say.
+/// Default of a key.
 #[derive(Debug, Clone, Copy)]
 pub enum Default {
     Required,
-    /// Stays absent.
+    /// Absent.
     Absent,
     /// A TOML literal.
     Toml(&'static str),
@@ -39,7 +39,7 @@ pub enum OnResume {
 pub struct Key {
     pub name: &'static str,
     pub kind: Kind,
-    /// Whether the text "auto" is accepted too.
+    /// Whether "auto" is accepted too.
     pub auto: bool,
     pub default: Default,
     pub on_resume: OnResume,
@@ -134,10 +134,10 @@ impl Key {
         if doc.is_empty() { self } else { Self { help: doc.split_at(1).1, ..self } }
     }
 
-    /// The value in its canonical form (integers become reals where a real is meant).
+    /// The value in canonical form: integers become reals where a real is expected.
     ///
     /// # Errors
-    /// A text that says what was expected.
+    /// A text that names the expected values.
     pub fn check(&self, value: &Value) -> Result<Value, String> {
         if self.auto && value.as_str() == Some("auto") {
             return Ok(value.clone());
@@ -148,7 +148,7 @@ impl Key {
         })
     }
 
-    /// The default as a value; `None` where the key stays absent, must be given, or depends on the model.
+    /// The default as a value; `None` for a key that is absent, required, or depends on the model.
     pub fn default_value(&self) -> Option<Value> {
         match self.default {
             Default::ByFamily(_) => None,

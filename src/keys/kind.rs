@@ -3,7 +3,7 @@
 use super::Range;
 use toml::Value;
 
-/// The values a key accepts.
+/// The values that a key accepts.
 #[derive(Debug, Clone, Copy)]
 pub enum Kind {
     Bool,
@@ -17,10 +17,10 @@ pub enum Kind {
     /// Two numbers, each in the interval.
     RealPair(Range),
     Text,
-    /// One of the built names; the second list is known, but not built yet (`score:` stands for all that begin so).
+    /// One of the built names. The second list holds known names that are not built yet (`score:` is a prefix).
     Choice(&'static [&'static str], &'static [&'static str]),
     Texts,
-    /// A list of texts, or one text (a file that holds them).
+    /// A list of texts, or one text (the path of a file with them).
     TextsOrFile,
     Ints {
         min: i64,
@@ -74,7 +74,7 @@ impl Kind {
         }
     }
 
-    /// ` (did you mean "X"?)` where a choice is misspelt.
+    /// ` (did you mean "X"?)` for a misspelt choice.
     pub(super) fn hint(&self, value: &Value) -> String {
         let Kind::Choice(built, unbuilt) = self else { return String::new() };
         let misspelt = value.as_str().filter(|text| !unbuilt.contains(text));
@@ -98,9 +98,9 @@ fn check_choice(built: &[&str], unbuilt: &[&str], value: &Value) -> Result<Value
     }
 }
 
-/// The known name that `name` may be a slip of.
+/// The known name closest to `name`, if it may be a misspelling.
 pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    // Of equally near ones the first: tables and methods begin with what is asked for most.
+    // Of equally near names the first: tables and methods list the most frequent ones first.
     let best = known.iter().map(|k| (strsim::damerau_levenshtein(name, k), *k)).min_by_key(|(distance, _)| *distance);
     best.filter(|(distance, _)| *distance <= 1 + name.len() / 3).map(|(_, k)| k)
 }

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-/// Now as `2026-01-31T12:00:00Z`.
+/// Current time as `2026-01-31T12:00:00Z`.
 pub fn now_iso() -> String {
     Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

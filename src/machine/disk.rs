@@ -1,4 +1,4 @@
-//! How much a disk can still hold.
+//! Free space of a disk.
 
 use anyhow::{Result, bail};
 use std::ffi::CString;
@@ -6,7 +6,7 @@ use std::io::{Error, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// Bytes that this user can still write in `dir`, which need not exist yet: then its nearest existing parent counts.
+/// Bytes that this user can still write in `dir`. If `dir` does not exist yet, its nearest existing parent counts.
 pub fn free_bytes(dir: &Path) -> std::io::Result<u64> {
     let existing = dir.ancestors().find(|d| d.exists()).unwrap_or(Path::new("."));
     let path = CString::new(existing.as_os_str().as_bytes()).map_err(|_| Error::from(ErrorKind::InvalidInput))?;
@@ -18,19 +18,19 @@ pub fn free_bytes(dir: &Path) -> std::io::Result<u64> {
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
-/// Refuses to encode what the disk of the cache folder cannot hold.
+/// Refuses to encode more than the disk of the cache folder can hold.
 pub fn check_cache_space(dir: &Path, needed: u64) -> Result<()> {
     check_space(dir, needed, "the cache", CACHE_REMEDY)
 }
 
 const CACHE_REMEDY: &str = "set data.cache_dir to another disk, or data.cache_dtype to \"float16\"";
 
-/// Refuses work whose result, `needed` bytes, the disk of a folder cannot hold. `what` needs them; `remedy` is what helps
-/// beside freeing space.
+/// Refuses work of `needed` bytes that the disk of a folder cannot hold. `what` names the work; `remedy` is an
+/// alternative to freeing space.
 pub fn check_space(dir: &Path, needed: u64, what: &str, remedy: &str) -> Result<()> {
     match free_bytes(dir) {
         Ok(free) => fits(dir, needed, free, what, remedy),
-        // A file system that does not tell is tried.
+        // A file system that does not report its free space is tried.
         Err(_) => Ok(()),
     }
 }

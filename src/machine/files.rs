@@ -28,16 +28,17 @@ pub fn sync_dir(dir: &Path) -> Result<()> {
     std::fs::File::open(dir).and_then(|d| d.sync_all()).with_context(|| format!("cannot sync {}", dir.display()))
 }
 
-/// What unfinished folders and files are called before they are renamed: a killed process leaves them behind.
+/// Name prefix of unfinished folders and files before their rename. A killed process leaves them behind.
 const UNFINISHED: [&str; 2] = [".unfinished-", ".tmp"];
 
-/// A folder beside its later place, to be filled and then [published](publish_dir). Dropped before that, it vanishes.
+/// A temporary folder next to its final path, to be filled and [published](publish_dir). Removed when dropped before
+/// that.
 pub fn unfinished_dir(parent: &Path) -> Result<tempfile::TempDir> {
     let dir = tempfile::Builder::new().prefix(UNFINISHED[0]).tempdir_in(parent);
     dir.with_context(|| format!("cannot write into {}", parent.display()))
 }
 
-/// Removes what a killed process left unfinished in `parent`. Only for a folder that nobody else writes into.
+/// Removes unfinished files of a killed process in `parent`. Only for a folder that no other process writes into.
 pub fn remove_unfinished(parent: &Path) -> Result<()> {
     for entry in std::fs::read_dir(parent).with_context(|| format!("cannot list {}", parent.display()))? {
         let entry = entry?;
@@ -52,8 +53,8 @@ pub fn remove_unfinished(parent: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Syncs a filled folder and renames it to `target` (mode 0755). A folder that is there is exchanged for the new one in
-/// a single step, so that at every moment one of both is whole.
+/// Syncs a filled folder and renames it to `target` (mode 0755). An existing folder is exchanged for the new one in a
+/// single step: one of both is whole at every moment.
 pub fn publish_dir(parts: tempfile::TempDir, target: &Path) -> Result<()> {
     std::fs::set_permissions(parts.path(), std::fs::Permissions::from_mode(0o755))?;
     sync_tree(parts.path())?;
@@ -65,12 +66,12 @@ pub fn publish_dir(parts: tempfile::TempDir, target: &Path) -> Result<()> {
     }
     std::fs::rename(parts.path(), target)
         .with_context(|| format!("cannot rename {} to {}", parts.path().display(), target.display()))?;
-    // Renamed: there is nothing left to remove.
+    // Renamed: nothing remains to be removed.
     let _ = parts.keep();
     sync_dir(target.parent().unwrap_or(Path::new(".")))
 }
 
-/// Swaps two folders. Where the file system cannot do it in one step, the old one is moved aside first.
+/// Swaps two folders. On a file system without a single-step swap, the old folder is moved away first.
 fn exchange(new: &Path, old: &Path) -> std::io::Result<()> {
     let text = |p: &Path| CString::new(p.as_os_str().as_bytes()).map_err(std::io::Error::other);
     let (from, to) = (text(new)?, text(old)?);

@@ -1,4 +1,4 @@
-//! SHA-256 of files, remembered by path, size and mtime so that large weights are read once.
+//! SHA-256 of files, stored by path, size and mtime so that large weights are read once.
 
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
@@ -26,7 +26,7 @@ pub fn of_file(path: &Path) -> Result<String> {
     }
 }
 
-/// Remembers hashes of files in `<cache>/hashes.json`, keyed by path, size and mtime.
+/// Hashes of files in `<cache>/hashes.json`, keyed by path, size and mtime.
 pub struct HashMemory {
     file: PathBuf,
     known: BTreeMap<String, String>,
@@ -34,14 +34,14 @@ pub struct HashMemory {
 }
 
 impl HashMemory {
-    /// Opens the memory in `cache_dir`; a missing or unreadable one starts empty.
+    /// Opens the store in `cache_dir`; a missing or unreadable one starts empty.
     pub fn open(cache_dir: &Path) -> Self {
         let file = cache_dir.join("hashes.json");
         let known = std::fs::read(&file).ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
         Self { file, known, changed: false }
     }
 
-    /// SHA-256 of `path`, computed only when the file changed since it was last asked for.
+    /// SHA-256 of `path`, computed only if the file changed since the last call.
     pub fn of_file(&mut self, path: &Path) -> Result<String> {
         let full = path.canonicalize().with_context(|| format!("cannot find {}", path.display()))?;
         let meta = std::fs::metadata(&full)?;
@@ -55,7 +55,7 @@ impl HashMemory {
         Ok(hash)
     }
 
-    /// Writes the memory back; losing it costs only time, so failures are not errors.
+    /// Writes the store. Its loss costs only time, so failures are not errors.
     pub fn save(&self) {
         if !self.changed {
             return;

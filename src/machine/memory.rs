@@ -1,9 +1,9 @@
-//! How much memory is left: of the machine and of the container this runs in, or of a CUDA device.
+//! Free memory: of the machine and of the container, or of a CUDA device.
 
 use std::path::{Path, PathBuf};
 use tch::Device;
 
-/// Bytes that can be allocated on a device; None where nothing says it.
+/// Bytes that can be allocated on a device; `None` if unknown.
 pub fn on(device: Device) -> Option<u64> {
     match device {
         Device::Cuda(index) => u64::try_from(diffpref_native::cuda_free_bytes(index).ok()?).ok(),
@@ -11,20 +11,21 @@ pub fn on(device: Device) -> Option<u64> {
     }
 }
 
-/// Bytes for people.
+/// Bytes in words: `1.5 GiB`.
 pub fn in_words(bytes: u64) -> String {
     let mib = bytes as f64 / f64::from(1 << 20);
     if mib < 1024.0 { format!("{mib:.1} MiB") } else { format!("{:.2} GiB", mib / 1024.0) }
 }
 
-/// The least of what the kernel can give away and what every control group above this process has left.
+/// Minimum of the kernel's available memory and of the free memory of every control group above this process.
 fn host(root: &Path) -> Option<u64> {
     let meminfo = std::fs::read_to_string(root.join("proc/meminfo")).ok()?;
     let available = value(&meminfo, "MemAvailable:")?.saturating_mul(1024);
     Some(groups(root).iter().filter_map(|group| left_in(group)).fold(available, u64::min))
 }
 
-/// The folders of this process's memory groups and of all groups above, of version 2 (`0::/path`) and 1 (`n:memory:/path`).
+/// Folders of this process's memory groups and of all groups above, for version 2 (`0::/path`) and 1
+/// (`n:memory:/path`).
 fn groups(root: &Path) -> Vec<PathBuf> {
     let mounted = root.join("sys/fs/cgroup");
     let text = std::fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
@@ -37,14 +38,14 @@ fn groups(root: &Path) -> Vec<PathBuf> {
             _ if controllers.split(',').any(|name| name == "memory") => mounted.join("memory"),
             _ => continue,
         };
-        // Inside a container the path may be one of the host's: the group's own folder is then the mount itself.
+        // Inside a container the path may be that of the host; the group's own folder is then the mount itself.
         let below = Path::new(path.trim_start_matches('/'));
         folders.extend(below.ancestors().map(|path| base.join(path)));
     }
     folders
 }
 
-/// What a group may still take: its limit less its use, of which the page cache is given back first.
+/// Free memory of a group: its limit minus its use without the page cache, which is reclaimed first.
 fn left_in(group: &Path) -> Option<u64> {
     let number = |file: &str| std::fs::read_to_string(group.join(file)).ok()?.trim().parse::<u64>().ok();
     let limit = number("memory.max").or_else(|| number("memory.limit_in_bytes"))?;

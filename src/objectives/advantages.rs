@@ -1,18 +1,18 @@
-//! Advantages of pictures over those that the policy made of the same prompt (docs/methods.md, section 10c).
+//! Advantages of pictures over the policy's other pictures of the same prompt (docs/methods.md, section 10c).
 //!
 //! ```text
 //! A = (R - mean) / (std + 1e-6),   mean and std (over N) of the last `buffer` rewards of the prompt, the new ones included
 //! ```
 //!
-//! A prompt that has fewer takes mean and std of all rewards of the iteration.
+//! A prompt with fewer rewards uses mean and std of all rewards of the iteration.
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 
-/// Keeps the advantage of equal rewards finite: it is 0.
+/// Keeps the advantage of equal rewards finite, at 0.
 const SMALL: f64 = 1e-6;
 
-/// What advantages remember of earlier iterations; part of a checkpoint.
+/// Rewards of earlier iterations; part of a checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Advantages {
     buffer: usize,
@@ -21,12 +21,12 @@ pub struct Advantages {
 }
 
 impl Advantages {
-    /// Of prompts without rewards so far; `buffer` rewards of each are kept.
+    /// Empty memory; `buffer` rewards of each prompt are kept.
     pub fn new(buffer: usize) -> Self {
         Self { buffer, rewards: BTreeMap::new() }
     }
 
-    /// Takes in the finite rewards of an iteration, each with its prompt's index, and says their advantages, in their order.
+    /// Adds the finite rewards of an iteration, each with its prompt's index. Returns their advantages, in order.
     pub fn of(&mut self, rewards: &[(usize, f64)]) -> Vec<f64> {
         for (prompt, reward) in rewards {
             let kept = self.rewards.entry(*prompt).or_default();

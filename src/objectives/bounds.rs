@@ -1,9 +1,10 @@
-//! Bounds of log-ratios: what holds a policy near the one it is compared with (docs/methods.md, the table of section 10).
+//! Bounds of log-ratios, which keep a policy near the one it is compared with (docs/methods.md, the table of section
+//! 10).
 
 use crate::keys::{Default, Key, Kind, Range, key};
 use tch::Tensor;
 
-/// How far a ratio of likelihoods may leave 1.
+/// Largest distance of a ratio of likelihoods from 1.
 pub const RATIO_CLAMP: Key = key(
     "clamp",
     Kind::Real(Range::INSIDE),
@@ -11,7 +12,7 @@ pub const RATIO_CLAMP: Key = key(
     "rho = e^r, the ratio of likelihoods, is held to 1 +- this",
 );
 
-/// An interval that a log-ratio r is held to. Outside it no gradient passes, at its edges it does.
+/// An interval to which a log-ratio r is clamped. Outside it no gradient passes, at its edges it does.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bounds {
     low: f64,
@@ -19,7 +20,7 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// Those of r where rho = e^r is held to 1 +- `clamp`, `clamp` in (0, 1).
+    /// The bounds of r that clamp rho = e^r to 1 +- `clamp`, `clamp` in (0, 1).
     pub fn of_ratio(clamp: f64) -> Self {
         Self { low: (-clamp).ln_1p(), high: clamp.ln_1p() }
     }
@@ -29,32 +30,32 @@ impl Bounds {
         Self { low: -clamp, high: clamp }
     }
 
-    /// `r`, held on both sides; same shape.
+    /// `r` clamped on both sides; same shape.
     pub fn hold(&self, r: &Tensor) -> Tensor {
         r.clamp(self.low, self.high)
     }
 
-    /// `r`, held from above; same shape.
+    /// `r` clamped from above; same shape.
     pub fn hold_above(&self, r: &Tensor) -> Tensor {
         r.clamp_max(self.high)
     }
 
-    /// `r`, held from below; same shape.
+    /// `r` clamped from below; same shape.
     pub fn hold_below(&self, r: &Tensor) -> Tensor {
         r.clamp_min(self.low)
     }
 
-    /// Where `r` is above what it is held to; same shape, bool.
+    /// True where `r` is above the interval; same shape, bool.
     pub fn above(&self, r: &Tensor) -> Tensor {
         r.gt(self.high)
     }
 
-    /// Where `r` is below what it is held to; same shape, bool.
+    /// True where `r` is below the interval; same shape, bool.
     pub fn below(&self, r: &Tensor) -> Tensor {
         r.lt(self.low)
     }
 
-    /// Where holding on both sides takes the gradient of `r`; same shape, bool.
+    /// True where clamping on both sides removes the gradient of `r`; same shape, bool.
     pub fn outside(&self, r: &Tensor) -> Tensor {
         self.above(r).logical_or(&self.below(r))
     }

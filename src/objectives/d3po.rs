@@ -25,12 +25,12 @@ pub const ENTRY: Entry = Entry {
     build,
 };
 
-/// The objective of `method.clamp`; beta comes with the step.
+/// Objective with bounds from `method.clamp`; beta is part of the step.
 pub fn build(method: &toml::Table) -> Objective {
     Objective::Steps(Box::new(D3po { bounds: Bounds::of_ratio(real(method, "clamp")) }))
 }
 
-/// Also the loss of methods that differ from D3PO only in how their pairs of transitions come about.
+/// Also the loss of methods that differ from D3PO only in the construction of their pairs of transitions.
 struct D3po {
     bounds: Bounds,
 }

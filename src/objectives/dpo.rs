@@ -18,7 +18,7 @@ pub const ENTRY: Entry = Entry {
     build: |_| Objective::Pairs(Box::new(Dpo)),
 };
 
-/// Also the loss of methods that differ from DPO only in what they are given.
+/// Also the loss of methods that differ from DPO only in their inputs.
 pub struct Dpo;
 
 impl PairLoss for Dpo {

@@ -37,7 +37,7 @@ impl StepLoss for Dpok {
         self.gain.losses(ratios, step) + ratios.member(ratios.drift(), 0) * self.kl_ratio
     }
 
-    /// The drift keeps its gradient: counted is what the clamp of the ratio takes.
+    /// The drift keeps its gradient: the count covers only gradients removed by the clamp of the ratio.
     fn clamped(&self, ratios: &Ratios) -> Tensor {
         self.gain.clamped(ratios)
     }

@@ -1,16 +1,16 @@
-//! An objective applied to a micro-batch: its loss, the derivative with respect to every error, and the numbers that
-//! metrics are made of.
+//! Evaluation of an objective on a micro-batch: its loss, the derivative with respect to every error, and the values
+//! behind the metrics.
 
 use super::{Drift, Errors, Labels, List, Objective, Pairs, Step};
 use crate::data::items::Preference;
 use tch::{Device, Kind, TchError, Tensor};
 
-/// Which loss weights count, and how (docs/methods.md, section 0.7).
+/// Selection and normalisation of loss weights (docs/methods.md, section 0.7).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Weighting {
-    /// None: as validation reports losses.
+    /// No weights, for losses reported by validation.
     Off,
-    /// The items' own weights as they are; the method's divided by this.
+    /// The items' own weights unchanged; those of the method divided by this mean.
     Divided(f64),
 }
 
@@ -19,12 +19,12 @@ pub enum Weighting {
 pub struct ItemLoss {
     /// Index among the items of the micro-batch.
     pub item: usize,
-    /// Weighted: what is differentiated.
+    /// Weighted: the differentiated value.
     pub loss: f64,
     pub unweighted: f64,
 }
 
-/// Two images of which the first is preferred. Errors are in the space of margins.
+/// Two images, the first of which is preferred. Errors are in the space of margins.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Compared {
     pub id: String,
@@ -33,9 +33,9 @@ pub struct Compared {
     pub theta_l: Option<f64>,
     pub ref_w: Option<f64>,
     pub ref_l: Option<f64>,
-    /// The logit; `None` where the method compares with no reference.
+    /// The logit; `None` for a method without a reference.
     pub u: Option<f64>,
-    /// Nobody preferred either.
+    /// True for a tie.
     pub tie: bool,
 }
 
@@ -66,10 +66,10 @@ pub struct Labelled {
     pub reference: Option<f64>,
 }
 
-/// What an objective says of a micro-batch.
+/// Result of an objective on a micro-batch.
 #[derive(Debug)]
 pub struct Evaluation {
-    /// One an item; an item that a method leaves out is missing.
+    /// One per item; absent for an item that the method leaves out.
     pub losses: Vec<ItemLoss>,
     /// d(sum of losses)/d e_theta, `[R]`, in the network's own parameterisation.
     pub d_theta: Tensor,
@@ -77,11 +77,11 @@ pub struct Evaluation {
     pub d_drift: Option<Drift>,
     pub compared: Vec<Compared>,
     pub labelled: Vec<Labelled>,
-    /// Weights and factors inside logits, one a term: what pairs count for.
+    /// Weights and factors inside logits, one per term.
     pub effective_weights: Vec<f64>,
 }
 
-/// The sum of losses and what it is made of, before anything is differentiated.
+/// The sum of losses and its parts, before differentiation.
 struct Total {
     sum: Tensor,
     losses: Vec<ItemLoss>,
@@ -106,7 +106,7 @@ pub fn evaluate(
     }
     let grads = match total.sum.requires_grad() {
         true => Tensor::f_run_backward(&[&total.sum], &inputs, false, false)?,
-        false => Vec::new(), // no item is left that says anything
+        false => Vec::new(), // every item was left out
     };
     let grad = |i: usize| grads.get(i).filter(|g| g.defined()).map_or_else(|| inputs[i].zeros_like(), Tensor::detach);
     let d_drift = leaves.drift.as_ref().map(|_| Drift { square: grad(1), pull: grad(2) });
@@ -174,7 +174,7 @@ fn total(objective: &Objective, errors: &Errors, step: &Step, weighting: Weighti
     }
 }
 
-/// The trainer never gives these methods errors: a mistake of its own, not of a user.
+/// These methods have no errors: a call is a defect of the trainer, not of the user.
 fn not_of_errors() -> ! {
     panic!("a method that samples while it trains has no loss of errors")
 }
@@ -190,7 +190,7 @@ fn one_an_item(losses: &Tensor, weights: &[f64]) -> Total {
     }
 }
 
-/// The values whose mean is the statistic of a step.
+/// The values whose mean is the statistic of the step.
 pub fn statistic_values(objective: &Objective, errors: &Errors, step: &Step) -> Vec<f64> {
     match objective {
         Objective::Pairs(method) => numbers(&method.statistic(&Pairs::of(errors, step.beta))),
@@ -199,7 +199,7 @@ pub fn statistic_values(objective: &Objective, errors: &Errors, step: &Step) -> 
     }
 }
 
-/// The method's own loss weights, one a term, before they are normalised.
+/// The method's own loss weights, one per term, before normalisation.
 pub fn weight_values(objective: &Objective, errors: &Errors, step: &Step) -> Vec<f64> {
     match objective {
         Objective::Pairs(method) => {

@@ -1,29 +1,30 @@
-//! What an objective sees: errors of policy and reference, row by row, and its views of them as pairs, lists or
-//! labelled images. Notation: docs/methods.md, section 0.
+//! Inputs of an objective: errors of policy and reference, row by row, and views of them as pairs, lists or labelled
+//! images. Notation: docs/methods.md, section 0.
 
 use crate::data::batches::{BatchItem, image_of_each};
 use crate::data::items::Preference;
 use tch::{Kind, Tensor};
 
 /// Errors of a micro-batch. An error is the mean over C, H, W of the squared residual, prediction minus target.
-/// Tensors are `[R]`, detached, in the master kind.
+/// Tensors are `[R]`, detached, in the type of the master weights.
 #[derive(Debug)]
 pub struct Errors {
-    /// Which rows belong to which item, and what is known of it.
+    /// Rows and preferences of the items.
     pub items: Vec<BatchItem>,
     /// e_theta in the network's own parameterisation.
     pub theta: Tensor,
-    /// e_ref, likewise; `None` for methods without a reference.
+    /// e_ref in the same parameterisation; `None` for methods without a reference.
     pub reference: Option<Tensor>,
-    /// What the residuals of policy and reference have in common; for methods that need it.
+    /// Drift between the residuals of policy and reference; for methods that need it.
     pub drift: Option<Drift>,
-    /// An error times this is the error in epsilon space: 1 for epsilon models, abar_t for v models (docs/methods.md 0.2).
+    /// Factor from an error to the error in epsilon space: 1 for epsilon models, abar_t for v models (docs/methods.md
+    /// 0.2).
     pub epsilon_factor: Tensor,
-    /// lambda(t) of `timesteps.weighting`, 1 without.
+    /// lambda(t) of `timesteps.weighting`, by default 1.
     pub lambda: Tensor,
 }
 
-/// How far the predictions for the first images have moved from the reference's, d = noise_pred - noise_pred_ref. `[n]` each.
+/// Drift of the predictions for the first images from the reference's, d = noise_pred - noise_pred_ref. `[n]` each.
 #[derive(Debug)]
 pub struct Drift {
     /// mean d^2
@@ -39,7 +40,7 @@ impl Drift {
 }
 
 impl Errors {
-    /// The same with `theta` and drift as leaves that a backward pass reaches.
+    /// These leaves with `theta` and drift as leaves of a backward pass.
     pub fn as_leaves(&self) -> Self {
         let leaf = |t: &Tensor| t.detach().set_requires_grad(true);
         Self { theta: leaf(&self.theta), drift: self.drift.as_ref().map(|d| d.map(leaf)), ..self.shallow() }
@@ -66,19 +67,19 @@ impl Errors {
         self.reference.as_ref().map(|r| r * &self.epsilon_factor)
     }
 
-    /// Image `k` of every item: `[n]` of `[R]`; `None` where the batch has no such image.
+    /// Image `k` of every item: `[n]` of `[R]`; `None` if the batch has no such image.
     pub fn image(&self, values: &Tensor, k: usize) -> Option<Tensor> {
         image_of_each(&self.items, values, k)
     }
 
-    /// A number an item, as a tensor like the errors, `[n]`.
+    /// One number per item as a tensor, `[n]`, of the errors' type and device.
     fn numbers(&self, of: impl Fn(&BatchItem) -> f64) -> Tensor {
         let values: Vec<f64> = self.items.iter().map(of).collect();
         Tensor::from_slice(&values).to_device(self.theta.device()).to_kind(self.theta.kind())
     }
 }
 
-/// The trainer supplies what a method's needs name, so that reading anything else is a mistake in the method.
+/// The trainer supplies exactly what a method's needs declare. Reading anything else is a defect of the method.
 fn named<'a>(value: &'a Option<Tensor>, what: &str) -> &'a Tensor {
     value.as_ref().unwrap_or_else(|| panic!("a method reads {what}, which its needs do not name"))
 }
@@ -140,7 +141,7 @@ impl Pairs {
         &self.native_w
     }
 
-    /// How far the policy has moved from the reference on the winners.
+    /// Drift of the policy from the reference on the winners.
     pub fn drift(&self) -> &Drift {
         self.drift.as_ref().unwrap_or_else(|| panic!("a method reads the drift, which its needs do not name"))
     }
@@ -192,7 +193,7 @@ impl Pairs {
         &self.ties
     }
 
-    /// Whether there is what a logit is made of.
+    /// Whether the inputs of a logit exist.
     pub fn compared(&self) -> bool {
         self.theta_l.is_some() && self.ref_w.is_some()
     }
@@ -207,7 +208,7 @@ pub struct List {
 }
 
 impl List {
-    /// The lists of a micro-batch; an item that is none is passed over.
+    /// The lists of a micro-batch; other items are skipped.
     pub fn all_of(errors: &Errors, beta: f64) -> Vec<Self> {
         let Some(reference) = errors.epsilon_reference() else { return Vec::new() };
         let s = (reference - errors.epsilon_theta()) * &errors.lambda * (0.5 * beta);
@@ -221,7 +222,8 @@ impl List {
         errors.items.iter().filter_map(list).collect()
     }
 
-    /// (better, worse) of every two images with different phi, better ones by rank; equal ones keep the list's order.
+    /// (better, worse) of every two images with different phi, better ones by rank; images of equal phi keep the
+    /// list's order.
     pub fn ranked_pairs(&self) -> Vec<(usize, usize)> {
         ranked_pairs(&self.phi)
     }
@@ -232,7 +234,7 @@ impl List {
         values.index_select(0, &Tensor::from_slice(&indices).to_device(values.device()))
     }
 
-    /// Numbers as a tensor beside `s`.
+    /// Numbers as a tensor of the type and device of `s`.
     pub fn like(&self, values: &[f64]) -> Tensor {
         Tensor::from_slice(values).to_device(self.s.device()).to_kind(self.s.kind())
     }
@@ -252,7 +254,7 @@ pub fn ranked_pairs(phi: &[f64]) -> Vec<(usize, usize)> {
     pairs
 }
 
-/// Indices by descending value; equal ones keep their order.
+/// Indices by descending value; equal values keep their order.
 pub fn descending(values: &[f64]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|a, b| values[*b].total_cmp(&values[*a]));
@@ -280,12 +282,12 @@ impl Labels {
         }
     }
 
-    /// 1 where the image is desirable, else 0.
+    /// 1 for a desirable image, else 0.
     pub fn desirable(&self) -> Tensor {
         self.sign.gt(0.0).to_kind(self.g.kind())
     }
 
-    /// Of what kind numbers are.
+    /// Type and device of new tensors.
     pub fn kind(&self) -> Kind {
         self.g.kind()
     }

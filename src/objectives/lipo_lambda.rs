@@ -30,9 +30,9 @@ impl ListLoss for LipoLambda {
     }
 }
 
-/// To 1e-3, halves to even as torch rounds.
+/// Rounds to 1e-3, halves to even as torch does.
 fn rounded(s: &Tensor) -> Vec<f64> {
     let s = (s.detach().to_kind(Kind::Double).to_device(tch::Device::Cpu) * 1000.0).round();
-    // + 0.0 makes -0 the 0 that it ties with.
+    // + 0.0 turns -0 into the 0 that it ties with.
     s.iter::<f64>().map(|values| values.map(|x| x + 0.0).collect()).unwrap_or_default()
 }

@@ -12,7 +12,7 @@ use super::{ERROR, Entry, NO_PROMPT_DROPOUT, Needs, Objective, PairLoss, Pairs, 
 use crate::keys::{Default, Kind, Range, key};
 use tch::Tensor;
 
-/// Below this x / expm1(x) is taken from its series.
+/// Below this, x / expm1(x) is computed from its series.
 const SMALL: f64 = 1e-4;
 
 pub const ENTRY: Entry = Entry {
@@ -49,7 +49,7 @@ impl Mapo {
     fn f(&self, e: &Tensor) -> Tensor {
         let x = e * self.v;
         let small = x.lt(SMALL);
-        // The branch that is not taken must not divide by zero: its gradient would still be NaN.
+        // The unused branch must not divide by zero: its gradient would still be NaN.
         let safe = x.ones_like().where_self(&small, &x);
         let series = x.square() / 12.0 - &x / 2.0 + 1.0;
         series.where_self(&small, &(&safe / safe.expm1()))

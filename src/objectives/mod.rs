@@ -1,8 +1,8 @@
-//! Objectives: what is differentiated. One file a method; here is what all of them share.
+//! Objectives: the differentiated functions. One file per method; this file has what all share.
 //!
-//! An objective sees the errors of policy and reference as detached leaves ([`Pairs`], [`List`], [`Labels`]) and returns
-//! a loss for each pair, list or image. It never sees files, devices, optimizers or the CLI. What it needs to be given is
-//! data ([`Needs`]). Notation: docs/methods.md, section 0.
+//! An objective takes the errors of policy and reference as detached leaves ([`Pairs`], [`List`], [`Labels`]) and
+//! returns a loss per pair, list or image. Files, devices, optimizers and the CLI are out of its reach. Its inputs
+//! are declared as data ([`Needs`]). Notation: docs/methods.md, section 0.
 
 pub mod advantages;
 mod bounds;
@@ -65,15 +65,15 @@ pub use stepwise::{Ratios, ResidualLoss, StepEvaluation, StepLoss, Unit, evaluat
 use crate::keys::{Default, Key, Kind, Range, auto, key};
 use tch::Tensor;
 
-/// What a step tells its objective.
+/// Values of a step that its objective reads.
 #[derive(Debug, Clone, Copy)]
 pub struct Step {
-    /// beta of this step (docs/methods.md 0.3); without meaning for methods that have none.
+    /// beta of this step (docs/methods.md 0.3); without meaning for methods without beta.
     pub beta: f64,
-    /// Number of this step, from 1, and of the last one: for ramps.
+    /// Number of this step, from 1, and of the last one; for ramps.
     pub number: u64,
     pub steps: u64,
-    /// The statistic that the method's needs declare.
+    /// The statistic declared by the method's needs.
     pub statistic: f64,
 }
 
@@ -82,28 +82,28 @@ pub trait PairLoss {
     /// `[n]`, differentiable with respect to the leaves.
     fn losses(&self, pairs: &Pairs, step: &Step) -> Tensor;
 
-    /// What docs/methods.md calls u for the method, `[n]`: above 0 the pair is told apart as its label says.
+    /// The method's u in docs/methods.md, `[n]`: above 0 the pair is ordered as labelled.
     fn logits(&self, pairs: &Pairs, _: &Step) -> Tensor {
         pairs.u()
     }
 
-    /// Loss weights, `[n]`, where `Needs::weights` says that there are; never differentiated.
+    /// Loss weights, `[n]`, if `Needs::weights` declares them; never differentiated.
     fn weights(&self, _: &Pairs, _: &Step) -> Option<Tensor> {
         None
     }
 
-    /// A factor inside the logit, `[n]`: no loss weight, but worth watching like one.
+    /// A factor inside the logit, `[n]`: no loss weight, but reported like one.
     fn multiplier(&self, _: &Pairs) -> Option<Tensor> {
         None
     }
 
-    /// The values, `[..]`, whose mean is `Step::statistic`, where `Needs::statistic` declares one.
+    /// Values, `[..]`, whose mean is `Step::statistic`, if `Needs::statistic` declares one.
     fn statistic(&self, pairs: &Pairs) -> Tensor {
         pairs.theta_w().zeros_like()
     }
 }
 
-/// The loss of a list in terms: one a pair of its images, or one in all.
+/// The loss of a list in terms: one per pair of its images, or one in all.
 pub struct Terms {
     /// `[m]`
     pub losses: Tensor,
@@ -113,11 +113,10 @@ pub struct Terms {
 
 /// A loss of ranked lists.
 pub trait ListLoss {
-    /// The loss of a list is the sum of its terms. `None` leaves the list out of the step: it ranks nothing.
+    /// The loss of a list is the sum of its terms. `None` leaves the list out of the step: it has no ranked pair.
     fn terms(&self, list: &List, step: &Step) -> Option<Terms>;
 
-    /// The weights of a list's terms where they follow from `phi` alone: then they are normalised by their mean over the
-    /// training set.
+    /// Weights of a list's terms that follow from `phi` alone, normalised by their mean over the training set.
     fn data_weights(&self, _phi: &[f64]) -> Option<Vec<f64>> {
         None
     }
@@ -128,7 +127,7 @@ pub trait LabelLoss {
     /// `[n]`
     fn losses(&self, labels: &Labels, step: &Step) -> Tensor;
 
-    /// The values, `[..]`, whose mean is `Step::statistic`.
+    /// Values, `[..]`, whose mean is `Step::statistic`.
     fn statistic(&self, labels: &Labels) -> Tensor;
 }
 
@@ -137,13 +136,13 @@ pub enum Objective {
     Pairs(Box<dyn PairLoss>),
     Lists(Box<dyn ListLoss>),
     Labels(Box<dyn LabelLoss>),
-    /// Units of transitions: never given errors.
+    /// Units of transitions; without errors.
     Steps(Box<dyn StepLoss>),
-    /// Residuals of predicted pictures: never given errors.
+    /// Residuals of predicted pictures; without errors.
     Residuals(Box<dyn ResidualLoss>),
 }
 
-/// A registered method: its name, its own hyperparameters, what it needs, and how it is built from a resolved [method].
+/// A registered method: name, hyperparameters, needs, and constructor from a resolved [method].
 pub struct Entry {
     pub name: &'static str,
     pub keys: &'static [Key],
@@ -194,13 +193,13 @@ pub const REGISTRY: &[Entry] = &[
     self_npo::ENTRY,
 ];
 
-/// Methods that are known and that this version refuses: personalised preferences, arXiv 2501.06655.
+/// Known methods that this version refuses: personalised preferences, arXiv 2501.06655.
 pub const KNOWN_NOT_BUILT: &[&str] = &["ppd"];
 
-/// Other names that public code has for a method: accepted, and written as the method's own.
+/// Names of methods in public code: accepted, and written as the method's own name.
 pub const ALIASES: &[(&str, &str)] = &[("exo", "dmpo")];
 
-/// Names of docs/methods.md that are no methods of their own but dpo with plug-ins, and which.
+/// Names in docs/methods.md that are dpo with plug-ins, and the plug-ins.
 pub const PLUG_INS: &[(&str, &str)] = &[
     (
         "timestep-aware",
@@ -212,14 +211,14 @@ pub const PLUG_INS: &[(&str, &str)] = &[
     ("sdpo", "safeguard.name = \"sdpo\""),
 ];
 
-/// Keys that every offline method has.
+/// Keys of every offline method.
 pub const PROMPT_DROPOUT: Key = key(
     "prompt_dropout",
     Kind::Real(Range::UNIT),
     Default::Toml("0.2"),
     "probability of the empty prompt, drawn for the whole item",
 );
-/// As the published runs of a few methods had it.
+/// Value of the published runs of a few methods.
 pub const NO_PROMPT_DROPOUT: Key = Key { default: Default::Toml("0.0"), ..PROMPT_DROPOUT };
 pub const ERROR: Key = key(
     "error",
@@ -230,11 +229,11 @@ pub const ERROR: Key = key(
 /// beta of most methods, in the units of docs/methods.md 0.3.
 pub const BETA: Key =
     key("beta", Kind::Real(Range::POSITIVE), Default::Toml("5000.0"), "strength of the pull to the reference");
-/// The same where `beta = "auto"` is allowed.
+/// beta with "auto" allowed.
 pub const BETA_AUTO: Key = Key { auto: true, ..BETA };
-/// Where scores of pairs come from.
+/// Source of the scores of pairs.
 pub const SCORER: Key = key("scorer", Kind::Text, Default::Absent, "whose scores of the rows are read");
-/// min-max of those scores.
+/// Lowest and highest of those scores.
 pub const SCORE_RANGE: Key = auto(
     "score_range",
     Kind::RealPair(Range::ANY),
@@ -249,7 +248,7 @@ fn real(method: &toml::Table, key: &str) -> f64 {
     method.get(key).and_then(|v| v.as_float().or_else(|| v.as_integer().map(|i| i as f64))).unwrap_or(f64::NAN)
 }
 
-/// A text of a resolved [method] table; empty where there is none.
+/// A text of a resolved [method] table; empty without one.
 fn text<'a>(method: &'a toml::Table, key: &str) -> &'a str {
     method.get(key).and_then(toml::Value::as_str).unwrap_or_default()
 }
@@ -261,19 +260,19 @@ fn score_range(method: &toml::Table) -> [f64; 2] {
     [at(0), at(1)]
 }
 
-/// The registered method called `name`, or known by it elsewhere.
+/// The registered method with this name or this alias.
 pub fn find(name: &str) -> Option<&'static Entry> {
     let name = ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, own)| own);
     REGISTRY.iter().find(|e| e.name == name)
 }
 
-/// The method that a checked or resolved configuration names.
+/// The method of a checked or resolved configuration.
 pub fn entry_of(config: &toml::Table) -> &'static Entry {
     let name = config.get("method").and_then(|m| m.get("name")).and_then(toml::Value::as_str);
     name.and_then(find).unwrap_or(&dpo::ENTRY)
 }
 
-/// What the method of a checked configuration needs.
+/// Needs of the method of a checked configuration.
 pub fn needs_of(config: &toml::Table) -> Needs {
     entry_of(config).needs
 }

@@ -4,7 +4,7 @@
 //! loss = -log(sum_chosen e^s_i e^(a |S_i - mean S|) / sum_all e^s_i e^(a |S_i - mean S|)),   chosen: S_i > mean S
 //! ```
 //!
-//! A list of equal S is left out. The form is believed; there is no public code.
+//! A list of equal S is left out. The form is an assumption; there is no public code.
 
 use super::{BETA, ERROR, Entry, List, ListLoss, Needs, Objective, PROMPT_DROPOUT, SHARED_NOISE, Step, Terms, real};
 use crate::keys::{Default, Kind, Range, key};

@@ -1,32 +1,32 @@
-//! What a method asks of the trainer, as data: the trainer supplies it, the configuration check refuses what does not
-//! fit, the plan counts it, the docs print it.
+//! Inputs that a method requires, as data. The trainer supplies them, the configuration check refuses what does not
+//! fit, the plan counts them, the docs print them.
 
 use super::statistics::Statistic;
 use crate::data::items::ItemKind;
 
-/// How images are inverted.
+/// Inversion of images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Inverter {
     Ddim,
-    /// Every step corrected once.
+    /// One correction per step.
     ReNoise,
 }
 
-/// What one loss of a method that samples while it trains is taken of.
+/// Unit of a loss of a method that samples while it trains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Units {
     /// A transition of a trajectory, with the advantage of its picture.
     Steps,
-    /// The same step of two trajectories of a prompt from one noise: the better picture's first.
+    /// The same step of two trajectories of a prompt from one noise, the better picture's first.
     Trajectories,
     /// The best and the worst of several candidates of one step, from one x_t.
     Candidates,
-    /// Some steps, drawn ahead, of some trajectories of a prompt, with their scores.
+    /// Some steps, drawn in advance, of some trajectories of a prompt, with their scores.
     Lists,
 }
 
 impl Units {
-    /// The keys of [method] that say how they are made; every method of such units has them.
+    /// The keys of [method] that define them; every method of such units has these keys.
     pub const fn keys(self) -> &'static [&'static str] {
         match self {
             Units::Steps => &["buffer"],
@@ -36,7 +36,7 @@ impl Units {
         }
     }
 
-    /// How many trajectories of a prompt they are defined for; `None`: any.
+    /// Required number of trajectories per prompt; `None`: any.
     pub const fn exactly(self) -> Option<i64> {
         match self {
             Units::Trajectories => Some(2),
@@ -45,31 +45,31 @@ impl Units {
     }
 }
 
-/// Whose log-probability the policy's is compared with.
+/// The policy whose log-probability is the denominator of the ratio.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Other {
-    /// The start model's.
+    /// The start model.
     Start,
-    /// The policy's own, as it sampled.
+    /// The policy as it sampled.
     Sampler,
 }
 
-/// How a method samples while it trains. `steps`, `eta`, `guidance_scale` and `trajectories` are the defaults of [rollout].
+/// Sampling while training. `steps`, `eta`, `guidance_scale` and `trajectories` are the defaults of [rollout].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rollouts {
     pub units: Units,
     pub other: Other,
-    /// How far noise_pred has drifted from the start model's, both guided.
+    /// Needs the drift of noise_pred from the start model's, both guided.
     pub drift: bool,
     pub steps: i64,
     pub eta: f64,
     pub guidance_scale: f64,
-    /// Of a prompt in an iteration.
+    /// Trajectories per prompt in an iteration.
     pub trajectories: i64,
 }
 
 impl Rollouts {
-    /// As the step-wise papers sample: 20 DDIM steps, eta 1, guidance 5.
+    /// The sampling of the step-wise papers: 20 DDIM steps, eta 1, guidance 5.
     pub const STEPWISE: Self = Self {
         units: Units::Steps,
         other: Other::Start,
@@ -80,7 +80,7 @@ impl Rollouts {
         trajectories: 4,
     };
 
-    /// Whether the start model is asked.
+    /// Whether the start model is evaluated.
     pub const fn reference(&self) -> bool {
         matches!(self.other, Other::Start) || self.drift
     }
@@ -90,31 +90,31 @@ impl Rollouts {
 /// or [`sampling`](Self::sampling).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Needs {
-    /// What an item is.
+    /// Kind of the items.
     pub items: ItemKind,
-    /// Errors of a reference network.
+    /// Needs errors of a reference network.
     pub reference: bool,
     /// The loser of a pair is trained on too.
     pub loser: bool,
     /// `data.ties = "keep"` is allowed: the method has a model of ties.
     pub ties: bool,
-    /// Winner and loser change places before anything is drawn: the model learns what is not wanted.
+    /// Winner and loser are exchanged before any draw: the model learns what is not wanted.
     pub swapped: bool,
-    /// Scores of both images of every pair, from the scorer that `method.scorer` names.
+    /// Needs scores of both images of every pair, by the scorer `method.scorer`.
     pub scores: bool,
-    /// The pairs must have been ranked by that scorer: `data.labels = "score:NAME"`.
+    /// Pairs must be ranked by that scorer: `data.labels = "score:NAME"`.
     pub score_labels: bool,
-    /// Latents come from inverting the images with the policy, not from adding noise.
+    /// Latents are inversions of the images by the policy, not images with added noise.
     pub inversion: Option<Inverter>,
-    /// How far the predictions of the policy have drifted from those of the reference ([`Drift`](super::Drift)).
+    /// Needs the drift of the policy's predictions from those of the reference ([`Drift`](super::Drift)).
     pub drift: bool,
-    /// A number taken over whole steps.
+    /// A number over whole steps.
     pub statistic: Option<Statistic>,
-    /// The method weighs its losses itself, by what changes while it trains.
+    /// The method has loss weights that depend on training.
     pub weights: bool,
-    /// The method weighs its losses by what the data says of a list.
+    /// The method has loss weights that follow from a list's data.
     pub data_weights: bool,
-    /// The key with which a hyperparameter follows the number of steps of the run: then it may not change on resume.
+    /// Key that ties a hyperparameter to the number of steps of the run, which may then not change on resume.
     pub ramp: Option<&'static str>,
     /// mu of the safeguard where none is given.
     pub safeguard_mu: f64,
@@ -122,7 +122,7 @@ pub struct Needs {
     pub rollouts: Option<Rollouts>,
     /// The method trains on the policy's own predictions after a few steps of denoising (self_npo).
     pub truncated: bool,
-    /// The method has a logit or an implicit reward that lambda(t) of `timesteps.weighting` can multiply.
+    /// lambda(t) of `timesteps.weighting` applies: the method has a logit or an implicit reward.
     pub timestep_weighting: bool,
 }
 
@@ -152,13 +152,13 @@ impl Needs {
     /// Labelled images, compared with a reference.
     pub const LABELS: Self = Self { items: ItemKind::Labels, ..Self::PAIRS };
 
-    /// Trajectories of the policy's own.
+    /// The policy's own trajectories.
     pub const fn sampling(rollouts: Rollouts) -> Self {
         let reference = rollouts.reference();
         Self { rollouts: Some(rollouts), reference, loser: false, timestep_weighting: false, ..Self::PAIRS }
     }
 
-    /// Whether the method has a loss of errors of items that it is given; the others train on what they sample.
+    /// Whether the loss is one of item errors; other methods train on their own samples.
     pub const fn of_errors(&self) -> bool {
         self.rollouts.is_none() && !self.truncated
     }

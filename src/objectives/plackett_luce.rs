@@ -24,7 +24,8 @@ impl ListLoss for PlackettLuce {
     }
 }
 
-/// The negative log-likelihood of the ranking by `worth` under `logits` `[k]`, a scalar. Equal ones are not compared.
+/// Negative log-likelihood of the ranking by `worth` under `logits` `[k]`, a scalar. Images of equal worth are not
+/// compared.
 pub fn loss(logits: &Tensor, worth: &[f64]) -> Tensor {
     let of_place = |k: usize| {
         let worse = (0..worth.len()).filter(|j| worth[*j] < worth[k]);

@@ -41,7 +41,7 @@ pub(super) fn pair_losses(list: &List) -> Tensor {
     -(better - worse).log_sigmoid()
 }
 
-/// Delta of every ranked pair, where `order` lists the images from rank 1 on.
+/// Delta of every ranked pair; `order` lists the images from rank 1 on.
 pub(super) fn deltas(phi: &[f64], order: &[usize]) -> Vec<f64> {
     let mut discount = vec![0.0; phi.len()];
     for (place, image) in order.iter().enumerate() {

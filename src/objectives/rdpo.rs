@@ -10,7 +10,7 @@ use super::{BETA_AUTO, ERROR, Entry, Needs, Objective, PROMPT_DROPOUT, PairLoss,
 use crate::keys::{Default, Key, Kind, Range, key};
 use tch::Tensor;
 
-/// u is held here.
+/// Upper bound of u.
 const MOST_U: f64 = 10.0;
 
 const LABEL_NOISE: Key = key(

@@ -1,21 +1,21 @@
-//! Numbers that a method takes over whole steps, never over a micro-batch (docs/methods.md, section 0.7).
+//! Statistics over whole steps, never over a micro-batch (docs/methods.md, section 0.7).
 
 use serde::{Deserialize, Serialize};
 
-/// A number that a method's loss reads.
+/// A statistic read by a method's loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Statistic {
-    /// As metrics call it.
+    /// Name in the metrics.
     pub name: &'static str,
     pub law: Law,
 }
 
-/// Which steps a statistic runs over.
+/// Steps of a statistic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Law {
-    /// The step in hand alone.
+    /// The current step alone.
     Step,
-    /// Every step so far, the one in hand included.
+    /// Every step so far, the current one included.
     AllSteps,
     /// The steps before, as a running mean (decay 0.99, bias-corrected); in the first step that step itself.
     Before,
@@ -28,7 +28,7 @@ impl Law {
     }
 }
 
-/// What a statistic remembers of past steps.
+/// State of a statistic from past steps.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Running {
     /// Bias-corrected by [`mean`](Self::mean).
@@ -41,7 +41,7 @@ pub struct Running {
 impl Running {
     const DECAY: f64 = 0.99;
 
-    /// Takes in the values of a step that was not skipped.
+    /// Adds the values of a step that was not skipped.
     pub fn observe(&mut self, values: &[f64]) {
         if values.is_empty() {
             return;
@@ -57,7 +57,7 @@ impl Running {
         self.steps == 0
     }
 
-    /// The statistic of a step with `values`, which may be missing where the law does not look ahead.
+    /// The statistic of a step with `values`, which may be missing if the law uses past steps only.
     pub fn of_step(&self, law: Law, values: &[f64]) -> f64 {
         let mean = |sum: f64, count: u64| if count == 0 { 0.0 } else { sum / count as f64 };
         let sum: f64 = values.iter().sum();

@@ -9,17 +9,16 @@
 use super::{Objective, Step, numbers};
 use tch::{Kind, TchError, Tensor};
 
-/// What one loss is taken of: a transition, a pair of them, or transitions of several trajectories of a prompt.
+/// The unit of a loss: a transition, a pair of them, or transitions of several trajectories of a prompt.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Unit {
-    /// What messages call it.
+    /// Name in messages.
     pub id: String,
-    /// Rows of the ratios, by trajectory or candidate: of a pair the winner's first. A row that a law drew twice stands
-    /// there twice.
+    /// Rows of the ratios, by trajectory or candidate; the winner's first in a pair. A row drawn twice appears twice.
     pub members: Vec<Vec<i64>>,
     /// A of a single transition, not clipped.
     pub advantage: f64,
-    /// Rewards, one a member, where members are ranked by them.
+    /// Rewards, one per member, if members are ranked by them.
     pub scores: Vec<f64>,
 }
 
@@ -34,16 +33,16 @@ pub struct Ratios {
 }
 
 impl Ratios {
-    /// The same as leaves that a backward pass reaches.
+    /// These log-ratios as leaves of a backward pass.
     fn as_leaves(&self) -> Self {
         let leaf = |t: &Tensor| t.detach().set_requires_grad(true);
         Self { units: self.units.clone(), r: leaf(&self.r), drift: self.drift.as_ref().map(leaf) }
     }
 
-    /// Of one value a unit, `[n]`: `values` `[M]` of the only transition of member `k`.
+    /// One value per unit, `[n]`: `values` `[M]` of the only transition of member `k`.
     ///
     /// # Panics
-    /// Where a unit has not this member: the rollout builds units as the method's needs say.
+    /// If a unit lacks this member: the rollout builds units as the method's needs declare.
     pub fn member(&self, values: &Tensor, k: usize) -> Tensor {
         values.index_select(0, &self.rows(k).to_device(values.device()))
     }
@@ -57,10 +56,10 @@ impl Ratios {
         Tensor::from_slice(&rows).to_device(self.r.device())
     }
 
-    /// How far the policy has drifted, `[M]`.
+    /// Drift of the policy, `[M]`.
     ///
     /// # Panics
-    /// Where a method reads it that does not need it.
+    /// If a method reads it without declaring it.
     pub fn drift(&self) -> &Tensor {
         self.drift.as_ref().unwrap_or_else(|| panic!("a method that reads the drift says so in its needs"))
     }
@@ -82,26 +81,26 @@ pub trait StepLoss {
     /// `[n]`, differentiable with respect to the leaves.
     fn losses(&self, ratios: &Ratios, step: &Step) -> Tensor;
 
-    /// The logit of a pair, `[n]`: above 0 the winner has become likelier. `None`: units are no pairs.
+    /// The logit of a pair, `[n]`: above 0 the winner has become likelier. `None` for units that are no pairs.
     fn logits(&self, _: &Ratios, _: &Step) -> Option<Tensor> {
         None
     }
 
-    /// Whether a clamp takes the gradient of a transition, `[M]` bool.
+    /// True where a clamp removes the gradient of a transition, `[M]` bool.
     fn clamped(&self, ratios: &Ratios) -> Tensor;
 }
 
-/// What an objective says of a micro-batch of units.
+/// Result of an objective on a micro-batch of units.
 #[derive(Debug)]
 pub struct StepEvaluation {
-    /// One a unit.
+    /// One per unit.
     pub losses: Vec<f64>,
     pub logits: Option<Vec<f64>>,
     /// d(sum of losses)/dr, `[M]`.
     pub d_r: Tensor,
     /// d(sum of losses)/d drift, `[M]`.
     pub d_drift: Option<Tensor>,
-    /// Transitions whose gradient a clamp took, and transitions read, a row read twice counted twice.
+    /// Transitions without gradient because of a clamp, and transitions read; a row read twice counts twice.
     pub clamped: (usize, usize),
 }
 
@@ -134,7 +133,7 @@ pub trait ResidualLoss {
 }
 
 impl Objective {
-    /// The loss of units, of a method that samples while it trains.
+    /// The loss of units of a method that samples while it trains.
     pub fn of_units(&self) -> Option<&dyn StepLoss> {
         match self {
             Objective::Steps(method) => Some(method.as_ref()),

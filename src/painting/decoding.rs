@@ -1,4 +1,4 @@
-//! From latents to pictures in the memory that there is: one picture at a time, as a whole or in tiles.
+//! From latents to pictures within the free memory: one picture at a time, as a whole or in tiles.
 
 use crate::machine::memory;
 use crate::progress::Progress;
@@ -7,18 +7,18 @@ use pipelines::models::AutoencoderKl;
 use pipelines::sampling::to_bytes;
 use tch::{Device, Tensor};
 
-/// Whether a picture larger than a tile is decoded in tiles: it costs less memory and changes the picture.
+/// Whether a picture larger than a tile is decoded in tiles: less memory, a slightly different picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Tiling {
-    /// Where it would not fit in memory otherwise.
+    /// Where the whole picture would not fit into memory.
     #[default]
     Auto,
     On,
     Off,
 }
 
-/// How latents are decoded: one picture at a time, as a whole or in tiles. A batch at once would need its multiple of
-/// memory, and rounds otherwise, so that a picture would depend on its neighbours.
+/// Decoding of latents: one picture at a time, as a whole or in tiles. A whole batch would need a multiple of the
+/// memory, and rounds differently, so that a picture would depend on its neighbours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Decoding {
     pub tiled: bool,
@@ -27,8 +27,8 @@ pub struct Decoding {
 }
 
 impl Decoding {
-    /// Chooses for pictures of `height` x `width` pixels with `free` bytes of memory; None: nobody knows, so all is taken
-    /// to fit.
+    /// Chooses for pictures of `height` x `width` pixels with `free` bytes of memory. None: unknown, treated as
+    /// enough.
     pub fn choose(vae: &AutoencoderKl, height: i64, width: i64, tiling: Tiling, free: Option<u64>) -> Self {
         let factor = vae.factor();
         let tiles = vae.config().tiles().filter(|tiles| tiles.divide(height / factor, width / factor));
@@ -41,7 +41,7 @@ impl Decoding {
         Self { tiled, whole }
     }
 
-    /// As [`Decoding::choose`], with the memory that is free now; says it where memory decided for tiles.
+    /// [`Decoding::choose`] with the memory that is free now; reports tiles chosen for lack of memory.
     pub fn for_memory(
         vae: &AutoencoderKl,
         (height, width): (i64, i64),

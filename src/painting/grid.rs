@@ -4,7 +4,7 @@ use image::{Rgb, RgbImage, imageops};
 
 /// Pixels between pictures.
 const GAP: u32 = 2;
-/// A PNG wider or higher than this opens nowhere.
+/// Largest side of a PNG that common programs open.
 pub const LARGEST_SIDE: u32 = 32_768;
 
 /// The layout of a grid.
@@ -15,7 +15,8 @@ pub struct Grid {
 }
 
 impl Grid {
-    /// One row a prompt, one column a seed; one picture a prompt: nearly square. None where it would be too large.
+    /// One row per prompt, one column per seed; with one picture per prompt nearly square. None if it would be too
+    /// large.
     pub fn of(prompts: usize, images: usize, width: u32, height: u32) -> Option<Self> {
         let (prompts, images) = (u32::try_from(prompts).ok()?, u32::try_from(images).ok()?);
         let (columns, rows) = match images {

@@ -1,5 +1,6 @@
-//! Pictures from a model: [`ModelRequest`] names it, [`Model`] is it in memory, [`Painter`] makes RGB pictures from its
-//! parts, each from its own seed. `generate`, `eval`, the samples of `train` and its rollouts share it.
+//! Pictures from a model. [`ModelRequest`] names the model, [`Model`] holds it in memory, [`Painter`] makes RGB
+//! pictures from its parts, each from its own seed. Shared by `generate`, `eval`, the samples of `train` and its
+//! rollouts.
 
 mod decoding;
 mod grid;

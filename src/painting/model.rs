@@ -1,4 +1,4 @@
-//! A model as `--model`, `--unet`, `--lora` and the options of the negative side name it: loaded, its files hashed.
+//! A model named by `--model`, `--unet`, `--lora` and the options of the negative side: loaded, its files hashed.
 
 use super::sides::{NegativeRequest, NegativeSide};
 use super::{Network, Painter, PromptMemory};
@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};
 
-/// Which model, and where it computes.
+/// Model files and device.
 #[derive(Debug, Clone)]
 pub struct ModelRequest {
     /// A folder in the diffusers layout, a single file, or a hub id.
@@ -27,7 +27,7 @@ pub struct ModelRequest {
     pub unet: Option<PathBuf>,
     /// Replaces the folder's VAE: a component folder, or a file of the original layout.
     pub vae: Option<PathBuf>,
-    /// All are worn at once.
+    /// All are applied at once.
     pub loras: Vec<LoraFile>,
     /// None: one network serves both sides of guidance.
     pub negative: Option<NegativeRequest>,
@@ -36,18 +36,18 @@ pub struct ModelRequest {
     pub kind: Kind,
 }
 
-/// What is said of a model beside its files.
+/// Settings of a model besides its files.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Overrides {
-    /// Text encoder layers to skip, as diffusers counts them.
+    /// Text encoder layers to skip, counted as in diffusers.
     pub clip_skip: usize,
-    /// None: as the model's scheduler_config.json says.
+    /// None: the value in the model's scheduler_config.json.
     pub prediction_type: Option<PredictionType>,
     pub zero_terminal_snr: Option<bool>,
 }
 
 impl Overrides {
-    /// The options that say something of the noise process; empty: none does.
+    /// The options that override the noise process; may be empty.
     fn noise_process(&self) -> String {
         let said = [
             self.prediction_type.map(|kind| format!("--prediction-type {}", kind.name())),
@@ -57,7 +57,7 @@ impl Overrides {
     }
 }
 
-/// A LoRA file and the factor on what it adds.
+/// A LoRA file and the factor on its effect.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoraFile {
     pub path: PathBuf,
@@ -67,7 +67,7 @@ pub struct LoraFile {
 impl std::str::FromStr for LoraFile {
     type Err = String;
 
-    /// `FILE[:scale]`. What follows the last colon is the scale if it is a number, else part of the name.
+    /// `FILE[:scale]`. Text after the last colon is the scale if it is a number, else part of the name.
     fn from_str(text: &str) -> Result<Self, String> {
         let (path, scale) = match text.rsplit_once(':') {
             Some((path, scale)) if scale.parse::<f64>().is_ok() => (path, scale.parse().unwrap_or(1.0)),
@@ -85,7 +85,7 @@ impl ModelRequest {
         LoadOptions { device: self.device, kind: self.kind }
     }
 
-    /// Opens the model, and fetches it where it is a hub id: everything wrong with it but its weights shows here.
+    /// Opens the model, and downloads a hub id. Reports every error except those in weights.
     pub fn folder(&self, progress: &dyn Progress) -> Result<ModelFolder> {
         let mut folder = ModelFolder::find(&self.model, &mut |line| progress.line(line))?;
         let Overrides { prediction_type, zero_terminal_snr, .. } = self.overrides;
@@ -98,7 +98,7 @@ impl ModelRequest {
         }
     }
 
-    /// `{"unet/diffusion_pytorch_model.safetensors": sha256, ..}` of every weight file that is used but the LoRAs.
+    /// `{"unet/diffusion_pytorch_model.safetensors": sha256, ..}` of every weight file in use except the LoRAs.
     pub fn weight_hashes(&self, folder: &ModelFolder, hashes: &mut HashMemory) -> Result<Map<String, Value>> {
         let mut files: Vec<(&str, PathBuf)> = folder.weight_files();
         for (part, other) in [("unet", &self.unet), ("vae", &self.vae)] {
@@ -131,7 +131,7 @@ pub fn lora_hashes(loras: &[LoraFile], hashes: &mut HashMemory) -> Result<Vec<Va
 /// The LoRAs of both sides in memory.
 pub struct Worn {
     positive: Lora,
-    /// None: the negative side wears what the positive one wears.
+    /// None: the negative side has the LoRA of the positive side.
     negative: Option<Lora>,
 }
 
@@ -160,22 +160,22 @@ pub struct Model {
     lora_bytes: (usize, usize),
 }
 
-/// The network of a negative side that is not the positive one's.
+/// A separate network of the negative side.
 struct NegativeNetwork {
-    /// None: the positive side's UNet, under other adapters.
+    /// None: the positive side's UNet, with other adapters.
     denoiser: Option<Denoiser>,
     adapters: Option<AdapterSet>,
 }
 
 impl Model {
-    /// Loads all weights of a request. `negative`: the negative side of the request, as [`NegativeSide::of`] found it.
+    /// Loads all weights of a request. `negative`: its negative side, from [`NegativeSide::of`].
     pub fn load(folder: ModelFolder, request: &ModelRequest, negative: Option<&NegativeSide>) -> Result<Self> {
         let worn = Worn::read(request, negative, &folder.lora_targets())?;
         let prompts = Self::load_prompts(&folder, request, &worn)?;
         Self::load_around(prompts, folder, request, negative, &worn)
     }
 
-    /// The text encoders alone: prompts can be encoded before the rest needs its memory.
+    /// The text encoders alone: prompts can be encoded before the other networks need the memory.
     pub fn load_prompts(folder: &ModelFolder, request: &ModelRequest, worn: &Worn) -> Result<PromptMemory> {
         let text = folder.load_text(&request.load_options())?;
         let mut prompts = PromptMemory::new(text, request.overrides.clip_skip, folder.empty_side());
@@ -233,7 +233,7 @@ impl Model {
         }
     }
 
-    /// What each side takes, in a line; None where one network serves both.
+    /// The files of each side, in a line; None if one network serves both.
     pub fn memory(&self) -> Option<String> {
         let negative = self.negative.as_ref()?;
         let unet =
@@ -242,7 +242,7 @@ impl Model {
         let loras =
             |bytes: usize| if bytes == 0 { String::new() } else { format!(" and LoRAs of {}", in_words(bytes as u64)) };
         let (positive, other) = self.lora_bytes;
-        // LoRAs of both sides are held twice where two networks wear them.
+        // LoRAs of both sides are held twice if two networks use them.
         let other = if other == 0 && negative.denoiser.is_some() { positive } else { other };
         Some(format!(
             "memory: the positive side has a UNet of {}{}, the negative side {own}{}",
@@ -262,7 +262,7 @@ fn bytes_of_lora(lora: &Lora) -> usize {
     modules.map(|module| bytes_of([&module.a, &module.b].into_iter())).sum()
 }
 
-/// Reads the LoRAs of a side and joins them: all are worn at once.
+/// Reads the LoRAs of a side and joins them: all are applied at once.
 pub fn read_loras(loras: &[LoraFile], targets: &LoraTargets) -> Result<Lora> {
     let read = |lora: &LoraFile| {
         let read = Lora::read(&lora.path, targets);

@@ -1,4 +1,4 @@
-//! Model parts in, pictures out.
+//! From model parts to pictures.
 
 use super::Sampling;
 use super::decoding::{Decoding, Tiling};
@@ -13,9 +13,9 @@ use pipelines::sampling::{Side, sample};
 use pipelines::schedulers::SchedulerConfig;
 use tch::{Device, Kind, Tensor};
 
-/// What the network is told of a prompt, one row.
+/// Conditioning of a prompt, one row.
 pub type OfPrompt<'a> = Box<dyn Fn(&str) -> Result<Conditioning> + 'a>;
-/// The same of what pictures are guided away from; None: no negative prompt was given.
+/// Conditioning of a negative prompt, one row; None without a negative prompt.
 pub type OfNegative<'a> = Box<dyn Fn(Option<&str>) -> Result<Conditioning> + 'a>;
 
 /// Paints pictures with borrowed model parts.
@@ -30,48 +30,48 @@ pub type OfNegative<'a> = Box<dyn Fn(Option<&str>) -> Result<Conditioning> + 'a>
 /// ```
 pub struct Painter<'a> {
     pub denoiser: &'a Denoiser,
-    /// What predicts the negative side of guidance; None: the network and the adapters of the positive side.
+    /// The predictor of the negative side of guidance; None: network and adapters of the positive side.
     pub negative_network: Option<Network<'a>>,
     pub vae: &'a AutoencoderKl,
-    /// The model's scheduler_config.json: samplers are built from it as diffusers' `from_config` would.
+    /// The model's scheduler_config.json: samplers are built from it as by diffusers' `from_config`.
     pub scheduler: &'a SchedulerConfig,
-    /// From a [`super::PromptMemory`], or from a cache where the text encoder is not resident.
+    /// From a [`super::PromptMemory`], or from a cache if the text encoder is not resident.
     pub conditioning: OfPrompt<'a>,
     pub negative: OfNegative<'a>,
-    /// Where the networks are, and the kind they compute in.
+    /// Device of the networks, and their compute type.
     pub device: Device,
     pub kind: Kind,
 }
 
-/// A network and the adapters it wears.
+/// A network and its adapters.
 #[derive(Clone, Copy)]
 pub struct Network<'a> {
     pub denoiser: &'a Denoiser,
     pub adapters: Option<AdapterSet>,
 }
 
-/// What to paint: a prompt, and the seed of `torch.Generator("cpu")` from which the picture's noise comes.
+/// A prompt and its seed: that of `torch.Generator("cpu")`, the source of the picture's noise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Picture<'a> {
     pub prompt: &'a str,
     pub seed: u64,
 }
 
-/// How to paint, the same for all pictures of a call.
+/// Options of painting, common to all pictures of a call.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Look {
-    /// In pixels; a multiple of the VAE's factor.
+    /// Pixels; a multiple of the VAE's factor.
     pub width: i64,
     pub height: i64,
     pub sampling: Sampling,
-    /// None: what the model's pipeline gives the side without a prompt.
+    /// None: default of the model's pipeline for the side without a prompt.
     pub negative_prompt: Option<String>,
-    /// Pictures a forward pass; changes nothing but speed, memory and rounding.
+    /// Pictures per forward pass; affects only speed, memory and rounding.
     pub batch: usize,
     pub tiling: Tiling,
 }
 
-/// A finished picture, and whether its VAE worked in tiles.
+/// A finished picture, and whether its VAE used tiles.
 pub struct Painted {
     pub image: RgbImage,
     pub tiled: bool,
@@ -91,17 +91,17 @@ impl Default for Look {
 }
 
 impl Painter<'_> {
-    /// Paints `pictures` in order and hands over each with its index as soon as its batch is decoded.
+    /// Paints `pictures` in order and passes each on with its index as soon as its batch is decoded.
     ///
-    /// Noise of a picture: N(0, I) `[1, 4, h, w]` from `torch.Generator("cpu").manual_seed(seed)`; a sampler that adds noise
-    /// draws on from the same generator. So on the CPU in float32 a picture is the one diffusers makes, whatever the batch.
+    /// Noise of a picture: N(0, I) `[1, 4, h, w]` from `torch.Generator("cpu").manual_seed(seed)`; a stochastic
+    /// sampler continues with the same generator. On the CPU in float32 a picture therefore equals that of diffusers,
+    /// with every batch size.
     ///
-    /// The VAE decodes one picture at a time, in tiles as `look` says. Progress advances by
-    /// pictures within the caller's phase. A signal stops between calls of the network, with
-    /// [`crate::progress::Stopped`] as the error.
+    /// The VAE decodes one picture at a time, in tiles depending on `look`. Progress advances by pictures within the
+    /// caller's phase. A signal stops between calls of the network, with [`crate::progress::Stopped`] as the error.
     ///
     /// # Errors
-    /// A size the VAE cannot divide, steps the schedule does not have, a failing `finished`.
+    /// A size that the VAE cannot divide, more steps than the schedule has, a failing `finished`.
     pub fn paint(
         &self,
         pictures: &[Picture],
@@ -122,7 +122,7 @@ impl Painter<'_> {
                 progress.advance(first as u64, &format!("step {}/{calls}", call + 1));
                 stop.requested().is_none()
             })?;
-            // None: a signal came; the batch in hand is lost.
+            // None after a signal; the current batch is lost.
             let Some(latents) = latents else { return Ok(stop.check()?) };
             let size = (look.height, look.width);
             let decoding = decoding
@@ -137,7 +137,7 @@ impl Painter<'_> {
         Ok(())
     }
 
-    /// Scaled latents of a batch; None once `on_call` said false.
+    /// Scaled latents of a batch; None once `on_call` returns false.
     fn sample_batch(
         &self,
         batch: &[Picture],
@@ -173,11 +173,11 @@ impl Painter<'_> {
     }
 }
 
-/// Beyond it attention over the latents of a picture takes hours a step, and its numbers leave what networks were trained on
-/// far behind.
+/// Beyond this, attention over the latents of a picture takes hours per step, and activations leave the training
+/// range of networks.
 const LARGEST_SIDE: i64 = 16_384;
 
-/// Refuses a size that leaves latents of no whole size, or more of them than any memory holds.
+/// Refuses a size without whole latents, or with more latents than fit into memory.
 pub fn check_size(width: i64, height: i64, factor: i64) -> Result<(), ConfigError> {
     for (option, pixels) in [("--width", width), ("--height", height)] {
         if pixels > LARGEST_SIDE {
@@ -194,7 +194,7 @@ pub fn check_size(width: i64, height: i64, factor: i64) -> Result<(), ConfigErro
     Ok(())
 }
 
-/// Conditionings of one row each, below one another.
+/// Concatenates conditionings of one row each.
 fn rows(conditionings: &[Conditioning]) -> Conditioning {
     let cat = |part: &dyn Fn(&Conditioning) -> Option<Tensor>| {
         let parts: Option<Vec<Tensor>> = conditionings.iter().map(part).collect();

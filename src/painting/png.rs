@@ -1,4 +1,4 @@
-//! PNG files with text chunks, and inside pages.
+//! PNG files with text chunks, and pictures embedded in pages.
 
 use crate::machine::files::write_atomically;
 use anyhow::{Context, Result};
@@ -10,7 +10,7 @@ use std::path::Path;
 
 /// Writes a picture with text chunks (keyword, text) before its pixels; the file appears whole or not at all.
 ///
-/// tEXt where the text fits Latin-1, as other programs read it best, else iTXt in UTF-8.
+/// tEXt for Latin-1 texts, which most programs read, else iTXt in UTF-8.
 pub fn write(path: &Path, image: &RgbImage, texts: &[(&str, &str)]) -> Result<()> {
     let bytes = encode(image, texts).with_context(|| format!("cannot make the picture {}", path.display()))?;
     write_atomically(path, &bytes)
@@ -46,11 +46,11 @@ pub fn read_text(path: &Path, keyword: &str) -> Option<String> {
     info.utf8_text.iter().find(|chunk| chunk.keyword == keyword)?.get_text().ok()
 }
 
-/// A PNG file as a `data:` address, so that a page loads nothing. One with a side above `largest_side` pixels is made
-/// smaller.
+/// A PNG file as a `data:` address, for a self-contained page. A picture with a side above `largest_side` pixels is
+/// reduced.
 ///
 /// # Errors
-/// When the file is missing or not a PNG.
+/// A missing file or one that is no PNG.
 pub fn inline(path: &Path, largest_side: u32) -> Result<String> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read the picture {}", path.display()))?;
     let image = image::load_from_memory_with_format(&bytes, ImageFormat::Png)

@@ -1,4 +1,4 @@
-//! Prompts encoded once: they repeat over seeds, the negative prompt over everything.
+//! Prompts encoded once: they repeat over seeds, the negative prompt over all pictures.
 
 use anyhow::{Context, Result};
 use pipelines::families::{EmptySide, TextAdapters, TextEncoder};
@@ -8,58 +8,57 @@ use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use tch::{Device, Tensor};
 
-/// Prompts kept while the text encoder is there: 77 x 768 floats are 0.23 MiB, SDXL's 77 x 2048 0.6.
+/// Prompts kept while the text encoder is loaded: 77 x 768 floats are 0.23 MiB, SDXL's 77 x 2048 0.6.
 const REMEMBERED: usize = 256;
 
-/// A side of guidance: each has its own LoRA on the text encoder.
+/// A side of guidance, with its own LoRA on the text encoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Side {
     Positive,
     Negative,
 }
 
-/// A text encoder that remembers, and that can be let go once it has seen every prompt.
+/// A text encoder with a cache, which can be freed once every prompt is encoded.
 pub struct PromptMemory {
-    /// None: everything that will be asked for is known.
+    /// None: every required prompt is cached.
     text: Option<TextEncoder>,
     clip_skip: usize,
     empty_side: EmptySide,
     adapters: Option<TextAdapters>,
-    /// None: the negative side wears what the positive one wears.
+    /// None: the negative side has the LoRA of the positive side.
     negative_adapters: Option<TextAdapters>,
     known: RefCell<HashMap<(String, Side), Conditioning>>,
 }
 
 impl PromptMemory {
-    /// `clip_skip` as `TextEncoder::encode_prompts` takes it, for prompts only: diffusers leaves the negative side as it
-    /// is.
+    /// `clip_skip` of `TextEncoder::encode_prompts`, for positive prompts only, as in diffusers.
     pub fn new(text: TextEncoder, clip_skip: usize, empty_side: EmptySide) -> Self {
         let known = RefCell::default();
         Self { text: Some(text), clip_skip, empty_side, adapters: None, negative_adapters: None, known }
     }
 
-    /// Encodes from now on with the text parts of a LoRA, prompts of both sides.
+    /// Applies the text encoder part of a LoRA to later prompts of both sides.
     pub fn wear(&mut self, lora: &Lora) -> Result<()> {
         self.adapters = Some(self.text.as_mut().context("the text encoder is gone")?.attach(lora)?);
         self.known.borrow_mut().clear();
         Ok(())
     }
 
-    /// Encodes from now on negative prompts with the text parts of another LoRA.
+    /// Applies the text encoder part of another LoRA to later negative prompts.
     pub fn wear_on_negative_side(&mut self, lora: &Lora) -> Result<()> {
         self.negative_adapters = Some(self.text.as_mut().context("the text encoder is gone")?.attach(lora)?);
         self.known.borrow_mut().clear();
         Ok(())
     }
 
-    /// The text encoder itself, while it is there.
+    /// The text encoder, while it is loaded.
     pub fn text(&self) -> Option<&TextEncoder> {
         self.text.as_ref()
     }
 
-    /// Encodes every distinct prompt and the negative one, and lets the text encoder go, where the embeddings take less
-    /// memory than the encoder. Afterwards only these can be asked for. `on_prompt(i)` after the i-th of them; an error of
-    /// it stops.
+    /// Encodes every distinct prompt and the negative one, then frees the text encoder, if the embeddings take less
+    /// memory than the encoder. Afterwards only these prompts are available. Calls `on_prompt(i)` after the i-th; its
+    /// error stops.
     pub fn encode_ahead(
         &mut self,
         prompts: &[&str],
@@ -74,7 +73,7 @@ impl PromptMemory {
         }
         let mut all = HashMap::new();
         for (index, prompt) in distinct.into_iter().enumerate() {
-            // Results wait in main memory: a device keeps its own for the networks.
+            // Results are kept in main memory, which leaves device memory to the networks.
             let encoded = self.encoded(prompt, Side::Positive)?;
             all.insert((prompt.to_string(), Side::Positive), encoded.map(|t| t.to_device(Device::Cpu)));
             on_prompt(index)?;
@@ -94,7 +93,7 @@ impl PromptMemory {
         self.encoded(prompt, Side::Positive)
     }
 
-    /// One row for a negative prompt; without one, what the model's pipeline gives that side.
+    /// One row for a negative prompt; without one, the default of the model's pipeline.
     pub fn negative(&self, prompt: Option<&str>) -> Result<Conditioning> {
         let encoded = self.encoded(prompt.unwrap_or_default(), Side::Negative)?;
         Ok(match (prompt, self.empty_side) {

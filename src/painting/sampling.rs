@@ -1,4 +1,4 @@
-//! How pictures are sampled: what was asked, checked against one another and against the model.
+//! Sampling options, checked against one another and against the model.
 
 use super::Overrides;
 use crate::settings::ConfigError;
@@ -6,12 +6,12 @@ use anyhow::Result;
 use pipelines::sampling::Guidance;
 use pipelines::schedulers::{Sampler, SamplerOptions, Scheduler, SchedulerConfig, scheduler_names, those_with};
 
-/// What can be asked of sampling; `None`: nothing was said.
+/// Requested sampling options; `None`: not given.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SamplingRequest {
     /// `auto`, the model's own, or the name of a [`Scheduler`].
     pub scheduler: String,
-    /// None: the sampler's own number.
+    /// None: the sampler's default.
     pub steps: Option<i64>,
     pub eta: Option<f64>,
     pub karras: Option<bool>,
@@ -21,7 +21,7 @@ pub struct SamplingRequest {
     pub cfg_plus_plus: Option<f64>,
 }
 
-/// A way to sample that fits together and fits the model.
+/// A valid combination of sampling options for a model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sampling {
     pub scheduler: &'static Scheduler,
@@ -50,12 +50,11 @@ impl Sampling {
 }
 
 impl SamplingRequest {
-    /// Checks everything that is asked. `config` is the model's noise process with `overrides` put over it,
-    /// `guidance_scale` the model's own.
+    /// Checks all options. `config` is the model's noise process after `overrides`, `guidance_scale` the model's own.
     ///
     /// # Errors
-    /// [`ConfigError`] for options that are out of range or do not go together; a pipelines error where the model's
-    /// scheduler_config.json asks for something that is not implemented.
+    /// [`ConfigError`] for options out of range or in conflict; a pipelines error if the model's
+    /// scheduler_config.json requires something that is not implemented.
     pub fn resolve(&self, config: &SchedulerConfig, overrides: Overrides, guidance_scale: f64) -> Result<Sampling> {
         let scheduler = choose(&self.scheduler, config)?;
         if overrides.zero_terminal_snr == Some(true) && !scheduler.takes_zero_terminal_snr {
@@ -79,7 +78,7 @@ impl SamplingRequest {
 
     fn options(&self, scheduler: &Scheduler) -> Result<SamplerOptions, ConfigError> {
         if let Some(eta) = self.eta {
-            // An eta of 0 would not switch the noise of euler_a off.
+            // An eta of 0 does not turn off the noise of euler_a.
             if !scheduler.takes_eta {
                 let able = those_with(|s| s.takes_eta);
                 return Err(ConfigError(format!("--eta {eta}: {} has no eta; {able}", scheduler.name)));
@@ -143,7 +142,7 @@ fn refuse<T>(text: String) -> Result<T> {
     Err(ConfigError(text).into())
 }
 
-/// The sampler that a choice means for a model.
+/// The sampler of a choice for a model.
 fn choose(choice: &str, config: &SchedulerConfig) -> Result<&'static Scheduler, ConfigError> {
     if choice == "auto" {
         return Scheduler::of_class(&config.class_name).ok_or_else(|| {

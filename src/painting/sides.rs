@@ -1,8 +1,9 @@
-//! The negative side of guidance: what it is asked to be, and what of the positive side serves it too.
+//! The negative side of guidance: its request, and the parts shared with the positive side.
 //!
-//! theta_0 is `--model`. Positive = theta_0 + (`--unet`, `--lora`). Negative = theta_0 + (`--negative-unet`, `--negative-lora`),
-//! or with `--negative-merge a,b` theta_0 + a (positive - theta_0) + b (negative - theta_0) (docs/methods.md 6). Both are
-//! written as sums of files, one term for each content, so that what is equal is loaded once under whatever names it came.
+//! theta_0 is `--model`. Positive = theta_0 + (`--unet`, `--lora`). Negative = theta_0 + (`--negative-unet`,
+//! `--negative-lora`), or with `--negative-merge a,b` theta_0 + a (positive - theta_0) + b (negative - theta_0)
+//! (docs/methods.md 6). Both are sums of files, one term per content, so that equal files under different names are
+//! loaded once.
 
 use super::{LoraFile, ModelRequest};
 use crate::machine::hashes::HashMemory;
@@ -14,21 +15,22 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Factors are sums and products of a few numbers that people typed: what is nearer than this is equal.
+/// Tolerance of factors, which are sums and products of a few typed numbers.
 const ROUNDING: f64 = 1e-9;
 
-/// What pictures are guided away from, beside a prompt.
+/// Files of the negative side, in addition to a prompt.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct NegativeRequest {
     /// None: the model's own UNet.
     pub unet: Option<PathBuf>,
-    /// All are worn at once.
+    /// All are applied at once.
     pub loras: Vec<LoraFile>,
-    /// None: the negative side as it is, alpha 0 and beta 1.
+    /// None: the negative side unchanged, alpha 0 and beta 1.
     pub merge: Option<Merge>,
 }
 
-/// How much of the positive (`alpha`) and of the negative offset (`beta`) the negative side has; NPO publishes 1, 1.
+/// Weights of the positive (`alpha`) and of the negative offset (`beta`) in the negative model; published by NPO: 1,
+/// 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Merge {
     pub alpha: f64,
@@ -49,7 +51,7 @@ impl std::str::FromStr for Merge {
 }
 
 impl NegativeRequest {
-    /// The negative side that options ask for; None where they ask for none.
+    /// The negative side of some options; None without any.
     ///
     /// # Errors
     /// A merge without anything to merge.
@@ -67,18 +69,18 @@ impl NegativeRequest {
 /// The negative side in terms of files.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NegativeSide {
-    /// The sum that its UNet is; None: the UNet of the positive side.
+    /// Sum of its UNet; None: the UNet of the positive side.
     pub unet: Option<Vec<UnetTerm>>,
-    /// The LoRAs it wears; None: those of the positive side.
+    /// Its LoRAs; None: those of the positive side.
     pub loras: Option<Vec<LoraFile>>,
 }
 
 impl NegativeSide {
-    /// Finds out what the negative side of a request is made of; None where the positive one serves both. Files are
-    /// compared by content.
+    /// Determines the files of a request's negative side; None if the positive one serves both. Files are compared by
+    /// content.
     ///
     /// # Errors
-    /// A file that cannot be read, a UNet of another architecture.
+    /// An unreadable file, a UNet of another architecture.
     pub fn of(request: &ModelRequest, folder: &ModelFolder, hashes: &mut HashMemory) -> Result<Option<Self>> {
         let Some(negative) = &request.negative else { return Ok(None) };
         for dir in request.unet.iter().chain(&negative.unet) {
@@ -112,7 +114,7 @@ impl NegativeSide {
 }
 
 impl ModelRequest {
-    /// `{"unet", "loras", "merge", "weights"}` of the negative side, every file with its hash; null where there is none.
+    /// `{"unet", "loras", "merge", "weights"}` of the negative side, every file with its hash; null without one.
     pub fn negative_record(&self, folder: &ModelFolder, hashes: &mut HashMemory) -> Result<Value> {
         let Some(negative) = &self.negative else { return Ok(Value::Null) };
         let mut weights = Map::new();
@@ -137,7 +139,7 @@ impl ModelRequest {
     }
 }
 
-/// `sum_i factor_i x_i`, one term for each content, none of factor 0.
+/// `sum_i factor_i x_i`, one term per content, none of factor 0.
 struct Sum<T>(BTreeMap<String, (T, f64)>);
 
 impl<T> Sum<T> {
@@ -156,7 +158,7 @@ impl<T> Sum<T> {
             && self.0.iter().all(|(content, (_, a))| other.0.get(content).is_some_and(|(_, b)| near(*a, *b)))
     }
 
-    /// Files and factors; a factor that is 1 but for rounding is 1.
+    /// Files and factors; a factor of 1 up to rounding is 1.
     fn terms(&self) -> impl Iterator<Item = (&T, f64)> {
         self.0.values().map(|(file, factor)| (file, if (factor - 1.0).abs() <= ROUNDING { 1.0 } else { *factor }))
     }

@@ -14,30 +14,30 @@ use pipelines::schedulers::PredictionType;
 use std::path::{Path, PathBuf};
 use tch::Kind;
 
-/// Everything `diffpref export` can be asked.
+/// All options of `diffpref export`.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// None: only a LoRA of a family's usual shape is written.
+    /// None: only a LoRA of a family's usual shape can be written.
     pub model: Option<Location>,
     pub unet: Option<PathBuf>,
     pub vae: Option<PathBuf>,
-    /// Merged into a model; written as one where a LoRA is asked for.
+    /// Merged into a model, or joined to one LoRA for a LoRA format.
     pub loras: Vec<LoraFile>,
     pub format: Format,
-    /// None: the kind in which the UNet is stored; float32 for a LoRA.
+    /// None: the stored type of the UNet; float32 for a LoRA.
     pub kind: Option<Kind>,
-    /// In place of what the model says of itself.
+    /// Overrides of the model's noise process.
     pub prediction_type: Option<PredictionType>,
     pub zero_terminal_snr: Option<bool>,
-    /// None: the name of what is written.
+    /// None: the name of the output.
     pub title: Option<String>,
     pub out: PathBuf,
 }
 
-/// Writes what a request asks for. Nothing that is there is written over.
+/// Writes the output of a request. Existing files are never overwritten.
 ///
 /// # Errors
-/// [`ConfigError`] for what the options say (exit code 2); everything that is wrong with model or LoRA.
+/// [`ConfigError`] for wrong options (exit code 2); every error of model or LoRA.
 pub fn run(request: &Request, progress: &dyn Progress) -> Result<()> {
     check(request)?;
     let folder = match &request.model {

@@ -7,21 +7,21 @@ use pipelines::lora::{Lora, LoraTargets, Network};
 use std::path::Path;
 use tch::Kind;
 
-/// How and where a LoRA is written.
+/// Format and path of a written LoRA.
 pub struct LoraOutput<'a> {
     pub out: &'a Path,
     pub kind: Kind,
     /// None: PEFT naming.
     pub kohya: Option<(&'a LoraTargets, Family)>,
     pub title: &'a str,
-    /// Further texts for the header.
+    /// Further texts of the header.
     pub notes: &'a [(&'a str, &'a str)],
 }
 
 /// Writes a LoRA file.
 ///
 /// # Errors
-/// Values that the kind does not hold.
+/// Values outside the range of the type.
 pub fn write_lora_file(lora: &Lora, output: &LoraOutput) -> Result<()> {
     check_range(lora, output.kind)?;
     if let Some(parent) = output.out.parent() {
@@ -38,7 +38,7 @@ pub fn write_lora_file(lora: &Lora, output: &LoraOutput) -> Result<()> {
     Ok(lora.write_kohya(output.out, output.kind, targets, &header)?)
 }
 
-/// Refuses matrices whose values the kind does not hold.
+/// Refuses matrices with values outside the range of the type.
 fn check_range(lora: &Lora, kind: Kind) -> Result<()> {
     for (network, weights) in lora.networks() {
         for (path, module) in &weights.modules {

@@ -1,4 +1,4 @@
-//! Models and LoRAs written for others: `diffpref export` and `diffpref merge` as library calls.
+//! Models and LoRAs for other programs: `diffpref export` and `diffpref merge` as library calls.
 
 pub mod export;
 mod format;

@@ -8,18 +8,18 @@ use std::path::Path;
 /// A value over optimizer steps, in the order of the steps.
 pub type Series = Vec<(f64, f64)>;
 
-/// All metrics of a run, one row a step.
+/// All metrics of a run, one row per step.
 #[derive(Debug, Default, Clone)]
 pub struct Metrics {
     rows: Vec<Map<String, Value>>,
 }
 
 impl Metrics {
-    /// Reads `metrics.jsonl`. A missing file is a run without steps; an unfinished last line is left out, because the
+    /// Reads `metrics.jsonl`. A missing file is a run without steps. An unfinished last line is left out, because the
     /// run may be writing it.
     ///
     /// # Errors
-    /// When a finished line is not a JSON object with a `step`.
+    /// A finished line that is not a JSON object with a `step`.
     pub fn read(path: &Path) -> Result<Self> {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
@@ -47,7 +47,7 @@ impl Metrics {
         Ok(Self { rows })
     }
 
-    /// Metrics from rows that are in memory already.
+    /// Metrics from rows in memory.
     pub fn from_rows(rows: Vec<Map<String, Value>>) -> Self {
         Self { rows }
     }
@@ -66,14 +66,14 @@ impl Metrics {
         self.rows.last()
     }
 
-    /// Keys that begin so, sorted.
+    /// Keys with this prefix, sorted.
     pub fn keys(&self, prefix: &str) -> Vec<String> {
         let keys: BTreeSet<&String> =
             self.rows.iter().flat_map(Map::keys).filter(|key| key.starts_with(prefix)).collect();
         keys.into_iter().cloned().collect()
     }
 
-    /// Takes in the line of another step.
+    /// Adds the row of another step.
     pub fn push(&mut self, row: Map<String, Value>) {
         self.rows.push(row);
     }
@@ -85,8 +85,8 @@ impl Metrics {
         points.filter(|(_, value)| value.is_finite()).collect()
     }
 
-    /// Means of the elements of a list-valued key over the newest `share` of the rows that have it; `None` where an
-    /// element had no value in any of them.
+    /// Means of the elements of a list-valued key over the newest `share` of its rows; `None` for an element without
+    /// a value.
     pub fn recent_means(&self, key: &str, share: f64) -> Vec<Option<f64>> {
         let lists: Vec<&Vec<Value>> = self.rows.iter().filter_map(|row| row.get(key)?.as_array()).collect();
         let recent = newest(&lists, share);
@@ -98,7 +98,7 @@ impl Metrics {
         (0..width).map(|i| mean(column(i))).collect()
     }
 
-    /// The newest value of every number in the rows (validation keys are in few of them).
+    /// The newest value of every number (validation keys are in few rows).
     pub fn newest_values(&self) -> Map<String, Value> {
         let mut newest = Map::new();
         for (key, value) in self.rows.iter().flatten().filter(|(_, value)| value.is_number()) {
@@ -108,19 +108,19 @@ impl Metrics {
     }
 }
 
-/// The newest `share` of `items`, at least one where there is one.
+/// The newest `share` of `items`, at least one if any.
 pub fn newest<T>(items: &[T], share: f64) -> &[T] {
     let wanted = (items.len() as f64 * share).ceil() as usize;
     &items[items.len() - wanted.clamp(usize::from(!items.is_empty()), items.len())..]
 }
 
-/// The mean of the values; `None` where there are none.
+/// The mean of the values; `None` without any.
 pub fn mean(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     let (sum, count) = values.into_iter().fold((0.0, 0usize), |(sum, count), value| (sum + value, count + 1));
     (count > 0).then(|| sum / count as f64)
 }
 
-/// At most `limit` points: means of equal groups of neighbours, so that long runs stay small on the page.
+/// At most `limit` points: means of equal groups of neighbours, which keeps long runs small on the page.
 pub fn thinned(series: &[(f64, f64)], limit: usize) -> Series {
     let group = series.len().div_ceil(limit.max(1)).max(1);
     let middle = |points: &[(f64, f64)]| {
@@ -134,7 +134,7 @@ pub fn thinned(series: &[(f64, f64)], limit: usize) -> Series {
 pub fn smoothed(series: &[(f64, f64)]) -> Series {
     let half = (series.len() / 40).clamp(2, 50);
     let window = |i: usize| {
-        // Symmetric at the ends too, so that the smoothed curve does not lag there.
+        // Symmetric at the ends too, to prevent a lag of the smoothed curve.
         let reach = half.min(i).min(series.len() - 1 - i);
         &series[i - reach..=i + reach]
     };

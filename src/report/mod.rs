@@ -1,4 +1,4 @@
-//! The report of a run: a verdict, plots, pictures and figures in one file that loads nothing.
+//! The report of a run: a verdict, plots, pictures and figures in one self-contained file.
 
 pub mod metrics;
 mod page;
@@ -16,11 +16,11 @@ use metrics::Metrics;
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
-/// Writes `report.html` and `report.json` into the folder of a run, which may still be going on. With an evaluation
-/// its figures are part of both.
+/// Writes `report.html` and `report.json` into the folder of a run, which may still be running. Figures of an
+/// evaluation become part of both.
 ///
 /// # Errors
-/// When a file of the run is damaged, or the folder cannot be written to.
+/// A damaged file of the run, or an unwritable folder.
 pub fn render(run_dir: &Path, evaluation: Option<&Evaluation>) -> Result<Verdict> {
     let metrics = Metrics::read(&run_dir.join("metrics.jsonl"))?;
     let verdict = verdict::judge(&metrics);
@@ -34,7 +34,7 @@ pub fn render(run_dir: &Path, evaluation: Option<&Evaluation>) -> Result<Verdict
 /// Writes `report.html` and `report.json` of an evaluation of models that belong to no run.
 ///
 /// # Errors
-/// When a picture is missing, or the folder cannot be written to.
+/// A missing picture, or an unwritable folder.
 pub fn render_evaluation(out: &Path, evaluation: &Evaluation) -> Result<()> {
     let html = page::html(out, &Metrics::default(), None, None, Some(evaluation))
         .with_context(|| format!("cannot write the report of {}", out.display()))?;
@@ -63,7 +63,7 @@ fn figures(
     figures
 }
 
-/// `train.steps` of the run; `None` where `resolved.toml` is not there yet.
+/// `train.steps` of the run; `None` before `resolved.toml` exists.
 fn planned_steps(run_dir: &Path) -> Option<u64> {
     let text = std::fs::read_to_string(run_dir.join("resolved.toml")).ok()?;
     let table: toml::Table = text.parse().ok()?;

@@ -1,4 +1,4 @@
-//! What the page shows, gathered and laid into its template.
+//! Content of the page, filled into its template.
 
 use super::metrics::Metrics;
 use super::pictures::{PictureRow, SampleGrid, inline, sample_grid};
@@ -11,7 +11,7 @@ use minijinja::{Environment, UndefinedBehavior};
 use serde::Serialize;
 use std::path::Path;
 
-/// Everything that the template names.
+/// All variables of the template.
 #[derive(Serialize)]
 struct Page {
     title: String,
@@ -22,7 +22,7 @@ struct Page {
     rules: Vec<(&'static str, String)>,
     first_plot: Option<Plot>,
     plots: Vec<Plot>,
-    /// One of each score of the samples.
+    /// One per score of the samples.
     scores: Vec<ScorePlot>,
     samples: Option<SampleGrid>,
     evaluation: Option<Section>,
@@ -41,7 +41,7 @@ struct Plot {
     legend: Vec<(&'static str, String)>,
 }
 
-/// A score of the samples while training: its name is the scorer's.
+/// A score of the samples while training, named after its scorer.
 #[derive(Serialize)]
 struct ScorePlot {
     title: String,
@@ -77,12 +77,12 @@ struct JudgeBox {
 struct MeasureBox {
     title: &'static str,
     rows: Vec<Bar>,
-    /// "+25.0 points [+18.0, +31.5]" against the first model, a model.
+    /// "+25.0 points [+18.0, +31.5]" against the first model, per model.
     differences: Vec<String>,
     words: &'static str,
 }
 
-/// A mean and its interval as places on a line from 0 to 100.
+/// A mean and its interval as positions on a line from 0 to 100.
 #[derive(Serialize)]
 struct Bar {
     model: String,
@@ -102,7 +102,7 @@ struct FileLine {
 /// The page of a run as HTML; without a verdict that of an evaluation alone.
 ///
 /// # Errors
-/// When a file of the run is damaged or a plot cannot be drawn.
+/// A damaged file of the run, or a plot that cannot be drawn.
 pub fn html(
     run_dir: &Path,
     metrics: &Metrics,
@@ -137,7 +137,7 @@ pub fn html(
         .context("cannot fill the template of the report")
 }
 
-/// JSON as values of the template.
+/// JSON values for the template.
 fn value(json: serde_json::Value) -> minijinja::Value {
     use serde_json::Value as Json;
     match json {
@@ -169,7 +169,7 @@ fn first_plot(metrics: &Metrics) -> Result<Option<Plot>> {
     plot("Held-out margin", caption, vec![margin], &frame)
 }
 
-/// Rewards beside what is only watched.
+/// Rewards next to watched scores.
 fn score_plots(metrics: &Metrics) -> Result<Vec<ScorePlot>> {
     let frame = Frame { width: 430, height: 240, reference: None };
     let trained = "A score that the reward is made of: mean over the samples of an iteration.";
@@ -260,7 +260,7 @@ fn plots(metrics: &Metrics) -> Result<Vec<Plot>> {
 }
 
 fn plot(title: &'static str, caption: &'static str, list: Vec<Curve>, frame: &Frame) -> Result<Option<Plot>> {
-    // Colours go to the curves that have points, in their order: the legend counts the same ones.
+    // Curves with points get the colours, in their order; the legend counts the same curves.
     let names: Vec<&'static str> = list.iter().filter(|c| !c.points.is_empty()).map(|c| c.name).collect();
     let svg = curves(&list, frame)?;
     Ok(svg.map(|svg| Plot { title, caption, svg, legend: names.into_iter().zip(colours()).collect() }))

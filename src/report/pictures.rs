@@ -5,18 +5,19 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-/// Larger pictures are made smaller for the page, in pixels: the files themselves lie beside it.
+/// Largest side of a picture in the page, in pixels; larger ones are reduced. The original files remain in the
+/// folder.
 const LARGEST_SIDE: u32 = 256;
 
-/// A picture as a `data:` address, so that the page loads nothing.
+/// A picture as a `data:` address, for a self-contained page.
 ///
 /// # Errors
-/// When the file is missing or not a PNG.
+/// A missing file or one that is no PNG.
 pub fn inline(path: &Path) -> Result<String> {
     inline_png(path, LARGEST_SIDE)
 }
 
-/// What `samples/prompts.json` holds: the columns and rows of the grid.
+/// Content of `samples/prompts.json`: the columns and rows of the grid.
 #[derive(Debug, Deserialize)]
 struct Plan {
     prompts: Vec<String>,
@@ -26,7 +27,7 @@ struct Plan {
 /// The same prompts and seeds before training and at the newest step.
 #[derive(Debug, Serialize)]
 pub struct SampleGrid {
-    /// The step of the pictures on the right; `None` while there are none but those before training.
+    /// Step of the pictures on the right; `None` while only those before training exist.
     pub step: Option<u64>,
     pub seeds: Vec<i64>,
     pub rows: Vec<PictureRow>,
@@ -40,10 +41,10 @@ pub struct PictureRow {
     pub after: Vec<Option<String>>,
 }
 
-/// The sample grid of a run; `None` where it made no samples.
+/// The sample grid of a run; `None` without samples.
 ///
 /// # Errors
-/// When `samples/prompts.json` is damaged or a picture is no picture.
+/// A damaged `samples/prompts.json`, or an invalid picture.
 pub fn sample_grid(run_dir: &Path) -> Result<Option<SampleGrid>> {
     let samples = run_dir.join("samples");
     let steps = sample_steps(&samples);
@@ -52,7 +53,7 @@ pub fn sample_grid(run_dir: &Path) -> Result<Option<SampleGrid>> {
     let text = std::fs::read(&plan).with_context(|| format!("cannot read {}", plan.display()))?;
     let plan: Plan = serde_json::from_slice(&text)
         .with_context(|| format!("{}: expected {{\"prompts\": [..], \"seeds\": [..]}}", plan.display()))?;
-    // While a grid is being written its last pictures are not there yet: the step before it is whole.
+    // While a grid is being written its last pictures are missing: the step before it is whole.
     let whole =
         |step: &&(u64, PathBuf)| picture(&step.1, plan.prompts.len().wrapping_sub(1), plan.seeds.last()).is_some();
     let last = steps.iter().rev().find(whole).filter(|step| step.0 > first.0);

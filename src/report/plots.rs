@@ -1,4 +1,4 @@
-//! Curves as SVG that lies in the page: no scripts, no fonts, no files beside it.
+//! Curves as SVG inside the page: no scripts, no fonts, no external files.
 
 use super::metrics::{Series, smoothed, thinned};
 use anyhow::{Result, anyhow};
@@ -6,10 +6,10 @@ use plotters::coord::Shift;
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
-/// Drawn in this colour what should take the colour of the page's text; nothing else is.
+/// Placeholder colour of elements with the text colour of the page; no other element has it.
 const INK: RGBColor = RGBColor(1, 2, 3);
 const INK_TEXT: &str = "#010203";
-/// Points a curve has at most on the page.
+/// Largest number of points of a curve on the page.
 const MOST_POINTS: usize = 400;
 
 const BLUE: RGBColor = RGBColor(0x2f, 0x80, 0xd0);
@@ -21,7 +21,7 @@ const PALETTE: [RGBColor; 3] = [BLUE, ORANGE, GREEN];
 pub struct Curve {
     pub name: &'static str,
     pub points: Series,
-    /// Lower and upper ends of an interval at the same steps.
+    /// Lower and upper ends of an interval at these steps.
     pub band: Option<(Series, Series)>,
     /// Noisy: drawn faintly, with its running mean on top.
     pub noisy: bool,
@@ -33,7 +33,7 @@ impl Curve {
         Self { name, points, band: None, noisy: false }
     }
 
-    /// A curve with a value a step.
+    /// A curve with one value per step.
     pub fn noisy(name: &'static str, points: Series) -> Self {
         Self { name, points, band: None, noisy: true }
     }
@@ -46,7 +46,7 @@ impl Curve {
     }
 }
 
-/// The size of a drawing in its own units, and the line that the y axis is read against.
+/// Size of a drawing in its own units, and the reference line of the y axis.
 pub struct Frame {
     pub width: u32,
     pub height: u32,
@@ -56,7 +56,7 @@ pub struct Frame {
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
-/// Curves over optimizer steps as one `<svg>` element; `None` where no curve has a point.
+/// Curves over optimizer steps as one `<svg>` element; `None` without points.
 pub fn curves(curves: &[Curve], frame: &Frame) -> Result<Option<String>> {
     let curves: Vec<&Curve> = curves.iter().filter(|curve| !curve.points.is_empty()).collect();
     if curves.is_empty() {
@@ -109,7 +109,7 @@ fn draw(frame: &Frame, paint: impl FnOnce(&Area) -> Result<()>) -> Result<String
         paint(&area)?;
         area.present().map_err(failed)?;
     }
-    // The page's text colour differs between light and dark.
+    // The page's text colour differs between light and dark mode.
     Ok(svg.replace(INK_TEXT, "currentColor"))
 }
 
@@ -133,7 +133,7 @@ fn axes<'a, 'b>(area: &'a Area<'b>, curves: &[&Curve], frame: &Frame) -> Result<
     Ok(chart)
 }
 
-/// The values that decide the axis: of a noisy curve the middle 98 %, so that one wild step does not flatten the rest.
+/// Values that set the axis: the middle 98 % of a noisy curve, so that single outliers do not flatten the rest.
 fn visible(curve: &Curve) -> Vec<f64> {
     let mut values: Vec<f64> = thinned(&curve.points, MOST_POINTS).iter().map(|p| p.1).collect();
     if curve.noisy && values.len() > 50 {
@@ -177,7 +177,7 @@ fn mesh(chart: &mut Chart, x_labels: usize, span: f64) -> Result<()> {
         .map_err(failed)
 }
 
-/// An axis label with just the digits that its axis needs.
+/// An axis label with the digits that its axis needs.
 fn tick(value: f64, span: f64) -> String {
     if value.abs() < span * 1e-9 {
         return "0".into();
@@ -189,7 +189,7 @@ fn tick(value: f64, span: f64) -> String {
     format!("{value:.1e}")
 }
 
-/// The range of the values with some air, holding `level` too.
+/// The range of the values with a margin, including `level`.
 fn limits(values: impl Iterator<Item = f64>, level: Option<f64>) -> (f64, f64) {
     let (low, high) =
         values.chain(level).fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));

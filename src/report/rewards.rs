@@ -1,25 +1,25 @@
-//! What the curves of a run that samples while it trains say: whether its reward rises, and whether the reward stands for
-//! what it should.
+//! Verdicts from the curves of a run that samples while it trains: whether its reward rises, and whether the reward
+//! is hacked.
 
 use super::metrics::{Metrics, Series, mean, newest};
 use super::verdict::State;
 
-/// So many iterations are needed before a curve can be called rising or falling.
+/// Iterations required before a curve can be called rising or falling.
 const ENOUGH_ITERATIONS: usize = 6;
-/// The part at either end of a curve that is compared.
+/// Fraction of a curve at either end that is compared.
 const END: f64 = 1.0 / 3.0;
-/// Differences beyond so many standard errors count.
+/// Significant difference in standard errors.
 const ERRORS: f64 = 2.0;
-/// Pictures of a prompt that differ by less than this share of what they did have collapsed.
+/// Diversity of a prompt's pictures below this share of its start counts as collapsed.
 const DIVERSITY_KEPT: f64 = 0.7;
 
-/// The metric whose presence tells such a run.
+/// The metric whose presence marks such a run.
 pub const REWARD: &str = "rollout_reward";
 /// Scores that are not trained on: `watch_NAME`.
 pub const WATCH: &str = "watch_";
-/// How far the reward on held-out prompts lies above the start model's.
+/// Gain of the reward on held-out prompts over the start model.
 pub const HELD_OUT: &str = "val_reward_gain";
-/// The same of scores that are not trained on: `val_watch_NAME_gain`.
+/// Gain of watched scores: `val_watch_NAME_gain`.
 const HELD_OUT_WATCH: &str = "val_watch_";
 
 /// The rules in words: (name, rule).
@@ -44,7 +44,7 @@ pub fn rules() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// The state of a run that samples while it trains; `None`: it does not.
+/// State of a run that samples while it trains; `None` for other runs.
 pub fn judge(metrics: &Metrics) -> Option<(State, Vec<String>)> {
     let reward = metrics.series(REWARD);
     if reward.is_empty() {
@@ -70,7 +70,7 @@ pub fn judge(metrics: &Metrics) -> Option<(State, Vec<String>)> {
     Some((state, reasons))
 }
 
-/// The newest validation of a score against the start model's.
+/// Newest gain of a score over the start model on held-out prompts.
 struct Gain {
     step: f64,
     mean: f64,
@@ -94,7 +94,7 @@ impl Gain {
     }
 }
 
-/// What falls while the reward rises.
+/// Falling scores while the reward rises.
 fn hacking(metrics: &Metrics) -> Vec<String> {
     let mut found = Vec::new();
     for key in metrics.keys(WATCH) {
@@ -114,7 +114,7 @@ fn hacking(metrics: &Metrics) -> Vec<String> {
     found
 }
 
-/// A curve's ends.
+/// Means of a curve's ends.
 struct Change {
     before: f64,
     after: f64,

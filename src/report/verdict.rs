@@ -1,22 +1,22 @@
-//! What a run's curves say, in plain words. The rules are stated on the page; people cannot tell these states apart
-//! from a loss curve that looks flat.
+//! Verdict from a run's curves, in words. The rules are stated on the page, because a loss curve that looks flat does
+//! not separate these states.
 
 use super::metrics::{Metrics, Series, mean, newest};
 use super::rewards;
 use serde::Serialize;
 
-/// The newest part of a curve that counts as "now".
+/// Newest fraction of a curve that counts as "now".
 const RECENT: f64 = 0.25;
-/// Both gaps above this share of the reference's error: the policy forgets how to denoise.
+/// Limit of both gaps as a share of the reference's error: above it the policy forgets how to denoise.
 const GAP_LIMIT: f64 = 0.1;
-/// Training accuracy this far above held-out accuracy: the pairs are learnt by heart.
+/// Limit of training accuracy minus held-out accuracy: above it the pairs are memorised.
 const ACCURACY_LEAD: f64 = 0.15;
-/// Below this mean of sigma(-u) the pairs hardly teach any more (it is 0.5 at the start).
+/// Mean of sigma(-u) below which the pairs have hardly any gradient (0.5 at the start).
 const SPENT_FACTOR: f64 = 0.05;
-/// So many validated steps are needed before a curve can be called flat or falling.
+/// Validated steps required before a curve can be called flat or falling.
 const ENOUGH_POINTS: usize = 6;
 
-/// The states of a run that the verdict tells apart.
+/// The states of a run that the verdict distinguishes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
@@ -25,10 +25,10 @@ pub enum State {
     Saturated,
     Diverging,
     Overfitting,
-    /// Of a method that samples while it trains.
+    /// State of a method that samples while it trains.
     RewardRising,
     RewardHacked,
-    /// The run measures nothing that could tell.
+    /// The run has no informative metric.
     Unmeasured,
 }
 
@@ -47,7 +47,7 @@ impl State {
         }
     }
 
-    /// What to do about it.
+    /// Advice.
     pub fn advice(self) -> &'static str {
         match self {
             State::Learning => "Go on as long as the held-out margin rises, and look at the pictures below.",
@@ -78,7 +78,7 @@ impl State {
     }
 }
 
-/// A state and the numbers it was read from.
+/// A state and the numbers behind it.
 #[derive(Debug, Clone, Serialize)]
 pub struct Verdict {
     pub state: State,
@@ -87,7 +87,7 @@ pub struct Verdict {
     pub advice: &'static str,
 }
 
-/// The rules in words, in the order in which they are tried: (name, rule).
+/// The rules in words, in the order of evaluation: (name, rule).
 pub fn rules() -> Vec<(&'static str, String)> {
     let (gap, lead) = (GAP_LIMIT * 100.0, ACCURACY_LEAD * 100.0);
     let mut rules = vec![
@@ -126,7 +126,7 @@ pub fn rules() -> Vec<(&'static str, String)> {
     rules
 }
 
-/// Reads the verdict from the curves of a run.
+/// Derives the verdict from the curves of a run.
 pub fn judge(metrics: &Metrics) -> Verdict {
     if let Some((state, reasons)) = rewards::judge(metrics) {
         return Verdict { state, headline: state.headline(), reasons, advice: state.advice() };
@@ -150,7 +150,7 @@ struct Curves {
     gap_l: Series,
     /// Whether the gaps are those of held-out pairs.
     gaps_held_out: bool,
-    /// Error of the reference, or of the model when it started.
+    /// Error of the reference, or of the model at its start.
     reference_error: Option<f64>,
 }
 
@@ -223,7 +223,7 @@ fn highest(series: &[(f64, f64)]) -> Option<(f64, f64)> {
     series.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1))
 }
 
-/// The newest lower end of the held-out margin's band, of the margin itself where there is no band (one prompt).
+/// The newest lower end of the held-out margin's band; of the margin itself without a band (one prompt).
 fn proven(curves: &Curves) -> Option<(f64, f64)> {
     let newest = *curves.val_margin.last()?;
     let low = curves.val_margin_lo.last().filter(|p| p.0 == newest.0).map_or(newest.1, |p| p.1);

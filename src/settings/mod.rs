@@ -318,7 +318,7 @@ pub struct SampleConfig {
 pub struct RolloutConfig {
     pub prompts: Prompts,
     pub prompts_per_iteration: usize,
-    /// Of a prompt in an iteration.
+    /// Trajectories per prompt in an iteration.
     #[serde(default = "unread::trajectories")]
     pub trajectories: usize,
     #[serde(default)]

@@ -32,7 +32,7 @@ pub struct State {
     /// Of a reference that is renewed.
     #[serde(default)]
     pub reference: Option<MovedState>,
-    /// Of a method that samples while it trains.
+    /// State of a method that samples while it trains.
     #[serde(default)]
     pub rollout: Option<rollout::State>,
     /// Ids of items whose images could not be read.

@@ -49,7 +49,7 @@ pub struct Plan {
     pub optimizer_mib: f64,
     /// One prediction of a micro-batch, without gradients.
     pub seconds_per_forward: f64,
-    /// Of a method that samples while it trains.
+    /// State of a method that samples while it trains.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutPlan>,
 }

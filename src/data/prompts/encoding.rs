@@ -1,12 +1,12 @@
-//! Bytes of a text file as text: UTF-8, or a refusal that says what it looks like and how to convert it.
+//! Bytes of a text file as text: UTF-8, or a refusal that names the likely encoding and how to convert it.
 
-/// Bytes that are looked at to tell UTF-16 without a mark.
+/// Number of leading bytes examined to detect UTF-16 without a mark.
 const SAMPLE: usize = 512;
 
 /// The text without its byte-order mark.
 ///
 /// # Errors
-/// What is not UTF-8: the text names the row, counted from 1, what the bytes look like, and how to convert the file.
+/// Text that is not UTF-8: the error names the row, counted from 1, the likely encoding, and how to convert the file.
 pub fn text(bytes: &[u8]) -> Result<&str, String> {
     if let Some(encoding) = utf_16_or_32(bytes) {
         return Err(format!("row 1: this looks like {encoding}, expected UTF-8; {}", convert(encoding)));
@@ -16,7 +16,7 @@ pub fn text(bytes: &[u8]) -> Result<&str, String> {
         Err(e) => {
             let row = bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
             let found = bytes[e.valid_up_to()];
-            // Where the file breaks off inside a character, it was cut, not written in another encoding.
+            // A file that ends inside a character is truncated, not in another encoding.
             if e.error_len().is_none() {
                 return Err(format!("row {row}: the file ends inside a character of UTF-8; it was cut, copy it again"));
             }
@@ -33,7 +33,7 @@ fn convert(encoding: &str) -> String {
     format!("convert it: iconv -f {encoding} -t UTF-8 FILE > NEW, or save it as UTF-8 in an editor")
 }
 
-/// By the mark, or by every second byte of a Latin text being 0.
+/// Detected by the mark, or by zeros in every second byte of a Latin text.
 fn utf_16_or_32(bytes: &[u8]) -> Option<&'static str> {
     match bytes {
         [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => return Some("UTF-32"),

@@ -1,4 +1,4 @@
-//! Files of prompts: txt, csv, tsv, jsonl, parquet. Texts are UTF-8, with or without a byte-order mark; lines end as on
+//! Prompt files: txt, csv, tsv, jsonl, parquet. Texts are UTF-8, with or without a byte-order mark; lines end as on
 //! Unix or on Windows.
 
 mod encoding;
@@ -11,15 +11,22 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-/// Columns that hold prompts, in the order they are looked for.
+/// Default columns of prompts, in order of preference.
 const COLUMNS: [&str; 4] = ["prompt", "caption", "text", "Prompt"];
 
-/// Reads the prompts of a file by its ending. txt: one a line, blank lines are passed over; csv, tsv: a header and a
-/// column; jsonl: an object a line and a key; parquet: a column of texts. Without `column` the first of prompt, caption,
-/// text, Prompt counts.
+/// Reads the prompts of a file by its ending.
+///
+/// | ending | content |
+/// |---|---|
+/// | txt | one prompt per line, blank lines skipped |
+/// | csv, tsv | a header and a column |
+/// | jsonl | one object per line and a key |
+/// | parquet | a column of texts |
+///
+/// Without `column` the first of prompt, caption, text, Prompt counts.
 ///
 /// # Errors
-/// They name the file and the row, counted from 1 with the header where there is one.
+/// They name the file and the row, counted from 1 including a header.
 pub fn read(path: &Path, column: Option<&str>) -> Result<Vec<String>> {
     let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
     let read = match ending.as_str() {
@@ -54,7 +61,7 @@ fn not_empty(path: &Path, read: Result<Vec<String>, String>) -> Result<Vec<Strin
     Ok(prompts)
 }
 
-/// The columns that are looked for.
+/// The candidate columns.
 fn wanted<'a>(column: &'a Option<&'a str>) -> &'a [&'a str] {
     column.as_ref().map_or(&COLUMNS[..], std::slice::from_ref)
 }

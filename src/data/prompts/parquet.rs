@@ -1,4 +1,4 @@
-//! Prompts of a parquet file: one column of it is read, a few hundred rows at a time.
+//! Prompts of a parquet file: one column is read, a few hundred rows at a time.
 
 use super::wanted;
 use parquet::basic::{LogicalType, Type as Physical};
@@ -13,12 +13,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// Rows read at once.
 const ROWS: usize = 512;
 
-/// The texts of a column, in the order of the rows. All codecs that the format names are read but LZO.
+/// The texts of a column, in the order of the rows. All codecs of the format except LZO are supported.
 ///
 /// # Errors
 /// They name the row, counted from 1: a parquet file has no header row.
 pub fn read(file: File, column: Option<&str>) -> Result<Vec<String>, String> {
-    // The parquet crate checks what it reads, but asserts here and there what a damaged file can break.
+    // The parquet crate checks its input, but some asserts fail on a damaged file.
     match catch_unwind(AssertUnwindSafe(|| read_checked(file, column))) {
         Ok(read) => read,
         Err(_) => Err("is damaged: it breaks off inside a page; write the file again".to_string()),
@@ -53,7 +53,7 @@ fn read_checked(file: File, column: Option<&str>) -> Result<Vec<String>, String>
     Ok(prompts)
 }
 
-/// The column's place: the first that is there of those that hold prompts.
+/// Index of the first existing prompt column.
 fn find(schema: &SchemaDescriptor, column: Option<&str>) -> Result<usize, String> {
     let fields = schema.root_schema().get_fields();
     let names: Vec<&str> = fields.iter().map(|field| field.name()).collect();
@@ -108,7 +108,7 @@ fn take(
     Ok(())
 }
 
-/// What the crate says, without its own heading.
+/// The crate's message without its heading.
 fn reason(error: &ParquetError) -> String {
     let text = error.to_string();
     let text = text.split_once(": ").map_or(text.as_str(), |(_, reason)| reason).to_string();

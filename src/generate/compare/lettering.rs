@@ -1,13 +1,13 @@
-//! Captions in a picture: the public-domain 8 x 8 font of font8x8. Letters that it lacks become question marks.
+//! Captions in a picture: the public-domain 8 x 8 font of font8x8. Missing letters become question marks.
 
 use font8x8::{BASIC_FONTS, GREEK_FONTS, HIRAGANA_FONTS, LATIN_FONTS, UnicodeFonts};
 use image::{Rgb, RgbImage};
 
-/// Pixels of a letter's side at scale 1.
+/// Side of a letter in pixels at scale 1.
 pub const LETTER: u32 = 8;
 const INK: Rgb<u8> = Rgb([32, 36, 44]);
 
-/// Draws one line; `x`, `y` is its upper left corner. What does not fit the picture is cut.
+/// Draws one line with its upper left corner at `x`, `y`. Parts outside the picture are cut.
 pub fn draw(sheet: &mut RgbImage, text: &str, x: u32, y: u32, scale: u32) {
     for (place, letter) in text.chars().enumerate() {
         let left = x + place as u32 * LETTER * scale;
@@ -33,8 +33,8 @@ fn glyph(letter: char) -> [u8; 8] {
     found.or_else(|| BASIC_FONTS.get('?')).unwrap_or_default()
 }
 
-/// Breaks a text into at most `lines` lines of at most `columns` letters, between words where it can; where it does not
-/// fit, the last line ends in dots.
+/// Breaks a text into at most `lines` lines of at most `columns` letters, between words where possible. A text that
+/// does not fit ends in dots.
 pub fn wrap(text: &str, columns: usize, lines: usize) -> Vec<String> {
     let columns = columns.max(4);
     let mut wrapped = vec![String::new()];

@@ -14,17 +14,17 @@ use crate::settings::ConfigError;
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 
-/// One side of a comparison. Its `request.out` is a folder of its own: an output folder like any other.
+/// One side of a comparison. Its `request.out` is an output folder of its own.
 #[derive(Debug, Clone)]
 pub struct Side {
     pub name: String,
     pub request: Request,
 }
 
-/// What a call of [`compare`] made.
+/// Result of [`compare`].
 #[derive(Debug)]
 pub struct Compared {
-    /// One a side, in their order.
+    /// One per side, in their order.
     pub outcomes: Vec<Outcome>,
     /// compare.png
     pub sheet: PathBuf,
@@ -32,11 +32,11 @@ pub struct Compared {
     pub page: PathBuf,
 }
 
-/// The pictures of every side, which differ in nothing but their sides' models and options.
+/// The pictures of every side, which differ only in their sides' models and options.
 struct Gallery {
     names: Vec<String>,
     rows: Vec<Row>,
-    /// Of every picture, in pixels.
+    /// Size of every picture in pixels.
     width: u32,
     height: u32,
 }
@@ -45,17 +45,18 @@ struct Gallery {
 struct Row {
     prompt: String,
     seed: u64,
-    /// One a side, below the comparison's folder.
+    /// One per side, below the comparison's folder.
     files: Vec<String>,
 }
 
-/// Paints the pictures of all sides, one side after the other: no two models are in memory at once. Then lays them side
-/// by side in `out`/compare.png and `out`/compare.html.
+/// Paints the pictures of all sides, one side after the other, with one model in memory at a time. Then lays them
+/// side by side in `out`/compare.png and `out`/compare.html.
 ///
-/// All requests must ask for the same prompts, seeds and numbers of pictures.
+/// All requests must have the same prompts, seeds and numbers of pictures.
 ///
 /// # Errors
-/// As [`super::run`], for any side and before the first picture of any; sides that cannot start from the same noise.
+/// Those of [`super::run`] for any side, before the first picture of any; sides that cannot start from the same
+/// noise.
 pub fn compare(sides: &[Side], out: &Path, resume: bool, progress: &dyn Progress, stop: &Stop) -> Result<Compared> {
     let jobs = sides.iter().map(|side| named(side, Job::check(&side.request, progress))).collect::<Result<Vec<_>>>()?;
     let (width, height) = check_same_noise(sides, &jobs)?;
@@ -63,7 +64,7 @@ pub fn compare(sides: &[Side], out: &Path, resume: bool, progress: &dyn Progress
 
     folder::prepare(out, resume)?;
     sides.iter().try_for_each(|side| folder::prepare(&side.request.out, resume))?;
-    // Every side is planned before the first is painted: what is wrong with the last shows at once.
+    // Every side is planned before the first is painted, so that an error of the last appears at once.
     let planned = jobs.into_iter().zip(sides).map(|(job, side)| named(side, job.plan())).collect::<Result<Vec<_>>>()?;
     let mut outcomes = Vec::new();
     for (job, side) in planned.into_iter().zip(sides) {
@@ -83,13 +84,13 @@ pub fn compare(sides: &[Side], out: &Path, resume: bool, progress: &dyn Progress
     Ok(Compared { outcomes, sheet, page })
 }
 
-/// An error says which side it is of.
+/// Adds the name of the side to an error.
 fn named<T>(side: &Side, result: Result<T>) -> Result<T> {
     result.with_context(|| format!("--compare {}", side.name))
 }
 
-/// Refuses sides whose pictures or latents differ in size: a seed would not mean the same noise. Returns the pictures'
-/// size.
+/// Refuses sides whose pictures or latents differ in size: their seeds would mean different noise. Returns the
+/// pictures' size.
 fn check_same_noise(sides: &[Side], jobs: &[Job]) -> Result<(u32, u32)> {
     let mut known: Option<(&str, [i64; 2], [i64; 3])> = None;
     for (side, job) in sides.iter().zip(jobs) {

@@ -1,4 +1,4 @@
-//! compare.html: the pictures of all sides in one page that loads nothing.
+//! compare.html: the pictures of all sides in one self-contained page.
 
 use super::Gallery;
 use crate::generate::Outcome;
@@ -8,17 +8,17 @@ use minijinja::{Environment, UndefinedBehavior, context};
 use serde_json::Value;
 use std::path::Path;
 
-/// Bytes of pictures that go into the page as they are; more are made smaller, for a browser to stay quick.
+/// Bytes of full-size pictures in the page; above it pictures are reduced to keep a browser fast.
 const ROOM: u64 = 64 << 20;
-/// The larger side that they are made smaller to, in pixels.
+/// Larger side of a reduced picture, in pixels.
 const SMALL: u32 = 256;
-/// Keys in which sides need not be told apart: other keys say the same in fewer words.
+/// Keys that are left out of the table of differences, because other keys contain the same in fewer words.
 const SAID_OTHERWISE: [&str; 5] = ["weights", "scheduler_config", "empty_side", "program", "batch"];
 
-/// The page as HTML. Texts are escaped by the template's name, `*.html`.
+/// The page as HTML. Texts are escaped, as the template's name is `*.html`.
 ///
 /// # Errors
-/// A picture that is missing.
+/// A missing picture.
 pub fn html(gallery: &Gallery, out: &Path, outcomes: &[Outcome]) -> Result<String> {
     let files = || gallery.rows.iter().flat_map(|row| &row.files);
     let bytes: u64 = files().filter_map(|file| Some(out.join(file).metadata().ok()?.len())).sum();
@@ -52,7 +52,7 @@ pub fn html(gallery: &Gallery, out: &Path, outcomes: &[Outcome]) -> Result<Strin
         .context("cannot fill the template of the page")
 }
 
-/// The keys in which the sides' records differ, and what each side has there.
+/// The keys in which the sides' records differ, with the value of each side.
 fn differences(records: &[&Value]) -> Vec<(String, Vec<String>)> {
     let keys = records.first().and_then(|record| record.as_object()).into_iter().flat_map(|record| record.keys());
     let keys = keys.filter(|key| !SAID_OTHERWISE.contains(&key.as_str()));

@@ -1,4 +1,4 @@
-//! compare.png: one row a prompt and seed, one column a side, captions above.
+//! compare.png: one row per prompt and seed, one column per side, captions above.
 
 use super::lettering::{self, LETTER, wrap};
 use super::{Gallery, Row};
@@ -11,20 +11,20 @@ use std::path::Path;
 
 /// Pixels between pictures, and around captions.
 const GAP: u32 = 8;
-/// A narrower column would have no room for its name.
+/// Minimum column width: a narrower column has no room for its name.
 const NARROWEST: u32 = 128;
 /// Lines of a caption.
 const LINES: u32 = 2;
 
-/// Measures of a sheet, in pixels.
+/// Sizes of a sheet, in pixels.
 struct Measures {
-    /// Of one column, without the gap.
+    /// Width of one column, without the gap.
     column: u32,
     width: u32,
     scale: u32,
-    /// Of the names above all rows.
+    /// Height of the names above all rows.
     head: u32,
-    /// Of a row: its caption and its pictures.
+    /// Height of a row: its caption and its pictures.
     row: u32,
 }
 
@@ -45,7 +45,7 @@ impl Measures {
     }
 }
 
-/// Refuses more sides than a picture can hold.
+/// Refuses more sides than fit a picture.
 pub fn check_width(sides: usize, width: u32) -> Result<(), ConfigError> {
     match Measures::of(sides, width, 0) {
         Some(_) => Ok(()),
@@ -55,8 +55,8 @@ pub fn check_width(sides: usize, width: u32) -> Result<(), ConfigError> {
     }
 }
 
-/// Draws the sheet from the pictures' files below `out`. Rows beyond the height that programs open are left to the page;
-/// a line says so.
+/// Draws the sheet from the pictures' files below `out`. Rows beyond the height limit of common programs appear only
+/// on the page, with a message.
 pub fn draw(gallery: &Gallery, out: &Path, progress: &dyn Progress) -> Result<RgbImage> {
     let measures =
         Measures::of(gallery.names.len(), gallery.width, gallery.height).context("a sheet was not checked")?;
@@ -91,7 +91,7 @@ fn draw_row(sheet: &mut RgbImage, measures: &Measures, top: u32, row: &Row, out:
     let letters = measures.letters(measures.width - 2 * GAP);
     let mut caption = wrap(&format!("{}{seed}", row.prompt), letters, LINES as usize);
     if let Some(last) = caption.last_mut().filter(|last| last.ends_with("...")) {
-        // A caption that is cut keeps its seed: rows of one prompt differ in nothing else.
+        // A shortened caption keeps its seed: rows of one prompt differ in nothing else.
         let kept: String = last.chars().take(letters.saturating_sub(seed.len() + 3)).collect();
         *last = format!("{}...{seed}", kept.trim_end_matches('.'));
     }

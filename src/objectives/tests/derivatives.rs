@@ -4,7 +4,7 @@ use super::*;
 
 const STEP_SIZE: f64 = 1e-7;
 
-/// A batch that every method of its kind can read, away from kinks and clamps.
+/// A batch that suits every method of its kind, away from kinks and clamps.
 fn batch(entry: &Entry) -> Errors {
     let mut errors = match entry.needs.items {
         ItemKind::Pairs => pairs_of(&[CASE_A, CASE_B]),
@@ -30,7 +30,7 @@ fn batch(entry: &Entry) -> Errors {
 
 fn total(objective: &Objective, errors: &Errors, step: &Step, weights: Option<&[f64]>) -> f64 {
     let e = evaluate(objective, errors, step, Weighting::Off).unwrap();
-    // Weights are detached: those of the point in question stay while it is moved.
+    // Weights are detached: they keep the values of the point while it is moved.
     match (weights, objective) {
         (Some(w), Objective::Lists(method)) => {
             let list = &List::all_of(errors, step.beta)[0];

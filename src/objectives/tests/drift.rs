@@ -1,4 +1,4 @@
-//! docs/methods.md 21.7: what reads predictions, and the safeguard.
+//! docs/methods.md 21.7: losses of predictions, and the safeguard.
 
 use super::*;
 

@@ -66,7 +66,7 @@ fn a_list_that_ranks_nothing_costs_nothing_and_counts_but_for_mpo() {
 
 #[test]
 fn lipo_ranks_the_first_step_by_the_order_of_the_list() {
-    // Rounding noise: ranks by it would give the second image the first place.
+    // Rounding noise: ranks by it would put the second image first.
     let noise = [0.0, 1e-8, -1e-8];
     let weights = |h: &[f64]| weight_values(&built("lipo_lambda", ""), &list_of(&PHI, h), &STEP);
     assert_eq!(weights(&noise), weights(&[0.0; 3]));

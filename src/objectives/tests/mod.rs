@@ -18,7 +18,7 @@ const CASE_B: Case = [0.1003, 0.0998, 0.1000, 0.0996];
 const STEP: Step = Step { beta: 5000.0, number: 1, steps: 10, statistic: 0.0 };
 const AS_PUBLISHED: Weighting = Weighting::Divided(1.0);
 
-/// `method` with its SD1.5 defaults, and `own` in their place.
+/// `method` with its SD1.5 defaults, overridden by `own`.
 fn built(name: &str, own: &str) -> Objective {
     let entry = find(name).unwrap();
     let mut table: toml::Table =
@@ -53,7 +53,7 @@ fn pairs_of(cases: &[Case]) -> Errors {
     }
 }
 
-/// The images of one case as labelled ones: the first desirable.
+/// The images of one case as labelled images, the first desirable.
 fn labels_of(case: Case) -> Errors {
     let label = |row: i64, desirable: bool| item(vec![row], Preference::Label { desirable });
     Errors { items: vec![label(0, true), label(1, false)], ..pairs_of(&[case]) }

@@ -182,7 +182,7 @@ fn the_shift_of_dpo_shift_moves_with_the_steps() {
     assert!((fixed.losses[0].loss - moved.losses[0].loss).abs() < 1e-12);
 }
 
-/// A swap of what is compared, of weights, or of the batch mean and the logarithm would show here.
+/// An exchange of the compared values, of weights, or of the batch mean and the logarithm would fail here.
 #[test]
 fn the_loss_of_a_batch_is_the_mean_of_the_losses_of_its_pairs() {
     let dpo = built("dpo", "");
@@ -206,7 +206,7 @@ fn v_models_have_the_margins_of_epsilon_models_where_abar_scales_their_errors() 
     assert!((epsilon.losses[0].loss - v.losses[0].loss).abs() < 1e-12);
     let (d_epsilon, d_v) = (epsilon.d_theta.double_value(&[0]), v.d_theta.double_value(&[0]));
     assert!((d_epsilon * abar - d_v).abs() < 1e-9);
-    // sft alone keeps to the network's own space.
+    // Only sft keeps the network's own space.
     let sft = evaluate(&built("sft", ""), &errors, &STEP, AS_PUBLISHED).unwrap();
     assert!((sft.losses[0].loss - CASE_A[0] / abar).abs() < 1e-12);
 }

@@ -4,7 +4,7 @@ use super::*;
 use pipelines::families::Family;
 use tch::Kind;
 
-/// The beta that the fixtures have: the method's own.
+/// beta of the fixtures: the method's own.
 fn step_of(name: &str) -> Step {
     let beta = find(name).unwrap().keys.iter().find(|key| key.name == "beta").and_then(|key| key.default_for(None));
     Step { beta: beta.and_then(|beta| beta.as_float()).unwrap_or(f64::NAN), ..STEP }
@@ -143,7 +143,7 @@ fn dpok_adds_the_drift_from_the_start_model() {
     close("loss", e.losses[0], -1.20005750, 8);
     close("dL/dr", e.d_r.double_value(&[0]), -1.20006000, 8);
     close("dL/d drift", e.d_drift.unwrap().double_value(&[0]), 0.01, 12);
-    // The clamp takes the gradient of the ratio and leaves that of the drift.
+    // The clamp removes the gradient of the ratio, not that of the drift.
     let held = Ratios { drift: Some(Tensor::from_slice(&[drift])), ..transitions(&[(1.2, 3e-4)]) };
     let e = evaluated("dpok", "", &held);
     assert_eq!((e.d_r.double_value(&[0]), e.clamped), (0.0, (1, 1)));
@@ -166,7 +166,7 @@ fn dense_reward_equals_the_fixtures_and_clamps_each_step_for_itself() {
     assert_eq!([d[1], d[4]], [0.0; 2], "clamped steps");
     assert!([d[0], d[2]].iter().all(|d| *d < 0.0) && [d[3], d[5]].iter().all(|d| *d > 0.0), "{d:?}");
     assert_eq!(e.clamped, (2, 6));
-    // With the scores turned about, the second trajectory is the better one.
+    // With exchanged scores the second trajectory is the better one.
     let turned = evaluated("dense-reward", single, &ratios([0.1, 0.9]));
     close("turned", turned.logits.unwrap()[0], -0.0007, 8);
     assert!((turned.losses[0] - (1.0 + 0.0007f64.exp()).ln()).abs() < 1e-12);
@@ -203,7 +203,7 @@ fn a_step_that_was_drawn_twice_counts_twice() {
     assert_eq!(twice.clamped, (2, 6));
 }
 
-/// Units that every method of its kind can read, away from kinks and clamps.
+/// Units that suit every method of its kind, away from kinks and clamps.
 fn units_of(units: Units) -> Ratios {
     let r = Tensor::from_slice(&[3e-5, -2e-5, 6e-5, -5e-5, 1e-5, -8e-5]);
     let drift = Some(&r * &r + 2e-4);

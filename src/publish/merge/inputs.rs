@@ -1,4 +1,4 @@
-//! What a merge reads: models, UNets and LoRAs, told apart, opened and hashed.
+//! Inputs of a merge: models, UNets and LoRAs, recognised, opened and hashed.
 
 use super::recipe::{Recipe, Term};
 use crate::machine::hashes::HashMemory;
@@ -11,7 +11,7 @@ use pipelines::weights::component_files;
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 
-/// A path and the weight that was given with it.
+/// A path and its weight.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Weighted {
     pub path: PathBuf,
@@ -21,7 +21,7 @@ pub struct Weighted {
 impl std::str::FromStr for Weighted {
     type Err = String;
 
-    /// `PATH[:weight]`. What follows the last colon is the weight if it is a number, else part of the name.
+    /// `PATH[:weight]`. Text after the last colon is the weight if it is a number, else part of the name.
     fn from_str(text: &str) -> Result<Self, String> {
         let (path, weight) = match text.rsplit_once(':') {
             Some((path, weight)) if weight.parse::<f64>().is_ok() => (path, weight.parse().ok()),
@@ -64,7 +64,7 @@ impl Source {
         }
     }
 
-    /// The files that weights are read from; the VAE's are copied and no part of the sum.
+    /// Files of the weights. Those of the VAE are copied and no part of the sum.
     fn files(&self) -> Result<Vec<PathBuf>> {
         Ok(match self {
             Self::Model { folder, .. } => {
@@ -86,7 +86,7 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// Opens everything: names, shapes and descriptions are read, no weights.
+    /// Opens everything: reads names, shapes and descriptions, no weights.
     pub fn open(recipe: Recipe, progress: &dyn Progress) -> Result<Self> {
         let whole = |term: &Option<Term>| -> Result<Option<Source>> {
             let Some(term) = term else { return Ok(None) };
@@ -106,7 +106,7 @@ impl Inputs {
         &self.recipe
     }
 
-    /// The whole model that everything is added to; None where it is a UNet alone, or where there is none.
+    /// The whole model of the frame; None if it is a UNet alone, or absent.
     pub fn folder(&self) -> Option<&ModelFolder> {
         match &self.frame {
             Some(Source::Model { folder, .. }) => Some(folder),
@@ -114,12 +114,12 @@ impl Inputs {
         }
     }
 
-    /// The networks that everything is added to.
+    /// The networks of the frame.
     pub fn frame(&self) -> Option<&ModelWeights> {
         self.frame.as_ref().and_then(Source::weights)
     }
 
-    /// The layers that a LoRA can be on, and the family where it is known.
+    /// The layers available to a LoRA, and the family if known.
     pub fn targets(&self) -> Result<(LoraTargets, Option<Family>)> {
         match (self.frame(), self.recipe.terms.first()) {
             (Some(frame), _) => Ok((frame.lora_targets(), frame.family())),
@@ -131,7 +131,7 @@ impl Inputs {
         }
     }
 
-    /// The LoRAs among the terms as one, ranks side by side. Terms of weight 0 are read and checked, and left out.
+    /// The LoRAs among the terms as one, ranks concatenated. Terms of weight 0 are read and checked, but left out.
     pub fn lora(&self, targets: &LoraTargets) -> Result<Lora> {
         let mut loras = Vec::new();
         for (term, source) in self.recipe.terms.iter().zip(&self.terms) {
@@ -145,7 +145,7 @@ impl Inputs {
         Ok(Lora::joined(loras)?)
     }
 
-    /// The sum as something that is done to the frame's weights.
+    /// The sum as a change of the frame's weights.
     pub fn combination<'a>(&'a self, frame: &'a ModelWeights) -> Result<Combination<'a>> {
         let terms = self.recipe.terms.iter().zip(&self.terms);
         let from = self.from.as_ref().and_then(Source::weights);
@@ -160,8 +160,9 @@ impl Inputs {
         self.terms.iter().filter_map(Source::weights)
     }
 
-    /// What was merged: `{"operation": .., "arithmetic": "float64", "inputs": [{role, path, weight, files}, ..]}`, the
-    /// files by name with their SHA-256.
+    /// Record of the merge:
+    /// `{"operation": .., "arithmetic": "float64", "inputs": [{role, path, weight, files}, ..]}`, the files by name
+    /// with their SHA-256.
     pub fn record(&self, operation: &str, cache_dir: &Path) -> Result<String> {
         let mut hashes = HashMemory::open(cache_dir);
         let one = |term: &Term, source: &Source, hashes: &mut HashMemory| -> Result<Value> {

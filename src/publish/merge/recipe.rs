@@ -1,4 +1,4 @@
-//! What an operation adds up: the same sum for all of them.
+//! The sum of an operation, in one form for all operations.
 
 use super::inputs::Weighted;
 use super::{AsLora, Operation, refused};
@@ -7,10 +7,10 @@ use pipelines::families::Layers;
 use pipelines::lora::Lora;
 use std::path::PathBuf;
 
-/// How far the weights of a soup may add up to something else than 1: room for decimals such as 0.333.
+/// Tolerance of the weights of a soup around a sum of 1, for decimals such as 0.333.
 const SUM_TOLERANCE: f64 = 0.002;
 
-/// One summand: what it is called in records, where it is, and its weight.
+/// One summand: its role in records, its path and its weight.
 #[derive(Debug, Clone)]
 pub struct Term {
     pub role: &'static str,
@@ -26,11 +26,11 @@ pub struct Recipe {
     /// None: the frame.
     pub from: Option<Term>,
     pub terms: Vec<Term>,
-    /// The difference alone is written, as a LoRA.
+    /// Only the difference is written, as a LoRA.
     pub lora: Option<AsLora>,
 }
 
-/// The sum that an operation is.
+/// The sum of an operation.
 pub fn of(operation: &Operation) -> Result<Recipe> {
     let term = |role, path: &PathBuf, weight| Term { role, path: path.clone(), weight };
     let frame = |path: &PathBuf| Some(term("base", path, 1.0));
@@ -69,7 +69,7 @@ pub fn of(operation: &Operation) -> Result<Recipe> {
     })
 }
 
-/// The first model is the frame, so that a soup is a sum of differences like everything else.
+/// The first model is the frame, so that a soup is a sum of differences like all other operations.
 fn soup(models: &[Weighted]) -> Result<Recipe> {
     let terms = shares(models)?;
     let loras = terms.iter().filter(|term| Lora::is_at(&term.path)).count();

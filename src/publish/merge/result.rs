@@ -1,4 +1,4 @@
-//! What a merge writes: a UNet folder, a model folder, a checkpoint, or a LoRA.
+//! Output of a merge: a UNet folder, a model folder, a checkpoint, or a LoRA.
 
 use super::inputs::Inputs;
 use super::{Operation, Request, refused};
@@ -12,23 +12,23 @@ use pipelines::lora::{Network, Truncation};
 use std::cell::Cell;
 use tch::{Kind, Tensor};
 
-/// The key of the header under which a file says what was merged into it.
+/// Header key of the record of a merge.
 pub const RECORD: &str = "diffpref.merge";
 
-/// What was written.
+/// The written output.
 #[derive(Debug)]
 pub struct Summary {
     pub format: Format,
-    /// Where a LoRA was written.
+    /// Path of a written LoRA.
     pub loss: Option<Loss>,
 }
 
-/// What a LoRA does not hold of the difference that it stands for.
+/// The part of a difference that its LoRA does not hold.
 #[derive(Debug)]
 pub struct Loss {
-    /// `unet.<module path>` and what the rank cut off, for every module.
+    /// `unet.<module path>` and the relative error of the rank cut, per module.
     pub modules: Vec<(String, Truncation)>,
-    /// Tensors that differ and have no place in the LoRA, and the share of the difference's Frobenius norm in them.
+    /// Differing tensors without a place in the LoRA, and their share of the difference's Frobenius norm.
     pub left_out: Vec<String>,
     pub left_out_share: f64,
 }
@@ -47,7 +47,7 @@ impl Loss {
     }
 }
 
-/// The format that is asked for or fits, checked against what the result is.
+/// The requested or default format, checked against the result.
 pub fn format(request: &Request, inputs: &Inputs) -> Result<Format> {
     let safetensors = request.out.extension().is_some_and(|end| end == "safetensors");
     let lora = inputs.recipe().lora.is_some();
@@ -77,7 +77,7 @@ pub fn format(request: &Request, inputs: &Inputs) -> Result<Format> {
     Err(refused(problem))
 }
 
-/// Tells progress of every tensor and stops between two of them.
+/// Reports progress per tensor and stops between two of them.
 struct Watched<'a> {
     stop: &'a Stop,
     progress: &'a dyn Progress,
@@ -97,7 +97,7 @@ impl<'a> Watched<'a> {
         Ok(())
     }
 
-    /// The result of the work, where a signal's error takes the place of the one by which the work was stopped.
+    /// Result of the work, with the signal's error in place of the error that stopped the work.
     fn end<T>(&self, result: pipelines::Result<T>) -> Result<T> {
         self.progress.end();
         if result.is_err() {
@@ -162,7 +162,7 @@ pub fn write_model(
     Ok(Summary { format, loss: None })
 }
 
-/// Says where text encoders stay as they are because a summand is a UNet alone.
+/// Reports unchanged text encoders if a summand is a UNet alone.
 fn say_what_stays(inputs: &Inputs, written: &[Network], progress: &dyn Progress) {
     for network in written.iter().filter(|network| **network != Network::Unet) {
         let without = inputs.added().filter(|weights| !weights.has(*network)).count();
