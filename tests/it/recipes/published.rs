@@ -1,72 +1,22 @@
 //! `configs/`: every method has a recipe for the demo and the published ones, they say what docs/methods.md says, and
 //! `diffpref train` takes them.
 
+use crate::support::each::{one_test_each, one_test_per_recipe};
 use crate::support::recipes::{file, items_a_step, number, planned, recipe, text, train};
-use crate::support::{self, root};
+use crate::support::{self, golden, root};
 use diffpref::objectives::{self, REGISTRY};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// Every recipe's name.
-const NAMES: &[&str] = &[
-    "sft",
-    "dpo",
-    "timestep-aware",
-    "dense-timesteps",
-    "inpo",
-    "smpo",
-    "npo",
-    "rankdpo",
-    "balanced",
-    "dspo_score",
-    "dspo_sq",
-    "dmpo",
-    "kto",
-    "mapo",
-    "ipo",
-    "hinge",
-    "cdpo",
-    "rdpo",
-    "odpo",
-    "focalpo",
-    "dpo_shift",
-    "rpo",
-    "todo",
-    "wpo",
-    "mappo",
-    "nca",
-    "bco",
-    "sppo_hard",
-    "apo_zero",
-    "apo_down",
-    "discopop",
-    "lipo_lambda",
-    "plackett_luce",
-    "mpo",
-    "hypo",
-    "videodpo",
-];
+/// Every recipe on pairs, lists or labels.
+const NAMES: &[&str] = demo_recipe_has_the_budget_and_passes_a_dry_run::NAMES;
 /// What is dpo with other tables beside [method].
 const PLUG_INS: &[&str] = &["timestep-aware", "dense-timesteps", "balanced", "videodpo"];
 const LISTS: &[&str] = &["rankdpo", "lipo_lambda", "plackett_luce", "mpo"];
 /// Recipes of methods that sample while they train: recipes_sampling.rs.
 const SAMPLING: &[&str] = &["d3po", "spo", "tailorpo", "ddpo", "dpok", "dense-reward", "self_npo"];
 const FAMILIES: &[&str] = &["sd15", "sdxl"];
-/// Demo recipes that are trained a step, one of every way in which a step differs, and what only their metrics have.
-const TRAINED: &[(&str, &[&str])] = &[
-    ("sft", &["model_mse_w"]),
-    ("timestep-aware", &["margin"]),
-    ("smpo", &["tau_rms", "weight_hist"]),
-    ("npo", &["margin"]),
-    ("lipo_lambda", &["weight_mean", "loss_unweighted"]),
-    ("kto", &["kl"]),
-    ("todo", &["margin"]),
-    ("dspo_sq", &["margin"]),
-    ("bco", &["bco_threshold"]),
-    ("videodpo", &["weight_mean", "loss_unweighted"]),
-];
-
 #[test]
 fn every_name_has_its_three_recipes_and_there_are_no_others() {
     let kinds = FAMILIES.iter().chain(&["demo"]);
@@ -114,27 +64,24 @@ fn every_recipe_names_a_page_that_has_its_command() {
     }
 }
 
-#[test]
-fn demo_recipes_share_a_budget_of_a_thousand_pairs_and_four_pictures() {
-    for name in NAMES {
-        let recipe = recipe(name, "demo");
-        let images = match *name {
-            "kto" => 1.0,
-            name if LISTS.contains(&name) => 4.0,
-            _ => 2.0,
-        };
-        let steps = number(&recipe, "train", "steps").unwrap();
-        assert_eq!(steps * items_a_step(&recipe) * images, 2000.0, "{name}");
-        assert_eq!(text(&recipe, "model", "path"), Some("assets/demo-model"), "{name}");
-        assert!(recipe["train"].get("out").is_none(), "{name}");
-        assert_eq!(number(&recipe, "validate", "every"), Some(25.0), "{name}");
-        let sample = |key: &str| number(&recipe, "sample", key).unwrap();
-        assert_eq!(sample("every"), steps, "{name}: pictures at the start and at the end");
-        assert!(sample("steps") <= 10.0, "{name}");
-        // The default is four prompts.
-        assert_eq!(recipe["sample"]["seeds"].as_array().map(Vec::len), Some(1), "{name}");
-        assert!(recipe["sample"].get("prompts").is_none(), "{name}");
-    }
+fn assert_has_the_demo_budget(name: &str) {
+    let recipe = recipe(name, "demo");
+    let images = match name {
+        "kto" => 1.0,
+        name if LISTS.contains(&name) => 4.0,
+        _ => 2.0,
+    };
+    let steps = number(&recipe, "train", "steps").unwrap();
+    assert_eq!(steps * items_a_step(&recipe) * images, 2000.0, "{name}");
+    assert_eq!(text(&recipe, "model", "path"), Some("assets/demo-model"), "{name}");
+    assert!(recipe["train"].get("out").is_none(), "{name}");
+    assert_eq!(number(&recipe, "validate", "every"), Some(25.0), "{name}");
+    let sample = |key: &str| number(&recipe, "sample", key).unwrap();
+    assert_eq!(sample("every"), steps, "{name}: pictures at the start and at the end");
+    assert!(sample("steps") <= 10.0, "{name}");
+    // The default is four prompts.
+    assert_eq!(recipe["sample"]["seeds"].as_array().map(Vec::len), Some(1), "{name}");
+    assert!(recipe["sample"].get("prompts").is_none(), "{name}");
 }
 
 /// docs/methods.md 20, Defaults: beta, rate that the optimizer sees, items a step, steps, warm-up.
@@ -158,67 +105,71 @@ fn defaults(name: &str, family: &str) -> (Option<f64>, f64, f64, f64, f64) {
     }
 }
 
-#[test]
-fn published_recipes_have_the_settings_of_the_methods_page() {
-    for name in NAMES {
-        for family in FAMILIES {
-            let recipe = recipe(name, family);
-            let (beta, lr, items, steps, warmup) = defaults(name, family);
-            assert_eq!(number(&recipe, "method", "beta"), beta, "{name}-{family}");
-            assert_eq!(items_a_step(&recipe), items, "{name}-{family}");
-            let factor = if text(&recipe, "optim", "lr_scale") == Some("global_batch") { items } else { 1.0 };
-            let rate = number(&recipe, "optim", "lr").unwrap() * factor;
-            assert!((rate / lr - 1.0).abs() < 1e-9, "{name}-{family}: {rate}, expected {lr}");
-            assert_eq!(number(&recipe, "train", "steps"), Some(steps), "{name}-{family}");
-            assert_eq!(number(&recipe, "optim", "warmup_steps").unwrap_or(0.0), warmup, "{name}-{family}");
-        }
-    }
+fn assert_has_the_settings_of_the_methods_page(name: &str, family: &str) {
+    let recipe = recipe(name, family);
+    let (beta, lr, items, steps, warmup) = defaults(name, family);
+    assert_eq!(number(&recipe, "method", "beta"), beta, "{name}-{family}");
+    assert_eq!(items_a_step(&recipe), items, "{name}-{family}");
+    let factor = if text(&recipe, "optim", "lr_scale") == Some("global_batch") { items } else { 1.0 };
+    let rate = number(&recipe, "optim", "lr").unwrap() * factor;
+    assert!((rate / lr - 1.0).abs() < 1e-9, "{name}-{family}: {rate}, expected {lr}");
+    assert_eq!(number(&recipe, "train", "steps"), Some(steps), "{name}-{family}");
+    assert_eq!(number(&recipe, "optim", "warmup_steps").unwrap_or(0.0), warmup, "{name}-{family}");
 }
 
-#[test]
-fn published_recipes_fit_one_card() {
-    for name in NAMES {
-        let (sd15, sdxl) = (recipe(name, "sd15"), recipe(name, "sdxl"));
-        assert_eq!(text(&sd15, "model", "path"), Some("stable-diffusion-v1-5/stable-diffusion-v1-5"), "{name}");
-        assert_eq!(text(&sdxl, "model", "path"), Some("stabilityai/stable-diffusion-xl-base-1.0"), "{name}");
-        assert_eq!(text(&sdxl, "train", "gradient_checkpointing"), Some("blocks"), "{name}");
-        let lora = sdxl.contains_key("lora");
-        assert_eq!(lora, *name == "npo");
-        // mapo is published with AdamW.
-        let optimizer = if lora || *name == "mapo" { None } else { Some("adafactor") };
-        assert_eq!(text(&sdxl, "optim", "name"), optimizer, "{name}");
-        let inverts = ["inpo", "smpo"].contains(name);
-        assert_eq!(text(&sd15, "model", "unet"), inverts.then_some("runs/sft-sd15/final/unet"), "{name}");
-    }
+fn assert_fits_one_card(name: &str) {
+    let (sd15, sdxl) = (recipe(name, "sd15"), recipe(name, "sdxl"));
+    assert_eq!(text(&sd15, "model", "path"), Some("stable-diffusion-v1-5/stable-diffusion-v1-5"), "{name}");
+    assert_eq!(text(&sdxl, "model", "path"), Some("stabilityai/stable-diffusion-xl-base-1.0"), "{name}");
+    assert_eq!(text(&sdxl, "train", "gradient_checkpointing"), Some("blocks"), "{name}");
+    let lora = sdxl.contains_key("lora");
+    assert_eq!(lora, name == "npo");
+    // mapo is published with AdamW.
+    let optimizer = if lora || name == "mapo" { None } else { Some("adafactor") };
+    assert_eq!(text(&sdxl, "optim", "name"), optimizer, "{name}");
+    let inverts = ["inpo", "smpo"].contains(&name);
+    assert_eq!(text(&sd15, "model", "unet"), inverts.then_some("runs/sft-sd15/final/unet"), "{name}");
 }
 
-#[test]
-fn every_demo_recipe_passes_a_dry_run() {
+fn assert_is_a_demo_recipe(name: &str) {
+    assert_has_the_demo_budget(name);
     let dir = tempfile::tempdir().unwrap();
-    for name in NAMES {
-        let plan = planned(name, "demo", dir.path(), &[]);
-        let method = if PLUG_INS.contains(name) { "dpo" } else { *name };
-        assert_eq!(plan["method"], method, "{name}");
-        assert_eq!(plan["missing_images"], 0, "{name}");
-        assert!(plan["validation_pairs"].as_u64().unwrap() >= 4, "{name}: {plan}");
-    }
+    let plan = planned(name, "demo", dir.path(), &[]);
+    let method = if PLUG_INS.contains(&name) { "dpo" } else { name };
+    assert_eq!(plan["method"], method, "{name}");
+    assert_eq!(plan["missing_images"], 0, "{name}");
+    assert!(plan["validation_pairs"].as_u64().unwrap() >= 4, "{name}: {plan}");
 }
 
-#[test]
-fn demo_recipes_of_every_kind_of_step_train() {
+one_test_per_recipe!(demo_recipe_has_the_budget_and_passes_a_dry_run: super::assert_is_a_demo_recipe);
+
+/// Trains one step; `own` are metrics that few methods have.
+fn assert_trains(name: &str) {
     let dir = tempfile::tempdir().unwrap();
     let short = ["train.steps", "validate.every", "sample.every"].into_iter().zip(["1", "0", "0"].map(String::from));
     let short: Vec<(&str, String)> = short.collect();
-    for (name, own) in TRAINED {
-        train(name, "demo", dir.path(), &short).assert().success();
-        let lines = support::metrics(&dir.path().join(name));
-        assert_eq!(lines.len(), 1, "{name}");
-        for key in own.iter().chain(&["loss", "grad_norm"]) {
-            assert!(lines[0].get(*key).is_some_and(|value| !value.is_null()), "{name} has no {key}: {}", lines[0]);
-        }
-        assert!(lines[0]["grad_norm"].as_f64().unwrap() > 0.0, "{name}: {}", lines[0]);
-        assert!(dir.path().join(name).join("final/pytorch_lora_weights.safetensors").exists(), "{name}");
+    train(name, "demo", dir.path(), &short).assert().success();
+    let lines = support::metrics(&dir.path().join(name));
+    assert_eq!(lines.len(), 1, "{name}");
+    let own: &[&str] = match name {
+        "sft" => &["model_mse_w"],
+        "smpo" => &["tau_rms", "weight_hist"],
+        "lipo_lambda" | "videodpo" => &["weight_mean", "loss_unweighted"],
+        "kto" => &["kl"],
+        "bco" => &["bco_threshold"],
+        _ => &["margin"],
+    };
+    for key in own.iter().chain(&["loss", "grad_norm"]) {
+        assert!(lines[0].get(*key).is_some_and(|value| !value.is_null()), "{name} has no {key}: {}", lines[0]);
     }
+    assert!(lines[0]["grad_norm"].as_f64().unwrap() > 0.0, "{name}: {}", lines[0]);
+    assert!(dir.path().join(name).join("final/pytorch_lora_weights.safetensors").exists(), "{name}");
+}
+
+// One of every way in which a step differs.
+one_test_each! {
+    demo_recipe_trains: super::assert_trains;
+    sft timestep_aware("timestep-aware") smpo npo lipo_lambda kto todo dspo_sq bco videodpo
 }
 
 /// Data of every kind that a published recipe asks for: eight items of small pictures.
@@ -247,39 +198,39 @@ fn write_data(dir: &Path) {
     std::fs::write(dir.join("lists.jsonl"), lists).unwrap();
 }
 
-/// Dry runs of every published recipe of a family on a model of its shape and little width.
-fn assert_published_recipes_are_taken(family: &str, model: &Path, model_family: &str) {
+/// The settings of docs/methods.md, and a dry run on a model of the family's shape and little width.
+fn assert_is_taken(name: &str, family: &str, model: &Path, model_family: &str) {
+    assert_has_the_settings_of_the_methods_page(name, family);
     let dir = tempfile::tempdir().unwrap();
     write_data(dir.path());
-    for name in NAMES {
-        let recipe = recipe(name, family);
-        let data = Path::new(text(&recipe, "data", "path").unwrap()).file_name().unwrap();
-        let mut sets = vec![
-            ("model.path", model.display().to_string()),
-            ("data.path", dir.path().join(data).display().to_string()),
-            // A hundredth of eight prompts is none.
-            ("validate.fraction", "0.25".to_string()),
-            ("train.threads", "1".to_string()),
-        ];
-        if recipe["model"].get("unet").is_some() {
-            sets.push(("model.unet", model.join("unet").display().to_string()));
-        }
-        let plan = planned(name, family, dir.path(), &sets);
-        assert_eq!(plan["family"], model_family, "{name}");
-        assert_eq!(plan["pairs_per_step"].as_f64(), Some(items_a_step(&recipe)), "{name}");
-        assert_eq!(plan["steps"].as_f64(), number(&recipe, "train", "steps"), "{name}");
-        let full = recipe.get("lora").is_none();
-        assert_eq!(plan["trained_parameters"] == plan["parameters"], full, "{name}: {plan}");
+    let recipe = recipe(name, family);
+    let data = Path::new(text(&recipe, "data", "path").unwrap()).file_name().unwrap();
+    let mut sets = vec![
+        ("model.path", model.display().to_string()),
+        ("data.path", dir.path().join(data).display().to_string()),
+        // A hundredth of eight prompts is none.
+        ("validate.fraction", "0.25".to_string()),
+        ("train.threads", "1".to_string()),
+    ];
+    if recipe["model"].get("unet").is_some() {
+        sets.push(("model.unet", model.join("unet").display().to_string()));
     }
+    let plan = planned(name, family, dir.path(), &sets);
+    assert_eq!(plan["family"], model_family, "{name}");
+    assert_eq!(plan["pairs_per_step"].as_f64(), Some(items_a_step(&recipe)), "{name}");
+    assert_eq!(plan["steps"].as_f64(), number(&recipe, "train", "steps"), "{name}");
+    let full = recipe.get("lora").is_none();
+    assert_eq!(plan["trained_parameters"] == plan["parameters"], full, "{name}: {plan}");
 }
 
-#[test]
-fn published_recipes_for_sd15_are_taken_by_a_model_of_its_shape() {
-    assert_published_recipes_are_taken("sd15", &support::model(), "Stable Diffusion 1");
+fn assert_sd15_takes(name: &str) {
+    assert_is_taken(name, "sd15", &support::model(), "Stable Diffusion 1");
 }
 
-#[test]
-fn published_recipes_for_sdxl_are_taken_by_a_model_of_its_shape() {
-    let model = root().join("tests/golden/families/sdxl");
-    assert_published_recipes_are_taken("sdxl", &model, "Stable Diffusion XL");
+fn assert_sdxl_takes(name: &str) {
+    assert_fits_one_card(name);
+    assert_is_taken(name, "sdxl", &golden("families/sdxl"), "Stable Diffusion XL");
 }
+
+one_test_per_recipe!(sd15_recipe_has_the_published_settings_and_is_taken: super::assert_sd15_takes);
+one_test_per_recipe!(sdxl_recipe_has_the_published_settings_and_is_taken: super::assert_sdxl_takes);

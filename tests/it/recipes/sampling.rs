@@ -1,12 +1,13 @@
 //! Recipes of methods that sample while they train: the demo's train, the published ones say what docs/methods.md says.
 
+use crate::support::each::{one_test_each, one_test_per_sampling_method};
 use crate::support::recipes::{items_a_step, number, planned, recipe, text, train};
-use crate::support::{self, root};
+use crate::support::{self, golden, root};
 use serde_json::Value;
 use std::path::Path;
 
 /// Methods with trajectories, prompts and scorers.
-const NAMES: &[&str] = &["d3po", "spo", "tailorpo", "ddpo", "dpok", "dense-reward"];
+const NAMES: &[&str] = sd15_recipe_is_taken::NAMES;
 
 #[test]
 fn demo_recipes_sample_eight_prompts_twice_in_ten_steps_and_watch_another_judge() {
@@ -30,10 +31,9 @@ fn demo_recipes_sample_eight_prompts_twice_in_ten_steps_and_watch_another_judge(
     }
 }
 
-#[test]
-fn demo_recipes_train() {
+fn assert_trains(name: &str) {
     let dir = tempfile::tempdir().unwrap();
-    let short: Vec<(&str, String)> = [
+    let mut sets: Vec<(&str, String)> = [
         ("train.steps", "1"),
         ("sample.every", "0"),
         ("validate.every", "0"),
@@ -43,22 +43,31 @@ fn demo_recipes_train() {
     ]
     .map(|(key, value)| (key, value.to_string()))
     .into();
-    // self_npo holds nothing out.
-    let alone: Vec<(&str, String)> = short[..2].to_vec();
-    for (name, own) in [("d3po", "implicit_acc"), ("spo", "kl"), ("dpok", "noise_pred_drift"), ("dense-reward", "kl")] {
-        let mut sets = short.clone();
-        if name == "spo" {
-            sets.push(("method.threshold", "0.0".into()));
-        }
-        train(name, "demo", dir.path(), &sets).assert().success();
-        let lines = support::metrics(&dir.path().join(name));
-        assert_eq!(lines.len(), 1, "{name}");
-        for key in [own, "loss", "rollout_reward", "score_style", "watch_content", "diversity", "clamped_fraction"] {
-            assert!(lines[0][key].is_number(), "{name} has no {key}: {}", lines[0]);
-        }
-        assert!(dir.path().join(name).join("final/pytorch_lora_weights.safetensors").exists(), "{name}");
+    let own = match name {
+        "d3po" => "implicit_acc",
+        "dpok" => "noise_pred_drift",
+        _ => "kl",
+    };
+    if name == "spo" {
+        sets.push(("method.threshold", "0.0".into()));
     }
-    train("self_npo", "demo", dir.path(), &alone).assert().success();
+    train(name, "demo", dir.path(), &sets).assert().success();
+    let lines = support::metrics(&dir.path().join(name));
+    assert_eq!(lines.len(), 1, "{name}");
+    for key in [own, "loss", "rollout_reward", "score_style", "watch_content", "diversity", "clamped_fraction"] {
+        assert!(lines[0][key].is_number(), "{name} has no {key}: {}", lines[0]);
+    }
+    assert!(dir.path().join(name).join("final/pytorch_lora_weights.safetensors").exists(), "{name}");
+}
+
+one_test_each!(demo_recipe_trains: super::assert_trains; d3po spo dpok dense_reward("dense-reward"));
+
+#[test]
+fn the_demo_recipe_of_self_npo_trains() {
+    let dir = tempfile::tempdir().unwrap();
+    // It holds nothing out.
+    let short = [("train.steps", "1".to_string()), ("sample.every", "0".to_string())];
+    train("self_npo", "demo", dir.path(), &short).assert().success();
     assert!(support::metrics(&dir.path().join("self_npo"))[0]["loss"].as_f64().unwrap() > 0.0);
 }
 
@@ -73,46 +82,42 @@ fn published(name: &str, family: &str) -> (f64, f64, f64) {
 }
 
 /// Dry runs on a model of the family's shape and little width, with a judge that is there.
-fn assert_published_recipes_are_taken(family: &str, model: &Path) {
+fn assert_is_taken(name: &str, family: &str, model: &Path) {
     let dir = tempfile::tempdir().unwrap();
     let prompts = dir.path().join("prompts.txt");
     std::fs::write(&prompts, (0..2000).map(|i| format!("number {i}\n")).collect::<String>()).unwrap();
     let judge = format!("[{{name=\"style\",path={:?}}}]", root().join("assets/judge-labels").display().to_string());
-    for name in NAMES {
-        let recipe = recipe(name, family);
-        let (rate, units, rank) = published(name, family);
-        let numbers = [number(&recipe, "optim", "lr"), Some(items_a_step(&recipe)), number(&recipe, "lora", "rank")];
-        assert_eq!(numbers, [Some(rate), Some(units), Some(rank)], "{name}-{family}");
-        assert_eq!(text(&recipe, "train", "gradient_checkpointing"), (family == "sdxl").then_some("blocks"), "{name}");
-        let sets = [
-            ("model.path", model.display().to_string()),
-            ("rollout.prompts", prompts.display().to_string()),
-            ("reward.scorers", judge.clone()),
-            ("train.threads", "1".to_string()),
-        ];
-        let plan = planned(name, family, dir.path(), &sets);
-        assert_eq!(plan["pairs_per_step"].as_f64(), Some(units), "{name}");
-        assert_eq!(
-            plan["rollout"]["prompts_per_iteration"].as_f64(),
-            number(&recipe, "rollout", "prompts_per_iteration")
-        );
-        assert!(plan["rollout"]["buffer_mib"].as_f64().unwrap() > 0.0, "{name}: {plan}");
-        // Its scorer is one of those that are not built.
-        let refused = train(name, family, dir.path(), &sets[..2]).assert().failure().code(2);
-        let said = String::from_utf8_lossy(&refused.get_output().stderr).into_owned();
-        assert!(said.contains("which is not built yet: take \"style\""), "{name}: {said}");
-    }
+    let recipe = recipe(name, family);
+    let (rate, units, rank) = published(name, family);
+    let numbers = [number(&recipe, "optim", "lr"), Some(items_a_step(&recipe)), number(&recipe, "lora", "rank")];
+    assert_eq!(numbers, [Some(rate), Some(units), Some(rank)], "{name}-{family}");
+    assert_eq!(text(&recipe, "train", "gradient_checkpointing"), (family == "sdxl").then_some("blocks"), "{name}");
+    let sets = [
+        ("model.path", model.display().to_string()),
+        ("rollout.prompts", prompts.display().to_string()),
+        ("reward.scorers", judge.clone()),
+        ("train.threads", "1".to_string()),
+    ];
+    let plan = planned(name, family, dir.path(), &sets);
+    assert_eq!(plan["pairs_per_step"].as_f64(), Some(units), "{name}");
+    assert_eq!(plan["rollout"]["prompts_per_iteration"].as_f64(), number(&recipe, "rollout", "prompts_per_iteration"));
+    assert!(plan["rollout"]["buffer_mib"].as_f64().unwrap() > 0.0, "{name}: {plan}");
+    // Its scorer is one of those that are not built.
+    let refused = train(name, family, dir.path(), &sets[..2]).assert().failure().code(2);
+    let said = String::from_utf8_lossy(&refused.get_output().stderr).into_owned();
+    assert!(said.contains("which is not built yet: take \"style\""), "{name}: {said}");
 }
 
-#[test]
-fn published_recipes_for_sd15_are_taken_by_a_model_of_its_shape() {
-    assert_published_recipes_are_taken("sd15", &support::model());
+fn assert_sd15_takes(name: &str) {
+    assert_is_taken(name, "sd15", &support::model());
 }
 
-#[test]
-fn published_recipes_for_sdxl_are_taken_by_a_model_of_its_shape() {
-    assert_published_recipes_are_taken("sdxl", &root().join("tests/golden/families/sdxl"));
+fn assert_sdxl_takes(name: &str) {
+    assert_is_taken(name, "sdxl", &golden("families/sdxl"));
 }
+
+one_test_per_sampling_method!(sd15_recipe_is_taken: super::assert_sd15_takes);
+one_test_per_sampling_method!(sdxl_recipe_is_taken: super::assert_sdxl_takes);
 
 #[test]
 fn self_npo_has_the_published_guidance_of_each_family_and_reads_no_losers() {

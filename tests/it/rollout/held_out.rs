@@ -1,6 +1,7 @@
 //! Prompts that are sampled and not trained on: what their rewards say, in metrics, in the report, and on resume.
 
-use crate::support::sampling::{METHODS, method, world};
+use crate::support::each::one_test_per_sampling_method;
+use crate::support::sampling::{method, world};
 use crate::support::{self, World, copy, files, metrics, number, succeeds, timeless};
 use serde_json::Value;
 use std::path::Path;
@@ -19,31 +20,32 @@ fn with<'a>(sets: &[&'a str]) -> Vec<&'a str> {
 /// Of the metrics of a validated step.
 const NAMES: [&str; 3] = ["val_reward", "val_score_style", "val_watch_content"];
 
-#[test]
-fn every_method_says_how_far_the_reward_of_held_out_prompts_has_come() {
-    for method in METHODS {
-        let world = world(method);
-        let run = world.trained("run", &with(&["train.steps=4", "optim.lr=1e-2"]));
-        let lines = metrics(&run);
-        assert!([0, 2].iter().all(|s| NAMES.iter().all(|key| lines[*s][*key].is_null())), "{}", method.name);
-        let start = |line: &Value, name: &str| number(line, name) - number(line, &format!("{name}_gain"));
-        for name in NAMES {
-            // The same start, and another policy, every time.
-            let (first, last) = (start(&lines[1], name), start(&lines[3], name));
-            assert!((first - last).abs() < 1e-9, "{} {name}: {first} and {last}", method.name);
-            assert_ne!(lines[1][name], lines[3][name], "{} {name}", method.name);
-            let [low, gain, high] =
-                ["gain_lo", "gain", "gain_hi"].map(|key| number(&lines[3], &format!("{name}_{key}")));
-            assert!(low < gain && gain < high, "{} {name}: {low} {gain} {high}", method.name);
-        }
-        assert_eq!(lines[3]["val_reward"], lines[3]["val_score_style"], "one scorer of weight 1");
-        // What is trained is what it would be without validation.
-        let without = world.trained("without", &["rollout.prompts=[\"red apple\", \"green apple\"]", "train.steps=4"]);
-        assert_eq!(files(&run.join("final")), files(&without.join("final")), "{}", method.name);
-        assert!(run.join("best/pytorch_lora_weights.safetensors").is_file());
-        let page = std::fs::read_to_string(run.join("report.html")).unwrap();
-        assert!(page.contains("Held-out reward") && page.contains("The reward on held-out prompts lies"), "{page}");
+fn assert_says_how_far_the_reward_has_come(name: &str) {
+    let method = method(name);
+    let world = world(method);
+    let run = world.trained("run", &with(&["train.steps=4", "optim.lr=1e-2"]));
+    let lines = metrics(&run);
+    assert!([0, 2].iter().all(|s| NAMES.iter().all(|key| lines[*s][*key].is_null())), "{}", method.name);
+    let start = |line: &Value, name: &str| number(line, name) - number(line, &format!("{name}_gain"));
+    for name in NAMES {
+        // The same start, and another policy, every time.
+        let (first, last) = (start(&lines[1], name), start(&lines[3], name));
+        assert!((first - last).abs() < 1e-9, "{} {name}: {first} and {last}", method.name);
+        assert_ne!(lines[1][name], lines[3][name], "{} {name}", method.name);
+        let [low, gain, high] = ["gain_lo", "gain", "gain_hi"].map(|key| number(&lines[3], &format!("{name}_{key}")));
+        assert!(low < gain && gain < high, "{} {name}: {low} {gain} {high}", method.name);
     }
+    assert_eq!(lines[3]["val_reward"], lines[3]["val_score_style"], "one scorer of weight 1");
+    // What is trained is what it would be without validation.
+    let without = world.trained("without", &["rollout.prompts=[\"red apple\", \"green apple\"]", "train.steps=4"]);
+    assert_eq!(files(&run.join("final")), files(&without.join("final")), "{}", method.name);
+    assert!(run.join("best/pytorch_lora_weights.safetensors").is_file());
+    let page = std::fs::read_to_string(run.join("report.html")).unwrap();
+    assert!(page.contains("Held-out reward") && page.contains("The reward on held-out prompts lies"), "{page}");
+}
+
+one_test_per_sampling_method! {
+    says_how_far_the_reward_of_held_out_prompts_has_come: super::assert_says_how_far_the_reward_has_come
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! Methods that sample while they train, through the real binary: what their metrics say, and runs that are killed or
 //! stopped while they sample or amid an iteration, with the buffer in memory and on disk.
 
-use crate::support::sampling::{METHODS, Method, PROMPTS, method, world};
+use crate::support::each::{one_test_each, one_test_per_sampling_method};
+use crate::support::sampling::{Method, PROMPTS, method, world};
 use crate::support::{self, World, copy, files, flags, golden, json, metrics, names, number, succeeds, timeless};
+use diffpref::objectives::REGISTRY;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Two iterations.
@@ -53,75 +56,80 @@ fn assert_reports(method: Method, line: &Value, i: u64) {
     }
 }
 
-#[test]
-fn two_iterations_of_every_method_say_what_their_pages_promise() {
-    for method in METHODS {
-        let (name, world) = (method.name, world(method));
-        let sets = [two_iterations(method), "optim.lr=1e-3".to_string()];
-        let sets: Vec<&str> = sets.iter().map(String::as_str).collect();
-        let run = world.trained("run", &sets);
-        let lines = metrics(&run);
-        assert_eq!(lines.len() as u64, 2 * method.updates);
-        for (s, line) in lines.iter().enumerate() {
-            let (s, updates) = (s as u64, method.updates);
-            match s % updates {
-                0 => assert_reports(method, line, s / updates),
-                _ => assert!(OF_ITERATION.iter().all(|key| line[*key].is_null()), "{name}: {line}"),
-            }
-            assert!((number(line, "epoch") - (s + 1) as f64 / updates as f64).abs() < 1e-12, "{name}: {line}");
-            for key in ["loss", "grad_norm", "log_ratio", "approx_kl", "clamped_fraction", "network_evaluations"] {
-                assert!(number(line, key).is_finite(), "{name}: {line}");
-            }
-            // A policy that has left the range of its clamp wholly has no gradient.
-            let clamped = number(line, "clamped_fraction");
-            assert_eq!(number(line, "grad_norm") > 0.0, clamped < 1.0, "{name} {s}: {line}");
-            assert!(s > 0 || clamped == 0.0, "{name}: {line}");
-            // Lists of two trajectories are pairs too, without a beta.
-            let pairs = !["ddpo", "dpok"].contains(&name);
-            for (key, present) in
-                [("implicit_acc", pairs), ("gradient_factor", pairs), ("beta", pairs && name != "dense-reward")]
-            {
-                assert_eq!(line[key].is_number(), present, "{name} {key}: {line}");
-            }
-            assert_eq!(line["noise_pred_drift"].is_number(), name == "dpok", "{name}: {line}");
-            for absent in ["margin", "reward_w", "model_mse_w", "gap_w", "margin_by_t"] {
-                assert!(line[absent].is_null(), "{name} {absent}: {line}");
-            }
+fn assert_says_what_its_page_promises(name: &str) {
+    let method = method(name);
+    let world = world(method);
+    let sets = [two_iterations(method), "optim.lr=1e-3".to_string()];
+    let sets: Vec<&str> = sets.iter().map(String::as_str).collect();
+    let run = world.trained("run", &sets);
+    let lines = metrics(&run);
+    assert_eq!(lines.len() as u64, 2 * method.updates);
+    for (s, line) in lines.iter().enumerate() {
+        let (s, updates) = (s as u64, method.updates);
+        match s % updates {
+            0 => assert_reports(method, line, s / updates),
+            _ => assert!(OF_ITERATION.iter().all(|key| line[*key].is_null()), "{name}: {line}"),
         }
-        // Step 1 compares the policy with itself, in batches of another size.
-        let (first, second) = (number(&lines[0], "approx_kl"), number(&lines[1], "approx_kl"));
-        assert!(number(&lines[0], "log_ratio").abs() < 1e-5 && first < 1e-10, "{name}: {}", lines[0]);
-        assert!(second > 1e3 * first, "{name} learns nothing: {}", lines[1]);
-        // The same seed gives the same bytes, another seed other ones.
-        let again = world.trained("again", &sets);
-        assert_eq!(files(&run.join("final")), files(&again.join("final")), "{name}");
-        assert_eq!(timeless(&run), timeless(&again), "{name}");
-        let other = world.trained("other", &["train.steps=1", "train.seed=1"]);
-        assert_ne!(metrics(&other)[0]["rollout_reward"], lines[0]["rollout_reward"], "{name}");
+        assert!((number(line, "epoch") - (s + 1) as f64 / updates as f64).abs() < 1e-12, "{name}: {line}");
+        for key in ["loss", "grad_norm", "log_ratio", "approx_kl", "clamped_fraction", "network_evaluations"] {
+            assert!(number(line, key).is_finite(), "{name}: {line}");
+        }
+        // A policy that has left the range of its clamp wholly has no gradient.
+        let clamped = number(line, "clamped_fraction");
+        assert_eq!(number(line, "grad_norm") > 0.0, clamped < 1.0, "{name} {s}: {line}");
+        assert!(s > 0 || clamped == 0.0, "{name}: {line}");
+        // Lists of two trajectories are pairs too, without a beta.
+        let pairs = !["ddpo", "dpok"].contains(&name);
+        for (key, present) in
+            [("implicit_acc", pairs), ("gradient_factor", pairs), ("beta", pairs && name != "dense-reward")]
+        {
+            assert_eq!(line[key].is_number(), present, "{name} {key}: {line}");
+        }
+        assert_eq!(line["noise_pred_drift"].is_number(), name == "dpok", "{name}: {line}");
+        for absent in ["margin", "reward_w", "model_mse_w", "gap_w", "margin_by_t"] {
+            assert!(line[absent].is_null(), "{name} {absent}: {line}");
+        }
+    }
+    // Step 1 compares the policy with itself, in batches of another size.
+    let (first, second) = (number(&lines[0], "approx_kl"), number(&lines[1], "approx_kl"));
+    assert!(number(&lines[0], "log_ratio").abs() < 1e-5 && first < 1e-10, "{name}: {}", lines[0]);
+    assert!(second > 1e3 * first, "{name} learns nothing: {}", lines[1]);
+    // The same seed gives the same bytes, another seed other ones.
+    let again = world.trained("again", &sets);
+    assert_eq!(files(&run.join("final")), files(&again.join("final")), "{name}");
+    assert_eq!(timeless(&run), timeless(&again), "{name}");
+    let other = world.trained("other", &["train.steps=1", "train.seed=1"]);
+    assert_ne!(metrics(&other)[0]["rollout_reward"], lines[0]["rollout_reward"], "{name}");
+}
+
+one_test_per_sampling_method!(two_iterations_say_what_the_page_promises: super::assert_says_what_its_page_promises);
+
+#[test]
+fn no_method_that_samples_is_left_out() {
+    let sampling: BTreeSet<&str> = REGISTRY.iter().filter(|e| e.needs.rollouts.is_some()).map(|e| e.name).collect();
+    assert_eq!(two_iterations_say_what_the_page_promises::NAMES.iter().copied().collect::<BTreeSet<_>>(), sampling);
+}
+
+fn assert_trains_on_its_own_samples(family: &str) {
+    let path = golden("families").join(family);
+    let model = format!("model.path={:?}", path.display().to_string());
+    for method in [method("ddpo"), method("spo")] {
+        let steps = format!("train.steps={}", method.updates);
+        // The defaults of SDXL are other ones.
+        let sets = match method.name {
+            "spo" => vec![model.as_str(), &steps, "optim.lr=1e-3", "method.candidates=4", "method.denoise_ahead=0"],
+            _ => vec![model.as_str(), &steps, "optim.lr=1e-3"],
+        };
+        let world = world(method);
+        let lines = metrics(&world.trained("run", &sets));
+        assert_reports(method, &lines[0], 0);
+        assert!(number(&lines[0], "log_ratio").abs() < 1e-5, "{family} {}: {}", method.name, lines[0]);
+        assert!(number(lines.last().unwrap(), "approx_kl") > 0.0, "{family} {} learns nothing", method.name);
+        assert!(lines.iter().all(|line| number(line, "loss").is_finite()), "{family} {}", method.name);
     }
 }
 
-#[test]
-fn sdxl_and_sd21_with_velocity_train_on_their_own_samples() {
-    for family in ["sdxl", "sd21"] {
-        let path = golden("families").join(family);
-        let model = format!("model.path={:?}", path.display().to_string());
-        for method in [method("ddpo"), method("spo")] {
-            let steps = format!("train.steps={}", method.updates);
-            // The defaults of SDXL are other ones.
-            let sets = match method.name {
-                "spo" => vec![model.as_str(), &steps, "optim.lr=1e-3", "method.candidates=4", "method.denoise_ahead=0"],
-                _ => vec![model.as_str(), &steps, "optim.lr=1e-3"],
-            };
-            let world = world(method);
-            let lines = metrics(&world.trained("run", &sets));
-            assert_reports(method, &lines[0], 0);
-            assert!(number(&lines[0], "log_ratio").abs() < 1e-5, "{family} {}: {}", method.name, lines[0]);
-            assert!(number(lines.last().unwrap(), "approx_kl") > 0.0, "{family} {} learns nothing", method.name);
-            assert!(lines.iter().all(|line| number(line, "loss").is_finite()), "{family} {}", method.name);
-        }
-    }
-}
+one_test_each!(trains_on_its_own_samples: super::assert_trains_on_its_own_samples; sdxl sd21);
 
 #[test]
 fn network_evaluations_are_counted_row_by_row() {
@@ -152,27 +160,31 @@ fn assert_resumes(world: &World, method: Method, whole: &Path, sets: &[&str], st
     std::fs::remove_dir_all(world.run_dir()).unwrap();
 }
 
-#[test]
-fn every_method_resumes_amid_an_iteration_to_the_same_bytes_with_the_buffer_in_memory_and_on_disk() {
-    for method in METHODS {
-        let world = world(method);
-        let whole = world.trained("whole", &[&two_iterations(method)]);
-        for buffer in ["rollout.buffer=memory", "rollout.buffer=disk"] {
-            assert_resumes(&world, method, &whole, &[buffer], method.updates + 1);
-        }
+fn assert_resumes_amid_an_iteration(name: &str) {
+    let method = method(name);
+    let world = world(method);
+    let whole = world.trained("whole", &[&two_iterations(method)]);
+    for buffer in ["rollout.buffer=memory", "rollout.buffer=disk"] {
+        assert_resumes(&world, method, &whole, &[buffer], method.updates + 1);
     }
 }
 
-#[test]
-fn a_full_fine_tune_with_an_average_resumes_amid_an_iteration_to_the_same_bytes() {
-    for name in ["spo", "dpok"] {
-        let method = method(name);
-        let world = world(method);
-        let sets = ["lora.rank=0", "optim.lr=1e-4", "ema.decay=0.5"];
-        let whole = world.trained("whole", &[&sets[..], &[&two_iterations(method)]].concat());
-        assert!(whole.join("final/unet_raw").is_dir());
-        assert_resumes(&world, method, &whole, &sets, 1);
-    }
+one_test_per_sampling_method! {
+    resumes_amid_an_iteration_to_the_same_bytes_with_the_buffer_in_memory_and_on_disk: super::assert_resumes_amid_an_iteration
+}
+
+fn assert_full_fine_tune_resumes(name: &str) {
+    let method = method(name);
+    let world = world(method);
+    let sets = ["lora.rank=0", "optim.lr=1e-4", "ema.decay=0.5"];
+    let whole = world.trained("whole", &[&sets[..], &[&two_iterations(method)]].concat());
+    assert!(whole.join("final/unet_raw").is_dir());
+    assert_resumes(&world, method, &whole, &sets, 1);
+}
+
+one_test_each! {
+    a_full_fine_tune_with_an_average_resumes_amid_an_iteration_to_the_same_bytes: super::assert_full_fine_tune_resumes;
+    spo dpok
 }
 
 #[test]

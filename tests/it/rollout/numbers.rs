@@ -1,7 +1,8 @@
 //! What methods that sample while they train compute: trajectories and probabilities against diffusers
 //! (golden/make_rollout.py), the same gradients whatever the micro-batches, the same samples whatever goes together.
 
-use crate::support::sampling::{METHODS, method, world};
+use crate::support::each::{one_test_each, one_test_per_sampling_method};
+use crate::support::sampling::{method, world};
 use crate::support::{self, World, distance, json, metrics, sha256, succeeds, tensors, timeless};
 use pipelines::weights::{TensorFile, write_safetensors};
 use serde_json::Value;
@@ -62,26 +63,28 @@ fn sampled(case: &str, sets: &[&str]) -> (World, [f64; 2]) {
     (world, off.map(|(found, name)| largest_difference(&found, &golden(case, name))))
 }
 
-#[test]
-fn trajectories_and_the_probabilities_of_their_steps_are_those_of_diffusers() {
-    for kind in ["epsilon", "v_prediction"] {
-        let prediction = format!("model.prediction_type={kind}");
-        let (world, [latents, log_prob]) = sampled(kind, &[&prediction]);
+fn assert_samples_as_diffusers(kind: &str) {
+    let prediction = format!("model.prediction_type={kind}");
+    let (world, [latents, log_prob]) = sampled(kind, &[&prediction]);
 
-        // The same transitions under a policy that has moved, one a step: those of steps 2 to 8.
-        let run = world.run_dir();
-        perturb(&run.join("checkpoint-000001"));
-        let sets = [&GOLDEN[..], &[prediction.as_str(), "train.steps=8"]].concat();
-        let resume: Vec<&str> = sets.into_iter().flat_map(|set| ["--set", set]).chain(["--resume"]).collect();
-        succeeds(&mut world.train(&resume));
-        let ratios: Vec<f64> = metrics(&run)[1..].iter().map(|line| line["log_ratio"].as_f64().unwrap()).collect();
-        let expected = &golden(kind, "log_ratio")[1..];
-        let ratio = largest_difference(&ratios, expected);
-        eprintln!("{kind}: latents {latents:.1e}, log_prob {log_prob:.1e}, log_ratio {ratio:.1e}");
-        assert!(latents < 1e-4 && log_prob < 1e-5, "{kind}: {latents} {log_prob}");
-        assert!(ratio < 1e-5, "{kind}: {ratios:?} instead of {expected:?}");
-        assert!(expected.iter().all(|ratio| ratio.abs() > 1e-4), "{expected:?} could be met by chance");
-    }
+    // The same transitions under a policy that has moved, one a step: those of steps 2 to 8.
+    let run = world.run_dir();
+    perturb(&run.join("checkpoint-000001"));
+    let sets = [&GOLDEN[..], &[prediction.as_str(), "train.steps=8"]].concat();
+    let resume: Vec<&str> = sets.into_iter().flat_map(|set| ["--set", set]).chain(["--resume"]).collect();
+    succeeds(&mut world.train(&resume));
+    let ratios: Vec<f64> = metrics(&run)[1..].iter().map(|line| line["log_ratio"].as_f64().unwrap()).collect();
+    let expected = &golden(kind, "log_ratio")[1..];
+    let ratio = largest_difference(&ratios, expected);
+    eprintln!("{kind}: latents {latents:.1e}, log_prob {log_prob:.1e}, log_ratio {ratio:.1e}");
+    assert!(latents < 1e-4 && log_prob < 1e-5, "{kind}: {latents} {log_prob}");
+    assert!(ratio < 1e-5, "{kind}: {ratios:?} instead of {expected:?}");
+    assert!(expected.iter().all(|ratio| ratio.abs() > 1e-4), "{expected:?} could be met by chance");
+}
+
+one_test_each! {
+    trajectories_and_the_probabilities_of_their_steps_are_those_of_diffusers: super::assert_samples_as_diffusers;
+    epsilon v_prediction
 }
 
 #[test]
@@ -122,45 +125,41 @@ fn figures(run: &Path) -> Vec<(String, f64)> {
     lines.into_iter().flat_map(of_line).collect()
 }
 
-#[test]
-fn neither_micro_batches_nor_what_is_sampled_together_change_gradients_weights_and_figures() {
-    for method in METHODS {
-        let world = world(method);
-        let steps = format!("train.steps={}", method.updates);
-        // eps: where a gradient is 0 but for rounding, AdamW makes a step of its sign otherwise.
-        let sets = [
-            "model.dtype=float64",
-            "optim.betas=[0, 0.999]",
-            "optim.eps=1e-3",
-            "optim.max_grad_norm=1e9",
-            "optim.lr=1e-3",
-            "train.checkpoint_every=1",
-            "train.keep_last=9",
-            steps.as_str(),
-        ];
-        let run = |name: &str, sets: &[&str]| world.trained(name, sets);
-        let first = run("0", &[&sets[..], &SPLITS[0]].concat());
-        let weights = |run: &Path| tensors(&run.join("final/pytorch_lora_weights.safetensors"));
-        for (i, split) in SPLITS.iter().enumerate().skip(1) {
-            let other = run(&i.to_string(), &[&sets[..], split].concat());
-            let off = [distance(&gradient(&other), &gradient(&first)), distance(&weights(&other), &weights(&first))];
-            let (a, b) = (figures(&other), figures(&first));
-            let names = |figures: &[(String, f64)]| figures.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
-            assert_eq!(names(&a), names(&b));
-            let differs = a.iter().zip(&b).map(|((name, x), (_, y))| ((x - y).abs() / y.abs().max(1.0), name));
-            let worst = differs.max_by(|a, b| a.0.total_cmp(&b.0)).unwrap();
-            eprintln!(
-                "{} {split:?}: gradient {:.1e}, weights {:.1e}, worst figure {worst:?}",
-                method.name, off[0], off[1]
-            );
-            assert!(off.iter().all(|off| *off < 1e-6), "{} {split:?}: {off:?}", method.name);
-            assert!(worst.0 < 1e-5, "{} {split:?}: {worst:?}", method.name);
-        }
-        let other = run("other", &[&sets[..], &SPLITS[0], &["train.seed=1"]].concat());
-        assert!(
-            distance(&gradient(&other), &gradient(&first)) > 0.1,
-            "{}: another seed, the same gradient",
-            method.name
-        );
+fn assert_is_the_same_however_it_is_split(name: &str) {
+    let method = method(name);
+    let world = world(method);
+    let steps = format!("train.steps={}", method.updates);
+    // eps: where a gradient is 0 but for rounding, AdamW makes a step of its sign otherwise.
+    let sets = [
+        "model.dtype=float64",
+        "optim.betas=[0, 0.999]",
+        "optim.eps=1e-3",
+        "optim.max_grad_norm=1e9",
+        "optim.lr=1e-3",
+        "train.checkpoint_every=1",
+        "train.keep_last=9",
+        steps.as_str(),
+    ];
+    let run = |name: &str, sets: &[&str]| world.trained(name, sets);
+    let first = run("0", &[&sets[..], &SPLITS[0]].concat());
+    let weights = |run: &Path| tensors(&run.join("final/pytorch_lora_weights.safetensors"));
+    for (i, split) in SPLITS.iter().enumerate().skip(1) {
+        let other = run(&i.to_string(), &[&sets[..], split].concat());
+        let off = [distance(&gradient(&other), &gradient(&first)), distance(&weights(&other), &weights(&first))];
+        let (a, b) = (figures(&other), figures(&first));
+        let names = |figures: &[(String, f64)]| figures.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&a), names(&b));
+        let differs = a.iter().zip(&b).map(|((name, x), (_, y))| ((x - y).abs() / y.abs().max(1.0), name));
+        let worst = differs.max_by(|a, b| a.0.total_cmp(&b.0)).unwrap();
+        eprintln!("{} {split:?}: gradient {:.1e}, weights {:.1e}, worst figure {worst:?}", method.name, off[0], off[1]);
+        assert!(off.iter().all(|off| *off < 1e-6), "{} {split:?}: {off:?}", method.name);
+        assert!(worst.0 < 1e-5, "{} {split:?}: {worst:?}", method.name);
     }
+    let other = run("other", &[&sets[..], &SPLITS[0], &["train.seed=1"]].concat());
+    assert!(distance(&gradient(&other), &gradient(&first)) > 0.1, "{}: another seed, the same gradient", method.name);
+}
+
+one_test_per_sampling_method! {
+    neither_micro_batches_nor_what_is_sampled_together_change_gradients_weights_and_figures:
+        super::assert_is_the_same_however_it_is_split
 }

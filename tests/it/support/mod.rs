@@ -1,5 +1,6 @@
 //! A tiny world to train in: the model of `golden/generate`, pictures made here, and the real binary.
 
+pub mod each;
 pub mod recipes;
 pub mod sampling;
 

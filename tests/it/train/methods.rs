@@ -1,9 +1,11 @@
 //! Runs of the methods beyond dpo and sft, with the real binary: what their metrics hold, that batch statistics run over
 //! whole steps, and that what they remember survives a kill.
 
+use crate::support::each::{one_test_each, one_test_per_method_of_errors};
 use crate::support::{World, distance, files, metrics, succeeds, tensors, timeless};
 use diffpref::objectives::REGISTRY;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The pictures of a world of pairs in other rows.
@@ -71,52 +73,59 @@ fn trained(world: &World, name: &str, folder: &str, sets: &[&str]) -> PathBuf {
     world.trained(folder, &all)
 }
 
-#[test]
-fn every_method_of_errors_trains_and_validates() {
+fn assert_trains_and_validates(name: &str) {
     let world = World::new(16);
-    for name in REGISTRY.iter().filter(|entry| entry.needs.of_errors()).map(|entry| entry.name) {
-        let run = trained(
-            &world,
-            name,
-            name,
-            &["train.steps=2", "optim.lr=1e-3", "validate.every=2", "validate.max_pairs=2"],
-        );
-        let lines = metrics(&run);
-        let last = &lines[1];
-        assert!(last["loss"].as_f64().unwrap().is_finite(), "{name}");
-        assert!(last["grad_norm"].as_f64().unwrap() > 0.0, "{name} has no gradient");
-        assert!(last["val_loss"].is_number(), "{name}");
-        let pairs = name != "kto";
-        assert_eq!(last.get("val_margin").is_some(), pairs, "{name}");
-        let compared = pairs && name != "mapo" && name != "sft";
-        for key in ["margin", "implicit_acc", "gradient_factor", "negative_margin", "margin_by_t"] {
-            assert_eq!(last.get(key).is_some(), compared, "{name} {key}");
-        }
-        assert_eq!(last.get("beta").is_some(), name != "mapo" && name != "sft", "{name}");
-        assert!(run.join("final/pytorch_lora_weights.safetensors").exists(), "{name}");
+    let run =
+        trained(&world, name, name, &["train.steps=2", "optim.lr=1e-3", "validate.every=2", "validate.max_pairs=2"]);
+    let lines = metrics(&run);
+    let last = &lines[1];
+    assert!(last["loss"].as_f64().unwrap().is_finite(), "{name}");
+    assert!(last["grad_norm"].as_f64().unwrap() > 0.0, "{name} has no gradient");
+    assert!(last["val_loss"].is_number(), "{name}");
+    let pairs = name != "kto";
+    assert_eq!(last.get("val_margin").is_some(), pairs, "{name}");
+    let compared = pairs && name != "mapo" && name != "sft";
+    for key in ["margin", "implicit_acc", "gradient_factor", "negative_margin", "margin_by_t"] {
+        assert_eq!(last.get(key).is_some(), compared, "{name} {key}");
     }
+    assert_eq!(last.get("beta").is_some(), name != "mapo" && name != "sft", "{name}");
+    assert!(run.join("final/pytorch_lora_weights.safetensors").exists(), "{name}");
 }
 
+one_test_per_method_of_errors!(trains_and_validates: super::assert_trains_and_validates);
+
 #[test]
-fn statistics_and_weights_run_over_the_whole_step() {
-    let world = World::new(16);
-    for (name, key) in [("kto", "kl"), ("bco", "bco_threshold"), ("wpo", "wpo_mean"), ("focalpo", "weight_mean")] {
-        let run = |folder: &str, micro: &str, accum: &str| {
-            let sets = ["model.dtype=float64", "train.steps=3", "optim.lr=1e-3", micro, accum];
-            trained(&world, name, &format!("{name}-{folder}"), &sets)
-        };
-        let whole = run("whole", "train.micro_batch=4", "train.grad_accum=1");
-        let parts = run("parts", "train.micro_batch=1", "train.grad_accum=4");
-        for (a, b) in metrics(&whole).iter().zip(&metrics(&parts)) {
-            for key in [key, "loss", "grad_norm"] {
-                let (a, b) = (a[key].as_f64().unwrap(), b[key].as_f64().unwrap());
-                assert!((a - b).abs() <= 1e-9 * a.abs().max(1e-3), "{name} {key}: {a} {b}");
-            }
-        }
-        let weights = |run: &Path| tensors(&run.join("final/pytorch_lora_weights.safetensors"));
-        assert!(distance(&weights(&whole), &weights(&parts)) < 1e-9, "{name}");
-    }
+fn no_method_of_errors_is_left_out() {
+    let of_errors = REGISTRY.iter().filter(|entry| entry.needs.of_errors()).map(|entry| entry.name);
+    let tested: BTreeSet<&str> = trains_and_validates::NAMES.iter().copied().collect();
+    assert_eq!(tested, of_errors.collect());
 }
+
+fn assert_runs_over_the_whole_step(name: &str) {
+    let world = World::new(16);
+    let key = match name {
+        "kto" => "kl",
+        "bco" => "bco_threshold",
+        "wpo" => "wpo_mean",
+        _ => "weight_mean",
+    };
+    let run = |folder: &str, micro: &str, accum: &str| {
+        let sets = ["model.dtype=float64", "train.steps=3", "optim.lr=1e-3", micro, accum];
+        trained(&world, name, &format!("{name}-{folder}"), &sets)
+    };
+    let whole = run("whole", "train.micro_batch=4", "train.grad_accum=1");
+    let parts = run("parts", "train.micro_batch=1", "train.grad_accum=4");
+    for (a, b) in metrics(&whole).iter().zip(&metrics(&parts)) {
+        for key in [key, "loss", "grad_norm"] {
+            let (a, b) = (a[key].as_f64().unwrap(), b[key].as_f64().unwrap());
+            assert!((a - b).abs() <= 1e-9 * a.abs().max(1e-3), "{name} {key}: {a} {b}");
+        }
+    }
+    let weights = |run: &Path| tensors(&run.join("final/pytorch_lora_weights.safetensors"));
+    assert!(distance(&weights(&whole), &weights(&parts)) < 1e-9, "{name}");
+}
+
+one_test_each!(statistics_and_weights_run_over_the_whole_step: super::assert_runs_over_the_whole_step; kto bco wpo focalpo);
 
 /// beta = "auto" of a step must not depend on how it is split.
 #[test]
@@ -208,35 +217,35 @@ fn a_moving_reference_is_renewed_on_time_and_frozen_when_it_has_moved_too_far() 
     }
 }
 
-#[test]
-fn what_methods_remember_survives_a_resume() {
+fn assert_memory_survives_a_resume(folder: &str) {
     let world = World::new(16);
     let updated = ["reference.kind=updated", "reference.every=1", "reference.divergence_limit=1e9"];
     let full = [&updated[..], &["lora.rank=0", "optim.lr=1e-4"]].concat();
-    let cases: [(&str, &str, &[&str]); 7] = [
-        ("bco", "bco", &[]),
-        ("wpo", "wpo", &[]),
-        ("lipo", "lipo_lambda", &[]),
-        ("kto", "kto", &[]),
-        ("inpo", "inpo", &["method.inversion_eta=0.1"]),
-        ("moving", "dpo", &updated),
-        ("moving-full", "dpo", &full),
-    ];
-    for (folder, name, sets) in cases {
-        let sets = [&["optim.lr=1e-3", "train.checkpoint_every=1"], sets].concat();
-        let whole = trained(&world, name, &format!("{folder}-whole"), &[&sets[..], &["train.steps=4"]].concat());
-        let parts = format!("{folder}-parts");
-        trained(&world, name, &parts, &[&sets[..], &["train.steps=2"]].concat());
-        let data = data_of(&world, name);
-        let out = format!("train.out={:?}", world.path(&parts).display().to_string());
-        let all = sets.iter().copied().chain(data.iter().map(String::as_str)).chain([out.as_str(), "train.steps=4"]);
-        let mut arguments: Vec<&str> = all.flat_map(|set| ["--set", set]).collect();
-        arguments.push("--resume");
-        succeeds(&mut world.train(&arguments));
-        let parts = world.path(&parts);
-        assert_eq!(timeless(&whole), timeless(&parts), "{folder}");
-        assert_eq!(files(&whole.join("final")), files(&parts.join("final")), "{folder}");
-    }
+    let (name, own): (&str, &[&str]) = match folder {
+        "lipo" => ("lipo_lambda", &[]),
+        "inpo" => ("inpo", &["method.inversion_eta=0.1"]),
+        "moving" => ("dpo", &updated),
+        "moving_full" => ("dpo", &full),
+        name => (name, &[]),
+    };
+    let sets = [&["optim.lr=1e-3", "train.checkpoint_every=1"], own].concat();
+    let whole = trained(&world, name, &format!("{folder}-whole"), &[&sets[..], &["train.steps=4"]].concat());
+    let parts = format!("{folder}-parts");
+    trained(&world, name, &parts, &[&sets[..], &["train.steps=2"]].concat());
+    let data = data_of(&world, name);
+    let out = format!("train.out={:?}", world.path(&parts).display().to_string());
+    let all = sets.iter().copied().chain(data.iter().map(String::as_str)).chain([out.as_str(), "train.steps=4"]);
+    let mut arguments: Vec<&str> = all.flat_map(|set| ["--set", set]).collect();
+    arguments.push("--resume");
+    succeeds(&mut world.train(&arguments));
+    let parts = world.path(&parts);
+    assert_eq!(timeless(&whole), timeless(&parts), "{folder}");
+    assert_eq!(files(&whole.join("final")), files(&parts.join("final")), "{folder}");
+}
+
+one_test_each! {
+    memory_survives_a_resume: super::assert_memory_survives_a_resume;
+    bco wpo lipo kto inpo moving moving_full
 }
 
 #[test]
