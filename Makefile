@@ -3,6 +3,7 @@
 
 RELEASE := target/release/diffpref
 QUICKSTART := runs/quickstart
+JUNIT := target/nextest/ci/junit.xml
 NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 
 .PHONY: quickstart methods-table test test-tools setup lint parity bench demo-assets release
@@ -20,9 +21,11 @@ methods-table: release
 release: setup
 	cargo build --release
 
+# With nextest the slowest tests are printed at the end, failed or not.
 test: setup test-tools
 ifeq ($(NEXTEST),yes)
-	cargo nextest run --workspace --no-fail-fast
+	rm -f $(JUNIT)
+	cargo nextest run --workspace --profile ci; status=$$?; [ ! -f $(JUNIT) ] || tools/slowest_tests.py $(JUNIT); exit $$status
 else
 	cargo test --workspace --no-fail-fast
 endif
