@@ -12,7 +12,6 @@ pub mod painting;
 pub mod progress;
 pub mod publish;
 pub mod report;
-pub mod reward;
 pub mod rollout;
 pub mod scorers;
 pub mod settings;

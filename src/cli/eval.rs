@@ -2,24 +2,26 @@
 
 use super::terminal;
 use anyhow::Result;
+use clap::builder::TypedValueParser;
 use diffpref::data::cache::default_cache_dir;
-use diffpref::data::labelled_by::{Labeller, Taught, labellers};
-use diffpref::eval::figures::{Evaluation, Interval, Measure};
-use diffpref::eval::{NamedModel, Request, evaluate, models_of_run};
-use diffpref::machine::hashes;
+use diffpref::eval::{NamedModel, Request, evaluate, labellers_of, models_of_run};
+use diffpref::metrics::evaluation::{Compared, Evaluation, Group, Interval};
 use diffpref::painting::{LoraFile, Merge, NegativeRequest};
-use diffpref::progress::{Progress, Stop};
+use diffpref::progress::Stop;
 use diffpref::report;
-use diffpref::reward;
-use diffpref::settings::{Config, ConfigError, ScorerConfig};
-use serde_json::Value;
+use diffpref::scorers::labelled_by::Labeller;
+use diffpref::scorers::{Measure, ScorerSpec};
+use diffpref::settings::{Config, ConfigError};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use tch::{Device, Kind};
 
 const EXAMPLE: &str = "Examples:
-  diffpref eval --run runs/quickstart --prompts assets/emoji/names.jsonl --judge assets/judge --drawings assets/emoji/drawings
-  diffpref eval --model base=models/sd15 --model tuned=models/sd15+style.safetensors --prompts names.jsonl --judge judge --out compared";
+  diffpref eval --run runs/quickstart --prompts assets/emoji/names.jsonl --scorer style=assets/judge --scorer content=assets/judge
+  diffpref eval --model base=models/sd15 --model tuned=models/sd15+style.safetensors --prompts prompts.txt --scorer compressibility --out compared
+
+`diffpref scorers` lists the scorers.";
 
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLE)]
@@ -36,21 +38,27 @@ pub struct Args {
     /// What that negative side takes of both offsets, as in `diffpref generate`; NPO publishes 1,1 [default: 0,1]
     #[arg(long, value_name = "NAME=ALPHA,BETA", conflicts_with = "run")]
     negative_merge: Vec<Of<Merge>>,
-    /// The names to paint: .jsonl rows with prompt, slug, held_out; or .txt, .csv, .tsv, .parquet with prompts
+    /// File of prompts: .txt, .csv, .tsv, .jsonl or .parquet; rows of .jsonl may carry `held_out`
     #[arg(long, value_name = "FILE")]
     prompts: PathBuf,
-    /// A trained judge: a folder with config.json and model.safetensors
-    #[arg(long, value_name = "DIR")]
-    judge: Option<PathBuf>,
-    /// Drawings for the judges without training: flat/SLUG.png and shaded/SLUG.png
-    #[arg(long, value_name = "DIR")]
-    drawings: Option<PathBuf>,
-    /// Pictures of each held-out name, for the flat share
+    /// Column of --prompts that holds them [default: prompt, caption, text or Prompt]
+    #[arg(long, value_name = "NAME")]
+    prompt_column: Option<String>,
+    /// Scorer of the pictures, with its files; may be repeated
+    #[arg(long, value_name = "NAME[=PATH]", required = true)]
+    scorer: Vec<ScorerSpec>,
+    /// Pictures per held-out prompt; per prompt where none is held out
     #[arg(long, value_name = "N", default_value_t = 8)]
     seeds: u64,
-    /// Pictures of each name, for content accuracy
+    /// Pictures per prompt that is not held out, where others are
     #[arg(long, value_name = "N", default_value_t = 3)]
-    content_seeds: u64,
+    other_seeds: u64,
+    #[arg(long, hide = true, value_parser = Gone("--scorer style=DIR --scorer content=DIR"))]
+    judge: Option<String>,
+    #[arg(long, hide = true, value_parser = Gone("--scorer nearest_pixels=DIR --scorer nearest_latents=DIR, DIR with names.jsonl and drawings/"))]
+    drawings: Option<String>,
+    #[arg(long, hide = true, value_parser = Gone("--other-seeds N"))]
+    content_seeds: Option<String>,
     /// DDIM steps
     #[arg(long, value_name = "N", default_value_t = 10)]
     steps: usize,
@@ -69,6 +77,19 @@ pub struct Args {
     /// Print the figures as one JSON object
     #[arg(long)]
     json: bool,
+}
+
+/// An option of earlier versions: its value is refused with the new form.
+#[derive(Clone)]
+struct Gone(&'static str);
+
+impl TypedValueParser for Gone {
+    type Value = String;
+
+    fn parse_ref(&self, command: &clap::Command, _: Option<&clap::Arg>, _: &OsStr) -> Result<String, clap::Error> {
+        let text = format!("this option is gone: give {}\n", self.0);
+        Err(clap::Error::raw(clap::error::ErrorKind::UnknownArgument, text).with_cmd(command))
+    }
 }
 
 /// An option of one of the models.
@@ -110,7 +131,7 @@ pub fn run(args: &Args, stop: &Stop) -> Result<()> {
         }
     };
     match args.json {
-        true => terminal::print(&format!("{}\n", Value::Object(evaluation.figures()))),
+        true => terminal::print(&format!("{}\n", serde_json::to_string(&evaluation)?)),
         false => terminal::print(&in_words(&evaluation, &page)),
     }
 }
@@ -144,38 +165,6 @@ fn with_negative_sides(args: &Args) -> Result<Vec<NamedModel>, ConfigError> {
     args.model.iter().map(with_side).collect()
 }
 
-/// The judges whose word a run was trained on: of a run that sampled, its scorers; else those that labelled its data, as far
-/// as the data is still there to say so.
-fn labellers_of(config: &Config, progress: &dyn Progress) -> Result<Vec<Labeller>> {
-    if let Some(reward) = &config.reward {
-        return raters(&reward.scorers);
-    }
-    let path = &config.data.path;
-    if path.as_os_str().is_empty() {
-        return Ok(Vec::new()); // trained on what it made of noise
-    }
-    if path.exists() {
-        return labellers(path, &config.data.labels);
-    }
-    progress.line(&format!(
-        "the data of the run is no longer at {}: whether a judge of this evaluation labelled it cannot be said",
-        path.display()
-    ));
-    Ok(Vec::new())
-}
-
-/// The scorers whose weights are still there.
-fn raters(scorers: &[ScorerConfig]) -> Result<Vec<Labeller>> {
-    let mut found = Vec::new();
-    for scorer in scorers {
-        if let Some(file) = reward::weights(scorer)?.filter(|file| file.is_file()) {
-            let weights_sha256 = hashes::of_file(&file)?;
-            found.push(Labeller { judge: scorer.name.clone(), weights_sha256, taught: Taught::Rewards });
-        }
-    }
-    Ok(found)
-}
-
 fn request(args: &Args, models: Vec<NamedModel>, config: Option<Config>, labellers: Vec<Labeller>) -> Result<Request> {
     let device = device(&args.device)?;
     let kind = if device == Device::Cpu { Kind::Float } else { Kind::BFloat16 };
@@ -187,11 +176,11 @@ fn request(args: &Args, models: Vec<NamedModel>, config: Option<Config>, labelle
     Ok(Request {
         models,
         prompts: args.prompts.clone(),
-        judge: args.judge.clone(),
-        drawings: args.drawings.clone(),
+        prompt_column: args.prompt_column.clone(),
+        scorers: args.scorer.clone(),
         labellers,
         seeds: args.seeds,
-        content_seeds: args.content_seeds,
+        other_seeds: args.other_seeds,
         steps: args.steps,
         guidance_scale: args.guidance_scale.or(config.as_ref().map(|c| c.sample.guidance_scale)),
         resolution: config.as_ref().map(|c| c.data.resolution),
@@ -221,20 +210,21 @@ fn device(name: &str) -> Result<Device, ConfigError> {
 }
 
 fn in_words(evaluation: &Evaluation, page: &Path) -> String {
-    let mut text = format!(
-        "{} names, {} of them held out of training; 95 % intervals over names, differences paired\n",
-        evaluation.names, evaluation.held_out_names
-    );
-    for judged in &evaluation.judges {
-        text += &format!("\n{}\n", judged.about);
-        if let Some(warning) = &judged.warning {
-            text += &format!("  warning: {warning}\n");
+    let mut text = "95 % intervals over prompts, differences paired\n".to_string();
+    for warning in &evaluation.warnings {
+        text += &format!("warning: {warning}\n");
+    }
+    for scored in &evaluation.scorers {
+        text += &format!("\n{}: {}\n", scored.name, scored.about);
+        for measured in &scored.measures {
+            for group in &evaluation.groups {
+                let compared = measured.groups.get(&group.name);
+                text += &compared.map_or(String::new(), |c| measure_in_words(&measured.measure, group, c, evaluation));
+            }
         }
-        text += &measure_in_words("flat share, held-out names", &judged.flat_share, evaluation);
-        text += &measure_in_words("content accuracy, all names", &judged.content_accuracy, evaluation);
-        let known =
-            judged.accuracy.iter().map(|(what, share)| format!("{} {:.1} %", what.replace('_', " "), share * 100.0));
-        let known: Vec<String> = known.collect();
+        let known = scored.accuracy.iter();
+        let known: Vec<String> =
+            known.map(|(kind, share)| format!("{} {:.1} %", kind.replace('_', " "), share * 100.0)).collect();
         if !known.is_empty() {
             text += &format!("  right on known pictures: {}\n", known.join(", "));
         }
@@ -242,14 +232,17 @@ fn in_words(evaluation: &Evaluation, page: &Path) -> String {
     text + &format!("\n{}\n", page.display())
 }
 
-fn measure_in_words(title: &str, measure: &Measure, evaluation: &Evaluation) -> String {
-    let mut text = format!("  {title}\n");
-    let interval = |i: &Interval| format!("{:6.1} %  [{:5.1}, {:5.1}]", i.mean * 100.0, i.lo * 100.0, i.hi * 100.0);
-    for (index, (model, value)) in evaluation.models.iter().zip(&measure.models).enumerate() {
-        let difference = index.checked_sub(1).and_then(|i| measure.differences.get(i));
-        let difference = difference
-            .map(|d| format!("   {:+.1} points [{:+.1}, {:+.1}]", d.mean * 100.0, d.lo * 100.0, d.hi * 100.0));
-        text += &format!("    {:<16} {}{}\n", model.name, interval(value), difference.unwrap_or_default());
+fn measure_in_words(measure: &Measure, group: &Group, compared: &Compared, evaluation: &Evaluation) -> String {
+    let unit = if measure.unit.is_empty() { String::new() } else { format!(" ({})", measure.unit) };
+    let (title, of) = (measure.title(), group.title());
+    let mut text = format!("  {title}{unit}, {of} prompts ({} with {} pictures each)\n", group.prompts, group.seeds);
+    for (index, (model, Interval { mean, lo, hi })) in evaluation.models.iter().zip(&compared.models).enumerate() {
+        let interval = format!("{:>8}  [{}, {}]", measure.written(*mean), measure.written(*lo), measure.written(*hi));
+        let against = |list: &[Interval]| index.checked_sub(1).and_then(|i| list.get(i).copied());
+        let difference = against(&compared.differences).map(|d| measure.difference_written(d.mean, d.lo, d.hi));
+        let wins = against(&compared.win_rates).map(|w| format!("wins {:.1} %", w.mean * 100.0));
+        let beside: String = difference.into_iter().chain(wins).map(|part| format!("   {part}")).collect();
+        text += &format!("    {:<16} {interval}{beside}\n", model.name);
     }
     text
 }

@@ -8,6 +8,7 @@ mod generate;
 mod merge;
 mod model;
 mod painting;
+mod scorers;
 mod terminal;
 mod train;
 
@@ -40,6 +41,8 @@ enum Command {
     Generate(Box<generate::Args>),
     /// Compare models on the same prompts and seeds
     Eval(eval::Args),
+    /// List the scorers: measures, units, ranges, files, licences
+    Scorers(scorers::Args),
     /// Write a model or a LoRA in another format
     Export(export::Args),
     /// Add models and LoRAs: soups, task vectors, negative models, LoRAs merged, joined and extracted
@@ -79,6 +82,7 @@ fn dispatch(command: Command, cuda: &Cuda, stop: &Stop) -> anyhow::Result<()> {
         Command::Train(args) => train::run(&args, stop),
         Command::Generate(args) => generate::run(&args, stop),
         Command::Eval(args) => eval::run(&args, stop),
+        Command::Scorers(args) => scorers::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Merge(args) => merge::run(args, stop),
         Command::Doctor(args) => doctor::run(&args, cuda),

@@ -243,7 +243,7 @@ fn refuse_wrong_kind(path: &Path, holds: ItemKind, wanted: ItemKind) -> Result<(
 }
 
 /// `path` itself, or the one data file in the folder `path`.
-pub(super) fn find(path: &Path, wanted: ItemKind) -> Result<PathBuf> {
+pub(crate) fn find(path: &Path, wanted: ItemKind) -> Result<PathBuf> {
     let name = wanted.name();
     let meta = std::fs::metadata(path).with_context(|| {
         format!("data.path: cannot find {}; expected a {name}.jsonl or a folder with one", path.display())

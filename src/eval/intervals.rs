@@ -1,36 +1,36 @@
-//! 95 % intervals by paired bootstrap over names: a name's pictures share their prompt, so names are what is drawn.
+//! 95 % intervals by paired bootstrap over prompts: pictures of one prompt are alike, so prompts are resampled.
 
-use super::figures::{Interval, Measure};
+use crate::metrics::evaluation::{Compared, Interval};
 
 /// Bootstrap resamples.
 const RESAMPLES: usize = 10_000;
 /// The seed of the bootstrap: the same figures give the same intervals everywhere.
 const SEED: u64 = 20_240_917;
 
-/// A measure from `per_name[model][name]`: the mean over a name's pictures, the same names in the same order for every
-/// model. The intervals are the 2.5 % and 97.5 % quantiles over resampled names; the same names are drawn for all
-/// models at once, so that what the models share cancels out of the difference. `None` without models or names.
-pub fn paired_bootstrap(per_name: &[Vec<f64>]) -> Option<Measure> {
-    let names = per_name.first().map(Vec::len).filter(|n| *n > 0)?;
-    if per_name.iter().any(|values| values.len() != names) {
+/// Means and differences from `per_prompt[model][prompt]`: the mean over a prompt's pictures, the same prompts in the same
+/// order for every model. The intervals are the 2.5 % and 97.5 % quantiles over resampled prompts. All models are resampled
+/// alike, so that what they share cancels in the differences. `None` without models or prompts.
+pub fn paired_bootstrap(per_prompt: &[Vec<f64>]) -> Option<Compared> {
+    let prompts = per_prompt.first().map(Vec::len).filter(|n| *n > 0)?;
+    if per_prompt.iter().any(|values| values.len() != prompts) {
         return None;
     }
     let mut generator = SplitMix64(SEED);
-    let mut means = vec![Vec::with_capacity(RESAMPLES); per_name.len()];
-    let mut picks = vec![0; names];
+    let mut means = vec![Vec::with_capacity(RESAMPLES); per_prompt.len()];
+    let mut picks = vec![0; prompts];
     for _ in 0..RESAMPLES {
-        picks.fill_with(|| generator.below(names));
-        for (model, values) in means.iter_mut().zip(per_name) {
-            model.push(picks.iter().map(|&i| values[i]).sum::<f64>() / names as f64);
+        picks.fill_with(|| generator.below(prompts));
+        for (model, values) in means.iter_mut().zip(per_prompt) {
+            model.push(picks.iter().map(|&i| values[i]).sum::<f64>() / prompts as f64);
         }
     }
-    let exact: Vec<f64> = per_name.iter().map(|values| values.iter().sum::<f64>() / names as f64).collect();
+    let exact: Vec<f64> = per_prompt.iter().map(|values| values.iter().sum::<f64>() / prompts as f64).collect();
     let models = exact.iter().zip(&means).map(|(mean, drawn)| interval(*mean, drawn.clone()));
     let differences = exact.iter().zip(&means).skip(1).map(|(mean, drawn)| {
         let drawn = drawn.iter().zip(&means[0]).map(|(after, before)| after - before).collect();
         interval(mean - exact[0], drawn)
     });
-    Some(Measure { models: models.collect(), differences: differences.collect() })
+    Some(Compared { models: models.collect(), differences: differences.collect(), win_rates: Vec::new() })
 }
 
 fn interval(mean: f64, mut drawn: Vec<f64>) -> Interval {
@@ -39,7 +39,7 @@ fn interval(mean: f64, mut drawn: Vec<f64>) -> Interval {
     Interval { mean, lo: quantile(0.025), hi: quantile(0.975) }
 }
 
-/// Steele, Lea and Flood 2014: small, fast, and good enough for picking names.
+/// Steele, Lea and Flood 2014: small, fast, and good enough for picking prompts.
 struct SplitMix64(u64);
 
 impl SplitMix64 {

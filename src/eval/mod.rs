@@ -1,16 +1,18 @@
-//! Models side by side: the same prompts and seeds, painted, judged, and compared name by name.
+//! Models side by side: the same prompts and seeds, painted, scored, and compared prompt by prompt.
 
-pub mod figures;
+mod album;
+mod figures;
+mod gallery;
+mod groups;
 pub mod intervals;
-mod measures;
+mod labellers;
 mod models;
-mod names;
-mod pictures;
+mod prompts;
 mod run;
+mod scores;
 
-pub use figures::Evaluation;
-pub use measures::per_name;
+pub use groups::{Cell, PromptGroup, groups, plan};
+pub use labellers::labellers_of;
 pub use models::{NamedModel, models_of_run};
-pub use names::{Name, read_names};
-pub use pictures::{Place, plan};
+pub use prompts::{Prompt, read_prompts};
 pub use run::{Request, evaluate};

@@ -1,5 +1,6 @@
-//! Numbers of a run, as training writes them and reports read them.
+//! Numbers of runs and evaluations, as commands write them and reports read them.
 
+pub mod evaluation;
 mod numbers;
 
 pub use numbers::{interval, mean, put, wins};

@@ -1,5 +1,6 @@
 //! The report of a run: a verdict, plots, pictures and figures in one self-contained file.
 
+mod evaluation;
 pub mod metrics;
 mod page;
 pub mod pictures;
@@ -9,8 +10,8 @@ pub mod verdict;
 
 pub use verdict::{State, Verdict};
 
-use crate::eval::figures::Evaluation;
 use crate::machine::files::write_atomically;
+use crate::metrics::evaluation::Evaluation;
 use anyhow::{Context, Result};
 use metrics::Metrics;
 use serde_json::{Map, Value, json};
@@ -38,7 +39,7 @@ pub fn render(run_dir: &Path, evaluation: Option<&Evaluation>) -> Result<Verdict
 pub fn render_evaluation(out: &Path, evaluation: &Evaluation) -> Result<()> {
     let html = page::html(out, &Metrics::default(), None, None, Some(evaluation))
         .with_context(|| format!("cannot write the report of {}", out.display()))?;
-    write(out, &html, &evaluation.figures())
+    write(out, &html, &Map::from_iter([("evaluation".into(), json!(evaluation))]))
 }
 
 fn write(dir: &Path, html: &str, figures: &Map<String, Value>) -> Result<()> {
@@ -59,7 +60,7 @@ fn figures(
     figures.insert("step".into(), json!(metrics.last_step()));
     figures.insert("steps".into(), json!(steps));
     figures.insert("metrics".into(), Value::Object(metrics.newest_values()));
-    figures.extend(evaluation.map(Evaluation::figures).unwrap_or_default());
+    figures.extend(evaluation.map(|evaluation| ("evaluation".into(), json!(evaluation))));
     figures
 }
 

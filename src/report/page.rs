@@ -1,11 +1,12 @@
 //! Content of the page, filled into its template.
 
+use super::evaluation::Section;
 use super::metrics::Metrics;
-use super::pictures::{PictureRow, SampleGrid, inline, sample_grid};
+use super::pictures::{SampleGrid, sample_grid};
 use super::plots::{Curve, Frame, bars, colours, curves};
 use super::rewards;
 use super::verdict::{Verdict, rules};
-use crate::eval::figures::{Evaluation, Interval, Judged, Measure};
+use crate::metrics::evaluation::Evaluation;
 use anyhow::{Context, Result};
 use minijinja::{Environment, UndefinedBehavior};
 use serde::Serialize;
@@ -49,49 +50,6 @@ struct ScorePlot {
     svg: String,
 }
 
-/// The evaluation: figures of every judge and a gallery.
-#[derive(Serialize)]
-struct Section {
-    before: String,
-    after: String,
-    names: usize,
-    held_out_names: usize,
-    seeds: u64,
-    content_seeds: u64,
-    steps: usize,
-    guidance_scale: f64,
-    judges: Vec<JudgeBox>,
-    gallery: Vec<PictureRow>,
-}
-
-#[derive(Serialize)]
-struct JudgeBox {
-    about: String,
-    /// (what, per cent)
-    accuracy: Vec<(String, String)>,
-    warning: Option<String>,
-    measures: Vec<MeasureBox>,
-}
-
-#[derive(Serialize)]
-struct MeasureBox {
-    title: &'static str,
-    rows: Vec<Bar>,
-    /// "+25.0 points [+18.0, +31.5]" against the first model, per model.
-    differences: Vec<String>,
-    words: &'static str,
-}
-
-/// A mean and its interval as positions on a line from 0 to 100.
-#[derive(Serialize)]
-struct Bar {
-    model: String,
-    text: String,
-    mean: f64,
-    lo: f64,
-    width: f64,
-}
-
 #[derive(Serialize)]
 struct FileLine {
     name: String,
@@ -121,7 +79,7 @@ pub fn html(
         plots: plots(metrics)?,
         scores: score_plots(metrics)?,
         samples: sample_grid(run_dir)?,
-        evaluation: evaluation.map(section).transpose()?,
+        evaluation: evaluation.map(Section::of).transpose()?,
         newest: newest_values(metrics),
         settings: std::fs::read_to_string(run_dir.join("resolved.toml")).ok(),
         environment: std::fs::read_to_string(run_dir.join("environment.json")).ok(),
@@ -264,74 +222,6 @@ fn plot(title: &'static str, caption: &'static str, list: Vec<Curve>, frame: &Fr
     let names: Vec<&'static str> = list.iter().filter(|c| !c.points.is_empty()).map(|c| c.name).collect();
     let svg = curves(&list, frame)?;
     Ok(svg.map(|svg| Plot { title, caption, svg, legend: names.into_iter().zip(colours()).collect() }))
-}
-
-fn section(evaluation: &Evaluation) -> Result<Section> {
-    let name = |index: usize| evaluation.models.get(index).map(|m| m.name.clone()).unwrap_or_default();
-    let names: Vec<String> = evaluation.models.iter().map(|m| m.name.clone()).collect();
-    let row = |row: &crate::eval::figures::GalleryRow| -> Result<PictureRow> {
-        let side = |index: usize| -> Result<Vec<Option<String>>> {
-            let files = row.files.get(index).map(Vec::as_slice).unwrap_or_default();
-            files.iter().map(|file| inline(&evaluation.folder.join(file)).map(Some)).collect()
-        };
-        Ok(PictureRow { prompt: row.prompt.clone(), before: side(0)?, after: side(1)? })
-    };
-    Ok(Section {
-        before: name(0),
-        after: name(1),
-        names: evaluation.names,
-        held_out_names: evaluation.held_out_names,
-        seeds: evaluation.settings.seeds,
-        content_seeds: evaluation.settings.content_seeds,
-        steps: evaluation.settings.steps,
-        guidance_scale: evaluation.settings.guidance_scale,
-        judges: evaluation.judges.iter().map(|judged| judge_box(judged, &names)).collect(),
-        gallery: evaluation.gallery.iter().map(row).collect::<Result<_>>()?,
-    })
-}
-
-fn judge_box(judged: &Judged, names: &[String]) -> JudgeBox {
-    let accuracy = judged.accuracy.iter().map(|(what, share)| (what.replace('_', " "), per_cent(*share)));
-    JudgeBox {
-        about: judged.about.clone(),
-        accuracy: accuracy.collect(),
-        warning: judged.warning.clone(),
-        measures: vec![
-            measure_box("Flat share, held-out names", &judged.flat_share, names),
-            measure_box("Content accuracy, all names", &judged.content_accuracy, names),
-        ],
-    }
-}
-
-fn measure_box(title: &'static str, measure: &Measure, names: &[String]) -> MeasureBox {
-    let bar = |(interval, name): (&Interval, &String)| Bar {
-        model: name.clone(),
-        text: format!("{} [{}, {}]", per_cent(interval.mean), per_cent(interval.lo), per_cent(interval.hi)),
-        mean: interval.mean * 100.0,
-        lo: interval.lo * 100.0,
-        width: (interval.hi - interval.lo) * 100.0,
-    };
-    let words = match measure.differences.first() {
-        Some(d) if !d.excludes_zero() => "no more than chance",
-        Some(d) if d.mean > 0.0 => "higher, by more than chance",
-        Some(_) => "lower, by more than chance",
-        None => "",
-    };
-    MeasureBox {
-        title,
-        rows: measure.models.iter().zip(names).map(bar).collect(),
-        differences: measure.differences.iter().map(points).collect(),
-        words,
-    }
-}
-
-fn per_cent(share: f64) -> String {
-    format!("{:.1} %", share * 100.0)
-}
-
-/// A difference of shares in points, with its interval.
-fn points(d: &Interval) -> String {
-    format!("{:+.1} points [{:+.1}, {:+.1}]", d.mean * 100.0, d.lo * 100.0, d.hi * 100.0)
 }
 
 fn newest_values(metrics: &Metrics) -> Vec<(String, String)> {

@@ -9,7 +9,7 @@ use super::trajectories::{Trajectory, advance, walk};
 use super::units::Grid;
 use crate::data::draws::Draws;
 use crate::objectives::best_and_worst;
-use crate::reward::Ratings;
+use crate::scorers::Ratings;
 use anyhow::Result;
 use pipelines::schedulers::ddim::Transitions;
 use pipelines::schedulers::{Ddim, Prediction, Sampler};

@@ -7,7 +7,7 @@ use super::pictures::Studio;
 use super::trajectories::{Trajectory, advance, walk};
 use super::{Resources, Rollout};
 use crate::metrics::{interval, mean, put};
-use crate::reward::Ratings;
+use crate::scorers::Ratings;
 use anyhow::{Result, bail};
 use pipelines::schedulers::Sampler;
 use serde::{Deserialize, Serialize};

@@ -12,7 +12,7 @@ use super::units::{Indices, of_candidates, of_lists, of_steps, of_trajectories};
 use super::{Law, Resources, Rollout, Sampling, folder_name, trajectories};
 use crate::machine::hashes;
 use crate::objectives::numbers;
-use crate::reward::Ratings;
+use crate::scorers::Ratings;
 use crate::settings::Buffer;
 use anyhow::{Context, Result, bail};
 use pipelines::schedulers::Sampler;

@@ -26,7 +26,7 @@ use crate::networks::{Machine, Networks};
 use crate::objectives::Rollouts;
 use crate::objectives::advantages::Advantages;
 use crate::progress::{Halted, Progress, Stop, Stopped};
-use crate::reward::Rewards;
+use crate::scorers::Rewards;
 use crate::settings::{Config, ConfigError, RolloutConfig};
 use anyhow::{Context, Result, bail};
 use asked::Told;
@@ -171,7 +171,7 @@ impl Rollout {
             },
             prompts: prompts.to_vec(),
             held_out: HeldOut { prompts: held_out.to_vec(), draws: config.validate.draws.max(1) as usize },
-            rewards: Rewards::open(reward, machine.device)?,
+            rewards: Rewards::open(reward, machine.frozen(), Some(folder))?,
             ddim,
             ahead,
             shape: [folder.vae().latent_channels, side, side],

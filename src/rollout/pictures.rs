@@ -3,7 +3,7 @@
 use crate::networks::Machine;
 use crate::painting::{Decoding, Tiling, picture_of};
 use crate::progress::Progress;
-use crate::reward::{Ratings, Rewards};
+use crate::scorers::{Ratings, Rewards};
 use anyhow::Result;
 use pipelines::families::ModelFolder;
 use pipelines::models::AutoencoderKl;

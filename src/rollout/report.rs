@@ -2,7 +2,7 @@
 
 use super::units::Grid;
 use crate::metrics::{mean, put};
-use crate::reward::Ratings;
+use crate::scorers::Ratings;
 use serde_json::{Map, Value, json};
 use tch::{Kind, Tensor};
 

@@ -1,45 +1,69 @@
-//! Judges without training: the nearest of all drawings gives style and name.
+//! Style and content without training: those of the nearest of all drawings.
 
-use super::{BATCH, Drawings, Judge, Opinion, numbers, pixels};
-use crate::machine::hashes;
-use anyhow::{Context, Result};
+use super::drawings::{self, Drawings};
+use super::measure::{Measure, Scope, Table};
+use super::pixels::pixels;
+use super::scorer::{Declaration, Files, Opening, Scorer};
+use crate::keys::nearest;
+use anyhow::{Context, Result, bail};
 use image::RgbImage;
 use image::imageops::flip_horizontal;
 use pipelines::models::AutoencoderKl;
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
-/// Euclidean distance to every drawing, in pixels or in the posterior means of a VAE.
-pub struct Nearest {
+/// Pictures encoded at once.
+const BATCH: usize = 64;
+
+/// The nearest drawing in pixels.
+pub const PIXELS: Declaration = Declaration {
+    name: "nearest_pixels",
+    about: "Style and name of the nearest drawing in pixels",
+    measures: MEASURES,
+    files: FILES,
+    reads_vae: false,
+    licence: LICENCE,
+    citation: CITATION,
+    open: |opening| Ok(Box::new(Nearest::new(Drawings::read(opening.path)?, None)?)),
+};
+
+/// The nearest drawing in the posterior means of the model's VAE.
+pub const LATENTS: Declaration = Declaration {
+    name: "nearest_latents",
+    about: "Style and name of the nearest drawing in the latents of the model's VAE",
+    measures: MEASURES,
+    files: FILES,
+    reads_vae: true,
+    licence: LICENCE,
+    citation: CITATION,
+    open: |opening| Ok(Box::new(Nearest::new(Drawings::read(opening.path)?, Some(vae(opening)?))?)),
+};
+
+const FILES: Option<Files> = Some(Files { form: drawings::FORM, weights: None, others: Drawings::files });
+const LICENCE: &str = "Apache-2.0 and CC-BY-4.0 for the bundled drawings (assets/NOTICE)";
+const CITATION: &str = "none: Euclidean distance";
+const MEASURES: &[Measure] =
+    &[Measure::decision("flat_share", Scope::Picture), Measure::decision("content_accuracy", Scope::Prompt)];
+
+fn vae(opening: &Opening) -> Result<(AutoencoderKl, Device)> {
+    let model = opening.model.context("it compares latents, and there is no model whose VAE encodes them")?;
+    Ok((model.load_vae(None, &opening.options)?, opening.options.device))
+}
+
+/// Euclidean distance to every drawing.
+struct Nearest {
     drawings: Drawings,
-    /// None: pixels.
+    /// `None`: pixels.
     vae: Option<(AutoencoderKl, Device)>,
     /// `[drawings, D]`
     points: Tensor,
-    names: Vec<String>,
-    hash: String,
 }
 
 impl Nearest {
-    /// The nearest drawing in pixels.
-    pub fn pixels(drawings: Drawings) -> Result<Self> {
-        let hash = drawings.hash.clone();
-        Self::new(drawings, None, hash)
-    }
-
-    /// The nearest drawing in the latents of a VAE (on `device`), whose weights have the hash `vae_hash`.
-    pub fn latents(drawings: Drawings, vae: AutoencoderKl, device: Device, vae_hash: &str) -> Result<Self> {
-        let hash = hashes::of_bytes(format!("{} {vae_hash}", drawings.hash).as_bytes());
-        Self::new(drawings, Some((vae, device)), hash)
-    }
-
-    fn new(drawings: Drawings, vae: Option<(AutoencoderKl, Device)>, hash: String) -> Result<Self> {
-        let mut names = drawings.names.clone();
-        names.sort();
-        names.dedup();
-        let mut judge = Self { drawings, vae, points: Tensor::new(), names, hash };
-        judge.points = judge.embed(&judge.drawings.images)?;
-        Ok(judge)
+    fn new(drawings: Drawings, vae: Option<(AutoencoderKl, Device)>) -> Result<Self> {
+        let mut nearest = Self { drawings, vae, points: Tensor::new() };
+        nearest.points = nearest.embed(&nearest.drawings.images)?;
+        Ok(nearest)
     }
 
     /// `[B, D]` float32 on the CPU.
@@ -57,56 +81,53 @@ impl Nearest {
             };
             points.push(point.flatten(1, -1));
         }
-        Tensor::f_cat(&points, 0).context("there is no picture to judge")
-    }
-}
-
-impl Judge for Nearest {
-    fn key(&self) -> &'static str {
-        if self.vae.is_some() { "nearest_latents" } else { "nearest_pixels" }
+        Tensor::f_cat(&points, 0).context("there is no picture to compare")
     }
 
-    fn about(&self) -> String {
-        let space = if self.vae.is_some() { "VAE latents" } else { "pixels" };
-        format!("Judge without training: style and name of the nearest drawing in {space}")
-    }
-
-    fn hash(&self) -> String {
-        self.hash.clone()
-    }
-
-    fn names(&self) -> &[String] {
-        &self.names
-    }
-
-    /// On the drawings themselves every nearest neighbour is right; on their mirror images it has to be recognised.
-    fn accuracy(&self) -> Result<BTreeMap<String, f64>> {
-        let mirrored: Vec<RgbImage> = self.drawings.images.iter().map(flip_horizontal).collect();
-        let opinions = self.judge(&mirrored)?;
-        let count = opinions.len().max(1) as f64;
-        let right = |right: &dyn Fn(usize, &Opinion) -> bool| {
-            opinions.iter().enumerate().filter(|(i, opinion)| right(*i, opinion)).count() as f64 / count
-        };
-        let style = right(&|i, opinion| (opinion.flat > 0.5) == self.drawings.flat[i]);
-        let content = right(&|i, opinion| opinion.name == self.drawings.names[i]);
-        Ok([("style_on_mirrored_drawings".to_string(), style), ("content_on_mirrored_drawings".to_string(), content)]
-            .into())
-    }
-
-    fn judge(&self, pictures: &[RgbImage]) -> Result<Vec<Opinion>> {
+    /// Index of the nearest drawing, one per picture.
+    fn nearest(&self, pictures: &[RgbImage]) -> Result<Vec<usize>> {
         if pictures.is_empty() {
             return Ok(Vec::new());
         }
         let distances = Tensor::f_cdist(&self.embed(pictures)?, &self.points, 2.0, None)?; // [B, drawings]
-        let nearest: Vec<i64> = numbers(&distances.argmin(1, false))?;
-        let opinion = |index: &i64| {
-            let index = *index as usize;
-            let flat = self.drawings.flat.get(index).copied().unwrap_or_default();
-            Opinion {
-                flat: f64::from(u8::from(flat)),
-                name: self.drawings.names.get(index).cloned().unwrap_or_default(),
-            }
+        let indices = Vec::<i64>::try_from(&distances.argmin(1, false).contiguous())?;
+        Ok(indices.into_iter().map(|index| index as usize).collect())
+    }
+}
+
+impl Scorer for Nearest {
+    fn measures(&self) -> &[Measure] {
+        MEASURES
+    }
+
+    fn check(&self, prompt: &str) -> Result<()> {
+        if self.drawings.names.iter().any(|name| name == prompt) {
+            return Ok(());
+        }
+        let known: Vec<&str> = self.drawings.names.iter().map(String::as_str).collect();
+        let hint = nearest(prompt, &known).map_or(String::new(), |name| format!(", did you mean \"{name}\"?"));
+        bail!("there is no drawing of the prompt \"{prompt}\"{hint}")
+    }
+
+    fn score(&self, pictures: &[RgbImage], _: i64, prompts: &[&str]) -> Result<Table> {
+        let row = |(index, prompt): (usize, &&str)| {
+            vec![f64::from(self.drawings.flat[index]), f64::from(self.drawings.names[index] == *prompt)]
         };
-        Ok(nearest.iter().map(opinion).collect())
+        Ok(Table(self.nearest(pictures)?.into_iter().zip(prompts).map(row).collect()))
+    }
+
+    /// Every drawing is nearest to itself; its mirror image has to be recognised.
+    fn accuracy(&self) -> Result<BTreeMap<String, f64>> {
+        let mirrored: Vec<RgbImage> = self.drawings.images.iter().map(flip_horizontal).collect();
+        let found = self.nearest(&mirrored)?;
+        let share = |right: &dyn Fn(usize, usize) -> bool| {
+            let hits = found.iter().enumerate().filter(|(drawing, found)| right(*drawing, **found)).count();
+            hits as f64 / found.len().max(1) as f64
+        };
+        let Drawings { flat, names, .. } = &self.drawings;
+        let style = share(&|drawing, found| flat[drawing] == flat[found]);
+        let content = share(&|drawing, found| names[drawing] == names[found]);
+        Ok([("style_on_mirrored_drawings".to_string(), style), ("content_on_mirrored_drawings".to_string(), content)]
+            .into())
     }
 }

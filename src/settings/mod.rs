@@ -22,7 +22,7 @@ use crate::data::cache::CacheDtype;
 use crate::data::items::{Labels, Ties};
 use crate::data::timesteps::TimestepLaw;
 use crate::data::weights::{WeightSource, Weighting};
-use crate::reward::Shaping;
+use crate::scorers::RewardConfig;
 use pipelines::hub::Location;
 use pipelines::models::Recompute;
 use pipelines::schedulers::{PredictionType, Scheduler};
@@ -129,10 +129,6 @@ mod unread {
 
     pub fn batch() -> usize {
         1
-    }
-
-    pub fn weight() -> f64 {
-        1.0
     }
 }
 
@@ -343,27 +339,6 @@ pub struct RolloutConfig {
 pub enum Prompts {
     List(Vec<String>),
     File(PathBuf),
-}
-
-/// Who rates the samples, and how ratings become rewards.
-#[derive(Debug, Clone, Deserialize)]
-pub struct RewardConfig {
-    pub scorers: Vec<ScorerConfig>,
-    pub shaping: Shaping,
-    /// Scorers that are only reported: what is not trained on shows when a reward is hacked.
-    #[serde(default)]
-    pub watch: Vec<ScorerConfig>,
-}
-
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-pub struct ScorerConfig {
-    pub name: String,
-    /// Without meaning under `watch`.
-    #[serde(default = "unread::weight")]
-    pub weight: f64,
-    /// Empty where the scorer reads no files.
-    #[serde(default)]
-    pub path: PathBuf,
 }
 
 #[derive(Debug, Clone, Deserialize)]

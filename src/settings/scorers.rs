@@ -1,7 +1,7 @@
 //! Lists of scorers in [reward]: `{ name = "style", weight = 1.0, path = "judge" }` each.
 
 use crate::keys::{Range, nearest};
-use crate::reward;
+use crate::scorers::declaration;
 use toml::{Table, Value};
 
 /// As [`check`], of scorers with weights.
@@ -9,7 +9,7 @@ pub fn check_weighed(value: &Value) -> Result<Value, String> {
     check(value, true)
 }
 
-/// As [`check`], of scorers that only watch.
+/// As [`check`], of scorers that are only reported.
 pub fn check_watched(value: &Value) -> Result<Value, String> {
     check(value, false)
 }
@@ -17,7 +17,7 @@ pub fn check_watched(value: &Value) -> Result<Value, String> {
 /// The list with every default written out, keys in the order name, weight, path.
 ///
 /// # Errors
-/// A text that says what was expected, and of which entry, counted from 1.
+/// A text that names what was expected, and the entry, counted from 1.
 fn check(value: &Value, weighed: bool) -> Result<Value, String> {
     let form = if weighed { "{ name, weight = 1, path }" } else { "{ name, path }" };
     let expected = |why: String| format!("a list of {form}{why}");
@@ -55,7 +55,7 @@ fn check_entry(entry: &Value, weighed: bool) -> Result<Table, String> {
         None => Err(format!("has no {key}")),
     };
     let name = text("name")?;
-    let kind = reward::kind(&name).map_err(|_| unknown_name(&name))?;
+    let declaration = declaration(&name).map_err(|unknown| format!("has name = \"{name}\", {unknown}"))?;
     let mut out = Table::new();
     out.insert("name".into(), Value::String(name));
     if weighed {
@@ -69,25 +69,15 @@ fn check_entry(entry: &Value, weighed: bool) -> Result<Table, String> {
         };
         out.insert("weight".into(), Value::Float(weight));
     }
-    match (&kind.folder, given.get("path")) {
+    match (&declaration.files, given.get("path")) {
         (Some(_), _) => drop(out.insert("path".into(), Value::String(text("path")?))),
-        (None, Some(_)) => return Err(format!("has a path, and \"{}\" reads no files: remove it", kind.name)),
+        (None, Some(_)) => return Err(format!("has a path, and \"{}\" reads no files: remove it", declaration.name)),
         (None, None) => {}
     }
     Ok(out)
 }
 
-fn unknown_name(name: &str) -> String {
-    let names = reward::names();
-    let known = names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(" | ");
-    if reward::NOT_BUILT.contains(&name) {
-        return format!("has name = \"{name}\", which is not built yet: take {known}");
-    }
-    let hint = nearest(name, &names).map_or(String::new(), |known| format!(" (did you mean \"{known}\"?)"));
-    format!("has name = \"{name}\", expected {known}{hint}")
-}
-
-/// The list without paths: what of it must stay when contents move.
+/// The list without paths: the part that must stay equal on resume.
 pub fn without_paths(value: &Value) -> Value {
     let mut value = value.clone();
     for entry in value.as_array_mut().into_iter().flatten() {

@@ -6,7 +6,7 @@ use crate::data::batches::{Posterior, TimeIds};
 use crate::data::cache::CacheDtype;
 use crate::data::items::Ties;
 use crate::keys::{Choice as _, Default::*, Key, Kind::*, Range, auto, key};
-use crate::reward::Shaping;
+use crate::scorers::Shaping;
 use pipelines::models::Recompute;
 use pipelines::schedulers::PredictionType;
 

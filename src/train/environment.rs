@@ -3,8 +3,7 @@
 use super::session::Opened;
 use crate::machine::files::write_atomically;
 use crate::machine::hashes::{self, HashMemory};
-use crate::reward;
-use crate::settings::ScorerConfig;
+use crate::scorers::ScorerSpec;
 use anyhow::{Context, Result};
 use pipelines::lora::Lora;
 use pipelines::weights::component_files;
@@ -51,9 +50,10 @@ pub fn contents(opened: &Opened) -> Result<Map<String, Value>> {
         out.insert("validate.prompts".into(), json!(hashes::of_bytes(json!(opened.held_out).to_string().as_bytes())));
     }
     if let Some(reward) = &config.reward {
-        for (key, scorers) in [("reward.scorers", &reward.scorers), ("reward.watch", &reward.watch)] {
-            let files = |scorer: &ScorerConfig| {
-                let hashes: Result<Vec<String>> = reward::files(scorer)?.iter().map(|f| memory.of_file(f)).collect();
+        let weighed: Vec<&ScorerSpec> = reward.scorers.iter().map(|weighted| &weighted.scorer).collect();
+        for (key, scorers) in [("reward.scorers", weighed), ("reward.watch", reward.watch.iter().collect())] {
+            let files = |scorer: &&ScorerSpec| {
+                let hashes: Result<Vec<String>> = scorer.files()?.iter().map(|f| memory.of_file(f)).collect();
                 let hashes = hashes.with_context(|| format!("{key}: cannot open the scorer \"{}\"", scorer.name));
                 hashes.map(|hashes| json!(hashes))
             };

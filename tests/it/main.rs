@@ -9,5 +9,6 @@ mod publish;
 mod recipes;
 mod report;
 mod rollout;
+mod scorers;
 mod support;
 mod train;

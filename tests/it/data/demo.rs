@@ -1,8 +1,7 @@
 //! The bundled preference data: every kind of row is whole, small, and says truly who labelled it.
 
 use diffpref::data::items::{Holdout, ItemKind, ItemSet, Labels, ReadOptions, Ties};
-use diffpref::data::labelled_by::labellers;
-use diffpref::scorers::{Judge, TrainedJudge};
+use diffpref::scorers::labelled_by::labellers;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -121,7 +120,7 @@ fn the_prompt_files_are_the_names_of_each_side() {
 fn the_judge_that_labelled_is_the_bundled_one_for_labels_and_not_the_one_that_judges() {
     let hash = |judge: &str| {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets").join(judge);
-        TrainedJudge::open(&dir).unwrap().weights_sha256().unwrap().to_string()
+        diffpref::machine::hashes::of_file(&dir.join("model.safetensors")).unwrap()
     };
     assert_ne!(hash("judge"), hash("judge-labels"));
     for (file, labels) in

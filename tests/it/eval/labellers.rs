@@ -2,7 +2,7 @@
 
 use crate::support::{World, diffpref, json, root, sampling, sha256};
 use diffpref::data::items::Labels;
-use diffpref::data::labelled_by::{Taught, labellers};
+use diffpref::scorers::labelled_by::{Taught, labellers};
 use serde_json::Value;
 use serde_json::json as object;
 use std::path::{Path, PathBuf};
@@ -89,8 +89,9 @@ impl Evaluated {
 
     fn eval(&self, judge: &str, more: &[&str]) -> assert_cmd::Command {
         let mut command = diffpref();
-        command.args(["eval", "--seeds", "1", "--content-seeds", "1", "--steps", "2", "--run"]).arg(&self.run);
-        command.arg("--prompts").arg(self.world.path("names.jsonl")).arg("--judge").arg(root().join(judge)).args(more);
+        command.args(["eval", "--seeds", "1", "--steps", "2", "--run"]).arg(&self.run);
+        command.arg("--prompts").arg(self.world.path("names.jsonl")).arg("--scorer");
+        command.arg(format!("style={}", root().join(judge).display())).args(more);
         command
     }
 
@@ -115,15 +116,15 @@ fn an_evaluation_by_the_judge_that_labelled_warns_everywhere_and_by_another_nowh
     assert!(stdout.contains(warning) && stdout.contains("pairs.jsonl follows \"one\""), "{stdout}");
     assert!(stderr.contains(warning), "{stderr}");
     assert!(html.contains("<b>Warning:</b>") && html.contains(warning));
-    assert_eq!(json["warnings"].as_array().unwrap().len(), 1, "{}", json["warnings"]);
-    assert!(json["warnings"][0].as_str().unwrap().contains(warning));
+    assert_eq!(json["evaluation"]["warnings"].as_array().unwrap().len(), 1, "{}", json["evaluation"]["warnings"]);
+    assert!(json["evaluation"]["warnings"][0].as_str().unwrap().contains(warning));
     let (stdout, _, _, _) = evaluated.said("assets/judge-labels", &["--json"]);
-    assert_eq!(serde_json::from_str::<Value>(&stdout).unwrap()["warnings"], json["warnings"]);
+    assert_eq!(serde_json::from_str::<Value>(&stdout).unwrap()["warnings"], json["evaluation"]["warnings"]);
 
     // The judge `two` gave a score that the run did not read.
     let (stdout, stderr, html, json) = evaluated.said("assets/judge", &[]);
     assert!(![&stdout, &stderr, &html].iter().any(|text| text.contains(warning)), "{stdout}{stderr}");
-    assert_eq!(json["warnings"], object!([]));
+    assert_eq!(json["evaluation"]["warnings"], object!([]));
 }
 
 #[test]
@@ -136,8 +137,8 @@ fn data_that_is_gone_or_mislabelled_is_named() {
 
     std::fs::rename(evaluated.data(), evaluated.world.path("moved")).unwrap();
     let (_, stderr, _, json) = evaluated.said("assets/judge", &[]);
-    assert!(stderr.contains("whether a judge of this evaluation labelled it cannot be said"), "{stderr}");
-    assert_eq!(json["warnings"], object!([]));
+    assert!(stderr.contains("whether a scorer of this evaluation labelled it is unknown"), "{stderr}");
+    assert_eq!(json["evaluation"]["warnings"], object!([]));
 }
 
 #[test]
@@ -150,8 +151,8 @@ fn a_judge_that_rated_the_samples_of_a_run_is_named_and_another_is_not() {
     let warning = "also rated the samples that the model was trained on (reward.scorers, \"style\")";
     let (stdout, _, html, json) = evaluated.said("assets/judge-labels", &[]);
     assert!(stdout.contains(warning) && html.contains("<b>Warning:</b>"), "{stdout}");
-    assert_eq!(json["warnings"].as_array().unwrap().len(), 1, "{json}");
+    assert_eq!(json["evaluation"]["warnings"].as_array().unwrap().len(), 1, "{json}");
     let (stdout, stderr, _, json) = evaluated.said("assets/judge", &[]);
     assert!(!stdout.contains("rated the samples") && !stderr.contains("no longer at"), "{stdout}{stderr}");
-    assert_eq!(json["warnings"], object!([]));
+    assert_eq!(json["evaluation"]["warnings"], object!([]));
 }

@@ -1,8 +1,7 @@
-//! `diffpref eval`: pictures, judges, intervals.
+//! `diffpref eval`: prompts, pictures, figures, intervals, and who labelled the data.
 
 mod intervals;
-mod judge;
 mod labellers;
-mod measures;
 mod negative;
+mod prompts;
 mod run;

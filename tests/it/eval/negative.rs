@@ -13,8 +13,7 @@ fn eval(dir: &Path, models: &[&str], arguments: &[&str]) -> Command {
     let prompts = dir.join("names.jsonl");
     std::fs::write(&prompts, "{\"prompt\": \"red apple\"}\n").unwrap();
     let mut command = diffpref();
-    command.args(["eval", "--steps", "2", "--seeds", "1", "--content-seeds", "1", "--device", "cpu", "--judge"]);
-    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/judge"));
+    command.args(["eval", "--steps", "2", "--seeds", "1", "--device", "cpu", "--scorer", "compressibility"]);
     command.arg("--prompts").arg(prompts).arg("--out").arg(dir.join("eval"));
     for name in models {
         command.arg("--model").arg(format!("{name}={}", golden("generate/model")));

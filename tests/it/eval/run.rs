@@ -1,13 +1,27 @@
 //! A whole evaluation of the demo model against itself, small: files, figures, and what a second call does.
 
-use crate::support::root;
-use diffpref::eval::figures::Evaluation;
+use crate::support::{diffpref, root};
 use diffpref::eval::{NamedModel, Request, evaluate, models_of_run};
+use diffpref::metrics::evaluation::Evaluation;
 use diffpref::progress::{Progress, Signal, Silent, Stop, Stopped};
 use diffpref::report::render_evaluation;
+use diffpref::scorers::ScorerSpec;
+use serde_json::Value;
 use std::cell::RefCell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
+
+/// Every registered scorer.
+const SCORERS: [&str; 5] = ["style", "content", "compressibility", "nearest_pixels", "nearest_latents"];
+
+fn scorer(name: &str) -> ScorerSpec {
+    let path = match name {
+        "style" | "content" => root().join("assets/judge"),
+        "compressibility" => PathBuf::new(),
+        _ => root().join("assets/emoji"),
+    };
+    ScorerSpec { name: name.into(), path }
+}
 
 /// Two names of the demo, one of them held out.
 fn request(dir: &Path) -> Request {
@@ -20,11 +34,11 @@ fn request(dir: &Path) -> Request {
     Request {
         models: vec![model("before"), model("same")],
         prompts,
-        judge: Some(root().join("assets/judge")),
-        drawings: Some(root().join("assets/emoji/drawings")),
+        prompt_column: None,
+        scorers: SCORERS.map(scorer).into(),
         labellers: Vec::new(),
         seeds: 2,
-        content_seeds: 1,
+        other_seeds: 1,
         steps: 2,
         guidance_scale: Some(3.0),
         resolution: None,
@@ -54,11 +68,16 @@ fn a_model_against_itself_differs_by_nothing_and_a_second_call_paints_nothing() 
     let dir = tempfile::tempdir().unwrap();
     let request = request(dir.path());
     let first = evaluate(&request, &Silent, &Stop::default()).unwrap();
-    assert_eq!((first.names, first.held_out_names), (2, 1));
-    let judges: Vec<&str> = first.judges.iter().map(|judged| judged.judge.as_str()).collect();
-    assert_eq!(judges, ["trained", "nearest_pixels", "nearest_latents"]);
-    for judged in &first.judges {
-        assert_eq!((judged.flat_share.differences[0].mean, judged.content_accuracy.differences[0].hi), (0.0, 0.0));
+    let groups: Vec<_> = first.groups.iter().map(|group| (group.name.as_str(), group.prompts, group.seeds)).collect();
+    assert_eq!(groups, [("held_out", 1, 2), ("all", 2, 1)]);
+    let scorers: Vec<&str> = first.scorers.iter().map(|scored| scored.name.as_str()).collect();
+    assert_eq!(scorers, SCORERS);
+    for measured in first.scorers.iter().flat_map(|scored| &scored.measures) {
+        for compared in ["held_out", "all"].map(|group| &measured.groups[group]) {
+            assert_eq!((compared.differences[0].mean, compared.differences[0].hi), (0.0, 0.0));
+            let wins: Vec<f64> = compared.win_rates.iter().map(|rate| rate.mean).collect();
+            assert_eq!(wins, if measured.measure.is_share() { vec![] } else { vec![0.5] });
+        }
     }
     let album = request.out.join(&first.models[0].pictures);
     for file in ["0000-0.png", "0000-1.png", "0001-0.png", "index.jsonl"] {
@@ -70,12 +89,28 @@ fn a_model_against_itself_differs_by_nothing_and_a_second_call_paints_nothing() 
     let lines = Lines::default();
     let second = evaluate(&request, &lines, &Stop::default()).unwrap();
     assert!(lines.0.borrow().iter().all(|line| line.contains("0 pictures made")), "{:?}", lines.0.borrow());
-    assert_eq!(second.figures(), first.figures());
-    assert_eq!(Evaluation::read(&request.out).unwrap().figures(), first.figures());
+    let text = |evaluation: &Evaluation| serde_json::to_string(evaluation).unwrap();
+    assert_eq!(text(&second), text(&first));
+    assert_eq!(text(&Evaluation::read(&request.out).unwrap()), text(&first));
+    assert_eq!(means_of_rows(&request.out), second.find("style", "log_odds", "held_out").unwrap().models[0].mean);
 
     render_evaluation(&request.out, &second).unwrap();
     let html = std::fs::read_to_string(request.out.join("report.html")).unwrap();
-    assert!(html.contains("Trained judge") && html.contains("no more than chance"));
+    assert!(html.contains("flat share, held-out prompts") && html.contains("no more than chance"));
+}
+
+/// The mean of the first model's log-odds of the flat style over the held-out prompt, from `scores.jsonl`.
+fn means_of_rows(out: &Path) -> f64 {
+    let text = std::fs::read_to_string(out.join("scores.jsonl")).unwrap();
+    let rows: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(rows.len(), 2 * 3);
+    for row in &rows {
+        assert!(out.join(row["picture"].as_str().unwrap()).is_file(), "{row}");
+        assert_eq!(row["scores"].as_object().unwrap().len(), SCORERS.len(), "{row}");
+    }
+    let held_out = rows.iter().filter(|row| row["model"] == "before" && row["held_out"] == true);
+    let numbers: Vec<f64> = held_out.map(|row| row["scores"]["style"]["log_odds"].as_f64().unwrap()).collect();
+    numbers.iter().sum::<f64>() / numbers.len() as f64
 }
 
 #[test]
@@ -106,10 +141,29 @@ fn what_the_options_lack_is_said() {
     };
     assert!(refusal(&|r| r.models.truncate(1)).contains("at least two, found 1"));
     assert!(refusal(&|r| r.models[1].name = "before".into()).contains("two models have this name"));
-    assert!(refusal(&|r| (r.judge, r.drawings) = (None, None)).contains("there is no judge"));
-    let unknown =
-        refusal(&|r| std::fs::write(&r.prompts, "{\"prompt\": \"dragon fruit pie\", \"slug\": \"x\"}\n").unwrap());
-    assert!(unknown.contains("dragon fruit pie") || unknown.contains("x.png"), "{unknown}");
+    assert!(refusal(&|r| r.scorers.clear()).contains("there is no scorer"));
+    assert!(refusal(&|r| r.seeds = 0).contains("--seeds and --other-seeds: expected at least 1"));
+    assert!(refusal(&|r| r.scorers[0].path = "nowhere".into()).contains("cannot open the scorer \"style\""));
+    for name in ["content", "nearest_pixels"] {
+        let unknown = refusal(&|r| {
+            std::fs::write(&r.prompts, "{\"prompt\": \"dragon fruit pie\"}\n").unwrap();
+            r.scorers = vec![scorer(name)];
+        });
+        assert!(unknown.contains("names.jsonl: scorer") && unknown.contains("dragon fruit pie"), "{unknown}");
+    }
+}
+
+#[test]
+fn options_of_earlier_versions_name_the_new_form() {
+    let said = |option: &str| {
+        let run = ["eval", "--run", "runs/any", "--prompts", "names.jsonl", "--scorer", "compressibility", option, "x"];
+        let output = diffpref().args(run).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    assert!(said("--judge").contains("--scorer style=DIR --scorer content=DIR"), "{}", said("--judge"));
+    assert!(said("--drawings").contains("--scorer nearest_pixels=DIR"), "{}", said("--drawings"));
+    assert!(said("--content-seeds").contains("--other-seeds N"), "{}", said("--content-seeds"));
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! The report of a run, rendered from files like those that a run leaves.
 
-use diffpref::eval::figures::{Evaluated, Evaluation, GalleryRow, Judged, Settings};
 use diffpref::eval::intervals::paired_bootstrap;
+use diffpref::metrics::evaluation::{Evaluated, Evaluation, GalleryRow, Group, Measured, PictureSettings, Scored};
 use diffpref::report::{State, render};
+use diffpref::scorers::{Measure, Scope};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -56,14 +57,23 @@ fn evaluation(folder: &Path) -> Evaluation {
         }
     }
     let values = |shift: f64| (0..40).map(|i| (f64::from(i * 7 % 10) / 20.0 + shift).min(1.0)).collect::<Vec<_>>();
-    let judged = |judge: &str, about: &str| Judged {
-        judge: judge.into(),
-        about: about.into(),
-        accuracy: [("style_on_held_out_names".to_string(), 0.985)].into(),
-        warning: None,
-        flat_share: paired_bootstrap(&[values(0.2), values(0.45)]).unwrap(),
-        content_accuracy: paired_bootstrap(&[values(0.4), values(0.39)]).unwrap(),
+    let group = |name: &str, prompts, seeds| Group { name: name.into(), prompts, seeds };
+    let measured = |measure: Measure, low: f64, high: f64| {
+        let compared = paired_bootstrap(&[values(low), values(high)]).unwrap();
+        Measured { measure, groups: ["held_out", "all"].map(|group| (group.to_string(), compared.clone())).into() }
     };
+    let scored = |name: &str, measures| Scored {
+        name: name.into(),
+        about: "A small network".into(),
+        path: "judge".into(),
+        accuracy: [("style_on_held_out_names".to_string(), 0.985)].into(),
+        measures,
+    };
+    let style = vec![
+        measured(Measure::real("log_odds", "log-odds", None, None, Scope::Picture), -2.0, 1.5),
+        measured(Measure::decision("flat_share", Scope::Picture), 0.2, 0.45),
+    ];
+    let content = vec![measured(Measure::decision("content_accuracy", Scope::Prompt), 0.4, 0.39)];
     let model = |name: &str, folder: &str| Evaluated {
         name: name.into(),
         source: "model".into(),
@@ -73,10 +83,10 @@ fn evaluation(folder: &Path) -> Evaluation {
     let files = |name: &str| (0..3).map(|seed| format!("pictures/{name}/0000-{seed}.png").into()).collect::<Vec<_>>();
     Evaluation {
         models: vec![model("before", "a"), model("after", "b")],
-        judges: vec![judged("trained", "A small network."), judged("nearest_pixels", "The nearest drawing.")],
-        settings: Settings {
-            seeds: 8,
-            content_seeds: 3,
+        groups: vec![group("held_out", 32, 8), group("all", 160, 3)],
+        scorers: vec![scored("style", style), scored("content", content)],
+        warnings: vec!["the scorer \"style\" also labelled the training data".into()],
+        settings: PictureSettings {
             scheduler: "ddim".into(),
             steps: 10,
             guidance_scale: 7.5,
@@ -85,8 +95,6 @@ fn evaluation(folder: &Path) -> Evaluation {
             device: "cpu".into(),
             dtype: "float32".into(),
         },
-        names: 160,
-        held_out_names: 32,
         gallery: vec![GalleryRow {
             prompt: "fox".into(),
             held_out: true,
@@ -106,8 +114,10 @@ fn the_page_opens_with_the_verdict_and_loads_nothing() {
     let html = std::fs::read_to_string(dir.path().join("report.html")).unwrap();
     let place = |text: &str| html.find(text).unwrap_or_else(|| panic!("{text:?} is not on the page"));
     assert!(place("The model is learning the preference.") < place("Held-out margin"));
-    assert!(place("Held-out margin") < place("Flat share, held-out names"));
+    assert!(place("Held-out margin") < place("flat share, held-out prompts"));
     assert!(place("after 200 steps") < place("Gradient norm"));
+    assert!(html.contains("32 held-out prompts with 8 pictures each, all 160 prompts with 3 pictures each"));
+    assert!(html.contains("<b>log odds (log-odds), all prompts</b>") && html.contains("<b>Warning:</b> the scorer"));
     assert!(html.contains("step 300 of 400, not finished"));
     for forbidden in ["<script", "<link", "src=\"http", "href=", "url(", "@import"] {
         assert!(!html.contains(forbidden), "the page has {forbidden}");
@@ -126,12 +136,13 @@ fn report_json_has_the_figures_under_their_promised_keys() {
     let report: Value = serde_json::from_slice(&std::fs::read(dir.path().join("report.json")).unwrap()).unwrap();
     assert_eq!(report["verdict"]["state"], "learning");
     assert_eq!((&report["step"], &report["steps"]), (&json!(300), &json!(400)));
-    for measures in [&report, &report["judges"]["nearest_pixels"]] {
-        for measure in ["flat_share", "content_accuracy"] {
-            for side in ["before", "after", "difference"] {
-                for end in ["mean", "lo", "hi"] {
-                    assert!(measures[measure][side][end].is_f64(), "{measure}.{side}.{end}");
-                }
+    for (scorer, measure) in [(0, "log_odds"), (0, "flat_share"), (1, "content_accuracy")] {
+        let measures = report["evaluation"]["scorers"][scorer]["measures"].as_array().unwrap();
+        let measure = measures.iter().find(|found| found["name"] == measure).unwrap();
+        for group in ["held_out", "all"].map(|group| &measure["groups"][group]) {
+            for end in ["mean", "lo", "hi"] {
+                let numbers = [&group["models"][0], &group["models"][1], &group["differences"][0]];
+                assert!(numbers.iter().all(|interval| interval[end].is_f64()), "{group}");
             }
         }
     }

@@ -173,7 +173,7 @@ fn trajectories_that_a_method_cannot_learn_from_are_refused() {
         (
             "ddpo",
             &["reward.scorers=[{name=\"stile\", path=\"j\"}]"],
-            "entry 1 has name = \"stile\", expected \"style\" | \"content\" | \"compressibility\" (did you mean \"style\"?).",
+            "entry 1 has name = \"stile\", expected \"style\" | \"content\" | \"compressibility\" | \"nearest_pixels\" | \"nearest_latents\" (did you mean \"style\"?).",
         ),
     ] {
         let said = refused(&online(method), sets, 2);

@@ -1,17 +1,18 @@
-//! Labellers of a data file: `labelled-by.json` next to it. Prevents an unnoticed evaluation by the judge that made
-//! the labels.
+//! Who labelled the data that a model was trained on: a scorer that did cannot measure what its labels taught.
 
-use super::index::find;
-use super::items::{ItemKind, Labels};
+use super::spec::ScorerSpec;
+use crate::data::index::find;
+use crate::data::items::{ItemKind, Labels};
+use crate::machine::hashes;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// Name of the file, in the folder of its data files.
+/// The file beside the data files that it describes.
 const NAME: &str = "labelled-by.json";
 
-/// Use of a judge's labels by a run.
+/// What a run learnt from a judge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Taught {
     /// Preferences of this data file.
@@ -20,10 +21,10 @@ pub enum Taught {
     Rewards,
 }
 
-/// A judge whose labels or rewards a run was trained on.
+/// A judge whose labels or ratings a run was trained on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Labeller {
-    /// Name in `labelled-by.json` or [reward].
+    /// Its name in `labelled-by.json` or [reward].
     pub judge: String,
     /// SHA-256 of its weights file, lower-case hex.
     pub weights_sha256: String,
@@ -43,19 +44,19 @@ struct Weights {
     weights_sha256: String,
 }
 
-/// Judges of one data file; absent without a judge.
+/// The judges of one data file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Sources {
-    /// Judge of the rows' own preferences.
+    /// The judge that the rows' own preferences come from; `None`: people, or known from how the pictures were made.
     label: Option<String>,
     /// Scorer -> judge
     #[serde(default)]
     scores: BTreeMap<String, String>,
 }
 
-/// The judges that labelled the data at `path` (`[data] path`) under `labels` (`[data] labels`). `None` for data
-/// without an entry, or labelled by people.
+/// The judges that labelled the data at `path` (`[data] path`), by the labels that a run reads (`[data] labels`). Empty
+/// where people labelled it or nothing is known.
 ///
 /// # Errors
 /// No data at `path`, or a `labelled-by.json` that differs from its description in docs/eval.md.
@@ -80,6 +81,47 @@ pub fn labellers(path: &Path, labels: &Labels) -> Result<Vec<Labeller>> {
         Ok(Labeller { judge: judge.clone(), weights_sha256, taught: Taught::Data(data.clone()) })
     };
     of_file.judges(labels).into_iter().map(labeller).collect()
+}
+
+/// The scorers of [reward] whose weights are still there.
+///
+/// # Errors
+/// A weights file that cannot be read.
+pub fn raters<'a>(scorers: impl IntoIterator<Item = &'a ScorerSpec>) -> Result<Vec<Labeller>> {
+    let mut found = Vec::new();
+    for scorer in scorers {
+        if let Some(file) = scorer.weights()?.filter(|file| file.is_file()) {
+            let weights_sha256 = hashes::of_file(&file)?;
+            found.push(Labeller { judge: scorer.name.clone(), weights_sha256, taught: Taught::Rewards });
+        }
+    }
+    Ok(found)
+}
+
+/// Why the numbers of a scorer may flatter a model, where its weights are those of a labeller.
+///
+/// # Errors
+/// A weights file that cannot be read.
+pub fn own_labels(scorer: &ScorerSpec, labellers: &[Labeller]) -> Result<Option<String>> {
+    if labellers.is_empty() {
+        return Ok(None);
+    }
+    let Some(weights) = scorer.weights()?.map(|file| hashes::of_file(&file)).transpose()? else { return Ok(None) };
+    let Some(labeller) = labellers.iter().find(|labeller| labeller.weights_sha256 == weights) else { return Ok(None) };
+    let did = match &labeller.taught {
+        Taught::Data(data) => {
+            format!("labelled the training data ({} follows {:?}, the same weights)", data.display(), labeller.judge)
+        }
+        Taught::Rewards => {
+            format!("rated the samples that the model was trained on (reward.scorers, {:?})", labeller.judge)
+        }
+    };
+    Ok(Some(format!(
+        "the scorer \"{}\" ({}) also {did}. The model learnt its errors, and its figures cannot show them. Use a scorer that \
+         labelled nothing",
+        scorer.name,
+        scorer.path.display()
+    )))
 }
 
 impl LabelledBy {

@@ -1,18 +1,24 @@
-//! Shapings against hand-computed numbers and torch's, mixtures of scorers made up here, and the judges' scorers.
+//! Shapings against hand-computed numbers and torch's, mixtures of scorers made up here, and every registered scorer.
 
 use super::*;
 use crate::keys::Choice;
-use crate::scorers::{Judge, TrainedJudge};
-use pipelines::weights::TensorFile;
-use std::path::Path;
+use anyhow::Result;
+use image::RgbImage;
+use pipelines::families::ModelFolder;
+use pipelines::weights::{LoadOptions, TensorFile};
+use std::path::{Path, PathBuf};
 use tch::Kind as Dtype;
 
-/// Says what it is told to.
+/// Returns given numbers.
 struct Fake(Vec<f64>);
 
 impl Scorer for Fake {
-    fn score(&self, _: &[RgbImage], _: i64, _: &[&str]) -> Result<Vec<f64>> {
-        Ok(self.0.clone())
+    fn measures(&self) -> &[Measure] {
+        const { &[Measure::real("fake", "", None, None, Scope::Picture)] }
+    }
+
+    fn score(&self, _: &[RgbImage], _: i64, _: &[&str]) -> Result<Table> {
+        Ok(Table::of_column(self.0.clone()))
     }
 }
 
@@ -121,7 +127,7 @@ fn a_scorer_that_says_too_little_or_nothing_finite_is_named_with_picture_and_pro
     let bad = |numbers: &[f64]| Rewards::new(vec![(good(), 1.0), (fake("bad", numbers), 1.0)], vec![], Shaping::None);
     assert_eq!(
         said(bad(&[1.0, 2.0])),
-        "scorer \"bad\" rated 2 of 3 pictures, the first for the prompt \"red apple\": expected a number a picture"
+        "scorer \"bad\" rated 2 of 3 pictures, the first for the prompt \"red apple\": expected one row per picture"
     );
     assert_eq!(
         said(bad(&[1.0, f64::NAN, 2.0])),
@@ -135,8 +141,12 @@ fn a_scorer_that_says_too_little_or_nothing_finite_is_named_with_picture_and_pro
     assert_eq!(few.unwrap_err().to_string(), "3 pictures with 1 prompts: expected as many");
 }
 
-fn entry(name: &str, path: &str) -> ScorerConfig {
-    ScorerConfig { name: name.into(), weight: 1.0, path: root(path) }
+fn spec(name: &str, path: &str) -> ScorerSpec {
+    ScorerSpec { name: name.into(), path: if path.is_empty() { PathBuf::new() } else { root(path) } }
+}
+
+fn open(name: &str, path: &str) -> Box<dyn Scorer> {
+    spec(name, path).open(LoadOptions::cpu(), None).unwrap()
 }
 
 /// Pictures of the judge's golden file: two flat drawings, two shaded ones.
@@ -150,12 +160,13 @@ fn drawings() -> Vec<RgbImage> {
 #[test]
 fn style_and_content_are_the_log_odds_of_the_judge_that_python_trained() {
     let golden = TensorFile::open(&root("tests/golden/judge.safetensors")).unwrap();
-    let judge = TrainedJudge::open(&root("assets/judge")).unwrap();
+    let judge = Judge::open(&root("assets/judge")).unwrap();
     let pictures = drawings();
     let style = golden.tensor("style").unwrap().to_kind(Dtype::Double); // [4, 2]: flat, shaded
     let content = golden.tensor("content").unwrap().to_kind(Dtype::Double); // [4, names]
-    let got = open_scorer(&entry("style", "assets/judge"), Device::Cpu).unwrap().score(&pictures, 0, &[""; 4]).unwrap();
-    for (i, got) in got.iter().enumerate() {
+    let got = open("style", "assets/judge").score(&pictures, 0, &[""; 4]).unwrap();
+    assert_eq!(got.column(1), [1.0, 1.0, 0.0, 0.0]);
+    for (i, got) in got.column(0).iter().enumerate() {
         let expected = style.double_value(&[i as i64, 0]) - style.double_value(&[i as i64, 1]);
         assert!((got - expected).abs() < 2e-3, "{got} instead of {expected}");
         assert_eq!(*got > 0.0, i < 2);
@@ -163,10 +174,11 @@ fn style_and_content_are_the_log_odds_of_the_judge_that_python_trained() {
     // Of a picture that shows something else, so that the clamp is not all that is seen.
     for name in [0usize, 1, judge.names().len() - 1] {
         let prompts = [judge.names()[name].as_str(); 4];
-        let got =
-            open_scorer(&entry("content", "assets/judge"), Device::Cpu).unwrap().score(&pictures, 0, &prompts).unwrap();
+        let got = open("content", "assets/judge").score(&pictures, 0, &prompts).unwrap();
+        let shown = Vec::<i64>::try_from(content.argmax(1, false)).unwrap();
+        assert_eq!(got.column(1), shown.iter().map(|i| f64::from(*i == name as i64)).collect::<Vec<_>>());
         let p = content.softmax(1, Dtype::Double).select(1, name as i64);
-        for (i, got) in got.iter().enumerate() {
+        for (i, got) in got.column(0).iter().enumerate() {
             let p = p.double_value(&[i as i64]);
             let expected = (p.ln() - (-p).ln_1p()).clamp(-LARGEST, LARGEST);
             assert!((got - expected).abs() < 2e-3, "{got} instead of {expected}");
@@ -174,27 +186,53 @@ fn style_and_content_are_the_log_odds_of_the_judge_that_python_trained() {
     }
 }
 
-/// Every registered scorer with the bundled files it can be opened from; a new one needs a line here.
-fn opened() -> Vec<(&'static str, Box<dyn Scorer>)> {
-    let at = |name: &str| match name {
-        "style" | "content" => entry(name, "assets/judge"),
-        "compressibility" => ScorerConfig { name: name.into(), weight: 1.0, path: PathBuf::new() },
+/// Every registered scorer, opened from the bundled files; a new one needs a line here.
+fn opened() -> Vec<(&'static Declaration, Box<dyn Scorer>)> {
+    let path = |name: &str| match name {
+        "style" | "content" => "assets/judge",
+        "nearest_pixels" | "nearest_latents" => "assets/emoji",
+        "compressibility" => "",
         other => panic!("nothing to open {other} from"),
     };
-    names().into_iter().map(|name| (name, open_scorer(&at(name), Device::Cpu).unwrap())).collect()
+    let model = ModelFolder::open(&root("assets/demo-model")).unwrap();
+    let open = |declaration: &Declaration| {
+        spec(declaration.name, path(declaration.name)).open(LoadOptions::cpu(), Some(&model)).unwrap()
+    };
+    REGISTRY.iter().map(|declaration| (declaration, open(declaration))).collect()
 }
 
 #[test]
-fn a_picture_is_worth_the_same_to_the_last_bit_whatever_is_beside_it() {
+fn a_picture_has_the_same_numbers_to_the_last_bit_whatever_is_rated_with_it() {
     let mut pictures = drawings();
     pictures.push(image::imageops::resize(&pictures[0], 40, 40, image::imageops::FilterType::Triangle));
-    let judge = TrainedJudge::open(&root("assets/judge")).unwrap();
+    let judge = Judge::open(&root("assets/judge")).unwrap();
     let prompts: Vec<&str> = judge.names().iter().take(pictures.len()).map(String::as_str).collect();
-    for (name, scorer) in opened() {
+    for (Declaration { name, measures, .. }, scorer) in opened() {
         let together = scorer.score(&pictures, 0, &prompts).unwrap();
+        assert_eq!(scorer.measures(), *measures, "{name}");
         for (i, picture) in pictures.iter().enumerate() {
             let alone = scorer.score(std::slice::from_ref(picture), 0, &prompts[i..=i]).unwrap();
-            assert_eq!(alone[0].to_bits(), together[i].to_bits(), "{name}: picture {i}");
+            let bits = |row: &[f64]| row.iter().map(|number| number.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&alone.0[0]), bits(&together.0[i]), "{name}: picture {i}");
+        }
+    }
+}
+
+#[test]
+fn numbers_lie_in_the_declared_ranges_and_prompts_that_are_checked_can_be_rated() {
+    let pictures = drawings();
+    for (Declaration { name, .. }, scorer) in opened() {
+        scorer.check("red apple").unwrap();
+        for row in scorer.score(&pictures, 0, &["red apple"; 4]).unwrap().0 {
+            for (measure, number) in scorer.measures().iter().zip(row) {
+                let fits = match measure.range {
+                    Range::Decision => number == 0.0 || number == 1.0,
+                    Range::Real { min, max } => {
+                        min.is_none_or(|min| min <= number) && max.is_none_or(|max| number <= max)
+                    }
+                };
+                assert!(fits, "{name}.{}: {number}", measure.name);
+            }
         }
     }
 }
@@ -208,8 +246,8 @@ fn compressibility_is_minus_the_size_of_the_jpeg_in_kilobytes() {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         pixel.0 = [(state >> 24) as u8, (state >> 16) as u8, (state >> 8) as u8];
     });
-    let scorer = open_scorer(&entry("compressibility", ""), Device::Cpu).unwrap();
-    let got = scorer.score(&[plain, noisy.clone()], 0, &[""; 2]).unwrap();
+    let scorer = open("compressibility", "");
+    let got = scorer.score(&[plain, noisy.clone()], 0, &[""; 2]).unwrap().column(0);
     let mut bytes = std::io::Cursor::new(Vec::new());
     noisy.write_with_encoder(image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 95)).unwrap();
     assert_eq!(got[1], -(bytes.get_ref().len() as f64) / 1000.0);
@@ -220,18 +258,12 @@ fn compressibility_is_minus_the_size_of_the_jpeg_in_kilobytes() {
 #[test]
 fn a_prompt_that_the_judge_does_not_know_is_refused_with_the_nearest_name() {
     let rewards = Rewards::new(
-        vec![(
-            Named {
-                name: "content".into(),
-                scorer: open_scorer(&entry("content", "assets/judge"), Device::Cpu).unwrap(),
-            },
-            1.0,
-        )],
+        vec![(Named { name: "content".into(), scorer: open("content", "assets/judge") }, 1.0)],
         vec![],
         Shaping::None,
     );
     let said = |prompt: &str| format!("{:#}", rewards.rate(&drawings()[..1], 0, &[prompt]).unwrap_err());
-    let judge = TrainedJudge::open(&root("assets/judge")).unwrap();
+    let judge = Judge::open(&root("assets/judge")).unwrap();
     assert_eq!(
         said("red aple"),
         format!(
@@ -243,21 +275,37 @@ fn a_prompt_that_the_judge_does_not_know_is_refused_with_the_nearest_name() {
 }
 
 #[test]
-fn scorers_are_opened_by_name_and_what_is_missing_is_said() {
+fn scorers_are_opened_by_name_and_missing_files_are_named() {
     let config = |name: &str, path: &str| {
-        let scorers = vec![entry("style", "assets/judge"), entry("style", "assets/judge-labels"), entry(name, path)];
-        crate::settings::RewardConfig { scorers, shaping: Shaping::Par, watch: vec![entry("content", "assets/judge")] }
+        let scorers = [spec("style", "assets/judge"), spec("style", "assets/judge-labels"), spec(name, path)];
+        let scorers = scorers.into_iter().map(|scorer| Weighted { scorer, weight: 1.0 }).collect();
+        RewardConfig { scorers, shaping: Shaping::Par, watch: vec![spec("content", "assets/judge")] }
     };
-    let rewards = Rewards::open(&config("content", "assets/judge"), Device::Cpu).unwrap();
+    let open = |name: &str, path: &str| Rewards::open(&config(name, path), LoadOptions::cpu(), None);
+    let rewards = open("content", "assets/judge").unwrap();
     assert_eq!(rewards.names(), ["style", "style_2", "content"]);
     assert_eq!(rewards.watch_names(), ["content"]);
-    let said = format!("{:#}", Rewards::open(&config("content", "assets/nowhere"), Device::Cpu).err().unwrap());
+    let said = format!("{:#}", open("content", "assets/nowhere").err().unwrap());
     assert!(said.starts_with("reward.scorers: cannot open the scorer \"content\": cannot read "), "{said}");
     assert!(
         said.contains("assets/nowhere/config.json; a judge is a folder with config.json and model.safetensors"),
         "{said}"
     );
-    assert_eq!(files(&entry("style", "j")).unwrap(), [root("j/config.json"), root("j/model.safetensors")]);
-    assert_eq!(weights(&entry("content", "j")).unwrap(), Some(root("j/model.safetensors")));
-    assert!(files(&entry("compressibility", "j")).unwrap().is_empty());
+    let said = format!("{:#}", open("nearest_latents", "assets/emoji").err().unwrap());
+    assert!(said.contains("\"nearest_latents\": it compares latents, and there is no model"), "{said}");
+    assert_eq!(spec("style", "j").files().unwrap(), [root("j/config.json"), root("j/model.safetensors")]);
+    assert_eq!(spec("content", "j").weights().unwrap(), Some(root("j/model.safetensors")));
+    assert!(spec("compressibility", "j").files().unwrap().is_empty());
+    assert_eq!(spec("nearest_pixels", "assets/emoji").files().unwrap().len(), 1 + 2 * 160);
+}
+
+#[test]
+fn a_scorer_on_the_command_line_is_a_name_with_its_files() {
+    let said = |text: &str| text.parse::<ScorerSpec>().unwrap_err();
+    assert_eq!("style=a=b".parse(), Ok(ScorerSpec { name: "style".into(), path: "a=b".into() }));
+    assert_eq!("compressibility".parse(), Ok(spec("compressibility", "")));
+    assert_eq!(said("style"), "\"style\" needs its files: style=PATH, a folder with config.json and model.safetensors");
+    assert_eq!(said("compressibility=x"), "\"compressibility\" reads no files: leave out \"=x\"");
+    assert!(said("stile=x").ends_with("(did you mean \"style\"?)"), "{}", said("stile=x"));
+    assert!(said("hpsv2").starts_with("\"hpsv2\": which is not built yet: take \"style\" | "), "{}", said("hpsv2"));
 }

@@ -1,7 +1,8 @@
 //! A small convolutional network with two heads, style and content, read from a folder.
 
-use super::{BATCH, Judge, Opinion, numbers, pixels};
-use crate::machine::hashes;
+use super::measure::Table;
+use super::pixels::pixels;
+use super::scorer::Files;
 use anyhow::{Context, Result, bail};
 use image::RgbImage;
 use pipelines::models::Linear;
@@ -11,6 +12,16 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::Path;
 use tch::{Kind, Tensor};
+
+pub(super) const FILES: Files = Files {
+    form: "folder with config.json and model.safetensors",
+    weights: Some("model.safetensors"),
+    others: |path| Ok(vec![path.join("config.json")]),
+};
+pub(super) const LICENCE: &str = "Apache-2.0 and CC-BY-4.0 for the bundled judges (assets/NOTICE)";
+pub(super) const CITATION: &str = "trained by tools/demo on the drawings of assets/emoji";
+/// Unit of both heads' numbers.
+pub(super) const LOG_ODDS: &str = "log-odds";
 
 /// `config.json` of a judge's folder.
 #[derive(Debug, Deserialize)]
@@ -29,17 +40,15 @@ struct Config {
 }
 
 /// Convolutions of stride 1, 2, 2, .., each with group norm and SiLU; their means and maxima go into two linear heads.
-pub struct TrainedJudge {
+pub struct Judge {
     config: Config,
     flat: i64,
     convs: Vec<(Conv2d, GroupNorm)>,
     style: Linear,
     content: Linear,
-    hash: String,
-    weights_sha256: String,
 }
 
-impl TrainedJudge {
+impl Judge {
     /// Reads `config.json` and `model.safetensors` of a folder.
     ///
     /// # Errors
@@ -71,15 +80,12 @@ impl TrainedJudge {
             );
         }
         let weights = dir.join("model.safetensors");
-        let weights_sha256 = hashes::of_file(&weights)?;
         let loader = Loader::new(WeightStore::from_file(&weights)?, &LoadOptions::cpu());
         let judge = Self {
             flat: flat as i64,
             convs: convolutions(&config, &loader),
             style: head(&config, &loader.sub("style"), config.styles.len()),
             content: head(&config, &loader.sub("content"), config.names.len()),
-            hash: hashes::of_bytes(format!("{} {weights_sha256}", hashes::of_bytes(&text)).as_bytes()),
-            weights_sha256,
             config,
         };
         loader.finish()?;
@@ -98,39 +104,40 @@ impl TrainedJudge {
         (self.style.forward(&features, None), self.content.forward(&features, None))
     }
 
-    /// Log-odds of the flat style, one number a picture: log p - log(1 - p) from the logits, in float64.
-    ///
-    /// # Errors
-    /// When libtorch refuses a picture.
-    pub fn style_log_odds(&self, pictures: &[RgbImage]) -> Result<Vec<f64>> {
-        self.each(pictures, |_, style, _| log_odds(style, self.flat))
-    }
-
-    /// Log-odds of a name, one number a picture. `names`: places in [`Judge::names`], one a picture.
-    ///
-    /// # Errors
-    /// When there are not as many names as pictures, or libtorch refuses a picture.
-    pub fn content_log_odds(&self, pictures: &[RgbImage], names: &[usize]) -> Result<Vec<f64>> {
-        if names.len() != pictures.len() {
-            bail!("{} names were given for {} pictures", names.len(), pictures.len());
-        }
-        self.each(pictures, |index, _, content| log_odds(content, names[index] as i64))
-    }
-
-    /// One number a picture of its place and its logits, `[styles]` and `[names]`. Each picture goes through the network
-    /// alone: with others beside it the last bits of its logits may differ.
-    fn each(&self, pictures: &[RgbImage], number: impl Fn(usize, &Tensor, &Tensor) -> f64) -> Result<Vec<f64>> {
+    /// A row per picture, from its index and its logits `[styles]` and `[names]`. Each picture is passed alone: in a batch
+    /// the last bits of its logits may differ.
+    pub(super) fn each(
+        &self,
+        pictures: &[RgbImage],
+        row: impl Fn(usize, &Tensor, &Tensor) -> Vec<f64>,
+    ) -> Result<Table> {
         let one = |(index, picture): (usize, &RgbImage)| {
             let (style, content) = self.logits(&pixels(std::slice::from_ref(picture), self.config.resolution)?);
-            Ok(number(index, &style.squeeze_dim(0), &content.squeeze_dim(0)))
+            Ok(row(index, &style.squeeze_dim(0), &content.squeeze_dim(0)))
         };
-        pictures.iter().enumerate().map(one).collect()
+        pictures.iter().enumerate().map(one).collect::<Result<_>>().map(Table)
+    }
+
+    /// Index of the flat style.
+    pub(super) fn flat(&self) -> i64 {
+        self.flat
+    }
+
+    /// The names that it can recognise.
+    pub fn names(&self) -> &[String] {
+        &self.config.names
+    }
+
+    /// What its makers measured about one of its heads, by kind of picture.
+    pub(super) fn accuracy(&self, head: &str) -> BTreeMap<String, f64> {
+        let of_head = self.config.accuracy.iter().filter(|(kind, _)| kind.starts_with(head));
+        of_head.map(|(kind, share)| (kind.clone(), *share)).collect()
     }
 }
 
 /// log p - log(1 - p) of one of several exclusive classes, from their logits `[n]`: l_k - log sum_{j != k} exp(l_j).
 /// Of a single class it is infinite.
-fn log_odds(logits: &Tensor, k: i64) -> f64 {
+pub(super) fn log_odds(logits: &Tensor, k: i64) -> f64 {
     let logits = logits.to_kind(Kind::Double);
     let n = logits.numel() as i64;
     let others: Vec<i64> = (0..n).filter(|j| *j != k).collect();
@@ -153,42 +160,4 @@ fn convolutions(config: &Config, loader: &Loader) -> Vec<(Conv2d, GroupNorm)> {
 fn head(config: &Config, loader: &Loader, outputs: usize) -> Linear {
     let width = config.channels.last().copied().unwrap_or_default();
     Linear::load(loader, 2 * width, outputs as i64, true)
-}
-
-impl Judge for TrainedJudge {
-    fn key(&self) -> &'static str {
-        "trained"
-    }
-
-    fn about(&self) -> String {
-        "Trained judge: a small network that saw the drawings and what the base model paints, also blurred and recoloured".into()
-    }
-
-    fn hash(&self) -> String {
-        self.hash.clone()
-    }
-
-    fn weights_sha256(&self) -> Option<&str> {
-        Some(&self.weights_sha256)
-    }
-
-    fn names(&self) -> &[String] {
-        &self.config.names
-    }
-
-    fn accuracy(&self) -> Result<BTreeMap<String, f64>> {
-        Ok(self.config.accuracy.clone())
-    }
-
-    fn judge(&self, pictures: &[RgbImage]) -> Result<Vec<Opinion>> {
-        let mut opinions = Vec::with_capacity(pictures.len());
-        for batch in pictures.chunks(BATCH) {
-            let (style, content) = self.logits(&pixels(batch, self.config.resolution)?);
-            let flat: Vec<f64> = numbers(&style.softmax(1, Kind::Double).select(1, self.flat))?;
-            let best: Vec<i64> = numbers(&content.argmax(1, false))?;
-            let name = |index: &i64| self.config.names.get(*index as usize).cloned().unwrap_or_default();
-            opinions.extend(flat.iter().zip(&best).map(|(flat, index)| Opinion { flat: *flat, name: name(index) }));
-        }
-        Ok(opinions)
-    }
 }

@@ -1,8 +1,8 @@
-//! From ratings of a group of pictures to their rewards (docs/rewards.md).
+//! From ratings of a group of pictures to their rewards (docs/scorers.md).
 
 crate::choice! {
-    /// How ratings become rewards. A group: the pictures that are compared with each other. r_k: what scorer k says of a
-    /// picture; w_k: its weight; median_k: of the group, of an even number of pictures the mean of the middle two.
+    /// How ratings become rewards. r_k: rating of a picture by scorer k; w_k: weight of scorer k; median_k: median of r_k
+    /// over the group, for an even number of pictures the mean of the middle two.
     pub enum Shaping {
         /// sum_k w_k r_k
         None = "none",
@@ -16,7 +16,7 @@ crate::choice! {
 }
 
 impl Shaping {
-    /// One reward a picture of a group. `scored`: a row of r_k a scorer, all of one length; `weights`: w_k.
+    /// Rewards of a group, one per picture. `scored`: r_k, `[scorers][pictures]`; `weights`: w_k.
     pub fn rewards(self, weights: &[f64], scored: &[Vec<f64>]) -> Vec<f64> {
         match self {
             Shaping::None => mixed(weights, scored, |r, _| r),

@@ -1,0 +1,161 @@
+//! The file `eval.json`: models side by side, by any scorers.
+
+use crate::scorers::Measure;
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// A mean with its 95 % interval.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Interval {
+    pub mean: f64,
+    pub lo: f64,
+    pub hi: f64,
+}
+
+impl Interval {
+    /// Whether the interval lies wholly on one side of `value`.
+    pub fn excludes(&self, value: f64) -> bool {
+        self.lo > value || self.hi < value
+    }
+}
+
+/// One measure of every model over a group of prompts.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Compared {
+    /// In the order of the models.
+    pub models: Vec<Interval>,
+    /// Model i + 1 minus the first one, paired over prompts.
+    pub differences: Vec<Interval>,
+    /// Share of pictures of model i + 1 that are better than the first model's of the same prompt and seed; equal ones
+    /// count half. Empty for decisions and for measures without a better direction.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub win_rates: Vec<Interval>,
+}
+
+/// A measure, group by group.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Measured {
+    #[serde(flatten)]
+    pub measure: Measure,
+    /// By name of the group.
+    pub groups: BTreeMap<String, Compared>,
+}
+
+/// All measures of one scorer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Scored {
+    /// The second scorer of a name has a number: style_2.
+    pub name: String,
+    /// One sentence for people.
+    pub about: String,
+    /// What it was opened from; empty where it reads no files.
+    pub path: PathBuf,
+    /// Share of right answers on pictures whose answer is known, by kind of picture.
+    pub accuracy: BTreeMap<String, f64>,
+    pub measures: Vec<Measured>,
+}
+
+/// The group of every prompt.
+pub const ALL: &str = "all";
+
+/// The group of prompts that no training item shows.
+pub const HELD_OUT: &str = "held_out";
+
+/// Prompts over which means are taken.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Group {
+    /// `held_out`, `all`
+    pub name: String,
+    /// Number of prompts.
+    pub prompts: usize,
+    /// Pictures per prompt that count, from seed 0 on.
+    pub seeds: u64,
+}
+
+impl Group {
+    /// Whether it holds every prompt.
+    pub fn is_all(&self) -> bool {
+        self.name == ALL
+    }
+
+    /// Name for people: "held-out", "all".
+    pub fn title(&self) -> String {
+        self.name.replace('_', "-")
+    }
+}
+
+/// A model that was evaluated.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Evaluated {
+    pub name: String,
+    /// Files that it was loaded from, for people.
+    pub source: String,
+    /// Hash of its weights and of the options of its pictures.
+    pub key: String,
+    /// Folder of its pictures, relative to that of the evaluation.
+    pub pictures: PathBuf,
+}
+
+/// How the pictures were made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PictureSettings {
+    pub scheduler: String,
+    pub steps: usize,
+    pub guidance_scale: f64,
+    /// Pixels.
+    pub width: i64,
+    pub height: i64,
+    pub device: String,
+    pub dtype: String,
+}
+
+/// Pictures of one prompt by every model, from the same seeds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct GalleryRow {
+    pub prompt: String,
+    pub held_out: bool,
+    pub seeds: Vec<u64>,
+    /// `[models][seeds]`, relative to the folder of the evaluation.
+    pub files: Vec<Vec<PathBuf>>,
+}
+
+/// An evaluation. The first model is the one that the others are compared with.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Evaluation {
+    pub models: Vec<Evaluated>,
+    pub groups: Vec<Group>,
+    pub scorers: Vec<Scored>,
+    /// Scorers that labelled the data or rated the samples of a model.
+    pub warnings: Vec<String>,
+    pub settings: PictureSettings,
+    /// A sample of the pictures.
+    pub gallery: Vec<GalleryRow>,
+    /// Folder of the evaluation.
+    #[serde(skip)]
+    pub folder: PathBuf,
+}
+
+impl Evaluation {
+    /// Reads the `eval.json` of an evaluation's folder.
+    ///
+    /// # Errors
+    /// When the file is missing or not an evaluation.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join("eval.json");
+        let bytes = std::fs::read(&path)
+            .with_context(|| format!("cannot read {}; run `diffpref eval` first", path.display()))?;
+        let mut evaluation: Self = serde_json::from_slice(&bytes).with_context(|| {
+            format!("{} is not an evaluation of this version; run `diffpref eval` again", path.display())
+        })?;
+        evaluation.folder = folder.to_path_buf();
+        Ok(evaluation)
+    }
+
+    /// The figures of a measure by names of scorer, measure and group.
+    pub fn find(&self, scorer: &str, measure: &str, group: &str) -> Option<&Compared> {
+        let scored = self.scorers.iter().find(|scored| scored.name == scorer)?;
+        scored.measures.iter().find(|measured| measured.measure.name == measure)?.groups.get(group)
+    }
+}

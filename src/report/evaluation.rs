@@ -1,0 +1,143 @@
+//! The part of the page about an evaluation: figures of every scorer and a gallery.
+
+use super::pictures::{PictureRow, inline};
+use crate::metrics::evaluation::{Compared, Evaluation, GalleryRow, Group, Interval, Scored};
+use crate::scorers::Measure;
+use anyhow::Result;
+use serde::Serialize;
+
+/// Everything about an evaluation that the template names.
+#[derive(Serialize)]
+pub struct Section {
+    before: String,
+    after: String,
+    /// "32 held-out prompts with 8 pictures each, all 160 prompts with 3 pictures each"
+    groups: String,
+    steps: usize,
+    guidance_scale: f64,
+    warnings: Vec<String>,
+    scorers: Vec<ScorerBox>,
+    gallery: Vec<PictureRow>,
+}
+
+#[derive(Serialize)]
+struct ScorerBox {
+    name: String,
+    about: String,
+    /// (kind of picture, per cent)
+    accuracy: Vec<(String, String)>,
+    measures: Vec<MeasureBox>,
+}
+
+/// One measure over one group of prompts.
+#[derive(Serialize)]
+struct MeasureBox {
+    title: String,
+    rows: Vec<Bar>,
+    /// "+25.0 points [+18.0, +31.5]" against the first model, one per further model.
+    differences: Vec<String>,
+    words: &'static str,
+    /// "62.5 % [55.0, 70.0]", one per further model.
+    win_rates: Vec<String>,
+}
+
+/// A mean and its interval as positions on a line from 0 to 100.
+#[derive(Serialize)]
+struct Bar {
+    model: String,
+    text: String,
+    mean: f64,
+    lo: f64,
+    width: f64,
+}
+
+impl Section {
+    /// # Errors
+    /// A picture of the gallery that cannot be read.
+    pub fn of(evaluation: &Evaluation) -> Result<Self> {
+        let names: Vec<String> = evaluation.models.iter().map(|model| model.name.clone()).collect();
+        let name = |index: usize| names.get(index).cloned().unwrap_or_default();
+        let groups: Vec<String> = evaluation.groups.iter().map(described).collect();
+        let scorer = |scored: &Scored| ScorerBox {
+            name: scored.name.clone(),
+            about: scored.about.clone(),
+            accuracy: scored.accuracy.iter().map(|(kind, share)| (kind.replace('_', " "), per_cent(*share))).collect(),
+            measures: measures(scored, &evaluation.groups, &names),
+        };
+        let row = |row: &GalleryRow| picture_row(row, evaluation);
+        Ok(Self {
+            before: name(0),
+            after: name(1),
+            groups: groups.join(", "),
+            steps: evaluation.settings.steps,
+            guidance_scale: evaluation.settings.guidance_scale,
+            warnings: evaluation.warnings.clone(),
+            scorers: evaluation.scorers.iter().map(scorer).collect(),
+            gallery: evaluation.gallery.iter().map(row).collect::<Result<_>>()?,
+        })
+    }
+}
+
+fn described(group: &Group) -> String {
+    let prompts = group.prompts;
+    let of =
+        if group.is_all() { format!("all {prompts} prompts") } else { format!("{prompts} {} prompts", group.title()) };
+    format!("{of} with {} pictures each", group.seeds)
+}
+
+fn picture_row(row: &GalleryRow, evaluation: &Evaluation) -> Result<PictureRow> {
+    let side = |index: usize| -> Result<Vec<Option<String>>> {
+        let files = row.files.get(index).map(Vec::as_slice).unwrap_or_default();
+        files.iter().map(|file| inline(&evaluation.folder.join(file)).map(Some)).collect()
+    };
+    Ok(PictureRow { prompt: row.prompt.clone(), before: side(0)?, after: side(1)? })
+}
+
+/// The boxes of a scorer: measure by measure, in the order of the groups.
+fn measures(scored: &Scored, groups: &[Group], names: &[String]) -> Vec<MeasureBox> {
+    let of_group = |group: &Group| {
+        let with_figures = scored.measures.iter().filter_map(|m| Some((&m.measure, m.groups.get(&group.name)?)));
+        with_figures.map(|(measure, compared)| measure_box(measure, group, compared, names)).collect::<Vec<_>>()
+    };
+    groups.iter().flat_map(of_group).collect()
+}
+
+fn measure_box(measure: &Measure, group: &Group, compared: &Compared, names: &[String]) -> MeasureBox {
+    let (from, to) = ends(measure, &compared.models);
+    let at = |number: f64| (number - from) / (to - from) * 100.0;
+    let bar = |(interval, name): (&Interval, &String)| {
+        let Interval { mean, lo, hi } = *interval;
+        let text = format!("{} [{}, {}]", measure.written(mean), measure.written(lo), measure.written(hi));
+        Bar { model: name.clone(), text, mean: at(mean), lo: at(lo), width: at(hi) - at(lo) }
+    };
+    let words = match compared.differences.first() {
+        Some(d) if !d.excludes(0.0) => "no more than chance",
+        Some(d) if d.mean > 0.0 => "higher, by more than chance",
+        Some(_) => "lower, by more than chance",
+        None => "",
+    };
+    let win_rate = |i: &Interval| format!("{} [{}, {}]", per_cent(i.mean), per_cent(i.lo), per_cent(i.hi));
+    let unit = if measure.unit.is_empty() { String::new() } else { format!(" ({})", measure.unit) };
+    MeasureBox {
+        title: format!("{}{unit}, {} prompts", measure.title(), group.title()),
+        rows: compared.models.iter().zip(names).map(bar).collect(),
+        differences: compared.differences.iter().map(|d| measure.difference_written(d.mean, d.lo, d.hi)).collect(),
+        words,
+        win_rates: compared.win_rates.iter().map(win_rate).collect(),
+    }
+}
+
+/// The numbers at both ends of the line: 0 and 1 of a share, else those that all intervals lie between.
+fn ends(measure: &Measure, intervals: &[Interval]) -> (f64, f64) {
+    if measure.is_share() {
+        return (0.0, 1.0);
+    }
+    let lowest = intervals.iter().map(|interval| interval.lo).fold(f64::INFINITY, f64::min);
+    let highest = intervals.iter().map(|interval| interval.hi).fold(f64::NEG_INFINITY, f64::max);
+    let margin = 0.1 * (highest - lowest).max(f64::MIN_POSITIVE);
+    if highest > lowest { (lowest - margin, highest + margin) } else { (lowest - 1.0, lowest + 1.0) }
+}
+
+fn per_cent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}

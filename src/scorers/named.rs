@@ -1,0 +1,75 @@
+//! Opened scorers under names, and the checks of every table that they return.
+
+use super::measure::Table;
+use super::scorer::Scorer;
+use super::spec::ScorerSpec;
+use anyhow::{Context, Result, ensure};
+use image::RgbImage;
+use pipelines::families::ModelFolder;
+use pipelines::weights::LoadOptions;
+
+/// An opened scorer, and its name in messages and metrics.
+pub struct Named {
+    pub name: String,
+    pub scorer: Box<dyn Scorer>,
+}
+
+impl Named {
+    /// Opens all of them. The second scorer of a name gets a number: style, style_2.
+    ///
+    /// # Errors
+    /// A scorer whose files are missing or damaged: the text names it.
+    pub fn open_all<'a>(
+        specs: impl IntoIterator<Item = &'a ScorerSpec>,
+        options: LoadOptions,
+        model: Option<&ModelFolder>,
+    ) -> Result<Vec<Self>> {
+        let mut seen: Vec<&str> = Vec::new();
+        let one = |spec: &'a ScorerSpec| {
+            let before = seen.iter().filter(|name| **name == spec.name).count();
+            seen.push(&spec.name);
+            let name = if before == 0 { spec.name.clone() } else { format!("{}_{}", spec.name, before + 1) };
+            let scorer = spec.open(options, model);
+            Ok(Self { name, scorer: scorer.with_context(|| format!("cannot open the scorer \"{}\"", spec.name))? })
+        };
+        specs.into_iter().map(one).collect()
+    }
+
+    /// Whether pictures of all these prompts can be rated.
+    ///
+    /// # Errors
+    /// A prompt that the scorer does not know: the text names both.
+    pub fn check<'a>(&self, prompts: impl IntoIterator<Item = &'a str>) -> Result<()> {
+        let check = prompts.into_iter().try_for_each(|prompt| self.scorer.check(prompt));
+        check.with_context(|| format!("scorer \"{}\" cannot rate", self.name))
+    }
+
+    /// The numbers of pictures, one prompt per picture, `[pictures, measures]`. `t`: see [`Scorer::score`].
+    ///
+    /// # Errors
+    /// What the scorer cannot rate; a table of another size, or a number that is not finite: the text names scorer, picture
+    /// and prompt.
+    pub fn rate(&self, pictures: &[RgbImage], t: i64, prompts: &[&str]) -> Result<Table> {
+        let (name, n) = (&self.name, pictures.len());
+        ensure!(n == prompts.len(), "{n} pictures with {} prompts: expected as many", prompts.len());
+        let table =
+            self.scorer.score(pictures, t, prompts).with_context(|| format!("scorer \"{name}\" cannot rate"))?;
+        ensure!(
+            table.0.len() == n,
+            "scorer \"{name}\" rated {} of {n} pictures, the first for the prompt {:?}: expected one row per picture",
+            table.0.len(),
+            prompts.first().unwrap_or(&"")
+        );
+        for (i, row) in table.0.iter().enumerate() {
+            let of = || {
+                format!("scorer \"{name}\" rated picture {i} of {n} (counted from 0), for the prompt {:?}", prompts[i])
+            };
+            let measures = self.scorer.measures();
+            ensure!(row.len() == measures.len(), "{}, by {} numbers: expected {}", of(), row.len(), measures.len());
+            if let Some(number) = row.iter().find(|number| !number.is_finite()) {
+                anyhow::bail!("{}, as {number}: expected a finite number", of());
+            }
+        }
+        Ok(table)
+    }
+}

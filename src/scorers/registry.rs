@@ -1,0 +1,41 @@
+//! All scorers by name. A new one is a file beside this one and a line in [`REGISTRY`].
+
+use super::scorer::Declaration;
+use super::{compressibility, content, nearest, style};
+use crate::keys::nearest as nearest_name;
+
+/// Every scorer that is built.
+pub const REGISTRY: &[Declaration] =
+    &[style::STYLE, content::CONTENT, compressibility::COMPRESSIBILITY, nearest::PIXELS, nearest::LATENTS];
+
+/// Published scorers that this version refuses.
+pub const NOT_BUILT: &[&str] =
+    &["aesthetic", "clip", "hpsv2", "hpsv3", "imagereward", "mps", "pickscore", "spo-preference", "vqascore"];
+
+/// A name that is not registered. The text says what was expected and the nearest name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Unknown(pub String);
+
+/// The names of [`REGISTRY`].
+pub fn names() -> Vec<&'static str> {
+    REGISTRY.iter().map(|declaration| declaration.name).collect()
+}
+
+/// The scorer of this name.
+///
+/// # Errors
+/// A name that is not registered.
+pub fn declaration(name: &str) -> Result<&'static Declaration, Unknown> {
+    REGISTRY.iter().find(|declaration| declaration.name == name).ok_or_else(|| unknown(name))
+}
+
+fn unknown(name: &str) -> Unknown {
+    let names = names();
+    let known = names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(" | ");
+    if NOT_BUILT.contains(&name) {
+        return Unknown(format!("which is not built yet: take {known}"));
+    }
+    let hint = nearest_name(name, &names).map_or(String::new(), |known| format!(" (did you mean \"{known}\"?)"));
+    Unknown(format!("expected {known}{hint}"))
+}

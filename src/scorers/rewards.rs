@@ -1,0 +1,136 @@
+//! Rewards of sampled pictures: a mixture of scorers, shaped over a group (docs/scorers.md).
+
+use super::named::Named;
+use super::shaping::Shaping;
+use super::spec::ScorerSpec;
+use anyhow::{Context, Result};
+use image::RgbImage;
+use pipelines::families::ModelFolder;
+use pipelines::weights::LoadOptions;
+use serde::{Deserialize, Serialize};
+
+/// [reward]: who rates the samples, and how ratings become rewards.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RewardConfig {
+    pub scorers: Vec<Weighted>,
+    pub shaping: Shaping,
+    /// Scorers that are only reported: what is not trained on shows when a reward is hacked.
+    #[serde(default)]
+    pub watch: Vec<ScorerSpec>,
+}
+
+/// A scorer of the mixture. Its first measure is weighed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Weighted {
+    #[serde(flatten)]
+    pub scorer: ScorerSpec,
+    pub weight: f64,
+}
+
+/// Scorers with weights, others that are only reported, and how ratings become rewards.
+pub struct Rewards {
+    scorers: Vec<(Named, f64)>,
+    watched: Vec<Named>,
+    shaping: Shaping,
+}
+
+/// Ratings of pictures by the first measure of every scorer, `[scorers][pictures]`, scorers in the order of the configuration.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Ratings {
+    pub scores: Vec<Vec<f64>>,
+    /// Scorers that are only reported; empty where they did not rate.
+    pub watch: Vec<Vec<f64>>,
+}
+
+impl Ratings {
+    /// The ratings of some of the pictures, those of one group for example, in the order of `places`.
+    ///
+    /// # Panics
+    /// Where a place is not below the number of pictures.
+    pub fn select(&self, places: &[usize]) -> Self {
+        let pick = |rows: &[Vec<f64>]| rows.iter().map(|row| places.iter().map(|i| row[*i]).collect()).collect();
+        Self { scores: pick(&self.scores), watch: pick(&self.watch) }
+    }
+
+    /// Appends the ratings of further pictures by the same scorers.
+    pub fn extend(&mut self, others: Self) {
+        for (rows, more) in [(&mut self.scores, others.scores), (&mut self.watch, others.watch)] {
+            rows.resize(rows.len().max(more.len()), Vec::new());
+            rows.iter_mut().zip(more).for_each(|(row, more)| row.extend(more));
+        }
+    }
+}
+
+impl Rewards {
+    /// Opens every scorer that the configuration names. `model`: the model that samples; `options`: device and data type of
+    /// large scorers.
+    ///
+    /// # Errors
+    /// A scorer whose files are missing or damaged: the text names key and scorer.
+    pub fn open(config: &RewardConfig, options: LoadOptions, model: Option<&ModelFolder>) -> Result<Self> {
+        let specs = config.scorers.iter().map(|weighted| &weighted.scorer);
+        let scorers = Named::open_all(specs, options, model).context("reward.scorers")?;
+        let watched = Named::open_all(&config.watch, options, model).context("reward.watch")?;
+        let weights = config.scorers.iter().map(|weighted| weighted.weight);
+        Ok(Self::new(scorers.into_iter().zip(weights).collect(), watched, config.shaping))
+    }
+
+    /// `scorers` with their weights, `watched` beside them.
+    pub fn new(scorers: Vec<(Named, f64)>, watched: Vec<Named>, shaping: Shaping) -> Self {
+        Self { scorers, watched, shaping }
+    }
+
+    /// Names of the scorers, in the order of [`Ratings::scores`]; the second of a name has a number: style_2.
+    pub fn names(&self) -> Vec<String> {
+        self.scorers.iter().map(|(scorer, _)| scorer.name.clone()).collect()
+    }
+
+    /// Names of the scorers that are only reported, in the order of [`Ratings::watch`].
+    pub fn watch_names(&self) -> Vec<String> {
+        self.watched.iter().map(|scorer| scorer.name.clone()).collect()
+    }
+
+    /// Whether all scorers can rate pictures of these prompts. Called before anything is sampled.
+    ///
+    /// # Errors
+    /// A prompt that a scorer does not know: the text names both.
+    pub fn check(&self, prompts: &[String]) -> Result<()> {
+        let all = self.scorers.iter().map(|(scorer, _)| scorer).chain(&self.watched);
+        all.into_iter().try_for_each(|scorer| scorer.check(prompts.iter().map(String::as_str)))
+    }
+
+    /// Ratings of pictures by the weighed scorers, one prompt per picture. `t`: timestep that the pictures were predicted
+    /// at, 0 for finished ones. A picture's numbers do not depend on those rated with it.
+    ///
+    /// # Errors
+    /// As of [`Named::rate`].
+    pub fn rate(&self, pictures: &[RgbImage], t: i64, prompts: &[&str]) -> Result<Ratings> {
+        let scores = self.scorers.iter().map(|(scorer, _)| Ok(scorer.rate(pictures, t, prompts)?.column(0)));
+        Ok(Ratings { scores: scores.collect::<Result<_>>()?, watch: Vec::new() })
+    }
+
+    /// Ratings by all scorers, those that are only reported too.
+    ///
+    /// # Errors
+    /// As of [`Named::rate`].
+    pub fn rate_and_watch(&self, pictures: &[RgbImage], t: i64, prompts: &[&str]) -> Result<Ratings> {
+        let mut ratings = self.rate(pictures, t, prompts)?;
+        let watch = self.watched.iter().map(|scorer| Ok(scorer.rate(pictures, t, prompts)?.column(0)));
+        ratings.watch = watch.collect::<Result<_>>()?;
+        Ok(ratings)
+    }
+
+    /// Weighted sums of ratings, one per picture, not shaped.
+    pub fn weighted(&self, ratings: &Ratings) -> Vec<f64> {
+        Shaping::None.rewards(&self.weights(), &ratings.scores)
+    }
+
+    /// Rewards of a group, one per picture. A group: all pictures of a prompt in an iteration.
+    pub fn shaped(&self, group: &Ratings) -> Vec<f64> {
+        self.shaping.rewards(&self.weights(), &group.scores)
+    }
+
+    fn weights(&self) -> Vec<f64> {
+        self.scorers.iter().map(|(_, weight)| *weight).collect()
+    }
+}
