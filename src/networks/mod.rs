@@ -20,5 +20,5 @@ pub use noised::{Noised, Space, mean_product, mean_square};
 pub use policy::Policy;
 pub use predict::{Model, Networks};
 pub use reference::{Frozen, Measured, Moved, MovedState, Reference, Renewal, StartValues};
-pub use truncated::{Start, Truncated, Truncating};
+pub use truncated::{Truncated, Truncating};
 pub use weights::{LORA_FILE, Swapped, copy_into, whole_lora, write_weights};

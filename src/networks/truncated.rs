@@ -8,21 +8,13 @@ use super::machine::Machine;
 use super::predict::Networks;
 use crate::data::batches::Batch;
 use crate::data::draws::Draws;
+use crate::objectives::Start;
 use crate::objectives::self_npo::GRID;
 use anyhow::Result;
 use pipelines::models::Conditioning;
 use pipelines::sampling::{both_sides, guided};
 use pipelines::schedulers::{Estimate, NoiseSchedule};
 use tch::{Kind, Tensor};
-
-/// Where a rollout starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
-    /// A picture of the data, noised to a level of the grid.
-    Data,
-    /// Noise alone.
-    Noise,
-}
 
 /// How a run truncates its rollouts.
 pub struct Truncating {

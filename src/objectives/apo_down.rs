@@ -5,17 +5,30 @@
 //! loss = sigma(z) + 1 - sigma(u)
 //! ```
 
-use super::{BETA, ERROR, Entry, Needs, Objective, PROMPT_DROPOUT, PairLoss, Pairs, Step};
+use super::{BETA, BetaRule, Entry, Method, MethodKeys, Needs, Offline, PairLoss, Pairs, Step};
 use tch::Tensor;
 
 pub const ENTRY: Entry = Entry {
-    name: "apo_down",
-    keys: &[BETA, PROMPT_DROPOUT, ERROR],
-    needs: Needs::PAIRS,
-    build: |_| Objective::Pairs(Box::new(ApoDown)),
+    title: "APO-down",
+    paper: "arXiv 2408.06266",
+    cost: "1",
+    when: "winners that are worse than the model's own pictures",
+    page: "pairwise.md#losses-of-both-images-apart",
+    ..Entry::of::<ApoDown>("apo_down")
 };
 
-struct ApoDown;
+crate::keys! {
+    pub struct ApoDown {
+        beta: BetaRule = BETA,
+        ; offline: Offline,
+    }
+}
+
+impl MethodKeys for ApoDown {
+    fn method(self) -> Method {
+        Method::pairs(Needs::pairs(self.beta, self.offline), self)
+    }
+}
 
 impl PairLoss for ApoDown {
     fn losses(&self, pairs: &Pairs, _: &Step) -> Tensor {

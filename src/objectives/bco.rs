@@ -7,17 +7,34 @@
 //! d is detached and counts whole steps, the one in hand included.
 
 use super::statistics::{Law, Statistic};
-use super::{BETA, ERROR, Entry, Needs, Objective, PROMPT_DROPOUT, PairLoss, Pairs, Step};
+use super::{BETA, BetaRule, Entry, Method, MethodKeys, Needs, Offline, PairLoss, Pairs, Step};
 use tch::Tensor;
 
 pub const ENTRY: Entry = Entry {
-    name: "bco",
-    keys: &[BETA, PROMPT_DROPOUT, ERROR],
-    needs: Needs { statistic: Some(Statistic { name: "bco_threshold", law: Law::AllSteps }), ..Needs::PAIRS },
-    build: |_| Objective::Pairs(Box::new(Bco)),
+    title: "BCO",
+    paper: "arXiv 2404.04656",
+    cost: "1 (1.5 with accumulation)",
+    when: "winners and losers that should keep absolute places",
+    page: "pairwise.md#losses-of-both-images-apart",
+    ..Entry::of::<Bco>("bco")
 };
 
-struct Bco;
+crate::keys! {
+    pub struct Bco {
+        beta: BetaRule = BETA,
+        ; offline: Offline,
+    }
+}
+
+impl MethodKeys for Bco {
+    fn method(self) -> Method {
+        let needs = Needs {
+            statistic: Some(Statistic { name: "bco_threshold", law: Law::AllSteps }),
+            ..Needs::pairs(self.beta, self.offline)
+        };
+        Method::pairs(needs, self)
+    }
+}
 
 impl PairLoss for Bco {
     fn losses(&self, pairs: &Pairs, step: &Step) -> Tensor {

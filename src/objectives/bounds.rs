@@ -1,16 +1,12 @@
 //! Bounds of log-ratios, which keep a policy near the one it is compared with (docs/methods.md, the table of section
 //! 10).
 
-use crate::keys::{Default, Key, Kind, Range, key};
+use crate::keys::{Key, Range, within};
 use tch::Tensor;
 
 /// Largest distance of a ratio of likelihoods from 1.
-pub const RATIO_CLAMP: Key = key(
-    "clamp",
-    Kind::Real(Range::INSIDE),
-    Default::Toml("0.1"),
-    "rho = e^r, the ratio of likelihoods, is held to 1 +- this",
-);
+pub const RATIO_CLAMP: Key =
+    within(Range::INSIDE).or("0.1").helped(" rho = e^r, the ratio of likelihoods, is held to 1 +- this");
 
 /// An interval to which a log-ratio r is clamped. Outside it no gradient passes, at its edges it does.
 #[derive(Debug, Clone, Copy, PartialEq)]

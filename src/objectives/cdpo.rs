@@ -4,22 +4,32 @@
 //! loss = -(1 - e) log sigma(u) - e log sigma(-u),   e = label_noise
 //! ```
 
-use super::{BETA_AUTO, ERROR, Entry, Needs, Objective, PROMPT_DROPOUT, PairLoss, Pairs, Step, real};
-use crate::keys::{Default, Key, Kind, Range, key};
+use super::{BETA_AUTO, BetaRule, Entry, Method, MethodKeys, Needs, Offline, PairLoss, Pairs, Step};
+use crate::keys::{Range, within};
 use tch::Tensor;
 
-const LABEL_NOISE: Key =
-    key("label_noise", Kind::Real(Range::UNIT), Default::Toml("0.1"), "share of the labels that is wrong");
-
 pub const ENTRY: Entry = Entry {
-    name: "cdpo",
-    keys: &[BETA_AUTO, LABEL_NOISE, PROMPT_DROPOUT, ERROR],
-    needs: Needs::PAIRS,
-    build: |method| Objective::Pairs(Box::new(Cdpo { label_noise: real(method, "label_noise") })),
+    title: "cDPO",
+    paper: "",
+    cost: "1",
+    when: "a known share of wrong labels",
+    page: "pairwise.md#labels-that-are-wrong",
+    ..Entry::of::<Cdpo>("cdpo")
 };
 
-struct Cdpo {
-    label_noise: f64,
+crate::keys! {
+    pub struct Cdpo {
+        beta: BetaRule = BETA_AUTO,
+        /// share of the labels that is wrong
+        label_noise: f64 = within(Range::UNIT).or("0.1"),
+        ; offline: Offline,
+    }
+}
+
+impl MethodKeys for Cdpo {
+    fn method(self) -> Method {
+        Method::pairs(Needs::pairs(self.beta, self.offline), self)
+    }
 }
 
 impl PairLoss for Cdpo {

@@ -9,33 +9,44 @@
 //! Trajectories of equal reward make no pair.
 
 use super::bounds::{Bounds, RATIO_CLAMP};
-use super::{BETA, Entry, Needs, Objective, Other, Ratios, Rollouts, Step, StepLoss, Units, real};
-use crate::keys::{Default, Key};
+use super::{BETA, BetaRule, Entry, Method, MethodKeys, Needs, Ratios, Rollouts, Step, StepLoss, Units};
 use tch::Tensor;
 
 pub const ENTRY: Entry = Entry {
-    name: "d3po",
-    keys: &[Key { default: Default::Toml("0.1"), ..BETA }, RATIO_CLAMP],
-    needs: Needs::sampling(Rollouts {
-        units: Units::Trajectories,
-        other: Other::Start,
-        trajectories: 2,
-        ..Rollouts::STEPWISE
-    }),
-    build,
+    title: "D3PO",
+    paper: "arXiv 2311.13231",
+    cost: "3200 an iteration",
+    when: "a scorer that can only compare finished pictures",
+    page: "d3po.md",
+    ..Entry::of::<D3po>("d3po")
 };
 
-/// Objective with bounds from `method.clamp`; beta is part of the step.
-pub fn build(method: &toml::Table) -> Objective {
-    Objective::Steps(Box::new(D3po { bounds: Bounds::of_ratio(real(method, "clamp")) }))
+crate::keys! {
+    pub struct D3po {
+        beta: BetaRule = BETA.or("0.1"),
+        clamp: f64 = RATIO_CLAMP,
+    }
 }
 
-/// Also the loss of methods that differ from D3PO only in the construction of their pairs of transitions.
-struct D3po {
+impl MethodKeys for D3po {
+    fn method(self) -> Method {
+        let pairs = Rollouts { units: Units::Trajectories, trajectories: 2, ..Rollouts::STEPWISE };
+        let needs = Needs { beta: Some(self.beta), ..Needs::sampling(pairs) };
+        Method::steps(needs, PairedSteps::new(self.clamp))
+    }
+}
+
+/// Loss of pairs of transitions, also of methods that differ from D3PO only in the construction of pairs.
+pub struct PairedSteps {
     bounds: Bounds,
 }
 
-impl D3po {
+impl PairedSteps {
+    /// Ratios of likelihoods are held to 1 +- `clamp`.
+    pub fn new(clamp: f64) -> Self {
+        Self { bounds: Bounds::of_ratio(clamp) }
+    }
+
     /// u, `[n]`
     fn u(&self, ratios: &Ratios, step: &Step) -> Tensor {
         let held = self.bounds.hold(&ratios.r);
@@ -43,7 +54,7 @@ impl D3po {
     }
 }
 
-impl StepLoss for D3po {
+impl StepLoss for PairedSteps {
     fn losses(&self, ratios: &Ratios, step: &Step) -> Tensor {
         -self.u(ratios, step).log_sigmoid()
     }

@@ -11,39 +11,45 @@
 //! The second form is computed: it has one branch and the gradient of the first.
 
 use super::bounds::{Bounds, RATIO_CLAMP};
-use super::{Entry, Needs, Objective, Other, Ratios, Rollouts, Step, StepLoss, Units, real};
-use crate::keys::{Default, Key, Kind, Range, key};
+use super::{Entry, Method, MethodKeys, Needs, Other, Ratios, Rollouts, Step, StepLoss, Units};
+use crate::keys::{Range, whole, within};
 use tch::{Kind as TensorKind, Tensor};
 
-pub const CLAMP: Key = Key { default: Default::Toml("1e-4"), ..RATIO_CLAMP };
-pub const ADVANTAGE_CLIP: Key =
-    key("advantage_clip", Kind::Real(Range::POSITIVE), Default::Toml("5.0"), "advantages are held to +- this");
-pub const BUFFER: Key = key(
-    "buffer",
-    Kind::Int { min: 2, max: 1_000_000 },
-    Default::Toml("16"),
-    "last rewards of a prompt that advantages are measured by",
-);
-/// Single transitions, compared with the policy that sampled them.
-pub const ROLLOUTS: Rollouts = Rollouts { units: Units::Steps, other: Other::Sampler, ..Rollouts::STEPWISE };
-
 pub const ENTRY: Entry = Entry {
-    name: "ddpo",
-    keys: &[CLAMP, ADVANTAGE_CLIP, BUFFER],
-    needs: Needs::sampling(ROLLOUTS),
-    build: |method| Objective::Steps(Box::new(Ddpo::of(method))),
+    title: "DDPO",
+    paper: "arXiv 2305.13301",
+    cost: "5100 an iteration",
+    when: "the baseline; rewards whose size counts",
+    page: "ddpo.md",
+    ..Entry::of::<Ddpo>("ddpo")
 };
 
-/// Also the first term of dpok.
-pub struct Ddpo {
-    bounds: Bounds,
-    advantage_clip: f64,
+crate::keys! {
+    /// Also the first term of dpok.
+    #[derive(Copy)]
+    pub struct Ddpo {
+        clamp: f64 = RATIO_CLAMP.or("1e-4"),
+        /// advantages are held to +- this
+        advantage_clip: f64 = within(Range::POSITIVE).or("5.0"),
+        /// last rewards of a prompt that advantages are measured by
+        buffer: usize = whole(2, 1_000_000).or("16"),
+    }
+}
+
+impl MethodKeys for Ddpo {
+    fn method(self) -> Method {
+        Method::steps(Needs::sampling(self.rollouts()), self)
+    }
 }
 
 impl Ddpo {
-    /// The loss of a resolved [method].
-    pub fn of(method: &toml::Table) -> Self {
-        Self { bounds: Bounds::of_ratio(real(method, "clamp")), advantage_clip: real(method, "advantage_clip") }
+    /// Single transitions, compared with the policy that sampled them.
+    pub fn rollouts(&self) -> Rollouts {
+        Rollouts { units: Units::Steps { buffer: self.buffer }, other: Other::Sampler, ..Rollouts::STEPWISE }
+    }
+
+    fn bounds(&self) -> Bounds {
+        Bounds::of_ratio(self.clamp)
     }
 
     /// A, `[n]`
@@ -55,14 +61,14 @@ impl Ddpo {
 impl StepLoss for Ddpo {
     fn losses(&self, ratios: &Ratios, _: &Step) -> Tensor {
         let (r, a) = (ratios.member(&ratios.r, 0), self.advantages(ratios));
-        let held = self.bounds.hold_above(&r).where_self(&a.ge(0.0), &self.bounds.hold_below(&r));
+        let held = self.bounds().hold_above(&r).where_self(&a.ge(0.0), &self.bounds().hold_below(&r));
         -a * held.exp()
     }
 
     fn clamped(&self, ratios: &Ratios) -> Tensor {
         let (r, a) = (ratios.member(&ratios.r, 0), self.advantages(ratios));
-        let gained = a.gt(0.0).logical_and(&self.bounds.above(&r));
-        let avoided = a.lt(0.0).logical_and(&self.bounds.below(&r));
+        let gained = a.gt(0.0).logical_and(&self.bounds().above(&r));
+        let avoided = a.lt(0.0).logical_and(&self.bounds().below(&r));
         let rows = ratios.rows(0);
         let none = Tensor::zeros_like(&ratios.r).to_kind(TensorKind::Bool);
         none.index_put(&[Some(rows)], &gained.logical_or(&avoided), false)

@@ -10,52 +10,52 @@
 //! score are not compared, as in plackett_luce, whose likelihood of a ranking this is.
 
 use super::bounds::Bounds;
-use super::{Entry, Needs, Objective, Other, Ratios, Rollouts, Step, StepLoss, Unit, Units, plackett_luce, real};
-use crate::keys::{Default, Kind, Range, key};
+use super::{
+    Entry, Lists, Method, MethodKeys, Needs, Ratios, Rollouts, Step, StepLoss, Unit, Units, descending, plackett_luce,
+};
+use crate::keys::{Range, within};
 use tch::{Kind as TensorKind, Tensor};
 
 pub const ENTRY: Entry = Entry {
-    name: "dense-reward",
-    keys: &[
-        key("scale", Kind::Real(Range::POSITIVE), Default::Toml("12.5"), "of the logits of trajectories"),
-        key("clamp", Kind::Real(Range::POSITIVE), Default::Toml("5e-4"), "log-ratios r are held to +- this"),
-        key(
-            "gamma",
-            Kind::Real(Range { low: 0.0, high: 1.0, low_open: true, high_open: false }),
-            Default::Toml("0.9"),
-            "chance of a step over that of the noisier one before it",
-        ),
-        key("sampled_steps", Kind::Int { min: 1, max: 1000 }, Default::Toml("1"), "steps drawn for a loss"),
-        key(
-            "trajectories_per_loss",
-            Kind::Int { min: 2, max: 64 },
-            Default::Toml("2"),
-            "trajectories of a prompt that a loss ranks",
-        ),
-    ],
-    needs: Needs::sampling(Rollouts {
-        units: Units::Lists,
-        other: Other::Start,
-        steps: 50,
-        guidance_scale: 7.5,
-        trajectories: 5,
-        ..Rollouts::STEPWISE
-    }),
-    build: |method| {
-        let (scale, bounds) = (real(method, "scale"), Bounds::symmetric(real(method, "clamp")));
-        Objective::Steps(Box::new(DenseReward { scale, bounds }))
-    },
+    title: "Dense reward",
+    paper: "arXiv 2402.08265",
+    cost: "up to 8000 an iteration, and 12 a loss",
+    when: "many updates of few samples",
+    page: "dense-reward.md",
+    ..Entry::of::<DenseReward>("dense-reward")
 };
 
-struct DenseReward {
-    scale: f64,
-    bounds: Bounds,
+crate::keys! {
+    pub struct DenseReward {
+        /// of the logits of trajectories
+        scale: f64 = within(Range::POSITIVE).or("12.5"),
+        /// log-ratios r are held to +- this
+        clamp: f64 = within(Range::POSITIVE).or("5e-4"),
+        ; lists: Lists,
+    }
+}
+
+impl MethodKeys for DenseReward {
+    fn method(self) -> Method {
+        let needs = Needs::sampling(Rollouts {
+            units: Units::Lists(self.lists),
+            steps: 50,
+            guidance_scale: 7.5,
+            trajectories: 5,
+            ..Rollouts::STEPWISE
+        });
+        Method::steps(needs, self)
+    }
 }
 
 impl DenseReward {
+    fn bounds(&self) -> Bounds {
+        Bounds::symmetric(self.clamp)
+    }
+
     /// l of every trajectory of a unit, `[k]`.
     fn trajectory_logits(&self, ratios: &Ratios, unit: &Unit) -> Tensor {
-        let held = self.bounds.hold(&ratios.r);
+        let held = self.bounds().hold(&ratios.r);
         let mean = |k: usize| ratios.of_member(&held, unit, k).mean(TensorKind::Double);
         let means: Vec<Tensor> = (0..unit.members.len()).map(mean).collect();
         Tensor::stack(&means, 0) * self.scale
@@ -71,7 +71,7 @@ impl StepLoss for DenseReward {
     /// l of the best trajectory minus that of the worst: of two, the logit of the pair.
     fn logits(&self, ratios: &Ratios, _: &Step) -> Option<Tensor> {
         let of_unit = |unit: &Unit| {
-            let order = super::descending(&unit.scores);
+            let order = descending(&unit.scores);
             let logits = self.trajectory_logits(ratios, unit);
             let at = |k: Option<&usize>| logits.get(k.map_or(0, |k| *k as i64));
             at(order.first()) - at(order.last())
@@ -80,6 +80,6 @@ impl StepLoss for DenseReward {
     }
 
     fn clamped(&self, ratios: &Ratios) -> Tensor {
-        self.bounds.outside(&ratios.r)
+        self.bounds().outside(&ratios.r)
     }
 }

@@ -7,24 +7,32 @@
 //!
 //! m is not detached. m e^(-u) is computed as exp(log sigma(u / tau) - u), which does not overflow.
 
-use super::{BETA_AUTO, ERROR, Entry, Needs, Objective, PROMPT_DROPOUT, PairLoss, Pairs, Step, real};
-use crate::keys::{Default, Kind, Range, key};
+use super::{BETA_AUTO, BetaRule, Entry, Method, MethodKeys, Needs, Offline, PairLoss, Pairs, Step};
+use crate::keys::{Range, within};
 use tch::Tensor;
 
 pub const ENTRY: Entry = Entry {
-    name: "discopop",
-    keys: &[
-        BETA_AUTO,
-        key("tau", Kind::Real(Range::POSITIVE), Default::Toml("0.05"), "width of the blend"),
-        PROMPT_DROPOUT,
-        ERROR,
-    ],
-    needs: Needs::PAIRS,
-    build: |method| Objective::Pairs(Box::new(Discopop { tau: real(method, "tau") })),
+    title: "DiscoPOP",
+    paper: "arXiv 2406.08414",
+    cost: "1",
+    when: "a loss that a search found",
+    page: "pairwise.md#discopop",
+    ..Entry::of::<Discopop>("discopop")
 };
 
-struct Discopop {
-    tau: f64,
+crate::keys! {
+    pub struct Discopop {
+        beta: BetaRule = BETA_AUTO,
+        /// width of the blend
+        tau: f64 = within(Range::POSITIVE).or("0.05"),
+        ; offline: Offline,
+    }
+}
+
+impl MethodKeys for Discopop {
+    fn method(self) -> Method {
+        Method::pairs(Needs::pairs(self.beta, self.offline), self)
+    }
 }
 
 impl PairLoss for Discopop {

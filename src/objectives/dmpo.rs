@@ -7,31 +7,34 @@
 //!
 //! p is not detached; outside its limits there is no gradient.
 
-use super::{BETA_AUTO, ERROR, Entry, Needs, Objective, PROMPT_DROPOUT, PairLoss, Pairs, Step, real};
-use crate::keys::{Default, Key, Kind, Range, key};
+use super::{BETA_AUTO, BetaRule, Entry, Method, MethodKeys, Needs, Offline, PairLoss, Pairs, Step};
+use crate::keys::{Range, within};
 use tch::Tensor;
 
 const LEAST_P: f64 = 1e-6;
 
-/// (0, 1)
-const INSIDE_UNIT: Range = Range { low: 0.0, high: 1.0, low_open: true, high_open: true };
-
-const DMPO_BETA: Key = Key { default: Default::ByFamily("2000.0"), ..BETA_AUTO };
-
 pub const ENTRY: Entry = Entry {
-    name: "dmpo",
-    keys: &[
-        DMPO_BETA,
-        key("alpha", Kind::Real(INSIDE_UNIT), Default::Toml("0.01"), "share of wrong labels that the target allows"),
-        PROMPT_DROPOUT,
-        ERROR,
-    ],
-    needs: Needs::PAIRS,
-    build: |method| Objective::Pairs(Box::new(Dmpo { alpha: real(method, "alpha") })),
+    title: "DMPO (EXO)",
+    paper: "",
+    cost: "1",
+    when: "a soft target for every pair",
+    page: "pairwise.md#dmpo",
+    ..Entry::of::<Dmpo>("dmpo")
 };
 
-struct Dmpo {
-    alpha: f64,
+crate::keys! {
+    pub struct Dmpo {
+        beta: BetaRule = BETA_AUTO.by_family("2000.0"),
+        /// share of wrong labels that the target allows
+        alpha: f64 = within(Range::INSIDE).or("0.01"),
+        ; offline: Offline,
+    }
+}
+
+impl MethodKeys for Dmpo {
+    fn method(self) -> Method {
+        Method::pairs(Needs::pairs(self.beta, self.offline), self)
+    }
 }
 
 impl PairLoss for Dmpo {

@@ -8,20 +8,35 @@
 //!
 //! The paper lets winner and loser have their own noise; its code, and we, share noise and timestep in a pair.
 
-use super::{BETA_AUTO, ERROR, Entry, Needs, Objective, PROMPT_DROPOUT, PairLoss, Pairs, Step};
+use super::{BETA_AUTO, BetaRule, Entry, Method, MethodKeys, Needs, Offline, PairLoss, Pairs, Step};
 use tch::Tensor;
 
 pub const ENTRY: Entry = Entry {
-    name: "dpo",
-    keys: &[BETA_AUTO, PROMPT_DROPOUT, ERROR],
-    needs: Needs::PAIRS,
-    build: |_| Objective::Pairs(Box::new(Dpo)),
+    title: "Diffusion-DPO",
+    paper: "arXiv 2311.12908",
+    cost: "1",
+    when: "first: what all others are measured against",
+    page: "dpo.md",
+    ..Entry::of::<Dpo>("dpo")
 };
 
-/// Also the loss of methods that differ from DPO only in their inputs.
-pub struct Dpo;
+crate::keys! {
+    pub struct Dpo {
+        beta: BetaRule = BETA_AUTO,
+        ; offline: Offline,
+    }
+}
 
-impl PairLoss for Dpo {
+impl MethodKeys for Dpo {
+    fn method(self) -> Method {
+        Method::pairs(Needs::pairs(self.beta, self.offline), Logistic)
+    }
+}
+
+/// Also the loss of methods that differ from DPO only in their inputs.
+pub struct Logistic;
+
+impl PairLoss for Logistic {
     fn losses(&self, pairs: &Pairs, _: &Step) -> Tensor {
         -pairs.u().log_sigmoid()
     }

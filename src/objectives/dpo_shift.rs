@@ -4,36 +4,40 @@
 //! loss = -log sigma(z - lam y),   lam fixed, or lam + (lam_end - lam) s / steps at step s
 //! ```
 
-use super::{BETA_AUTO, ERROR, Entry, Needs, Objective, PROMPT_DROPOUT, PairLoss, Pairs, Step, real};
-use crate::keys::{Default, Kind, Range, key};
+use super::{BETA_AUTO, BetaRule, Entry, Method, MethodKeys, Needs, Offline, PairLoss, Pairs, Step};
+use crate::keys::{Range, within};
 use tch::Tensor;
 
 pub const ENTRY: Entry = Entry {
-    name: "dpo_shift",
-    keys: &[
-        BETA_AUTO,
-        key("lam", Kind::Real(Range::NOT_NEGATIVE), Default::Toml("0.75"), "weight of the loser in the logit"),
-        key("lam_end", Kind::Real(Range::NOT_NEGATIVE), Default::Absent, "where lam has moved by the last step"),
-        PROMPT_DROPOUT,
-        ERROR,
-    ],
-    needs: Needs { ramp: Some("lam_end"), ..Needs::PAIRS },
-    build: |method| {
-        let lam = real(method, "lam");
-        let lam_end = if method.contains_key("lam_end") { real(method, "lam_end") } else { lam };
-        Objective::Pairs(Box::new(DpoShift { lam, lam_end }))
-    },
+    title: "DPO-Shift",
+    paper: "arXiv 2502.07599",
+    cost: "1",
+    when: "both gaps grow under dpo",
+    page: "pairwise.md#losses-that-hold-the-winner",
+    ..Entry::of::<DpoShift>("dpo_shift")
 };
 
-struct DpoShift {
-    lam: f64,
-    lam_end: f64,
+crate::keys! {
+    pub struct DpoShift {
+        beta: BetaRule = BETA_AUTO,
+        /// weight of the loser in the logit
+        lam: f64 = within(Range::NOT_NEGATIVE).or("0.75"),
+        /// where lam has moved by the last step
+        lam_end: Option<f64> = within(Range::NOT_NEGATIVE),
+        ; offline: Offline,
+    }
+}
+
+impl MethodKeys for DpoShift {
+    fn method(self) -> Method {
+        Method::pairs(Needs { ramp: self.lam_end.is_some(), ..Needs::pairs(self.beta, self.offline) }, self)
+    }
 }
 
 impl PairLoss for DpoShift {
     fn losses(&self, pairs: &Pairs, step: &Step) -> Tensor {
         let done = step.number as f64 / step.steps as f64;
-        let lam = self.lam + (self.lam_end - self.lam) * done;
+        let lam = self.lam + (self.lam_end.unwrap_or(self.lam) - self.lam) * done;
         -(pairs.z() - pairs.y() * lam).log_sigmoid()
     }
 }

@@ -5,31 +5,32 @@
 //! loss = ddpo + kl_ratio mean over C, H, W of (noise_pred_theta - noise_pred_start)^2,   both guided
 //! ```
 
-use super::ddpo::{ADVANTAGE_CLIP, BUFFER, CLAMP, Ddpo, ROLLOUTS};
-use super::{Entry, Needs, Objective, Ratios, Rollouts, Step, StepLoss, real};
-use crate::keys::{Default, Kind, Range, key};
+use super::ddpo::Ddpo;
+use super::{Entry, Method, MethodKeys, Needs, Ratios, Rollouts, Step, StepLoss};
+use crate::keys::{Range, within};
 use tch::Tensor;
 
 pub const ENTRY: Entry = Entry {
-    name: "dpok",
-    keys: &[
-        CLAMP,
-        ADVANTAGE_CLIP,
-        BUFFER,
-        key(
-            "kl_ratio",
-            Kind::Real(Range::NOT_NEGATIVE),
-            Default::Toml("0.01"),
-            "weight of the drift from the start model",
-        ),
-    ],
-    needs: Needs::sampling(Rollouts { drift: true, ..ROLLOUTS }),
-    build: |method| Objective::Steps(Box::new(Dpok { gain: Ddpo::of(method), kl_ratio: real(method, "kl_ratio") })),
+    title: "DPOK",
+    paper: "arXiv 2305.16381",
+    cost: "6400 an iteration",
+    when: "where ddpo leaves the start model too fast",
+    page: "ddpo.md",
+    ..Entry::of::<Dpok>("dpok")
 };
 
-struct Dpok {
-    gain: Ddpo,
-    kl_ratio: f64,
+crate::keys! {
+    pub struct Dpok {
+        /// weight of the drift from the start model
+        kl_ratio: f64 = within(Range::NOT_NEGATIVE).or("0.01"),
+        ; gain: Ddpo,
+    }
+}
+
+impl MethodKeys for Dpok {
+    fn method(self) -> Method {
+        Method::steps(Needs::sampling(Rollouts { drift: true, ..self.gain.rollouts() }), self)
+    }
 }
 
 impl StepLoss for Dpok {

@@ -9,20 +9,31 @@
 //! sigma(u) is not detached: the loser is reached through it. beta stands inside u and outside. With the published beta of
 //! 0.001 this is supervised fine-tuning but for 0.05 %.
 
-use super::{ERROR, Entry, Needs, Objective, PROMPT_DROPOUT, PairLoss, Pairs, Step};
-use crate::keys::{Default, Key};
+use super::{BETA, BetaRule, Entry, Method, MethodKeys, Needs, Offline, PairLoss, Pairs, Step};
 use tch::Tensor;
 
-const BETA: Key = Key { default: Default::Toml("0.001"), ..super::BETA };
-
 pub const ENTRY: Entry = Entry {
-    name: "dspo_score",
-    keys: &[BETA, PROMPT_DROPOUT, ERROR],
-    needs: Needs { drift: true, safeguard_mu: 0.2, ..Needs::PAIRS },
-    build: |_| Objective::Pairs(Box::new(DspoScore)),
+    title: "DSPO, SD1.5 code",
+    paper: "",
+    cost: "1",
+    when: "to reproduce DSPO",
+    page: "dspo.md",
+    ..Entry::of::<DspoScore>("dspo_score")
 };
 
-struct DspoScore;
+crate::keys! {
+    pub struct DspoScore {
+        beta: BetaRule = BETA.or("0.001"),
+        ; offline: Offline,
+    }
+}
+
+impl MethodKeys for DspoScore {
+    fn method(self) -> Method {
+        let needs = Needs { drift: true, safeguard_mu: 0.2, ..Needs::pairs(self.beta, self.offline) };
+        Method::pairs(needs, self)
+    }
+}
 
 impl PairLoss for DspoScore {
     fn losses(&self, pairs: &Pairs, step: &Step) -> Tensor {

@@ -9,24 +9,33 @@
 //!
 //! The public test of the gate is over the micro-batch; ours is a pair's own. d is not detached.
 
-use super::{BETA, ERROR, Entry, Needs, Objective, PROMPT_DROPOUT, PairLoss, Pairs, Step, real};
-use crate::keys::{Default, Kind, Range, key};
+use super::{BETA, BetaRule, Entry, Method, MethodKeys, Needs, Offline, PairLoss, Pairs, Step};
+use crate::keys::{Range, within};
 use tch::Tensor;
 
 pub const ENTRY: Entry = Entry {
-    name: "dspo_sq",
-    keys: &[
-        BETA,
-        key("gate", Kind::Real(Range::NOT_NEGATIVE), Default::Toml("0.1"), "drift from which it enters the loss"),
-        PROMPT_DROPOUT,
-        ERROR,
-    ],
-    needs: Needs { drift: true, safeguard_mu: 0.2, ..Needs::PAIRS },
-    build: |method| Objective::Pairs(Box::new(DspoSq { gate: real(method, "gate") })),
+    title: "DSPO, SDXL code",
+    paper: "",
+    cost: "1",
+    when: "to reproduce DSPO",
+    page: "dspo.md",
+    ..Entry::of::<DspoSq>("dspo_sq")
 };
 
-struct DspoSq {
-    gate: f64,
+crate::keys! {
+    pub struct DspoSq {
+        beta: BetaRule = BETA,
+        /// drift from which it enters the loss
+        gate: f64 = within(Range::NOT_NEGATIVE).or("0.1"),
+        ; offline: Offline,
+    }
+}
+
+impl MethodKeys for DspoSq {
+    fn method(self) -> Method {
+        let needs = Needs { drift: true, safeguard_mu: 0.2, ..Needs::pairs(self.beta, self.offline) };
+        Method::pairs(needs, self)
+    }
 }
 
 impl PairLoss for DspoSq {

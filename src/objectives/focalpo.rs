@@ -6,24 +6,32 @@
 //!
 //! p^g is a loss weight and detached: undetached it would push the wrong way where p is small.
 
-use super::{BETA_AUTO, ERROR, Entry, Needs, Objective, PROMPT_DROPOUT, PairLoss, Pairs, Step, real};
-use crate::keys::{Default, Kind, Range, key};
+use super::{BETA_AUTO, BetaRule, Entry, Method, MethodKeys, Needs, Offline, PairLoss, Pairs, Step};
+use crate::keys::{Range, within};
 use tch::Tensor;
 
 pub const ENTRY: Entry = Entry {
-    name: "focalpo",
-    keys: &[
-        BETA_AUTO,
-        key("g", Kind::Real(Range::NOT_NEGATIVE), Default::Toml("0.05"), "focus; 0 is dpo"),
-        PROMPT_DROPOUT,
-        ERROR,
-    ],
-    needs: Needs { weights: true, ..Needs::PAIRS },
-    build: |method| Objective::Pairs(Box::new(Focalpo { g: real(method, "g") })),
+    title: "FocalPO",
+    paper: "arXiv 2501.06645",
+    cost: "1",
+    when: "pairs of very different worth",
+    page: "pairwise.md#losses-that-weigh-pairs",
+    ..Entry::of::<Focalpo>("focalpo")
 };
 
-struct Focalpo {
-    g: f64,
+crate::keys! {
+    pub struct Focalpo {
+        beta: BetaRule = BETA_AUTO,
+        /// focus; 0 is dpo
+        g: f64 = within(Range::NOT_NEGATIVE).or("0.05"),
+        ; offline: Offline,
+    }
+}
+
+impl MethodKeys for Focalpo {
+    fn method(self) -> Method {
+        Method::pairs(Needs { weights: true, ..Needs::pairs(self.beta, self.offline) }, self)
+    }
 }
 
 impl PairLoss for Focalpo {

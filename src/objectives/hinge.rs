@@ -4,17 +4,30 @@
 //! loss = max(0, 1 - u)
 //! ```
 
-use super::{BETA_AUTO, ERROR, Entry, Needs, Objective, PROMPT_DROPOUT, PairLoss, Pairs, Step};
+use super::{BETA_AUTO, BetaRule, Entry, Method, MethodKeys, Needs, Offline, PairLoss, Pairs, Step};
 use tch::Tensor;
 
 pub const ENTRY: Entry = Entry {
-    name: "hinge",
-    keys: &[BETA_AUTO, PROMPT_DROPOUT, ERROR],
-    needs: Needs::PAIRS,
-    build: |_| Objective::Pairs(Box::new(Hinge)),
+    title: "Hinge (SLiC)",
+    paper: "arXiv 2305.10425",
+    cost: "1",
+    when: "labels that should not be driven to certainty",
+    page: "pairwise.md#losses-that-stop",
+    ..Entry::of::<Hinge>("hinge")
 };
 
-struct Hinge;
+crate::keys! {
+    pub struct Hinge {
+        beta: BetaRule = BETA_AUTO,
+        ; offline: Offline,
+    }
+}
+
+impl MethodKeys for Hinge {
+    fn method(self) -> Method {
+        Method::pairs(Needs::pairs(self.beta, self.offline), self)
+    }
+}
 
 impl PairLoss for Hinge {
     fn losses(&self, pairs: &Pairs, _: &Step) -> Tensor {

@@ -7,17 +7,30 @@
 //!
 //! It does not start at u = 0: differences of content enter at full beta.
 
-use super::{BETA_AUTO, ERROR, Entry, Needs, Objective, PROMPT_DROPOUT, PairLoss, Pairs, Step};
+use super::{BETA_AUTO, BetaRule, Entry, Method, MethodKeys, Needs, Offline, PairLoss, Pairs, Step};
 use tch::Tensor;
 
 pub const ENTRY: Entry = Entry {
-    name: "hypo",
-    keys: &[BETA_AUTO, PROMPT_DROPOUT, ERROR],
-    needs: Needs::PAIRS,
-    build: |_| Objective::Pairs(Box::new(Hypo)),
+    title: "HyPO",
+    paper: "arXiv 2602.11902",
+    cost: "1",
+    when: "an idea of which only an abstract is public",
+    page: "pairwise.md#hypo",
+    ..Entry::of::<Hypo>("hypo")
 };
 
-struct Hypo;
+crate::keys! {
+    pub struct Hypo {
+        beta: BetaRule = BETA_AUTO,
+        ; offline: Offline,
+    }
+}
+
+impl MethodKeys for Hypo {
+    fn method(self) -> Method {
+        Method::pairs(Needs::pairs(self.beta, self.offline), self)
+    }
+}
 
 impl PairLoss for Hypo {
     fn losses(&self, pairs: &Pairs, step: &Step) -> Tensor {

@@ -8,35 +8,42 @@
 //!
 //! Winner and loser have each their own tau and share t. The trainer makes x_t and tau; the loss is DPO's.
 
-use super::dpo::Dpo;
-use super::needs::Inverter;
-use super::{BETA_AUTO, ERROR, Entry, Needs, Objective, PROMPT_DROPOUT};
-use crate::keys::{Default, Key, Kind, Range, key};
-
-const BETA: Key = Key { default: Default::ByFamily("2000.0"), ..BETA_AUTO };
-pub const INVERSION: Key = key(
-    "inversion",
-    Kind::Choice(&["exact", "published"], &[]),
-    Default::Toml("\"exact\""),
-    "exact: up to t itself; published: up to the next level of a grid, as the public code does",
-);
-pub const INVERSION_STEPS: Key = key(
-    "inversion_steps",
-    Kind::Int { min: 1, max: 1000 },
-    Default::Toml("10"),
-    "steps of a whole inversion, from 0 to the last timestep",
-);
+use super::dpo::Logistic;
+use super::needs::{INVERSION, INVERSION_STEPS};
+use super::{BETA_AUTO, BetaRule, Entry, Inversion, InversionGrid, Inverter, Method, MethodKeys, Needs, Offline};
+use crate::keys::{Range, within};
 
 pub const ENTRY: Entry = Entry {
-    name: "inpo",
-    keys: &[
-        BETA,
-        INVERSION,
-        INVERSION_STEPS,
-        key("inversion_eta", Kind::Real(Range::UNIT), Default::Toml("0.0"), "share of noise added after each step"),
-        PROMPT_DROPOUT,
-        ERROR,
-    ],
-    needs: Needs { inversion: Some(Inverter::Ddim), ..Needs::PAIRS },
-    build: |_| Objective::Pairs(Box::new(Dpo)),
+    title: "InPO (DDIM-InPO)",
+    paper: "arXiv 2503.18454",
+    cost: "2.4",
+    when: "few steps, much compute each",
+    page: "inpo.md",
+    ..Entry::of::<Inpo>("inpo")
 };
+
+crate::keys! {
+    pub struct Inpo {
+        beta: BetaRule = BETA_AUTO.by_family("2000.0"),
+        inversion: InversionGrid = INVERSION,
+        inversion_steps: i64 = INVERSION_STEPS.or("10"),
+        /// share of noise added after each step
+        inversion_eta: f64 = within(Range::UNIT).or("0.0"),
+        ; offline: Offline,
+    }
+}
+
+impl MethodKeys for Inpo {
+    fn method(self) -> Method {
+        let needs = Needs {
+            inversion: Some(Inversion {
+                inverter: Inverter::Ddim,
+                grid: self.inversion,
+                steps: self.inversion_steps,
+                eta: self.inversion_eta,
+            }),
+            ..Needs::pairs(self.beta, self.offline)
+        };
+        Method::pairs(needs, Logistic)
+    }
+}

@@ -7,17 +7,30 @@
 //!
 //! The target is absolute: with beta 5000 typical |u| is 0.05 to 0.5, where this is almost linear.
 
-use super::{BETA_AUTO, ERROR, Entry, Needs, Objective, PROMPT_DROPOUT, PairLoss, Pairs, Step};
+use super::{BETA_AUTO, BetaRule, Entry, Method, MethodKeys, Needs, Offline, PairLoss, Pairs, Step};
 use tch::Tensor;
 
 pub const ENTRY: Entry = Entry {
-    name: "ipo",
-    keys: &[BETA_AUTO, PROMPT_DROPOUT, ERROR],
-    needs: Needs::PAIRS,
-    build: |_| Objective::Pairs(Box::new(Ipo)),
+    title: "IPO",
+    paper: "arXiv 2310.12036",
+    cost: "1",
+    when: "labels that should not be driven to certainty",
+    page: "pairwise.md#losses-that-stop",
+    ..Entry::of::<Ipo>("ipo")
 };
 
-struct Ipo;
+crate::keys! {
+    pub struct Ipo {
+        beta: BetaRule = BETA_AUTO,
+        ; offline: Offline,
+    }
+}
+
+impl MethodKeys for Ipo {
+    fn method(self) -> Method {
+        Method::pairs(Needs::pairs(self.beta, self.offline), self)
+    }
+}
 
 impl PairLoss for Ipo {
     fn losses(&self, pairs: &Pairs, _: &Step) -> Tensor {

@@ -8,51 +8,52 @@
 //! ```
 
 use super::statistics::{Law, Statistic};
-use super::{BETA, ERROR, Entry, LabelLoss, Labels, Needs, Objective, PROMPT_DROPOUT, Step, real, text};
-use crate::keys::{Default, Key, Kind, Range, key};
+use super::{BETA, BetaRule, Entry, LabelLoss, Labels, Method, MethodKeys, Needs, Offline, Step};
+use crate::keys::{Range, one_of, within};
 use tch::Tensor;
 
-const UTILITY: Key = key(
-    "utility",
-    Kind::Choice(&["sigmoid", "loss_averse", "risk_seeking"], &[]),
-    Default::Toml("\"sigmoid\""),
-    "what a gain is worth",
-);
-
 pub const ENTRY: Entry = Entry {
-    name: "kto",
-    keys: &[
-        BETA,
-        key("lambda_d", Kind::Real(Range::NOT_NEGATIVE), Default::Toml("1.0"), "weight of desirable images"),
-        key("lambda_u", Kind::Real(Range::NOT_NEGATIVE), Default::Toml("1.0"), "weight of undesirable images"),
-        key("desirable_share", Kind::Real(Range::UNIT), Default::Toml("0.8"), "chance of a position to be desirable"),
-        UTILITY,
-        PROMPT_DROPOUT,
-        ERROR,
-    ],
-    needs: Needs { statistic: Some(Statistic { name: "kl", law: Law::Step }), ..Needs::LABELS },
-    build: |method| {
-        let utility = match text(method, "utility") {
-            "loss_averse" => Utility::LossAverse,
-            "risk_seeking" => Utility::RiskSeeking,
-            _ => Utility::Sigmoid,
-        };
-        let (lambda_d, lambda_u) = (real(method, "lambda_d"), real(method, "lambda_u"));
-        Objective::Labels(Box::new(Kto { lambda_d, lambda_u, utility }))
-    },
+    title: "Diffusion-KTO",
+    paper: "arXiv 2404.04465",
+    cost: "1 (1.5 with accumulation)",
+    when: "likes without pairs",
+    page: "kto.md",
+    ..Entry::of::<Kto>("kto")
 };
 
-#[derive(Clone, Copy)]
-enum Utility {
-    Sigmoid,
-    LossAverse,
-    RiskSeeking,
+crate::choice! {
+    /// U of v
+    pub enum Utility {
+        Sigmoid = "sigmoid",
+        LossAverse = "loss_averse",
+        RiskSeeking = "risk_seeking",
+    }
 }
 
-struct Kto {
-    lambda_d: f64,
-    lambda_u: f64,
-    utility: Utility,
+crate::keys! {
+    pub struct Kto {
+        beta: BetaRule = BETA,
+        /// weight of desirable images
+        lambda_d: f64 = within(Range::NOT_NEGATIVE).or("1.0"),
+        /// weight of undesirable images
+        lambda_u: f64 = within(Range::NOT_NEGATIVE).or("1.0"),
+        /// chance of a position to be desirable
+        desirable_share: f64 = within(Range::UNIT).or("0.8"),
+        /// what a gain is worth
+        utility: Utility = one_of::<Utility>().or_text("sigmoid"),
+        ; offline: Offline,
+    }
+}
+
+impl MethodKeys for Kto {
+    fn method(self) -> Method {
+        let needs = Needs {
+            statistic: Some(Statistic { name: "kl", law: Law::Step }),
+            desirable_share: Some(self.desirable_share),
+            ..Needs::labels(self.beta, self.offline)
+        };
+        Method::labels(needs, self)
+    }
 }
 
 impl LabelLoss for Kto {

@@ -10,18 +10,33 @@
 
 use super::rankdpo::{deltas, pair_losses};
 use super::{
-    BETA, ERROR, Entry, List, ListLoss, Needs, Objective, PROMPT_DROPOUT, SHARED_NOISE, Step, Terms, descending,
+    BETA, BetaRule, Entry, List, ListLoss, Method, MethodKeys, Needs, Offline, SHARED_NOISE, Step, Terms, descending,
 };
 use tch::{Kind, Tensor};
 
 pub const ENTRY: Entry = Entry {
-    name: "lipo_lambda",
-    keys: &[BETA, SHARED_NOISE, PROMPT_DROPOUT, ERROR],
-    needs: Needs { weights: true, ..Needs::LISTS },
-    build: |_| Objective::Lists(Box::new(LipoLambda)),
+    title: "LiPO-lambda",
+    paper: "arXiv 2402.01878",
+    cost: "1",
+    when: "another loss of lists",
+    page: "lists.md",
+    ..Entry::of::<LipoLambda>("lipo_lambda")
 };
 
-struct LipoLambda;
+crate::keys! {
+    pub struct LipoLambda {
+        beta: BetaRule = BETA,
+        shared_noise: bool = SHARED_NOISE,
+        ; offline: Offline,
+    }
+}
+
+impl MethodKeys for LipoLambda {
+    fn method(self) -> Method {
+        let needs = Needs { weights: true, ..Needs::lists(self.beta, self.shared_noise, self.offline) };
+        Method::lists(needs, self)
+    }
+}
 
 impl ListLoss for LipoLambda {
     fn terms(&self, list: &List, _: &Step) -> Option<Terms> {

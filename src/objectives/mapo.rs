@@ -8,33 +8,44 @@
 //!
 //! One network: there is no reference, and no implicit reward to report.
 
-use super::{ERROR, Entry, NO_PROMPT_DROPOUT, Needs, Objective, PairLoss, Pairs, Step, real};
-use crate::keys::{Default, Kind, Range, key};
+use super::{ERROR, Entry, ErrorSpace, Method, MethodKeys, NO_PROMPT_DROPOUT, Needs, Offline, PairLoss, Pairs, Step};
+use crate::keys::{Range, within};
 use tch::Tensor;
 
 /// Below this, x / expm1(x) is computed from its series.
 const SMALL: f64 = 1e-4;
 
 pub const ENTRY: Entry = Entry {
-    name: "mapo",
-    keys: &[
-        key("weight", Kind::Real(Range::NOT_NEGATIVE), Default::Toml("0.1"), "of the margin term"),
-        key("v", Kind::Real(Range::POSITIVE), Default::Toml("0.5"), "scale of the errors in f"),
-        key("scale", Kind::Real(Range::POSITIVE), Default::Toml("1000.0"), "of the logit"),
-        NO_PROMPT_DROPOUT,
-        ERROR,
-    ],
-    needs: Needs { reference: false, timestep_weighting: false, ..Needs::PAIRS },
-    build: |method| {
-        let (weight, v, scale) = (real(method, "weight"), real(method, "v"), real(method, "scale"));
-        Objective::Pairs(Box::new(Mapo { weight, v, scale }))
-    },
+    title: "MaPO",
+    paper: "arXiv 2406.06424",
+    cost: "0.75",
+    when: "one network in memory; winners much better than losers",
+    page: "mapo.md",
+    ..Entry::of::<Mapo>("mapo")
 };
 
-struct Mapo {
-    weight: f64,
-    v: f64,
-    scale: f64,
+crate::keys! {
+    pub struct Mapo {
+        /// of the margin term
+        weight: f64 = within(Range::NOT_NEGATIVE).or("0.1"),
+        /// scale of the errors in f
+        v: f64 = within(Range::POSITIVE).or("0.5"),
+        /// of the logit
+        scale: f64 = within(Range::POSITIVE).or("1000.0"),
+        prompt_dropout: f64 = NO_PROMPT_DROPOUT,
+        error: ErrorSpace = ERROR,
+    }
+}
+
+impl MethodKeys for Mapo {
+    fn method(self) -> Method {
+        let needs = Needs {
+            reference: false,
+            timestep_weighting: false,
+            ..Needs::offline(Offline { prompt_dropout: self.prompt_dropout, error: self.error })
+        };
+        Method::pairs(needs, self)
+    }
 }
 
 impl PairLoss for Mapo {

@@ -6,20 +6,30 @@
 //!
 //! dr = 1 is DPO.
 
-use super::{
-    BETA_AUTO, ERROR, Entry, Needs, Objective, PROMPT_DROPOUT, PairLoss, Pairs, SCORE_RANGE, SCORER, Step, score_range,
-};
+use super::{BETA_AUTO, BetaRule, Entry, Method, MethodKeys, Needs, Offline, PairLoss, Pairs, Scores, Step};
 use tch::Tensor;
 
 pub const ENTRY: Entry = Entry {
-    name: "mappo",
-    keys: &[BETA_AUTO, SCORER, SCORE_RANGE, PROMPT_DROPOUT, ERROR],
-    needs: Needs { scores: true, ..Needs::PAIRS },
-    build: |method| Objective::Pairs(Box::new(Mappo { range: score_range(method) })),
+    title: "MaPPO",
+    paper: "arXiv 2507.21183",
+    cost: "1",
+    when: "scores whose distances mean something",
+    page: "pairwise.md#losses-that-read-scores",
+    ..Entry::of::<Mappo>("mappo")
 };
 
-struct Mappo {
-    range: [f64; 2],
+crate::keys! {
+    pub struct Mappo {
+        beta: BetaRule = BETA_AUTO,
+        ; scores: Scores, offline: Offline,
+    }
+}
+
+impl MethodKeys for Mappo {
+    fn method(self) -> Method {
+        let needs = Needs { scores: Some(self.scores.need()), ..Needs::pairs(self.beta, self.offline) };
+        Method::pairs(needs, self)
+    }
 }
 
 impl PairLoss for Mappo {
@@ -36,7 +46,7 @@ impl Mappo {
     /// dr
     fn gap(&self, pairs: &Pairs) -> Tensor {
         let [w, l] = pairs.scores();
-        let [low, high] = self.range;
+        let [low, high] = self.scores.range();
         ((w - l) / (high - low)).clamp(0.0, 1.0)
     }
 }

@@ -8,8 +8,10 @@ pub mod advantages;
 mod bounds;
 mod evaluate;
 mod leaves;
+mod method;
 mod needs;
 pub mod safeguard;
+mod shared;
 pub mod statistics;
 mod stepwise;
 pub mod timestep_weight;
@@ -58,11 +60,16 @@ pub use evaluate::{
     Compared, Evaluation, ItemLoss, Labelled, Weighting, evaluate, numbers, statistic_values, weight_values,
 };
 pub use leaves::{Drift, Errors, Labels, List, Pairs, descending, ranked_pairs};
-pub use needs::{Inverter, Needs, Other, Rollouts, Units};
+pub use method::{Entry, Method, MethodKeys, MethodSettings};
+pub use needs::{
+    Candidates, Inversion, InversionGrid, Inverter, Lists, Needs, Other, Rollouts, Scored, Start, Truncation, Units,
+};
+pub use shared::{
+    BETA, BETA_AUTO, BetaRule, ERROR, ErrorSpace, NO_PROMPT_DROPOUT, Offline, SCORER, SHARED_NOISE, Scores,
+};
 pub use spo::best_and_worst;
 pub use stepwise::{Ratios, ResidualLoss, StepEvaluation, StepLoss, Unit, evaluate_units};
 
-use crate::keys::{Default, Key, Kind, Range, auto, key};
 use tch::Tensor;
 
 /// Values of a step that its objective reads.
@@ -142,14 +149,6 @@ pub enum Objective {
     Residuals(Box<dyn ResidualLoss>),
 }
 
-/// A registered method: name, hyperparameters, needs, and constructor from a resolved [method].
-pub struct Entry {
-    pub name: &'static str,
-    pub keys: &'static [Key],
-    pub needs: Needs,
-    pub build: fn(&toml::Table) -> Objective,
-}
-
 /// Every method that is built.
 pub const REGISTRY: &[Entry] = &[
     dpo::ENTRY,
@@ -211,70 +210,10 @@ pub const PLUG_INS: &[(&str, &str)] = &[
     ("sdpo", "safeguard.name = \"sdpo\""),
 ];
 
-/// Keys of every offline method.
-pub const PROMPT_DROPOUT: Key = key(
-    "prompt_dropout",
-    Kind::Real(Range::UNIT),
-    Default::Toml("0.2"),
-    "probability of the empty prompt, drawn for the whole item",
-);
-/// Value of the published runs of a few methods.
-pub const NO_PROMPT_DROPOUT: Key = Key { default: Default::Toml("0.0"), ..PROMPT_DROPOUT };
-pub const ERROR: Key = key(
-    "error",
-    Kind::Choice(&["epsilon", "native"], &[]),
-    Default::Toml("\"epsilon\""),
-    "space of margins and metrics of v models",
-);
-/// beta of most methods, in the units of docs/methods.md 0.3.
-pub const BETA: Key =
-    key("beta", Kind::Real(Range::POSITIVE), Default::Toml("5000.0"), "strength of the pull to the reference");
-/// beta with "auto" allowed.
-pub const BETA_AUTO: Key = Key { auto: true, ..BETA };
-/// Source of the scores of pairs.
-pub const SCORER: Key = key("scorer", Kind::Text, Default::Absent, "whose scores of the rows are read");
-/// Lowest and highest of those scores.
-pub const SCORE_RANGE: Key = auto(
-    "score_range",
-    Kind::RealPair(Range::ANY),
-    Default::Toml("\"auto\""),
-    "[lowest, highest] score, mapped to [0, 1]; auto: over both images of all training pairs",
-);
-const SHARED_NOISE: Key =
-    key("shared_noise", Kind::Bool, Default::Toml("false"), "one noise for all images of a list, as pairs have it");
-
-/// A number of a resolved [method] table.
-fn real(method: &toml::Table, key: &str) -> f64 {
-    method.get(key).and_then(|v| v.as_float().or_else(|| v.as_integer().map(|i| i as f64))).unwrap_or(f64::NAN)
-}
-
-/// A text of a resolved [method] table; empty without one.
-fn text<'a>(method: &'a toml::Table, key: &str) -> &'a str {
-    method.get(key).and_then(toml::Value::as_str).unwrap_or_default()
-}
-
-/// `[lo, hi]` of `method.score_range`.
-fn score_range(method: &toml::Table) -> [f64; 2] {
-    let range = method.get("score_range").and_then(toml::Value::as_array);
-    let at = |i: usize| range.and_then(|r| r.get(i)).and_then(toml::Value::as_float).unwrap_or(i as f64);
-    [at(0), at(1)]
-}
-
 /// The registered method with this name or this alias.
 pub fn find(name: &str) -> Option<&'static Entry> {
     let name = ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, own)| own);
     REGISTRY.iter().find(|e| e.name == name)
-}
-
-/// The method of a checked or resolved configuration.
-pub fn entry_of(config: &toml::Table) -> &'static Entry {
-    let name = config.get("method").and_then(|m| m.get("name")).and_then(toml::Value::as_str);
-    name.and_then(find).unwrap_or(&dpo::ENTRY)
-}
-
-/// Needs of the method of a checked configuration.
-pub fn needs_of(config: &toml::Table) -> Needs {
-    entry_of(config).needs
 }
 
 #[cfg(test)]

@@ -6,24 +6,32 @@
 //!
 //! A list of equal S is left out. The form is an assumption; there is no public code.
 
-use super::{BETA, ERROR, Entry, List, ListLoss, Needs, Objective, PROMPT_DROPOUT, SHARED_NOISE, Step, Terms, real};
-use crate::keys::{Default, Kind, Range, key};
+use super::{BETA, BetaRule, Entry, List, ListLoss, Method, MethodKeys, Needs, Offline, SHARED_NOISE, Step, Terms};
+use crate::keys::{Range, within};
 
 pub const ENTRY: Entry = Entry {
-    name: "mpo",
-    keys: &[
-        BETA,
-        SHARED_NOISE,
-        key("a", Kind::Real(Range::NOT_NEGATIVE), Default::Toml("1.0"), "weight of the distance from the mean"),
-        PROMPT_DROPOUT,
-        ERROR,
-    ],
-    needs: Needs::LISTS,
-    build: |method| Objective::Lists(Box::new(Mpo { a: real(method, "a") })),
+    title: "MPO",
+    paper: "arXiv 2412.04628",
+    cost: "1",
+    when: "another loss of lists",
+    page: "lists.md",
+    ..Entry::of::<Mpo>("mpo")
 };
 
-struct Mpo {
-    a: f64,
+crate::keys! {
+    pub struct Mpo {
+        beta: BetaRule = BETA,
+        shared_noise: bool = SHARED_NOISE,
+        /// weight of the distance from the mean
+        a: f64 = within(Range::NOT_NEGATIVE).or("1.0"),
+        ; offline: Offline,
+    }
+}
+
+impl MethodKeys for Mpo {
+    fn method(self) -> Method {
+        Method::lists(Needs::lists(self.beta, self.shared_noise, self.offline), self)
+    }
 }
 
 impl ListLoss for Mpo {

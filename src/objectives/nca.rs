@@ -4,17 +4,30 @@
 //! loss = -log sigma(z) - 0.5 log sigma(-z) - 0.5 log sigma(-y)
 //! ```
 
-use super::{BETA, ERROR, Entry, Needs, Objective, PROMPT_DROPOUT, PairLoss, Pairs, Step};
+use super::{BETA, BetaRule, Entry, Method, MethodKeys, Needs, Offline, PairLoss, Pairs, Step};
 use tch::Tensor;
 
 pub const ENTRY: Entry = Entry {
-    name: "nca",
-    keys: &[BETA, PROMPT_DROPOUT, ERROR],
-    needs: Needs::PAIRS,
-    build: |_| Objective::Pairs(Box::new(Nca)),
+    title: "NCA",
+    paper: "arXiv 2402.05369",
+    cost: "1",
+    when: "winners and losers that should keep absolute places",
+    page: "pairwise.md#losses-of-both-images-apart",
+    ..Entry::of::<Nca>("nca")
 };
 
-struct Nca;
+crate::keys! {
+    pub struct Nca {
+        beta: BetaRule = BETA,
+        ; offline: Offline,
+    }
+}
+
+impl MethodKeys for Nca {
+    fn method(self) -> Method {
+        Method::pairs(Needs::pairs(self.beta, self.offline), self)
+    }
+}
 
 impl PairLoss for Nca {
     fn losses(&self, pairs: &Pairs, _: &Step) -> Tensor {

@@ -1,8 +1,11 @@
-//! Inputs that a method requires, as data. The trainer supplies them, the configuration check refuses what does not
+//! Inputs that a method requires, as values. The trainer supplies them, the configuration check refuses what does not
 //! fit, the plan counts them, the docs print them.
 
+use super::shared::{BetaRule, ErrorSpace, Offline};
 use super::statistics::Statistic;
+use crate::data::batches::NoiseRule;
 use crate::data::items::ItemKind;
+use crate::keys::{Auto, Key, Range, one_of, whole, within};
 
 /// Inversion of images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,35 +15,106 @@ pub enum Inverter {
     ReNoise,
 }
 
+crate::choice! {
+    /// Levels of noise on the way of an inversion.
+    pub enum InversionGrid {
+        /// Up to t itself.
+        Exact = "exact",
+        /// Up to the next level of a grid, as the public code does.
+        Published = "published",
+    }
+}
+
+pub const INVERSION: Key = one_of::<InversionGrid>()
+    .or_text("exact")
+    .helped(" exact: up to t itself; published: up to the next level of a grid, as the public code does");
+pub const INVERSION_STEPS: Key = whole(1, 1000).helped(" steps of a whole inversion, from 0 to the last timestep");
+
+/// Latents come from inverting the images with the policy, not from adding noise.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Inversion {
+    pub inverter: Inverter,
+    pub grid: InversionGrid,
+    /// Steps from timestep 0 to the last one.
+    pub steps: i64,
+    /// Share of noise added after each step, in [0, 1].
+    pub eta: f64,
+}
+
+crate::choice! {
+    /// Where truncated rollouts start.
+    pub enum Start {
+        /// Pictures of the data, noised to a level of the grid.
+        Data = "data",
+        /// Noise alone.
+        Noise = "noise",
+    }
+}
+
+/// Rollouts of a few steps of denoising by the averaged model, whose prediction is the target (self_npo).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Truncation {
+    pub start: Start,
+    /// Steps of denoising.
+    pub steps: usize,
+    /// w of x_0 = x_0c + w (x_0c - x_0u).
+    pub guidance: f64,
+    /// Decay of the average that rolls out, in (0, 1).
+    pub ema_decay: f64,
+}
+
+pub const CANDIDATES: Key =
+    whole(2, 64).by_family("4").helped(" how many x_p are drawn from one x_t to choose best and worst from");
+pub const THRESHOLD: Key = within(Range::FRACTION)
+    .by_family("0.3")
+    .helped(" a pair is kept if tanh of half the gap of its scores is above this");
+pub const SKIP_STEPS: Key = whole(0, 1000).or("4").helped(" first, noisiest steps of a trajectory without candidates");
+pub const DENOISE_AHEAD: Key =
+    whole(0, 1000).by_family("0").helped(" steps that a candidate is denoised further before it is scored");
+
+crate::keys! {
+    /// Candidates of the steps of a trajectory.
+    #[derive(Copy, PartialEq)]
+    pub struct Candidates {
+        candidates: usize = CANDIDATES,
+        threshold: f64 = THRESHOLD,
+        skip_steps: usize = SKIP_STEPS,
+        denoise_ahead: usize = DENOISE_AHEAD,
+    }
+}
+
+crate::keys! {
+    /// Steps and trajectories of a prompt that a loss ranks.
+    #[derive(Copy, PartialEq)]
+    pub struct Lists {
+        /// chance of a step over that of the noisier one before it
+        gamma: f64 = within(Range::SHARE).or("0.9"),
+        /// steps drawn for a loss
+        sampled_steps: usize = whole(1, 1000).or("1"),
+        /// trajectories of a prompt that a loss ranks
+        trajectories_per_loss: usize = whole(2, 64).or("2"),
+    }
+}
+
 /// Unit of a loss of a method that samples while it trains.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Units {
-    /// A transition of a trajectory, with the advantage of its picture.
-    Steps,
+    /// A transition of a trajectory, with the advantage of its picture, measured by the last `buffer` rewards of the prompt.
+    Steps { buffer: usize },
     /// The same step of two trajectories of a prompt from one noise, the better picture's first.
     Trajectories,
     /// The best and the worst of several candidates of one step, from one x_t.
-    Candidates,
+    Candidates(Candidates),
     /// Some steps, drawn in advance, of some trajectories of a prompt, with their scores.
-    Lists,
+    Lists(Lists),
 }
 
 impl Units {
-    /// The keys of [method] that define them; every method of such units has these keys.
-    pub const fn keys(self) -> &'static [&'static str] {
-        match self {
-            Units::Steps => &["buffer"],
-            Units::Trajectories => &[],
-            Units::Candidates => &["candidates", "threshold", "skip_steps", "denoise_ahead"],
-            Units::Lists => &["trajectories_per_loss", "gamma", "sampled_steps"],
-        }
-    }
-
     /// Required number of trajectories per prompt; `None`: any.
     pub const fn exactly(self) -> Option<i64> {
         match self {
             Units::Trajectories => Some(2),
-            _ => None,
+            Units::Steps { .. } | Units::Candidates(_) | Units::Lists(_) => None,
         }
     }
 }
@@ -71,7 +145,7 @@ pub struct Rollouts {
 impl Rollouts {
     /// The sampling of the step-wise papers: 20 DDIM steps, eta 1, guidance 5.
     pub const STEPWISE: Self = Self {
-        units: Units::Steps,
+        units: Units::Trajectories,
         other: Other::Start,
         drift: false,
         steps: 20,
@@ -86,9 +160,27 @@ impl Rollouts {
     }
 }
 
-/// The needs of a method. Methods start from [`Needs::PAIRS`], [`LISTS`](Self::LISTS), [`LABELS`](Self::LABELS)
+/// Scores of both images of every pair that a loss reads.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scored {
+    /// Whose; `None`: not said yet.
+    pub scorer: Option<String>,
+    /// The pairs must have been ranked by that scorer: `data.labels = "score:NAME"`.
+    pub ranks: bool,
+    /// Lowest and highest score, where the loss maps them to [0, 1].
+    pub range: Option<Auto<[f64; 2]>>,
+}
+
+impl Scored {
+    /// Scores as they are.
+    pub fn by(scorer: Option<String>) -> Self {
+        Self { scorer, ranks: false, range: None }
+    }
+}
+
+/// The needs of a method. Methods start from [`pairs`](Self::pairs), [`lists`](Self::lists), [`labels`](Self::labels)
 /// or [`sampling`](Self::sampling).
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Needs {
     /// Kind of the items.
     pub items: ItemKind,
@@ -100,12 +192,8 @@ pub struct Needs {
     pub ties: bool,
     /// Winner and loser are exchanged before any draw: the model learns what is not wanted.
     pub swapped: bool,
-    /// Needs scores of both images of every pair, by the scorer `method.scorer`.
-    pub scores: bool,
-    /// Pairs must be ranked by that scorer: `data.labels = "score:NAME"`.
-    pub score_labels: bool,
-    /// Latents are inversions of the images by the policy, not images with added noise.
-    pub inversion: Option<Inverter>,
+    pub scores: Option<Scored>,
+    pub inversion: Option<Inversion>,
     /// Needs the drift of the policy's predictions from those of the reference ([`Drift`](super::Drift)).
     pub drift: bool,
     /// A number over whole steps.
@@ -114,16 +202,26 @@ pub struct Needs {
     pub weights: bool,
     /// The method has loss weights that follow from a list's data.
     pub data_weights: bool,
-    /// Key that ties a hyperparameter to the number of steps of the run, which may then not change on resume.
-    pub ramp: Option<&'static str>,
-    /// mu of the safeguard where none is given.
+    /// A hyperparameter follows the number of steps of the run: then it may not change on resume.
+    pub ramp: bool,
+    /// mu of the safeguard where none is given and the family has none of its own.
     pub safeguard_mu: f64,
     /// The method trains on trajectories that the policy samples, not on items.
     pub rollouts: Option<Rollouts>,
     /// The method trains on the policy's own predictions after a few steps of denoising (self_npo).
-    pub truncated: bool,
+    pub truncated: Option<Truncation>,
     /// lambda(t) of `timesteps.weighting` applies: the method has a logit or an implicit reward.
     pub timestep_weighting: bool,
+    /// `None`: the method has no beta.
+    pub beta: Option<BetaRule>,
+    /// Probability of the empty prompt, in [0, 1].
+    pub prompt_dropout: f64,
+    /// Space of margins and metrics.
+    pub error: ErrorSpace,
+    /// Which images of an item share their noise.
+    pub noise: NoiseRule,
+    /// Chance of a position to be a desirable image; `None`: all items take turns.
+    pub desirable_share: Option<f64>,
 }
 
 impl Needs {
@@ -134,32 +232,58 @@ impl Needs {
         loser: true,
         ties: false,
         swapped: false,
-        scores: false,
-        score_labels: false,
+        scores: None,
         inversion: None,
         drift: false,
         statistic: None,
         weights: false,
         data_weights: false,
-        ramp: None,
+        ramp: false,
         safeguard_mu: 0.9,
         rollouts: None,
-        truncated: false,
+        truncated: None,
         timestep_weighting: true,
+        beta: None,
+        prompt_dropout: 0.0,
+        error: ErrorSpace::Epsilon,
+        noise: NoiseRule::Shared,
+        desirable_share: None,
     };
+
+    /// Pairs without a beta.
+    pub fn offline(offline: Offline) -> Self {
+        Self { prompt_dropout: offline.prompt_dropout, error: offline.error, ..Self::PAIRS }
+    }
+
+    /// Pairs, both trained, compared with a reference.
+    pub fn pairs(beta: BetaRule, offline: Offline) -> Self {
+        Self { beta: Some(beta), ..Self::offline(offline) }
+    }
+
     /// Ranked lists, compared with a reference.
-    pub const LISTS: Self = Self { items: ItemKind::Lists, ..Self::PAIRS };
+    pub fn lists(beta: BetaRule, shared_noise: bool, offline: Offline) -> Self {
+        let noise = if shared_noise { NoiseRule::Shared } else { NoiseRule::PerImage };
+        Self { items: ItemKind::Lists, noise, ..Self::pairs(beta, offline) }
+    }
+
     /// Labelled images, compared with a reference.
-    pub const LABELS: Self = Self { items: ItemKind::Labels, ..Self::PAIRS };
+    pub fn labels(beta: BetaRule, offline: Offline) -> Self {
+        Self { items: ItemKind::Labels, ..Self::pairs(beta, offline) }
+    }
 
     /// The policy's own trajectories.
-    pub const fn sampling(rollouts: Rollouts) -> Self {
+    pub fn sampling(rollouts: Rollouts) -> Self {
         let reference = rollouts.reference();
         Self { rollouts: Some(rollouts), reference, loser: false, timestep_weighting: false, ..Self::PAIRS }
     }
 
     /// Whether the loss is one of item errors; other methods train on their own samples.
-    pub const fn of_errors(&self) -> bool {
-        self.rollouts.is_none() && !self.truncated
+    pub fn of_errors(&self) -> bool {
+        self.rollouts.is_none() && self.truncated.is_none()
+    }
+
+    /// The scorer whose scores of the rows are read.
+    pub fn scorer(&self) -> Option<&str> {
+        self.scores.as_ref()?.scorer.as_deref()
     }
 }

@@ -8,41 +8,58 @@
 //!
 //! log of a small gap is strongly negative, which takes the margin requirement away.
 
-use super::{BETA_AUTO, ERROR, Entry, Needs, Objective, PROMPT_DROPOUT, PairLoss, Pairs, SCORER, Step, real, text};
-use crate::keys::{Default, Kind, Range, key};
+use super::{BETA_AUTO, BetaRule, Entry, Method, MethodKeys, Needs, Offline, PairLoss, Pairs, SCORER, Scored, Step};
+use crate::keys::{Range, one_of, within};
 use tch::Tensor;
 
 const LEAST_GAP: f64 = 0.001;
 
 pub const ENTRY: Entry = Entry {
-    name: "odpo",
-    keys: &[
-        BETA_AUTO,
-        key("alpha", Kind::Real(Range::NOT_NEGATIVE), Default::Toml("1.0"), "factor of the offset"),
-        key("transform", Kind::Choice(&["log", "identity"], &[]), Default::Toml("\"log\""), "f of the gap"),
-        key("gap_scale", Kind::Real(Range::POSITIVE), Default::Toml("100.0"), "units of the scores"),
-        SCORER,
-        PROMPT_DROPOUT,
-        ERROR,
-    ],
-    needs: Needs { scores: true, ..Needs::PAIRS },
-    build: |method| {
-        let (alpha, gap_scale) = (real(method, "alpha"), real(method, "gap_scale"));
-        Objective::Pairs(Box::new(Odpo { alpha, gap_scale, log: text(method, "transform") == "log" }))
-    },
+    title: "ODPO",
+    paper: "arXiv 2402.10571",
+    cost: "1",
+    when: "scores whose distances mean something",
+    page: "pairwise.md#losses-that-read-scores",
+    ..Entry::of::<Odpo>("odpo")
 };
 
-struct Odpo {
-    alpha: f64,
-    gap_scale: f64,
-    log: bool,
+crate::choice! {
+    /// f of the gap of scores
+    pub enum Transform {
+        Log = "log",
+        Identity = "identity",
+    }
+}
+
+crate::keys! {
+    pub struct Odpo {
+        beta: BetaRule = BETA_AUTO,
+        /// factor of the offset
+        alpha: f64 = within(Range::NOT_NEGATIVE).or("1.0"),
+        /// f of the gap
+        transform: Transform = one_of::<Transform>().or_text("log"),
+        /// units of the scores
+        gap_scale: f64 = within(Range::POSITIVE).or("100.0"),
+        scorer: Option<String> = SCORER,
+        ; offline: Offline,
+    }
+}
+
+impl MethodKeys for Odpo {
+    fn method(self) -> Method {
+        let needs = Needs { scores: Some(Scored::by(self.scorer.clone())), ..Needs::pairs(self.beta, self.offline) };
+        Method::pairs(needs, self)
+    }
 }
 
 impl PairLoss for Odpo {
     fn losses(&self, pairs: &Pairs, _: &Step) -> Tensor {
         let [w, l] = pairs.scores();
         let gap = (w - l) * self.gap_scale;
-        let offset = if self.log { gap.clamp_min(LEAST_GAP).log() } else { gap };
+        let offset = match self.transform {
+            Transform::Log => gap.clamp_min(LEAST_GAP).log(),
+            Transform::Identity => gap,
+        };
         -(pairs.u() - offset * self.alpha).log_sigmoid()
     }
 }

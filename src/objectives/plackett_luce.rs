@@ -6,17 +6,31 @@
 //!
 //! Images of equal psi are not compared: the order of the file is no preference. Without equal ones this is the published form.
 
-use super::{BETA, ERROR, Entry, List, ListLoss, Needs, Objective, PROMPT_DROPOUT, SHARED_NOISE, Step, Terms};
+use super::{BETA, BetaRule, Entry, List, ListLoss, Method, MethodKeys, Needs, Offline, SHARED_NOISE, Step, Terms};
 use tch::Tensor;
 
 pub const ENTRY: Entry = Entry {
-    name: "plackett_luce",
-    keys: &[BETA, SHARED_NOISE, PROMPT_DROPOUT, ERROR],
-    needs: Needs::LISTS,
-    build: |_| Objective::Lists(Box::new(PlackettLuce)),
+    title: "Plackett-Luce",
+    paper: "",
+    cost: "1",
+    when: "another loss of lists",
+    page: "lists.md",
+    ..Entry::of::<PlackettLuce>("plackett_luce")
 };
 
-struct PlackettLuce;
+crate::keys! {
+    pub struct PlackettLuce {
+        beta: BetaRule = BETA,
+        shared_noise: bool = SHARED_NOISE,
+        ; offline: Offline,
+    }
+}
+
+impl MethodKeys for PlackettLuce {
+    fn method(self) -> Method {
+        Method::lists(Needs::lists(self.beta, self.shared_noise, self.offline), self)
+    }
+}
 
 impl ListLoss for PlackettLuce {
     fn terms(&self, list: &List, _: &Step) -> Option<Terms> {

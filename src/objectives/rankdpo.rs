@@ -9,18 +9,33 @@
 //! Noise is drawn for each image, t is shared.
 
 use super::{
-    BETA, ERROR, Entry, List, ListLoss, Needs, Objective, PROMPT_DROPOUT, SHARED_NOISE, Step, Terms, descending,
+    BETA, BetaRule, Entry, List, ListLoss, Method, MethodKeys, Needs, Offline, SHARED_NOISE, Step, Terms, descending,
 };
 use tch::Tensor;
 
 pub const ENTRY: Entry = Entry {
-    name: "rankdpo",
-    keys: &[BETA, SHARED_NOISE, PROMPT_DROPOUT, ERROR],
-    needs: Needs { data_weights: true, ..Needs::LISTS },
-    build: |_| Objective::Lists(Box::new(RankDpo)),
+    title: "RankDPO",
+    paper: "arXiv 2410.18013",
+    cost: "1",
+    when: "several images per prompt, scored by several models",
+    page: "lists.md",
+    ..Entry::of::<RankDpo>("rankdpo")
 };
 
-struct RankDpo;
+crate::keys! {
+    pub struct RankDpo {
+        beta: BetaRule = BETA,
+        shared_noise: bool = SHARED_NOISE,
+        ; offline: Offline,
+    }
+}
+
+impl MethodKeys for RankDpo {
+    fn method(self) -> Method {
+        let needs = Needs { data_weights: true, ..Needs::lists(self.beta, self.shared_noise, self.offline) };
+        Method::lists(needs, self)
+    }
+}
 
 impl ListLoss for RankDpo {
     fn terms(&self, list: &List, _: &Step) -> Option<Terms> {

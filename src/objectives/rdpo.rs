@@ -6,29 +6,38 @@
 //!
 //! The loss has no lower bound; we hold u at 10, without gradient above.
 
-use super::{BETA_AUTO, ERROR, Entry, Needs, Objective, PROMPT_DROPOUT, PairLoss, Pairs, Step, real};
-use crate::keys::{Default, Key, Kind, Range, key};
+use super::{BETA_AUTO, BetaRule, Entry, Method, MethodKeys, Needs, Offline, PairLoss, Pairs, Step};
+use crate::keys::{Range, within};
 use tch::Tensor;
 
 /// Upper bound of u.
 const MOST_U: f64 = 10.0;
 
-const LABEL_NOISE: Key = key(
-    "label_noise",
-    Kind::Real(Range { low: 0.0, high: 0.5, low_open: false, high_open: true }),
-    Default::Toml("0.1"),
-    "share of the labels that is wrong, below one half",
-);
-
 pub const ENTRY: Entry = Entry {
-    name: "rdpo",
-    keys: &[BETA_AUTO, LABEL_NOISE, PROMPT_DROPOUT, ERROR],
-    needs: Needs::PAIRS,
-    build: |method| Objective::Pairs(Box::new(Rdpo { label_noise: real(method, "label_noise") })),
+    title: "rDPO",
+    paper: "arXiv 2403.00409",
+    cost: "1",
+    when: "a known share of wrong labels",
+    page: "pairwise.md#labels-that-are-wrong",
+    ..Entry::of::<Rdpo>("rdpo")
 };
 
-struct Rdpo {
-    label_noise: f64,
+/// [0, 1/2)
+const BELOW_HALF: Range = Range { low: 0.0, high: 0.5, low_open: false, high_open: true };
+
+crate::keys! {
+    pub struct Rdpo {
+        beta: BetaRule = BETA_AUTO,
+        /// share of the labels that is wrong, below one half
+        label_noise: f64 = within(BELOW_HALF).or("0.1"),
+        ; offline: Offline,
+    }
+}
+
+impl MethodKeys for Rdpo {
+    fn method(self) -> Method {
+        Method::pairs(Needs::pairs(self.beta, self.offline), self)
+    }
 }
 
 impl PairLoss for Rdpo {

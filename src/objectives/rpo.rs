@@ -6,24 +6,32 @@
 //!
 //! The supervised term is not weighted by lambda(t).
 
-use super::{BETA_AUTO, ERROR, Entry, Needs, Objective, PROMPT_DROPOUT, PairLoss, Pairs, Step, real};
-use crate::keys::{Default, Kind, Range, key};
+use super::{BETA_AUTO, BetaRule, Entry, Method, MethodKeys, Needs, Offline, PairLoss, Pairs, Step};
+use crate::keys::{Range, within};
 use tch::Tensor;
 
 pub const ENTRY: Entry = Entry {
-    name: "rpo",
-    keys: &[
-        BETA_AUTO,
-        key("eta", Kind::Real(Range::NOT_NEGATIVE), Default::Toml("0.005"), "weight of the supervised term"),
-        PROMPT_DROPOUT,
-        ERROR,
-    ],
-    needs: Needs::PAIRS,
-    build: |method| Objective::Pairs(Box::new(Rpo { eta: real(method, "eta") })),
+    title: "RPO",
+    paper: "arXiv 2405.16436",
+    cost: "1",
+    when: "both gaps grow under dpo",
+    page: "pairwise.md#losses-that-hold-the-winner",
+    ..Entry::of::<Rpo>("rpo")
 };
 
-struct Rpo {
-    eta: f64,
+crate::keys! {
+    pub struct Rpo {
+        beta: BetaRule = BETA_AUTO,
+        /// weight of the supervised term
+        eta: f64 = within(Range::NOT_NEGATIVE).or("0.005"),
+        ; offline: Offline,
+    }
+}
+
+impl MethodKeys for Rpo {
+    fn method(self) -> Method {
+        Method::pairs(Needs::pairs(self.beta, self.offline), self)
+    }
 }
 
 impl PairLoss for Rpo {

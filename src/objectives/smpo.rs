@@ -9,32 +9,48 @@
 //! Errors are those of inpo, with latents by ReNoise inversion. Pairs are ranked by the scorer, whatever people said. p is
 //! taken a pair; the public code reads it from the first pair of a batch.
 
-use super::{BETA_AUTO, Entry, Needs, Objective, PROMPT_DROPOUT, PairLoss, Pairs, SCORE_RANGE, SCORER, Step};
-use super::{inpo, real, score_range};
-use crate::keys::{Default, Key, Kind, Range, key};
+use super::needs::{INVERSION, INVERSION_STEPS};
+use super::{
+    BETA_AUTO, BetaRule, Entry, Inversion, InversionGrid, Inverter, Method, MethodKeys, Needs, Offline, PairLoss,
+    Pairs, Scored, Scores, Step,
+};
+use crate::keys::{Range, within};
 use tch::Tensor;
 
-const BETA: Key = Key { default: Default::ByFamily("2000.0"), ..BETA_AUTO };
-
 pub const ENTRY: Entry = Entry {
-    name: "smpo",
-    keys: &[
-        BETA,
-        key("gamma", Kind::Real(Range::POSITIVE), Default::Toml("10.0"), "scale of the smoothed preference"),
-        inpo::INVERSION,
-        Key { default: Default::Toml("5"), ..inpo::INVERSION_STEPS },
-        SCORER,
-        SCORE_RANGE,
-        PROMPT_DROPOUT,
-        super::ERROR,
-    ],
-    needs: Needs { scores: true, score_labels: true, inversion: Some(super::needs::Inverter::ReNoise), ..Needs::PAIRS },
-    build: |method| Objective::Pairs(Box::new(Smpo { gamma: real(method, "gamma"), range: score_range(method) })),
+    title: "SmPO",
+    paper: "arXiv 2506.02698",
+    cost: "2.5",
+    when: "noisy human labels and a scorer worth trusting",
+    page: "smpo.md",
+    ..Entry::of::<Smpo>("smpo")
 };
 
-struct Smpo {
-    gamma: f64,
-    range: [f64; 2],
+crate::keys! {
+    pub struct Smpo {
+        beta: BetaRule = BETA_AUTO.by_family("2000.0"),
+        /// scale of the smoothed preference
+        gamma: f64 = within(Range::POSITIVE).or("10.0"),
+        inversion: InversionGrid = INVERSION,
+        inversion_steps: i64 = INVERSION_STEPS.or("5"),
+        ; scores: Scores, offline: Offline,
+    }
+}
+
+impl MethodKeys for Smpo {
+    fn method(self) -> Method {
+        let needs = Needs {
+            scores: Some(Scored { ranks: true, ..self.scores.need() }),
+            inversion: Some(Inversion {
+                inverter: Inverter::ReNoise,
+                grid: self.inversion,
+                steps: self.inversion_steps,
+                eta: 0.0,
+            }),
+            ..Needs::pairs(self.beta, self.offline)
+        };
+        Method::pairs(needs, self)
+    }
 }
 
 impl PairLoss for Smpo {
@@ -55,7 +71,7 @@ impl Smpo {
     /// gamma (2 p - 1)
     fn factor(&self, pairs: &Pairs) -> Tensor {
         let [w, l] = pairs.scores();
-        let [low, high] = self.range;
+        let [low, high] = self.scores.range();
         let p = ((w - l) / (high - low)).sigmoid();
         (p * 2.0 - 1.0) * self.gamma
     }

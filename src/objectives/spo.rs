@@ -10,44 +10,40 @@
 //! The trajectory goes on from a candidate drawn at random: from the best one the publication reports far worse models.
 
 use super::bounds::RATIO_CLAMP;
-use super::{BETA, Entry, Needs, Other, Rollouts, Units, d3po};
-use crate::keys::{Default, Key, Kind, Range, key};
-
-pub const SPO_BETA: Key = Key { default: Default::Toml("10.0"), ..BETA };
-pub const CANDIDATES: Key = key(
-    "candidates",
-    Kind::Int { min: 2, max: 64 },
-    Default::ByFamily("4"),
-    "how many x_p are drawn from one x_t to choose best and worst from",
-);
-pub const THRESHOLD: Key = key(
-    "threshold",
-    Kind::Real(Range::FRACTION),
-    Default::ByFamily("0.3"),
-    "a pair is kept if tanh of half the gap of its scores is above this",
-);
-pub const SKIP_STEPS: Key = key(
-    "skip_steps",
-    Kind::Int { min: 0, max: 1000 },
-    Default::Toml("4"),
-    "first, noisiest steps of a trajectory without candidates",
-);
-pub const DENOISE_AHEAD: Key = key(
-    "denoise_ahead",
-    Kind::Int { min: 0, max: 1000 },
-    Default::ByFamily("0"),
-    "steps that a candidate is denoised further before it is scored",
-);
-/// Pairs of candidates along one trajectory of a prompt.
-pub const ROLLOUTS: Rollouts =
-    Rollouts { units: Units::Candidates, other: Other::Start, trajectories: 1, ..Rollouts::STEPWISE };
+use super::d3po::PairedSteps;
+use super::{BETA, BetaRule, Candidates, Entry, Method, MethodKeys, Needs, Rollouts, Units};
+use crate::keys::Key;
 
 pub const ENTRY: Entry = Entry {
-    name: "spo",
-    keys: &[SPO_BETA, RATIO_CLAMP, CANDIDATES, THRESHOLD, SKIP_STEPS, DENOISE_AHEAD],
-    needs: Needs::sampling(ROLLOUTS),
-    build: d3po::build,
+    title: "SPO",
+    paper: "arXiv 2406.04314",
+    cost: "up to 2300 an iteration",
+    when: "first of those that sample: the best published results",
+    page: "spo.md",
+    ..Entry::of::<Spo>("spo")
 };
+
+pub const SPO_BETA: Key = BETA.or("10.0");
+
+crate::keys! {
+    pub struct Spo {
+        beta: BetaRule = SPO_BETA,
+        clamp: f64 = RATIO_CLAMP,
+        ; candidates: Candidates,
+    }
+}
+
+impl MethodKeys for Spo {
+    fn method(self) -> Method {
+        Method::steps(needs(self.beta, self.candidates), PairedSteps::new(self.clamp))
+    }
+}
+
+/// Pairs of candidates along one trajectory of a prompt.
+pub fn needs(beta: BetaRule, candidates: Candidates) -> Needs {
+    let units = Units::Candidates(candidates);
+    Needs { beta: Some(beta), ..Needs::sampling(Rollouts { units, trajectories: 1, ..Rollouts::STEPWISE }) }
+}
 
 /// Best and worst of `scores` (the first ones among equals), where the difference of their probabilities
 /// sigma(gap) - sigma(-gap) = tanh(gap / 2) is above `threshold`; `None`: too close to call.

@@ -7,24 +7,32 @@
 //!
 //! Makes the pairs between which people saw no difference usable: `data.ties = "keep"`. They count in the loss only.
 
-use super::{BETA_AUTO, ERROR, Entry, Needs, Objective, PROMPT_DROPOUT, PairLoss, Pairs, Step, real};
-use crate::keys::{Default, Kind, Range, key};
+use super::{BETA_AUTO, BetaRule, Entry, Method, MethodKeys, Needs, Offline, PairLoss, Pairs, Step};
+use crate::keys::{Range, within};
 use tch::Tensor;
 
 pub const ENTRY: Entry = Entry {
-    name: "todo",
-    keys: &[
-        BETA_AUTO,
-        key("a", Kind::Real(Range::POSITIVE), Default::Toml("0.5"), "half width of the band in which images tie"),
-        PROMPT_DROPOUT,
-        ERROR,
-    ],
-    needs: Needs { ties: true, ..Needs::PAIRS },
-    build: |method| Objective::Pairs(Box::new(Todo { a: real(method, "a") })),
+    title: "TODO",
+    paper: "arXiv 2411.02442",
+    cost: "1",
+    when: "many ties",
+    page: "pairwise.md#todo",
+    ..Entry::of::<Todo>("todo")
 };
 
-struct Todo {
-    a: f64,
+crate::keys! {
+    pub struct Todo {
+        beta: BetaRule = BETA_AUTO,
+        /// half width of the band in which images tie
+        a: f64 = within(Range::POSITIVE).or("0.5"),
+        ; offline: Offline,
+    }
+}
+
+impl MethodKeys for Todo {
+    fn method(self) -> Method {
+        Method::pairs(Needs { ties: true, ..Needs::pairs(self.beta, self.offline) }, self)
+    }
 }
 
 impl PairLoss for Todo {

@@ -8,29 +8,37 @@
 //! not: the port is ours.
 
 use super::statistics::{Law, Statistic};
-use super::{BETA_AUTO, ERROR, Entry, Needs, Objective, PROMPT_DROPOUT, PairLoss, Pairs, Step, real};
-use crate::keys::{Default, Kind, Range, key};
+use super::{BETA_AUTO, BetaRule, Entry, Method, MethodKeys, Needs, Offline, PairLoss, Pairs, Step};
+use crate::keys::{Range, within};
 use tch::Tensor;
 
 pub const ENTRY: Entry = Entry {
-    name: "wpo",
-    keys: &[
-        BETA_AUTO,
-        key(
-            "kappa",
-            Kind::Real(Range::NOT_NEGATIVE),
-            Default::Toml("10.0"),
-            "how fast the weight falls with the error",
-        ),
-        PROMPT_DROPOUT,
-        ERROR,
-    ],
-    needs: Needs { weights: true, statistic: Some(Statistic { name: "wpo_mean", law: Law::Before }), ..Needs::PAIRS },
-    build: |method| Objective::Pairs(Box::new(Wpo { kappa: real(method, "kappa") })),
+    title: "WPO",
+    paper: "arXiv 2406.11827",
+    cost: "1",
+    when: "pairs of very different worth",
+    page: "pairwise.md#losses-that-weigh-pairs",
+    ..Entry::of::<Wpo>("wpo")
 };
 
-struct Wpo {
-    kappa: f64,
+crate::keys! {
+    pub struct Wpo {
+        beta: BetaRule = BETA_AUTO,
+        /// how fast the weight falls with the error
+        kappa: f64 = within(Range::NOT_NEGATIVE).or("10.0"),
+        ; offline: Offline,
+    }
+}
+
+impl MethodKeys for Wpo {
+    fn method(self) -> Method {
+        let needs = Needs {
+            weights: true,
+            statistic: Some(Statistic { name: "wpo_mean", law: Law::Before }),
+            ..Needs::pairs(self.beta, self.offline)
+        };
+        Method::pairs(needs, self)
+    }
 }
 
 impl PairLoss for Wpo {

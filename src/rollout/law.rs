@@ -4,8 +4,8 @@ use super::Rollout;
 use super::candidates::CandidateLaw;
 use super::lists::ListLaw;
 use crate::objectives::advantages::Advantages;
-use crate::objectives::{Rollouts, Units};
-use crate::settings::{Config, ConfigError, RolloutConfig};
+use crate::objectives::{Candidates, Lists, Units};
+use crate::settings::{ConfigError, RolloutConfig};
 use anyhow::{Result, bail};
 use pipelines::schedulers::{Ddim, Sampler};
 
@@ -19,36 +19,23 @@ pub enum Law {
 }
 
 impl Law {
-    /// Of a method with these needs.
-    ///
-    /// # Errors
-    /// A key that its units are made by and the method lacks.
-    pub fn of(config: &Config, needs: Rollouts, rollout: &RolloutConfig, ddim: &Ddim) -> Result<Self> {
-        let method = &config.method;
-        let lacks = |key: &&&str| !method.contains_key(**key);
-        if let Some(key) = needs.units.keys().iter().find(lacks) {
-            bail!("method.{key} is missing: its units, {:?}, are made by it", needs.units);
-        }
-        let whole = |key: &str| whole(config, key);
-        let real = |key: &str| method.get(key).and_then(toml::Value::as_float).unwrap_or(0.0);
-        Ok(match needs.units {
-            Units::Steps => Law::Steps,
+    /// Of units of this kind.
+    pub fn of(units: Units, rollout: &RolloutConfig, ddim: &Ddim) -> Self {
+        match units {
+            Units::Steps { .. } => Law::Steps,
             Units::Trajectories => Law::Trajectories,
-            Units::Candidates => Law::Candidates(CandidateLaw {
-                candidates: whole("candidates"),
-                threshold: real("threshold"),
-                skip_steps: whole("skip_steps"),
-                denoise_ahead: whole("denoise_ahead"),
-            }),
-            Units::Lists => Law::Lists(ListLaw {
+            Units::Candidates(Candidates { candidates, threshold, skip_steps, denoise_ahead }) => {
+                Law::Candidates(CandidateLaw { candidates, threshold, skip_steps, denoise_ahead })
+            }
+            Units::Lists(Lists { gamma, sampled_steps, trajectories_per_loss }) => Law::Lists(ListLaw {
                 prompts: rollout.prompts_per_iteration,
                 trajectories: rollout.trajectories,
-                trajectories_per_loss: whole("trajectories_per_loss"),
+                trajectories_per_loss,
                 calls: noisy_calls(ddim),
-                gamma: real("gamma"),
-                sampled_steps: whole("sampled_steps"),
+                gamma,
+                sampled_steps,
             }),
-        })
+        }
     }
 
     /// Calls at the beginning whose steps are not trained.
@@ -87,13 +74,11 @@ impl Rollout {
 }
 
 /// Of a method that compares rewards with earlier ones: nothing so far.
-pub fn advantages(config: &Config, needs: Rollouts) -> Option<Advantages> {
-    (needs.units == Units::Steps).then(|| Advantages::new(whole(config, "buffer").max(1)))
-}
-
-/// A whole number of [method]; a test holds every method to the keys of its units.
-fn whole(config: &Config, key: &str) -> usize {
-    config.method.get(key).and_then(toml::Value::as_integer).unwrap_or(0).max(0) as usize
+pub fn advantages(units: Units) -> Option<Advantages> {
+    match units {
+        Units::Steps { buffer } => Some(Advantages::new(buffer)),
+        Units::Trajectories | Units::Candidates(_) | Units::Lists(_) => None,
+    }
 }
 
 /// Calls that add noise; only the last may add none.

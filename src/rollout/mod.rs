@@ -159,7 +159,7 @@ impl Rollout {
                 .map_err(|e| ConfigError(format!("rollout.steps = {}: {e}", rollout.steps)))
         };
         let (ddim, ahead) = (sampler(rollout.eta)?, sampler(0.0)?);
-        let law = Law::of(config, needs, &rollout, &ddim)?;
+        let law = Law::of(needs.units, &rollout, &ddim);
         let side = config.data.resolution / folder.vae().factor();
         let out = Self {
             law,
@@ -180,7 +180,7 @@ impl Rollout {
             run: run.to_path_buf(),
             per_step: config.train.pairs_per_step(),
             micro_batch: config.train.micro_batch,
-            state: State { advantages: advantages(config, needs), ..State::default() },
+            state: State { advantages: advantages(needs.units), ..State::default() },
             store: Store::default(),
             told: None,
             order: Default::default(),

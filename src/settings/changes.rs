@@ -1,7 +1,7 @@
 //! What may differ between a run and the configuration that resumes it.
 
+use super::resolve::method;
 use super::scorers;
-use crate::objectives;
 use toml::{Table, Value};
 
 /// How a key that differs between a run and the config given to `--resume` is met.
@@ -34,7 +34,7 @@ pub fn changes(old: &Table, new: &Table, same_content: &dyn Fn(&str) -> bool) ->
         part("micro_batch") * part("grad_accum")
     };
     // A ramp of the method reads the number of steps, as schedules do.
-    let ramp = objectives::needs_of(old).ramp.is_some_and(|key| value(old, "method", key).is_some());
+    let ramp = method(old).is_ok_and(|method| method.needs.ramp);
     let constant =
         !ramp && value(old, "optim", "schedule").and_then(|v| v.as_str().map(|s| s == "constant")).unwrap_or(false);
     let mut out = Vec::new();

@@ -5,7 +5,7 @@ use super::source::Source;
 use super::{ConfigError, Result};
 use crate::data::items::ItemKind;
 use crate::data::ranking::Labels;
-use crate::objectives::Entry;
+use crate::objectives::{Entry, Needs};
 use toml::{Table, Value};
 
 /// Keys of [timesteps] that one law alone reads.
@@ -21,6 +21,7 @@ pub(super) struct Combination<'a> {
     /// Every key checked for itself, defaults written out.
     pub checked: &'a mut Table,
     pub entry: &'a Entry,
+    pub needs: Needs,
     pub source: Source,
 }
 
@@ -32,11 +33,11 @@ impl Combination<'_> {
         if self.source.has_prompts() {
             self.prompts("rollout")?;
         }
-        if let Some(rollouts) = &self.entry.needs.rollouts {
+        if let Some(rollouts) = self.needs.rollouts {
             self.held_out()?;
-            return self.rollouts(rollouts);
+            return self.rollouts(&rollouts);
         }
-        if self.entry.needs.truncated {
+        if self.needs.truncated.is_some() {
             self.own_average()?;
         }
         if self.source == Source::Items {
@@ -126,7 +127,7 @@ impl Combination<'_> {
 
     fn reference(&mut self) -> Result<()> {
         let name = self.entry.name;
-        if !self.entry.needs.reference {
+        if !self.needs.reference {
             if self.given.contains_key("reference") {
                 return self.refuse(
                     "reference",
@@ -183,7 +184,7 @@ impl Combination<'_> {
                 self.remove("timesteps", key);
             }
         }
-        if self.text("timesteps", "weighting") == "timestep_aware" && !self.entry.needs.timestep_weighting {
+        if self.text("timesteps", "weighting") == "timestep_aware" && !self.needs.timestep_weighting {
             let name = self.entry.name;
             return self.refuse(
                 "timesteps",
@@ -196,7 +197,7 @@ impl Combination<'_> {
 
     /// The safeguard protects winners from the push on their losers.
     fn safeguard(&mut self) -> Result<()> {
-        let needs = self.entry.needs;
+        let needs = &self.needs;
         let on = self.text("safeguard", "name") == "sdpo";
         if !on && self.given("safeguard", "mu").is_some() {
             return self.refuse(
@@ -227,7 +228,7 @@ impl Combination<'_> {
 
     fn weights(&mut self) -> Result<()> {
         self.weights_as_published()?;
-        let (items, source) = (self.entry.needs.items, self.text("weights", "source").to_string());
+        let (items, source) = (self.needs.items, self.text("weights", "source").to_string());
         if items != ItemKind::Pairs && source != "none" {
             return self.refuse(
                 "weights",
@@ -253,7 +254,7 @@ impl Combination<'_> {
 
     /// Lists may be weighed by their method; pairs only where it says so, labelled images never.
     fn weights_as_published(&self) -> Result<()> {
-        let needs = self.entry.needs;
+        let needs = &self.needs;
         let weighs = self.text("weights", "source") != "none" || needs.weights || needs.items == ItemKind::Lists;
         let asked = self.given("weights", "as_published").and_then(Value::as_bool) == Some(true);
         match asked && !weighs {
@@ -267,7 +268,7 @@ impl Combination<'_> {
     }
 
     fn ties(&self) -> Result<()> {
-        if self.text("data", "ties") != "keep" || self.entry.needs.ties {
+        if self.text("data", "ties") != "keep" || self.needs.ties {
             return Ok(());
         }
         self.refuse(
@@ -286,7 +287,7 @@ impl Combination<'_> {
                 format!("data.labels = \"{text}\": expected \"given\", \"score:NAME\", or \"vote:A,B,..\" of at least two scorers."),
             );
         };
-        if self.entry.needs.items == ItemKind::Lists && labels != Labels::Given {
+        if self.needs.items == ItemKind::Lists && labels != Labels::Given {
             return self.refuse(
                 "data",
                 "labels",
@@ -298,12 +299,10 @@ impl Combination<'_> {
 
     /// A method that reads scores must know whose; one that must be trained on them takes the scorer from data.labels.
     fn scorer(&mut self) -> Result<()> {
-        let (needs, name) = (self.entry.needs, self.entry.name);
-        if !needs.scores {
-            return Ok(());
-        }
-        let given = self.text("method", "scorer").to_string();
-        if needs.score_labels {
+        let name = self.entry.name;
+        let Some(scores) = self.needs.scores.clone() else { return Ok(()) };
+        let given = scores.scorer.unwrap_or_default();
+        if scores.ranks {
             let Some(Labels::Score(scorer)) = Labels::parse(self.text("data", "labels")) else {
                 return self.refuse(
                     "data",

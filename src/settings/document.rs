@@ -6,7 +6,7 @@ use super::source::Source;
 use super::tables::TABLES;
 use super::{ConfigError, Result, RuleConfig};
 use crate::keys::{self, Default, Key};
-use crate::objectives;
+use crate::objectives::{self, MethodSettings};
 use std::path::Path;
 use toml::{Table, Value};
 
@@ -17,6 +17,13 @@ pub struct Document {
     pub table: Table,
     /// What was decided while reading and the user should know.
     pub notes: Vec<String>,
+}
+
+impl Document {
+    /// [method] as far as it is known before the model is.
+    pub fn method(&self) -> Result<MethodSettings> {
+        super::resolve::method(&self.table).map_err(|e| ConfigError(format!("{}: {e}", self.file)))
+    }
 }
 
 /// Reads `path`, applies `sets` (`a.b=value`) in order and checks every key.
@@ -53,7 +60,9 @@ pub(super) fn check_tables(
     notes: &mut Vec<String>,
 ) -> Result<Table> {
     let method = check_method(place, entry, table)?;
-    let source = Source::of(&entry.needs, &method);
+    let settings =
+        MethodSettings::from_table(method.clone()).map_err(|e| ConfigError(format!("{}: {e}", place.file)))?;
+    let source = Source::of(&settings.needs);
     refuse_unread(place, table, entry, source, notes)?;
     let mut checked = Table::new();
     for known in TABLES {
@@ -66,7 +75,7 @@ pub(super) fn check_tables(
             checked.insert("method".into(), Value::Table(method.clone()));
         }
     }
-    Combination { place, given: table, checked: &mut checked, entry, source }.check()?;
+    Combination { place, given: table, checked: &mut checked, entry, needs: settings.needs, source }.check()?;
     Ok(checked)
 }
 

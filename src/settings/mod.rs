@@ -30,6 +30,7 @@ use serde::Deserialize;
 use std::path::PathBuf;
 
 pub use crate::keys::{ConfigError, Result};
+use crate::objectives::MethodSettings;
 pub use choices::*;
 
 /// Keys that the contract has and this version refuses.
@@ -43,8 +44,7 @@ pub struct Config {
     /// Off where the method trains on no items.
     #[serde(default)]
     pub validate: ValidateConfig,
-    /// `name` and the objective's own keys.
-    pub method: toml::Table,
+    pub method: MethodSettings,
     /// Runs of earlier versions have neither this table nor [weights].
     #[serde(default)]
     pub timesteps: TimestepsConfig,

@@ -6,7 +6,7 @@ use super::tables::TABLES;
 use super::{Config, ConfigError, Result, rollouts};
 use crate::data::items::ItemKind;
 use crate::keys::{Default, Key};
-use crate::objectives;
+use crate::objectives::{Inversion, InversionGrid, MethodSettings};
 use pipelines::families::Family;
 use pipelines::schedulers::PredictionType;
 use std::path::Path;
@@ -59,7 +59,7 @@ pub fn resolve(document: &Document, facts: &Facts) -> Result<(Table, Config)> {
     resolve_machine(&mut table, facts);
     resolve_model(&mut table, facts).map_err(refuse)?;
     resolve_data(&mut table, facts).map_err(refuse)?;
-    resolve_families(&mut table, facts);
+    resolve_families(&mut table, facts).map_err(refuse)?;
     resolve_timesteps(&mut table, facts).map_err(refuse)?;
     resolve_scores(&mut table, facts).map_err(refuse)?;
     check_inversion(&table, facts).map_err(refuse)?;
@@ -73,7 +73,8 @@ pub fn resolve(document: &Document, facts: &Facts) -> Result<(Table, Config)> {
         train.insert("out".into(), Value::String(format!("runs/{stem}")));
     }
     let table = in_declared_order(table);
-    let config = typed(&table).map_err(refuse)?;
+    let mut config = typed(&table).map_err(refuse)?;
+    config.method = config.method.with_family(facts.family).map_err(|e| refuse(e.to_string()))?;
     Ok((table, config))
 }
 
@@ -88,13 +89,8 @@ fn in_declared_order(mut table: Table) -> Table {
         ordered.extend(std::mem::replace(section, Table::new()));
         *section = ordered;
     }
-    let entry = objectives::entry_of(&table);
-    if let Some(Value::Table(method)) = table.get_mut("method") {
-        let mut ordered = Table::new();
-        for key in std::iter::once("name").chain(entry.keys.iter().map(|key| key.name)) {
-            ordered.extend(method.remove(key).map(|value| (key.to_string(), value)));
-        }
-        *method = ordered;
+    if let Ok(method) = method(&table) {
+        table.insert("method".into(), Value::Table(method.table()));
     }
     table
 }
@@ -110,6 +106,11 @@ pub fn reload(path: &Path) -> Result<(Table, Config)> {
 
 fn typed(table: &Table) -> std::result::Result<Config, String> {
     Value::Table(table.clone()).try_into().map_err(|e: toml::de::Error| e.to_string().trim_end().to_string())
+}
+
+/// [method] as values.
+pub(super) fn method(table: &Table) -> std::result::Result<MethodSettings, String> {
+    MethodSettings::from_table(table.get("method").and_then(Value::as_table).cloned().unwrap_or_default())
 }
 
 fn section<'a>(table: &'a mut Table, name: &str) -> &'a mut Table {
@@ -199,8 +200,8 @@ fn resolve_data(table: &mut Table, facts: &Facts) -> std::result::Result<(), Str
 }
 
 /// Defaults that differ between families, and what only some laws and references read.
-fn resolve_families(table: &mut Table, facts: &Facts) {
-    let entry = objectives::entry_of(table);
+fn resolve_families(table: &mut Table, facts: &Facts) -> std::result::Result<(), String> {
+    let method = method(table)?;
     // `of`: where the family has its own defaults of the keys.
     let fill = |table: &mut Table, name: &str, of: &str, keys: &[Key]| {
         let section = section(table, name);
@@ -212,7 +213,7 @@ fn resolve_families(table: &mut Table, facts: &Facts) {
             }
         }
     };
-    fill(table, "method", entry.name, entry.keys);
+    fill(table, "method", method.name(), method.entry().keys);
     let of = |table: &Table, name: &str, key: &str| table.get(name).and_then(|t| t.get(key)).cloned();
     if of(table, "reference", "kind").is_some_and(|kind| kind.as_str() == Some("updated")) {
         let keys = TABLES.iter().find(|t| t.name == "reference").map_or(&[][..], |t| t.keys);
@@ -221,11 +222,12 @@ fn resolve_families(table: &mut Table, facts: &Facts) {
     if let Some(Value::Table(safeguard)) = table.get_mut("safeguard") {
         if safeguard.get("name").and_then(Value::as_str) == Some("sdpo") {
             let own = facts.family.default("safeguard", "mu").and_then(|literal| literal.parse().ok());
-            safeguard.entry("mu").or_insert(Value::Float(own.unwrap_or(entry.needs.safeguard_mu)));
+            safeguard.entry("mu").or_insert(Value::Float(own.unwrap_or(method.needs.safeguard_mu)));
         } else {
             table.remove("safeguard");
         }
     }
+    Ok(())
 }
 
 fn resolve_timesteps(table: &mut Table, facts: &Facts) -> std::result::Result<(), String> {
@@ -255,13 +257,12 @@ fn resolve_timesteps(table: &mut Table, facts: &Facts) -> std::result::Result<()
 
 /// The published grid of an inversion has whole steps.
 fn check_inversion(table: &Table, facts: &Facts) -> std::result::Result<(), String> {
-    let value = |key: &str| table.get("method").and_then(|t| t.get(key));
     let total = facts.timesteps;
-    match value("inversion_steps").and_then(Value::as_integer) {
-        Some(n) if n > total => {
+    match method(table)?.needs.inversion {
+        Some(Inversion { steps: n, .. }) if n > total => {
             Err(format!("method.inversion_steps = {n}: expected at most {total}, the timesteps of this model."))
         }
-        Some(n) if value("inversion").and_then(Value::as_str) == Some("published") && total % n != 0 => Err(format!(
+        Some(Inversion { grid: InversionGrid::Published, steps: n, .. }) if total % n != 0 => Err(format!(
             "method.inversion_steps = {n} with method.inversion = \"published\": expected a divisor of {total}, the timesteps of this model. Take 5 or 10."
         )),
         _ => Ok(()),
@@ -302,7 +303,8 @@ fn resolve_lora(table: &mut Table) {
 }
 
 fn resolve_steps(table: &mut Table, facts: &Facts) -> std::result::Result<(), String> {
-    let (source, rollouts) = (Source::of_config(table), objectives::needs_of(table).rollouts);
+    let needs = method(table)?.needs;
+    let (source, rollouts) = (Source::of(&needs), needs.rollouts);
     let train = section(table, "train");
     let integer = |t: &Table, key: &str| t.get(key).and_then(Value::as_integer);
     let micro_batch = integer(train, "micro_batch").unwrap_or(1);

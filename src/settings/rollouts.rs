@@ -2,9 +2,9 @@
 
 use super::Result;
 use super::combinations::Combination;
-use super::resolve::Facts;
+use super::resolve::{Facts, method};
 use crate::objectives::self_npo::GRID;
-use crate::objectives::{self, Rollouts, Units};
+use crate::objectives::{Candidates, Lists, Rollouts, Units};
 use toml::{Table, Value};
 
 /// rollout.prompts_per_iteration where there are as many.
@@ -28,13 +28,13 @@ impl Combination<'_> {
             }
             if table.get("updates_per_iteration").is_some_and(Value::is_str) {
                 match rollouts.units {
-                    Units::Lists => table.insert("updates_per_iteration".into(), Value::Integer(LIST_UPDATES)),
+                    Units::Lists(_) => table.insert("updates_per_iteration".into(), Value::Integer(LIST_UPDATES)),
                     _ => table.remove("updates_per_iteration"),
                 };
             }
         }
         self.trajectories(rollouts)?;
-        self.steps_of_trajectories()?;
+        self.steps_of_trajectories(rollouts.units)?;
         self.frozen_reference()
     }
 
@@ -52,8 +52,9 @@ impl Combination<'_> {
                 format!("rollout.trajectories = {trajectories}: method.name = \"{name}\" is defined for exactly {exact} of a prompt. Remove the key."),
             );
         }
-        let of_a_loss = self.number("method", "trajectories_per_loss").filter(|wanted| *wanted > trajectories);
-        if let Some(wanted) = of_a_loss {
+        if let Units::Lists(Lists { trajectories_per_loss: wanted, .. }) = rollouts.units
+            && wanted as f64 > trajectories
+        {
             return self.refuse(
                 "method",
                 "trajectories_per_loss",
@@ -61,7 +62,7 @@ impl Combination<'_> {
             );
         }
         let shaping = self.text("reward", "shaping");
-        if trajectories == 1.0 && shaping != "none" && rollouts.units != Units::Candidates {
+        if trajectories == 1.0 && shaping != "none" && !matches!(rollouts.units, Units::Candidates(_)) {
             return self.refuse(
                 "reward",
                 "shaping",
@@ -71,7 +72,7 @@ impl Combination<'_> {
         Ok(())
     }
 
-    fn steps_of_trajectories(&self) -> Result<()> {
+    fn steps_of_trajectories(&self, units: Units) -> Result<()> {
         let name = self.entry.name;
         if self.number("rollout", "eta") == Some(0.0) {
             return self.refuse(
@@ -80,9 +81,9 @@ impl Combination<'_> {
                 format!("rollout.eta = 0 does not go with method.name = \"{name}\", which trains the probabilities of steps: without noise (sigma = 0) a step has none. Set rollout.eta = 1, or another number in (0, 1]."),
             );
         }
-        let (steps, skipped) = (self.number("rollout", "steps"), self.number("method", "skip_steps"));
-        match (steps, skipped) {
-            (Some(steps), Some(skipped)) if skipped >= steps => self.refuse(
+        let steps = self.number("rollout", "steps");
+        match (steps, units) {
+            (Some(steps), Units::Candidates(Candidates { skip_steps: skipped, .. })) if skipped as f64 >= steps => self.refuse(
                 "method",
                 "skip_steps",
                 format!("method.skip_steps = {skipped} with rollout.steps = {steps}: no step is left to train on. Lower method.skip_steps below rollout.steps."),
@@ -117,21 +118,21 @@ pub(super) fn updates_of_iteration(table: &Table, rollouts: Option<&Rollouts>, p
     let prompts = number("prompts_per_iteration")?;
     let units = match rollouts.map(|rollouts| rollouts.units) {
         None => prompts,
-        Some(Units::Steps) => prompts * number("trajectories")? * number("steps")?,
+        Some(Units::Steps { .. }) => prompts * number("trajectories")? * number("steps")?,
         // The two trajectories of a prompt are a pair at every step.
         Some(Units::Trajectories) => prompts * number("steps")?,
-        Some(Units::Candidates | Units::Lists) => return None,
+        Some(Units::Candidates(_) | Units::Lists(_)) => return None,
     };
     Some((units / per_step).ceil())
 }
 
 /// What the model and the prompts decide.
 pub(super) fn resolve(table: &mut Table, facts: &Facts) -> std::result::Result<(), String> {
-    let (entry, timesteps) = (objectives::entry_of(table), facts.timesteps);
-    if entry.needs.truncated && timesteps < GRID {
+    let (method, timesteps) = (method(table)?, facts.timesteps);
+    if method.needs.truncated.is_some() && timesteps < GRID {
         return Err(format!(
             "method.name = \"{}\" starts from one of {GRID} levels of noise, and this model has {timesteps} timesteps. Take a model with {GRID} or more, or another method.",
-            entry.name
+            method.name()
         ));
     }
     let Some(Value::Table(rollout)) = table.get_mut("rollout") else { return Ok(()) };

@@ -2,8 +2,7 @@
 
 use super::tables::TABLES;
 use crate::data::items::ItemKind;
-use crate::objectives::{self, Needs};
-use toml::{Table, Value};
+use crate::objectives::{Needs, Start};
 
 /// Keys of [data] that are not about items.
 const OF_PICTURES: [&str; 4] = ["resolution", "cache_dir", "cache_dtype", "workers"];
@@ -28,22 +27,14 @@ pub enum Source {
 }
 
 impl Source {
-    /// Of a method with these needs and this [method] table.
-    pub fn of(needs: &Needs, method: &Table) -> Self {
-        let start = method.get("start").and_then(Value::as_str);
-        match (needs.rollouts, needs.truncated, start) {
-            (Some(_), ..) => Source::Rollouts,
-            (None, true, Some("noise")) => Source::TruncatedNoise,
-            (None, true, _) => Source::TruncatedItems,
-            (None, false, _) => Source::Items,
+    /// Of a method with these needs.
+    pub fn of(needs: &Needs) -> Self {
+        match (needs.rollouts, needs.truncated.map(|truncated| truncated.start)) {
+            (Some(_), _) => Source::Rollouts,
+            (None, Some(Start::Noise)) => Source::TruncatedNoise,
+            (None, Some(Start::Data)) => Source::TruncatedItems,
+            (None, None) => Source::Items,
         }
-    }
-
-    /// Of a checked or resolved configuration.
-    pub fn of_config(config: &Table) -> Self {
-        let empty = Table::new();
-        let method = config.get("method").and_then(Value::as_table).unwrap_or(&empty);
-        Self::of(&objectives::needs_of(config), method)
     }
 
     /// Whether there are items: [data] path is read.

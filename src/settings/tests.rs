@@ -1,4 +1,4 @@
-//! [rollout] and [reward] with methods that are made up here: what they read, what they refuse, what is filled in.
+//! [rollout] and [reward]: what methods read of them, what they refuse, what is filled in.
 
 use super::changes::{Change, changes};
 use super::document::{Place, check_tables};
@@ -6,27 +6,15 @@ use super::resolve::Facts;
 use super::rollouts::{self, updates_of_iteration};
 use super::{Config, Source};
 use crate::data::items::ItemKind;
-use crate::keys::{Default, Key, Kind, key};
-use crate::objectives::{Entry, Needs, Rollouts, Units, find};
+use crate::objectives::{Candidates, Entry, Rollouts, Units, find};
 use toml::{Table, Value};
 
 const MODEL: &str = "[model]\npath = \"m\"\n[optim]\nlr = 1.0\n";
 const REWARD: &str = "[reward]\nscorers = [{ name = \"style\", path = \"judge\" }]\n";
 const ROLLOUT: &str = "[rollout]\nprompts = [\"a\", \"b\"]\n";
 
-fn method(name: &'static str, needs: Needs) -> Entry {
-    Entry { name, needs, ..*find("dpo").unwrap() }
-}
-
-fn sampling(rollouts: Rollouts) -> Entry {
-    method("sampling", Needs::sampling(rollouts))
-}
-
-const START: Key = key("start", Kind::Text, Default::Toml("\"data\""), "where it starts");
-
-fn truncated() -> Entry {
-    let needs = Needs { truncated: true, reference: false, loser: false, ..Needs::PAIRS };
-    Entry { keys: &[START], ..method("truncated", needs) }
+fn method(name: &str) -> &'static Entry {
+    find(name).unwrap()
 }
 
 /// The checked tables and the notes, or the refusal.
@@ -66,7 +54,7 @@ fn facts() -> Facts {
 
 #[test]
 fn what_a_method_samples_by_is_filled_in_and_tables_about_items_are_left_out() {
-    let (table, notes) = read(&sampling(Rollouts::STEPWISE), &format!("{MODEL}{ROLLOUT}{REWARD}")).unwrap();
+    let (table, notes) = read(method("dpok"), &format!("{MODEL}{ROLLOUT}{REWARD}")).unwrap();
     assert!(notes.is_empty());
     for unread in ["validate", "timesteps", "safeguard", "weights"] {
         assert!(!table.contains_key(unread), "{unread}");
@@ -85,7 +73,7 @@ fn what_a_method_samples_by_is_filled_in_and_tables_about_items_are_left_out() {
 
 #[test]
 fn a_method_that_samples_needs_prompts_and_scorers() {
-    let entry = sampling(Rollouts::STEPWISE);
+    let entry = method("dpok");
     for (tables, expected) in [
         (
             REWARD,
@@ -108,13 +96,13 @@ fn a_method_that_samples_needs_prompts_and_scorers() {
             "run.toml:6: rollout.prompts = \"\": expected a list of prompts, or the path of a file of them.",
         ),
     ] {
-        assert_eq!(refused(&entry, &format!("{MODEL}{tables}")), expected);
+        assert_eq!(refused(entry, &format!("{MODEL}{tables}")), expected);
     }
 }
 
 #[test]
 fn a_list_of_scorers_is_refused_with_the_entry_and_the_nearest_name() {
-    let entry = sampling(Rollouts::STEPWISE);
+    let entry = method("dpok");
     let form = "expected a list of { name, weight = 1, path }";
     for (scorers, expected) in [
         ("[]", format!("{form}, at least one of them.")),
@@ -159,12 +147,12 @@ fn a_list_of_scorers_is_refused_with_the_entry_and_the_nearest_name() {
             format!("{form}; entry 2 is entry 1 again, remove one of them."),
         ),
     ] {
-        let said = refused(&entry, &format!("{MODEL}{ROLLOUT}[reward]\nscorers = {scorers}\n"));
+        let said = refused(entry, &format!("{MODEL}{ROLLOUT}[reward]\nscorers = {scorers}\n"));
         assert!(said.starts_with("run.toml:8: reward.scorers = "), "{said}");
         assert!(said.ends_with(&expected), "{said}");
     }
     let watch = "watch = [{ name = \"content\", path = \"j\", weight = 1 }]\n";
-    let said = refused(&entry, &format!("{MODEL}{ROLLOUT}{REWARD}{watch}"));
+    let said = refused(entry, &format!("{MODEL}{ROLLOUT}{REWARD}{watch}"));
     assert!(said.starts_with("run.toml:9: reward.watch = "), "{said}");
     assert!(
         said.ends_with(
@@ -176,7 +164,7 @@ fn a_list_of_scorers_is_refused_with_the_entry_and_the_nearest_name() {
 
 #[test]
 fn keys_of_rollout_and_reward_are_refused_like_all_others() {
-    let entry = sampling(Rollouts::STEPWISE);
+    let entry = method("dpok");
     for (line, expected) in [
         ("trajctories = 2", "run.toml:7: unknown key rollout.trajctories, did you mean trajectories?"),
         ("eta = 1.5", "run.toml:7: rollout.eta = 1.5: expected a number in [0, 1]."),
@@ -191,131 +179,127 @@ fn keys_of_rollout_and_reward_are_refused_like_all_others() {
         ("steps = 0", "run.toml:7: rollout.steps = 0: expected a whole number in 1..1000."),
         ("batch = 0", "run.toml:7: rollout.batch = 0: expected a whole number in 1..65536."),
     ] {
-        let said = refused(&entry, &format!("{MODEL}{ROLLOUT}{line}\n{REWARD}"));
+        let said = refused(entry, &format!("{MODEL}{ROLLOUT}{line}\n{REWARD}"));
         assert!(said.starts_with(expected), "{said}");
     }
-    let said = refused(&entry, &format!("{MODEL}{ROLLOUT}{REWARD}shaping = \"pra\"\n"));
+    let said = refused(entry, &format!("{MODEL}{ROLLOUT}{REWARD}shaping = \"pra\"\n"));
     assert!(said.starts_with("run.toml:9: reward.shaping = \"pra\": expected \"none\" | \"standardise\" | \"log_sigmoid\" | \"par\" (did you mean \"par\"?)."), "{said}");
 }
 
 #[test]
 fn a_method_that_samples_refuses_what_is_about_items_with_the_reason() {
-    let entry = sampling(Rollouts::STEPWISE);
+    let entry = method("dpok");
     for (table, expected) in [
         (
             "[data]\npath = \"x\"",
-            "run.toml:10: data.path does not go with method.name = \"sampling\", which trains on pictures of its own, sampled from rollout.prompts. Remove the key.",
+            "run.toml:10: data.path does not go with method.name = \"dpok\", which trains on pictures of its own, sampled from rollout.prompts. Remove the key.",
         ),
         ("[data]\nties = \"drop\"", "run.toml:10: data.ties does not go with"),
         ("[data]\nlabels = \"given\"", "run.toml:10: data.labels does not go with"),
         ("[data]\nflip = 0", "run.toml:10: data.flip does not go with"),
         (
             "[validate]\nevery = 0",
-            "run.toml:9: [validate] of method.name = \"sampling\" has no prompts: name in validate.prompts what is sampled and not trained on, or remove the table.",
+            "run.toml:9: [validate] of method.name = \"dpok\" has no prompts: name in validate.prompts what is sampled and not trained on, or remove the table.",
         ),
         (
             "[validate]\nfraction = 0.1",
-            "run.toml:10: validate.fraction does not go with method.name = \"sampling\", which trains on pictures of its own: no item can be held out, but prompts can (validate.prompts). Remove the key.",
+            "run.toml:10: validate.fraction does not go with method.name = \"dpok\", which trains on pictures of its own: no item can be held out, but prompts can (validate.prompts). Remove the key.",
         ),
         ("[validate]\nprompts = []", "run.toml:10: validate.prompts = []: expected at least one prompt."),
         ("[validate]\nprompts = [\"a\", \"\"]", "run.toml:10: validate.prompts = [\"a\", \"\"]: expected"),
         (
             "[timesteps]\nmin = 0",
-            "run.toml:9: [timesteps] does not go with method.name = \"sampling\", which trains on the timesteps of its trajectories. Remove the table.",
+            "run.toml:9: [timesteps] does not go with method.name = \"dpok\", which trains on the timesteps of its trajectories. Remove the table.",
         ),
         ("[safeguard]\nname = \"sdpo\"", "run.toml:9: [safeguard] does not go with"),
         (
             "[weights]\nsource = \"column\"",
-            "run.toml:9: [weights] does not go with method.name = \"sampling\", which trains on pictures of its own: no row has a weight.",
+            "run.toml:9: [weights] does not go with method.name = \"dpok\", which trains on pictures of its own: no row has a weight.",
         ),
         (
             "[reference]\nkind = \"updated\"",
-            "run.toml:10: reference.kind = \"updated\" does not go with method.name = \"sampling\", whose reference is the start model. Remove the key.",
+            "run.toml:10: reference.kind = \"updated\" does not go with method.name = \"dpok\", whose reference is the start model. Remove the key.",
         ),
     ] {
-        let said = refused(&entry, &format!("{MODEL}{ROLLOUT}{REWARD}{table}\n"));
+        let said = refused(entry, &format!("{MODEL}{ROLLOUT}{REWARD}{table}\n"));
         assert!(said.starts_with(expected), "{table}: {said}");
     }
 }
 
 #[test]
 fn trajectories_that_teach_nothing_are_refused() {
-    let exact = Rollouts { units: Units::Trajectories, trajectories: 2, ..Rollouts::STEPWISE };
-    for (rollouts, keys, expected) in [
+    for (name, keys, expected) in [
         (
-            exact,
+            "d3po",
             "trajectories = 3",
-            "run.toml:7: rollout.trajectories = 3: method.name = \"sampling\" is defined for exactly 2 of a prompt. Remove the key.",
+            "run.toml:7: rollout.trajectories = 3: method.name = \"d3po\" is defined for exactly 2 of a prompt. Remove the key.",
         ),
         (
-            Rollouts::STEPWISE,
+            "dpok",
             "eta = 0",
-            "run.toml:7: rollout.eta = 0 does not go with method.name = \"sampling\", which trains the probabilities of steps: without noise (sigma = 0) a step has none.",
+            "run.toml:7: rollout.eta = 0 does not go with method.name = \"dpok\", which trains the probabilities of steps: without noise (sigma = 0) a step has none.",
         ),
     ] {
-        let said = refused(&sampling(rollouts), &format!("{MODEL}{ROLLOUT}{keys}\n{REWARD}"));
+        let said = refused(method(name), &format!("{MODEL}{ROLLOUT}{keys}\n{REWARD}"));
         assert!(said.starts_with(expected), "{said}");
     }
-    let shaped = |units| {
-        let entry = sampling(Rollouts { units, ..Rollouts::STEPWISE });
-        read(&entry, &format!("{MODEL}{ROLLOUT}trajectories = 1\n{REWARD}shaping = \"par\"\n"))
-    };
-    let said = shaped(Units::Steps).unwrap_err();
+    let shaped = |name| read(method(name), &format!("{MODEL}{ROLLOUT}trajectories = 1\n{REWARD}shaping = \"par\"\n"));
+    let said = shaped("dpok").unwrap_err();
     assert!(said.starts_with("run.toml:10: reward.shaping = \"par\" with rollout.trajectories = 1: a picture is compared with the others of its prompt"), "{said}");
-    shaped(Units::Candidates).unwrap();
+    shaped("spo").unwrap();
 }
 
 #[test]
 fn a_method_of_items_refuses_rollout_and_reward() {
-    let entry = method("offline", Needs::PAIRS);
+    let entry = method("dpo");
     let data = "[data]\npath = \"x\"\n";
     for (table, name) in [(ROLLOUT, "rollout"), (REWARD, "reward")] {
         assert_eq!(
-            refused(&entry, &format!("{MODEL}{data}{table}")),
+            refused(entry, &format!("{MODEL}{data}{table}")),
             format!(
-                "run.toml:7: [{name}] does not go with method.name = \"offline\", which trains on the items of [data] and samples nothing while it trains. Remove the table."
+                "run.toml:7: [{name}] does not go with method.name = \"dpo\", which trains on the items of [data] and samples nothing while it trains. Remove the table."
             )
         );
     }
-    assert!(refused(&entry, MODEL).starts_with("run.toml: data.path is missing: "));
-    let (table, _) = read(&entry, &format!("{MODEL}{data}")).unwrap();
+    assert!(refused(entry, MODEL).starts_with("run.toml: data.path is missing: "));
+    let (table, _) = read(entry, &format!("{MODEL}{data}")).unwrap();
     assert!(!table.contains_key("rollout") && !table.contains_key("reward"));
 }
 
 #[test]
 fn a_truncated_method_reads_items_or_prompts_by_where_it_starts() {
-    let (entry, noise) = (truncated(), "[method]\nstart = \"noise\"\n");
-    let (table, _) = read(&entry, &format!("{MODEL}[data]\npath = \"x\"\n")).unwrap();
+    let (entry, noise) = (method("self_npo"), "[method]\nstart = \"noise\"\n");
+    let (table, _) = read(entry, &format!("{MODEL}[data]\npath = \"x\"\n")).unwrap();
     assert!(table["data"].get("path").is_some() && !table.contains_key("rollout"));
     assert_eq!(
-        refused(&entry, &format!("{MODEL}{ROLLOUT}[data]\npath = \"x\"\n")),
-        "run.toml:5: [rollout] does not go with method.name = \"truncated\", which reads [data] with method.start = \"data\". Remove the table."
+        refused(entry, &format!("{MODEL}{ROLLOUT}[data]\npath = \"x\"\n")),
+        "run.toml:5: [rollout] does not go with method.name = \"self_npo\", which reads [data] with method.start = \"data\". Remove the table."
     );
     let given = format!("{MODEL}{ROLLOUT}steps = 7\neta = 0\nguidance_scale = 3\n{noise}");
-    let (table, notes) = read(&entry, &given).unwrap();
+    let (table, notes) = read(entry, &given).unwrap();
     assert_eq!(toml::to_string(&table["rollout"]).unwrap(), "prompts = [\"a\", \"b\"]\n");
-    let note = |key: &str| format!("rollout.{key} of the config is not read by truncated: dropped");
+    let note = |key: &str| format!("rollout.{key} of the config is not read by self_npo: dropped");
     assert_eq!(notes, [note("steps"), note("eta"), note("guidance_scale")]);
     for (tables, expected) in [
         (
             format!("{ROLLOUT}trajectories = 2\n"),
-            "run.toml:7: rollout.trajectories does not go with method.name = \"truncated\", whose steps of denoising are method.rollout_steps and method.guidance. Remove the key.",
+            "run.toml:7: rollout.trajectories does not go with method.name = \"self_npo\", whose steps of denoising are method.rollout_steps and method.guidance. Remove the key.",
         ),
         (
             format!("{ROLLOUT}{REWARD}"),
-            "run.toml:7: [reward] does not go with method.name = \"truncated\", which rates no picture. Remove the table.",
+            "run.toml:7: [reward] does not go with method.name = \"self_npo\", which rates no picture. Remove the table.",
         ),
         (
             format!("{ROLLOUT}[data]\npath = \"x\"\n"),
-            "run.toml:8: data.path does not go with method.name = \"truncated\", which reads rollout.prompts with method.start = \"noise\". Remove the key.",
+            "run.toml:8: data.path does not go with method.name = \"self_npo\", which reads rollout.prompts with method.start = \"noise\". Remove the key.",
         ),
         (
             format!("{ROLLOUT}[ema]\ndecay = 0.9\n"),
-            "run.toml:8: ema.decay = 0.9 does not go with method.name = \"truncated\", which averages the weights itself: method.ema_decay. Remove the key.",
+            "run.toml:8: ema.decay = 0.9 does not go with method.name = \"self_npo\", which averages the weights itself: method.ema_decay. Remove the key.",
         ),
         (String::new(), "run.toml: rollout.prompts is missing: "),
     ] {
-        let said = refused(&entry, &format!("{MODEL}{tables}{noise}"));
+        let said = refused(entry, &format!("{MODEL}{tables}{noise}"));
         assert!(said.starts_with(expected), "{said}");
     }
 }
@@ -345,22 +329,25 @@ fn updates_of_an_iteration_follow_from_what_a_pass_holds() {
     let table = |extra: &str| -> Table {
         format!("[rollout]\nprompts_per_iteration = 3\ntrajectories = 4\nsteps = 5\n{extra}").parse().unwrap()
     };
+    const STEPS: Units = Units::Steps { buffer: 16 };
+    const CANDIDATES: Units =
+        Units::Candidates(Candidates { candidates: 2, threshold: 0.0, skip_steps: 0, denoise_ahead: 0 });
     let of = |units: Option<Units>, extra: &str, per_step| {
         let needs = units.map(|units| Rollouts { units, ..Rollouts::STEPWISE });
         updates_of_iteration(&table(extra), needs.as_ref(), per_step)
     };
-    assert_eq!(of(Some(Units::Steps), "", 8.0), Some(8.0)); // ceil(3 x 4 x 5 / 8)
+    assert_eq!(of(Some(STEPS), "", 8.0), Some(8.0)); // ceil(3 x 4 x 5 / 8)
     assert_eq!(of(Some(Units::Trajectories), "", 8.0), Some(2.0)); // ceil(3 x 5 / 8)
     assert_eq!(of(None, "", 2.0), Some(2.0)); // ceil(3 / 2)
-    assert_eq!(of(Some(Units::Candidates), "", 8.0), None);
-    assert_eq!(of(Some(Units::Candidates), "updates_per_iteration = 7", 8.0), Some(7.0));
+    assert_eq!(of(Some(CANDIDATES), "", 8.0), None);
+    assert_eq!(of(Some(CANDIDATES), "updates_per_iteration = 7", 8.0), Some(7.0));
 }
 
 #[test]
 fn lists_are_drawn_4000_times_from_an_iteration_unless_the_file_says_otherwise() {
-    let entry = sampling(Rollouts { units: Units::Lists, ..Rollouts::STEPWISE });
+    let entry = method("dense-reward");
     let updates = |line: &str| {
-        let (table, _) = read(&entry, &format!("{MODEL}{ROLLOUT}{line}\n{REWARD}")).unwrap();
+        let (table, _) = read(entry, &format!("{MODEL}{ROLLOUT}{line}\n{REWARD}")).unwrap();
         table["rollout"].get("updates_per_iteration").cloned()
     };
     assert_eq!(updates(""), Some(Value::Integer(4000)));
@@ -393,8 +380,8 @@ fn on_resume_contents_may_move_and_nothing_else_of_prompts_and_scorers_may_chang
 
 #[test]
 fn a_resolved_configuration_without_items_is_read_back() {
-    let entry = sampling(Rollouts::STEPWISE);
-    let (table, _) = read(&entry, &format!("{MODEL}[train]\nsteps = 2\n{ROLLOUT}{REWARD}")).unwrap();
+    let entry = method("dpok");
+    let (table, _) = read(entry, &format!("{MODEL}[train]\nsteps = 2\n{ROLLOUT}{REWARD}")).unwrap();
     let document = super::Document { file: "run.toml".into(), table, notes: Vec::new() };
     let (table, config): (Table, Config) = super::resolve(&document, &facts()).unwrap();
     assert!(!table.contains_key("validate") && !table.contains_key("timesteps"));
@@ -404,7 +391,7 @@ fn a_resolved_configuration_without_items_is_read_back() {
     assert_eq!((rollout.prompts_per_iteration, rollout.trajectories, rollout.steps), (5, 4, 20));
     assert_eq!(rollout.updates_per_iteration, None);
     assert_eq!(config.reward.unwrap().scorers[0].weight, 1.0);
-    assert_eq!(Source::of(&entry.needs, &Table::new()), Source::Rollouts);
+    assert_eq!(Source::of(&entry.needs()), Source::Rollouts);
 }
 
 #[test]

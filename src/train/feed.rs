@@ -4,10 +4,10 @@ use super::environment::DataHash;
 use super::prompt_batches::PromptBatches;
 use super::session::Opened;
 use super::validation::ValidationItem;
-use crate::data::batches::{Batch, BatchOptions, Batches, CropRule, Drawn, Images, NoiseRule, Plan};
+use crate::data::batches::{Batch, BatchOptions, Batches, CropRule, Drawn, Images, Plan};
 use crate::data::cache::{LatentCache, LatentOptions};
 use crate::data::draws::Draws;
-use crate::data::items::{Item, ItemKind, data_sha256};
+use crate::data::items::{Item, data_sha256};
 use crate::data::report::DataReport;
 use crate::data::text_cache::{TextCache, TextOptions};
 use crate::machine::hashes::{HashMemory, of_bytes};
@@ -26,7 +26,6 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tch::Kind;
-use toml::Value;
 
 /// Batches of a run, the caches behind them, and what could not be read.
 pub struct Feed {
@@ -50,14 +49,7 @@ pub struct Feed {
 impl Feed {
     /// Plans what the steps of the whole run and the validation read, encodes what the cache lacks, and writes
     /// data-report.json. A resumed run plans from the start too: its report and hashes are those of the whole run.
-    pub fn open(
-        opened: &Opened,
-        machine: Machine,
-        needs: Needs,
-        run: &Path,
-        progress: &dyn Progress,
-        stop: &Stop,
-    ) -> Result<Self> {
+    pub fn open(opened: &Opened, machine: Machine, run: &Path, progress: &dyn Progress, stop: &Stop) -> Result<Self> {
         let Opened { config, folder, items, .. } = opened;
         let mut report = DataReport::new(items);
         let total_timesteps = folder.scheduler().num_train_timesteps;
@@ -65,6 +57,7 @@ impl Feed {
             Draws { seed: config.train.seed, draws_per_pair: config.data.draws_per_pair as u64, total_timesteps };
         let mut validation = items.validation.clone();
         validation.truncate(config.validate.max_pairs);
+        let needs = &config.method.needs;
         let options = batch_options(config, folder, needs);
         let batches = Batches::new(items.train.clone(), draws, options.clone())?;
         let mut plan = batches.plan(0..positions(&batches, config.train.steps, config))?;
@@ -82,11 +75,11 @@ impl Feed {
         report.add_images(&read, latents.unreadable());
         report.write(&run.join("data-report.json"))?;
         report.check(config.data.max_bad_fraction)?;
-        let prompts = (Source::of_config(&opened.table) == Source::TruncatedNoise).then(|| PromptBatches {
+        let prompts = (Source::of(needs) == Source::TruncatedNoise).then(|| PromptBatches {
             prompts: opened.prompts.clone(),
             draws,
             shape: options.latent_shape,
-            told_size: folder.takes_time_ids().then_some(config.data.resolution),
+            told_size: folder.family().tells_sizes().then_some(config.data.resolution),
         });
         Ok(Self {
             batches,
@@ -200,11 +193,9 @@ fn positions(batches: &Batches, steps: u64, config: &Config) -> u64 {
     if batches.is_empty() { 0 } else { steps * config.train.pairs_per_step() }
 }
 
-fn batch_options(config: &Config, folder: &ModelFolder, needs: Needs) -> BatchOptions {
+fn batch_options(config: &Config, folder: &ModelFolder, needs: &Needs) -> BatchOptions {
     let data = &config.data;
     let side = data.resolution / folder.vae().factor();
-    let real = |key: &str| config.method.get(key).and_then(Value::as_float);
-    let shared_noise = config.method.get("shared_noise").and_then(Value::as_bool).unwrap_or(false);
     BatchOptions {
         posterior: data.posterior,
         crop: match data.crop {
@@ -212,21 +203,18 @@ fn batch_options(config: &Config, folder: &ModelFolder, needs: Needs) -> BatchOp
             Crop::Center => CropRule::Center,
         },
         flip: data.flip,
-        prompt_dropout: real("prompt_dropout").unwrap_or(0.0),
+        prompt_dropout: needs.prompt_dropout,
         scaling_factor: folder.vae().scaling_factor,
         shift_factor: 0.0,
         resolution: data.resolution as u32,
         latent_shape: [folder.vae().latent_channels, side, side],
         time_ids: config.model.time_ids,
         images: if needs.loser { Images::All } else { Images::First },
-        noise: match needs.items == ItemKind::Lists && !shared_noise {
-            true => NoiseRule::PerImage,
-            false => NoiseRule::Shared,
-        },
+        noise: needs.noise,
         timesteps: config.timesteps.law(),
-        scorer: config.method.get("scorer").and_then(Value::as_str).map(String::from),
+        scorer: needs.scorer().map(String::from),
         weighting: config.weights.of_data(),
-        desirable_share: real("desirable_share").filter(|_| needs.items == ItemKind::Labels),
+        desirable_share: needs.desirable_share,
     }
 }
 

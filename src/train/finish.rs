@@ -61,7 +61,7 @@ fn write_kohya(
 
 fn model_card(config: &Config, family: Family, lora: bool) -> String {
     let (class, tag) = (family.pipeline_class(), family.card_tag());
-    let method = config.method.get("name").and_then(toml::Value::as_str).unwrap_or("dpo");
+    let method = config.method.name();
     let base = config.model.path.display();
     let tags = if lora { "\n- lora" } else { "" };
     let load = if lora {

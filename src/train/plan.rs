@@ -9,7 +9,6 @@ use crate::data::decode::Unreadable;
 use crate::data::items::ItemKind;
 use crate::data::report::DataReport;
 use crate::networks::{self, Machine, Networks};
-use crate::objectives;
 use crate::rollout::Rollout;
 use crate::settings::Buffer;
 use anyhow::{Context, Result};
@@ -76,7 +75,7 @@ const MIB: f64 = (1 << 20) as f64;
 pub fn dry_run(opened: &Opened) -> Result<Plan> {
     let config = &opened.config;
     let machine = Machine::of(config)?;
-    let needs = objectives::needs_of(&opened.table);
+    let needs = &config.method.needs;
     let networks = networks::load(config, &opened.folder, machine, needs.reference)?;
     let images = if needs.loser { Images::All } else { Images::First };
     // Lists may differ in length: the longest ones make the largest micro-batch.
@@ -95,7 +94,7 @@ pub fn dry_run(opened: &Opened) -> Result<Plan> {
     let missing = missing_images(opened, images)?;
     let state = optimizer::state_bytes(&policy.trainable, &config.optim) as f64 / MIB;
     Ok(Plan {
-        method: objectives::entry_of(&opened.table).name.into(),
+        method: config.method.name().into(),
         items: needs.items,
         model: config.model.path.display().to_string(),
         family: opened.folder.family().name(),

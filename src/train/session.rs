@@ -62,8 +62,9 @@ pub fn open(document: &Document, progress: &dyn Progress) -> Result<Opened> {
     override_noise_process(document, &mut folder)?;
     let fraction =
         document.table.get("validate").and_then(|t| t.get("fraction")).and_then(Value::as_float).unwrap_or(0.0);
-    let needs = objectives::needs_of(&document.table);
-    let source = Source::of_config(&document.table);
+    let method = document.method()?;
+    let needs = &method.needs;
+    let source = Source::of(needs);
     let read = match source {
         Source::Items => ItemSet::read,
         Source::TruncatedItems => ItemSet::read_images,
@@ -75,17 +76,17 @@ pub fn open(document: &Document, progress: &dyn Progress) -> Result<Opened> {
         ties: text("data", "ties").and_then(|ties| ties.parse().ok()).unwrap_or_default(),
         labels: text("data", "labels").and_then(Labels::parse).unwrap_or_default(),
         swapped: needs.swapped,
-        scorer: text("method", "scorer").map(String::from),
+        scorer: needs.scorer().map(String::from),
         holdout: path("validate", "path").map_or(Holdout::Fraction(fraction), Holdout::File),
     })
-    .map_err(|e| say_who_takes_it(e, document))?;
+    .map_err(|e| say_who_takes_it(e, document, method.name()))?;
     if source.has_items() {
         refuse_other_rows(document, &items)?;
     }
     let prompts = prompts::of_table(document, "rollout", progress)?;
     let held_out = prompts::of_table(document, "validate", progress)?;
     prompts::say_overlap(&prompts, &held_out, progress);
-    let mut facts = facts(&folder, &items, &prompts, text("method", "scorer"));
+    let mut facts = facts(&folder, &items, &prompts, needs.scorer());
     if let Some(given) = prompts::of_file(document, "sample")? {
         facts.sample_prompts = given;
     }
@@ -102,14 +103,16 @@ pub fn open(document: &Document, progress: &dyn Progress) -> Result<Opened> {
 }
 
 /// Data of another kind than the method trains on: says which methods take it.
-fn say_who_takes_it(error: anyhow::Error, document: &Document) -> anyhow::Error {
+fn say_who_takes_it(error: anyhow::Error, document: &Document, method: &str) -> anyhow::Error {
     let Some(WrongKind { file, holds, wanted }) = error.downcast_ref::<WrongKind>() else { return error };
-    let takes = |e: &&objectives::Entry| Source::of(&e.needs, &Table::new()).takes(&e.needs, *holds);
+    let takes = |e: &&objectives::Entry| {
+        let needs = e.needs();
+        Source::of(&needs).takes(&needs, *holds)
+    };
     let takers: Vec<&str> = objectives::REGISTRY.iter().filter(takes).map(|e| e.name).collect();
     let error = ConfigError(format!(
-        "{}: method.name = \"{}\" trains on {}, and {} holds {}. Give data with {}, or take a method for {}: {}.",
+        "{}: method.name = \"{method}\" trains on {}, and {} holds {}. Give data with {}, or take a method for {}: {}.",
         document.file,
-        objectives::entry_of(&document.table).name,
         wanted.noun(),
         file.display(),
         holds.noun(),
@@ -161,7 +164,7 @@ fn facts(folder: &ModelFolder, items: &ItemSet, prompts: &[String], scorer: Opti
         prediction_type: folder.scheduler().prediction_type,
         family: folder.family(),
         zero_terminal_snr: folder.scheduler().rescale_betas_zero_snr,
-        takes_time_ids: folder.takes_time_ids(),
+        takes_time_ids: folder.family().tells_sizes(),
         most_clip_skip: folder.most_clip_skip() as i64,
         guidance_scale: folder.family().guidance_scale(),
         items: items.train.len() as u64,
@@ -209,16 +212,15 @@ impl Session {
         environment::write(&dir.path, &opened, contents, then.as_ref())?;
         let machine = Machine::of(&opened.config)?;
         let config = &opened.config;
-        let entry = objectives::entry_of(&opened.table);
-        let mut feed = Feed::open(&opened, machine, entry.needs, &dir.path, progress, stop)?;
+        let mut feed = Feed::open(&opened, machine, &dir.path, progress, stop)?;
         if let (Start::At(..), Some(then)) = (&start, &then) {
             refuse_other_images(&feed, config, then)?;
         }
         let data = feed.data_hash(config, config.train.steps, config.validate.every > 0)?;
         environment::write(&dir.path, &opened, contents, Some(&data))?;
-        let mut learner = learner::build(&opened, machine, entry, &feed)?;
-        let mut rollout =
-            entry.needs.rollouts.map(|needs| Rollout::open(&opened.setup(machine), needs, &dir.path)).transpose()?;
+        let mut learner = learner::build(&opened, machine, &feed)?;
+        let rollouts = config.method.needs.rollouts;
+        let mut rollout = rollouts.map(|needs| Rollout::open(&opened.setup(machine), needs, &dir.path)).transpose()?;
         let (mut step, mut saved, mut start_errors, mut best) = (0, None, None, None);
         let mut pending = Pending { samples: samples_wanted(config), ..Pending::default() };
         if let Start::At(path, state) = start {

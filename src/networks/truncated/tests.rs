@@ -59,7 +59,10 @@ fn fixture(guidance: f64, prediction_type: &str) -> [f64; 5] {
     let rollout = Truncated { latents, levels: vec![640], target };
     let residuals = residuals(&network, &rollout, &told(&[0.5])).unwrap();
     let entry = REGISTRY.iter().find(|entry| entry.name == "self_npo").unwrap();
-    let Objective::Residuals(method) = (entry.build)(&"huber_c = 0.001".parse().unwrap()) else { panic!() };
+    let Objective::Residuals(method) = entry.method(&"huber_c = 0.001".parse().unwrap(), None).unwrap().objective
+    else {
+        panic!()
+    };
     let f = &residuals + &rollout.target;
     let numbers = [&end.latents, &rollout.target, &rollout.latents, &f, &method.losses(&residuals)];
     numbers.map(|t| values(t)[0])

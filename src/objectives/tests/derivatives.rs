@@ -6,7 +6,7 @@ const STEP_SIZE: f64 = 1e-7;
 
 /// A batch that suits every method of its kind, away from kinks and clamps.
 fn batch(entry: &Entry) -> Errors {
-    let mut errors = match entry.needs.items {
+    let mut errors = match entry.needs().items {
         ItemKind::Pairs => pairs_of(&[CASE_A, CASE_B]),
         ItemKind::Lists => list_of(&[0.9, 0.6, 0.2], &[1.3e-4, 5.7e-4, -2.1e-4]),
         ItemKind::Labels => labels_of(CASE_B),
@@ -14,14 +14,14 @@ fn batch(entry: &Entry) -> Errors {
     for (i, item) in errors.items.iter_mut().enumerate() {
         item.scores = Some(vec![0.8, 0.3 + 0.1 * i as f64]);
     }
-    if let (Preference::Pair { .. }, true) = (&errors.items[0].preference, entry.needs.ties) {
+    if let (Preference::Pair { .. }, true) = (&errors.items[0].preference, entry.needs().ties) {
         errors.items[1].preference = Preference::Pair { tie: true };
     }
     let rows = errors.theta.size()[0];
     let ramp = Tensor::arange(rows, (tch::Kind::Double, tch::Device::Cpu)) * 0.1;
     errors.epsilon_factor = &ramp + 0.3;
     errors.lambda = ramp + 1.0;
-    if entry.needs.drift {
+    if entry.needs().drift {
         errors.drift =
             Some(Drift { square: Tensor::from_slice(&[0.15, 0.21]), pull: Tensor::from_slice(&[-0.02, 0.03]) });
     }
@@ -49,7 +49,7 @@ fn moved(values: &Tensor, i: i64, by: f64) -> Tensor {
 
 #[test]
 fn derivatives_equal_finite_differences() {
-    for entry in REGISTRY.iter().filter(|entry| entry.needs.of_errors()) {
+    for entry in REGISTRY.iter().filter(|entry| entry.needs().of_errors()) {
         let own = if entry.keys.iter().any(|k| k.name == "score_range") { "score_range = [0.0, 1.0]" } else { "" };
         let objective = built(entry.name, own);
         let (errors, beta) = (batch(entry), if entry.name == "dspo_score" { 20.0 } else { 900.0 });

@@ -21,14 +21,11 @@ const AS_PUBLISHED: Weighting = Weighting::Divided(1.0);
 /// `method` with its SD1.5 defaults, overridden by `own`.
 fn built(name: &str, own: &str) -> Objective {
     let entry = find(name).unwrap();
-    let mut table: toml::Table =
-        entry.keys.iter().filter_map(|k| Some((k.name.to_string(), k.default_for(None)?))).collect();
     let own: toml::Table = own.parse().unwrap();
     for key in own.keys() {
         assert!(entry.keys.iter().any(|k| k.name == key), "{name} has no key {key}");
     }
-    table.extend(own);
-    (entry.build)(&table)
+    entry.method(&own, None).unwrap().objective
 }
 
 fn item(rows: Vec<i64>, preference: Preference) -> BatchItem {

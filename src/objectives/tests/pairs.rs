@@ -8,14 +8,14 @@ type Row = [f64; 3];
 fn check(name: &str, own: &str, change: impl Fn(&mut Errors, &mut Step), rows: [Row; 2]) {
     for (case, row) in [CASE_A, CASE_B].into_iter().zip(rows) {
         let (mut errors, mut step) = (pairs_of(&[case]), STEP);
-        if find(name).unwrap().needs.swapped {
+        if find(name).unwrap().needs().swapped {
             errors = pairs_of(&[[case[1], case[0], case[3], case[2]]]);
         }
         change(&mut errors, &mut step);
         let e = evaluate(&built(name, own), &errors, &step, AS_PUBLISHED).unwrap();
         close(name, e.losses[0].loss, row[0], 6);
         let (mut dw, mut dl) = (e.d_theta.double_value(&[0]), e.d_theta.double_value(&[1]));
-        if find(name).unwrap().needs.swapped {
+        if find(name).unwrap().needs().swapped {
             (dw, dl) = (dl, dw);
         }
         close(name, dw, row[1], 3);
@@ -213,7 +213,9 @@ fn v_models_have_the_margins_of_epsilon_models_where_abar_scales_their_errors() 
 
 #[test]
 fn the_logit_is_zero_where_the_policy_is_the_reference() {
-    for entry in REGISTRY.iter().filter(|e| e.needs.items == ItemKind::Pairs && e.needs.loser && e.needs.reference) {
+    for entry in
+        REGISTRY.iter().filter(|e| e.needs().items == ItemKind::Pairs && e.needs().loser && e.needs().reference)
+    {
         if entry.name == "hypo" {
             continue; // by its definition: differences of content enter at full beta
         }

@@ -106,7 +106,7 @@ one_test_per_sampling_method!(two_iterations_say_what_the_page_promises: super::
 
 #[test]
 fn no_method_that_samples_is_left_out() {
-    let sampling: BTreeSet<&str> = REGISTRY.iter().filter(|e| e.needs.rollouts.is_some()).map(|e| e.name).collect();
+    let sampling: BTreeSet<&str> = REGISTRY.iter().filter(|e| e.needs().rollouts.is_some()).map(|e| e.name).collect();
     assert_eq!(two_iterations_say_what_the_page_promises::NAMES.iter().copied().collect::<BTreeSet<_>>(), sampling);
 }
 

@@ -96,7 +96,7 @@ one_test_per_method_of_errors!(trains_and_validates: super::assert_trains_and_va
 
 #[test]
 fn no_method_of_errors_is_left_out() {
-    let of_errors = REGISTRY.iter().filter(|entry| entry.needs.of_errors()).map(|entry| entry.name);
+    let of_errors = REGISTRY.iter().filter(|entry| entry.needs().of_errors()).map(|entry| entry.name);
     let tested: BTreeSet<&str> = trains_and_validates::NAMES.iter().copied().collect();
     assert_eq!(tested, of_errors.collect());
 }

@@ -8,6 +8,7 @@ mod formats;
 mod input;
 mod methods;
 mod numbers;
+mod old_runs;
 mod optim;
 mod output;
 mod resume;

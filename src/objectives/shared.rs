@@ -1,0 +1,94 @@
+//! Keys of [method] that several methods share, each declared once.
+
+use super::needs::Scored;
+use crate::keys::{Auto, Key, Range, of, one_of, switch, text, within};
+use serde::{Deserialize, Serialize};
+
+crate::choice! {
+    /// Space of the errors that margins and metrics are made of; both are one for models that predict noise.
+    pub enum ErrorSpace {
+        Epsilon = "epsilon",
+        /// The model's own parameterisation.
+        Native = "native",
+    }
+}
+
+/// beta of a method (docs/methods.md 0.3).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Auto<f64>", into = "Auto<f64>")]
+pub enum BetaRule {
+    Fixed(f64),
+    /// It follows the errors, from the method's default on.
+    Auto {
+        from: f64,
+    },
+}
+
+impl From<Auto<f64>> for BetaRule {
+    fn from(key: Auto<f64>) -> Self {
+        match key {
+            Auto::Given(beta) => Self::Fixed(beta),
+            // The default follows from the family: `Entry::method` fills it in.
+            Auto::Auto => Self::Auto { from: f64::NAN },
+        }
+    }
+}
+
+impl From<BetaRule> for Auto<f64> {
+    fn from(rule: BetaRule) -> Self {
+        match rule {
+            BetaRule::Fixed(beta) => Self::Given(beta),
+            BetaRule::Auto { .. } => Self::Auto,
+        }
+    }
+}
+
+/// beta of most methods, in the units of docs/methods.md 0.3.
+pub const BETA: Key =
+    within(Range::POSITIVE).or("5000.0").named("beta").helped(" strength of the pull to the reference");
+/// The same where `beta = "auto"` is allowed.
+pub const BETA_AUTO: Key = Key { auto: true, ..BETA };
+
+pub const PROMPT_DROPOUT: Key =
+    within(Range::UNIT).or("0.2").helped(" probability of the empty prompt, drawn for the whole item");
+/// As the published runs of a few methods had it.
+pub const NO_PROMPT_DROPOUT: Key = PROMPT_DROPOUT.or("0.0");
+pub const ERROR: Key = one_of::<ErrorSpace>().or_text("epsilon").helped(" space of margins and metrics of v models");
+
+crate::keys! {
+    /// Keys of most methods that are given items.
+    #[derive(Copy)]
+    pub struct Offline {
+        prompt_dropout: f64 = PROMPT_DROPOUT,
+        error: ErrorSpace = ERROR,
+    }
+}
+
+/// Where scores of pairs come from.
+pub const SCORER: Key = text().named("scorer").helped(" whose scores of the rows are read");
+/// min-max of those scores.
+pub const SCORE_RANGE: Key = of(crate::keys::Kind::RealPair(Range::ANY))
+    .or_auto()
+    .named("score_range")
+    .helped(" [lowest, highest] score, mapped to [0, 1]; auto: over both images of all training pairs");
+
+crate::keys! {
+    /// Scores of pairs, mapped to [0, 1].
+    pub struct Scores {
+        scorer: Option<String> = SCORER,
+        score_range: Auto<[f64; 2]> = SCORE_RANGE,
+    }
+}
+
+impl Scores {
+    pub fn need(&self) -> Scored {
+        Scored { range: Some(self.score_range), ..Scored::by(self.scorer.clone()) }
+    }
+
+    /// Lowest and highest score; [0, 1] as long as the data is not known.
+    pub fn range(&self) -> [f64; 2] {
+        self.score_range.given().unwrap_or([0.0, 1.0])
+    }
+}
+
+pub const SHARED_NOISE: Key = switch().or("false").helped(" one noise for all images of a list, as pairs have it");
