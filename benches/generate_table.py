@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What benches/generate.sh measured.
+"""Table of the measurements of benches/generate.sh.
 
     generate_table.py pictures FOLDER CASE ROUND    when each picture of a round was written, from the files' own times
     generate_table.py table FOLDER                  the comparison as Markdown
@@ -40,8 +40,8 @@ def rows(case, title):
         sides = [statistics.median(value(r) for r in rounds(side)) for side in ("ours", "theirs")]
         print(f"| {title}: {name} | {sides[0]:.{digits}f} | {sides[1]:.{digits}f} |")
 
-    both("pictures a minute, start included", lambda r: 60 * r["pictures"] / r["last_s"], 1)
-    both("pictures a minute after the first batch", lambda r: 60 * (r["pictures"] - batch[case]) / (r["last_s"] - r["first_s"]), 1)
+    both("pictures per minute, start included", lambda r: 60 * r["pictures"] / r["last_s"], 1)
+    both("pictures per minute after the first batch", lambda r: 60 * (r["pictures"] - batch[case]) / (r["last_s"] - r["first_s"]), 1)
     both("from start to the first picture (s)", lambda r: r["first_s"], 1)
     both("processor time, all of it (s)", lambda r: r["cpu_s"], 1)
     both("peak resident memory (GiB)", lambda r: r["peak_gib"], 2)

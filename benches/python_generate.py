@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Pictures with diffusers, each a file, as `diffpref generate` makes them; prints times as one JSON object.
+"""Pictures with diffusers, one file per picture, as in `diffpref generate`; prints times as one JSON object.
 
     python_generate.py MODEL OUT --prompts N --steps N [--size N] [--batch N] [--guidance X]
 """

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""The step that `diffpref train` is measured against: Diffusion-DPO with a LoRA as Python scripts do it today.
+"""The baseline of `diffpref train`: Diffusion-DPO with a LoRA as Python scripts do it today.
 
     .python/python benches/python_step.py MODEL pairs.jsonl --resolution 256 --steps 3
 
 A batch of one pair; pictures and prompt are encoded in the step; the reference is the same UNet with its adapters
-disabled; torch.optim.AdamW. Prints a JSON line: seconds a step, seconds of it encoding, peak resident memory.
+disabled; torch.optim.AdamW. Prints a JSON line: seconds per step, seconds of it encoding, peak resident memory.
 """
 
 import argparse

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The comparison that benches/train_sd15.sh measured, as Markdown: table.py FOLDER."""
+"""Table of the measurements of benches/train_sd15.sh in Markdown: table.py FOLDER."""
 
 import datetime
 import json
@@ -31,7 +31,7 @@ rest_theirs = theirs["wall_s"] - sum(peer["steps"])
 commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
 versions = ", ".join(f"{name} {version}" for name, version in peer["versions"].items())
 print(f"""
-## {datetime.date.today()}: DPO, LoRA rank 8, SD1.5 size, 256 px, one pair a step, float32
+## {datetime.date.today()}: DPO, LoRA rank 8, SD1.5 size, 256 px, one pair per step, float32
 
 {processor()}, {os.cpu_count()} cores; {peer["threads"]} threads; diffpref {commit or "uncommitted"}; {versions}; {len(lines)} steps each, medians.
 
@@ -42,4 +42,4 @@ print(f"""
 | outside the steps: loading, encoding, saving (s) | {rest:.1f} | {rest_theirs:.1f} |
 | peak resident memory (GiB) | {ours["peak_gib"]:.2f} | {peer["peak_gib"]:.2f} |
 
-Python takes {peer["s_per_step"] / seconds:.2f} times as long a step.""")
+Python takes {peer["s_per_step"] / seconds:.2f} times as long per step.""")
