@@ -5,7 +5,8 @@ mod cli;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // Before anything else asks libtorch: a process that queried CUDA once without the library never sees the card.
+    // Called before any other use of libtorch: a process that queried CUDA once without the library never finds the
+    // card.
     let cuda = diffpref_native::load_cuda();
     cli::run(cuda)
 }

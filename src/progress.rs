@@ -55,23 +55,23 @@ impl Signal {
 #[error("stopped by {}", match .0 { Signal::Interrupt => "Ctrl-C", Signal::Terminate => "SIGTERM" })]
 pub struct Stopped(pub Signal);
 
-/// The numbers ran away: the run cannot go on from here.
+/// The numbers diverged: the run cannot continue from here.
 #[derive(Debug, thiserror::Error)]
 #[error("{reason}")]
 pub struct Halted {
     reason: String,
-    /// Whether the weights of the last finished step are good: then they are checkpointed. Else the last checkpoint is
-    /// the state to go back to, and no newer one may push it out.
+    /// Whether the weights of the last finished step are valid and hence checkpointed. Otherwise the last checkpoint
+    /// is the state to continue from, and no newer one may replace it.
     pub last_step_is_good: bool,
 }
 
 impl Halted {
-    /// Noticed before the weights were touched.
+    /// Detected before the weights changed.
     pub fn before_update(reason: String) -> Self {
         Self { reason, last_step_is_good: true }
     }
 
-    /// Noticed when the weights may be beyond repair.
+    /// Detected when the weights may be damaged.
     pub fn too_late(reason: String) -> Self {
         Self { reason, last_step_is_good: false }
     }

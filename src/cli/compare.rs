@@ -36,10 +36,10 @@ const COMMON: [(&str, &str); 14] = [
     ("--batch", "it changes no picture"),
     ("--device", "all sides compute on one device"),
     ("--grid", "every side gets one of its own, or none"),
-    ("--resume", "all sides go on, or none"),
+    ("--resume", "all sides continue, or none"),
     ("--out", "every side has a folder in it, called after the side"),
     ("--compare", "a side is not a comparison"),
-    ("--json", "it says how the result is printed"),
+    ("--json", "it is about printing the result"),
 ];
 const SAME_PICTURES: &str = "all sides paint the same prompts";
 const SAME_NOISE: &str = "all sides start from the same noise";

@@ -41,16 +41,16 @@ pub struct Args {
     /// File of prompts: .txt, .csv, .tsv, .jsonl or .parquet; rows of .jsonl may carry `held_out`
     #[arg(long, value_name = "FILE")]
     prompts: PathBuf,
-    /// Column of --prompts that holds them [default: prompt, caption, text or Prompt]
+    /// Column of the prompts in --prompts [default: prompt, caption, text or Prompt]
     #[arg(long, value_name = "NAME")]
     prompt_column: Option<String>,
-    /// Scorer of the pictures, with its files; may be repeated
+    /// Scorer of the pictures, with its files; repeatable
     #[arg(long, value_name = "NAME[=PATH]", required = true)]
     scorer: Vec<ScorerSpec>,
-    /// Pictures per held-out prompt; per prompt where none is held out
+    /// Pictures per held-out prompt, or per prompt if none is held out
     #[arg(long, value_name = "N", default_value_t = 8)]
     seeds: u64,
-    /// Pictures per prompt that is not held out, where others are
+    /// Pictures per prompt that is not held out, if others are
     #[arg(long, value_name = "N", default_value_t = 3)]
     other_seeds: u64,
     #[arg(long, hide = true, value_parser = Gone("--scorer style=DIR --scorer content=DIR"))]
@@ -203,7 +203,7 @@ fn device(name: &str) -> Result<Device, ConfigError> {
     match index {
         Some(index) if index < count => Ok(Device::Cuda(index)),
         Some(_) => Err(ConfigError(format!(
-            "--device {name}: there are {count} CUDA devices here; `diffpref doctor` says why"
+            "--device {name}: there are {count} CUDA devices here; `diffpref doctor` shows the reason"
         ))),
         None => Err(ConfigError(format!("--device {name}: expected auto, cpu, cuda or cuda:N"))),
     }

@@ -161,7 +161,7 @@ fn device(name: &str) -> Result<Device, ConfigError> {
     match wanted {
         Some(index) if index < count => Ok(Device::Cuda(index)),
         Some(_) => Err(ConfigError(format!(
-            "--device {name}: there are {count} CUDA devices here; `diffpref doctor` says why"
+            "--device {name}: there are {count} CUDA devices here; `diffpref doctor` shows the reason"
         ))),
         None => Err(ConfigError(format!("--device {name}: expected auto, cpu, cuda or cuda:N"))),
     }

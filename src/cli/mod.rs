@@ -56,7 +56,7 @@ enum Command {
 pub fn run(cuda: Cuda) -> ExitCode {
     let cli = Cli::parse();
     if let Err(text) = &cuda {
-        terminal::say(&format!("warning: libtorch_cuda.so is there and does not load, going on without CUDA: {text}"));
+        terminal::say(&format!("warning: libtorch_cuda.so does not load, continuing without CUDA: {text}"));
     }
     let stop = watch_signals();
     // Exceeding `ulimit -f` becomes an error with a name instead of a fatal signal. SAFETY: SIG_IGN installs no
@@ -142,7 +142,7 @@ fn watch_signals() -> Stop {
                 // Without destructors: libtorch's would race with running work.
                 signal_hook::low_level::exit(i32::from(signal.exit_code()));
             }
-            terminal::say("stopping after the work in hand; once more to leave at once");
+            terminal::say("stopping after the current step; press Ctrl-C again to quit now");
             flag.request(signal);
         }
     });

@@ -22,7 +22,7 @@ pub enum Labels {
 }
 
 impl Labels {
-    /// What is expected of a text.
+    /// Expected form of a text.
     pub const EXPECTED: &str = "\"given\", \"score:NAME\", or \"vote:A,B,..\" of at least two scorers";
 
     /// Reads `given`, `score:NAME` or `vote:A,B,..` (at least two scorers, each once).

@@ -77,7 +77,7 @@ impl Records {
             // Another process may have replaced it since the folder was listed.
             Err(_) if !path.exists() => (),
             Err(error) => {
-                self.damage.push(format!("damaged cache file, its records are made anew: {error:#}"));
+                self.damage.push(format!("damaged cache file, its records are made again: {error:#}"));
                 self.obsolete.push(path.to_path_buf());
             }
         }
@@ -90,7 +90,7 @@ impl Records {
         }
         let Some(&index) = self.at.get(key) else { return false };
         let Err(error) = self.shards[index].record(key) else { return true };
-        self.damage.push(format!("damaged cache record, made anew: {error:#}"));
+        self.damage.push(format!("damaged cache record, made again: {error:#}"));
         self.give_up(index);
         false
     }
@@ -265,7 +265,11 @@ mod tests {
         std::fs::write(&path, &bytes[..bytes.len() - 3]).unwrap();
         let mut records = Records::open(dir.path()).unwrap();
         assert!(!records.holds("a"));
-        assert!(records.damage[0].starts_with("damaged cache file, its records are made anew"), "{:?}", records.damage);
+        assert!(
+            records.damage[0].starts_with("damaged cache file, its records are made again"),
+            "{:?}",
+            records.damage
+        );
         records.flush().unwrap();
         assert!(shards(dir.path()).is_empty());
     }

@@ -122,7 +122,7 @@ fn list(fields: &Fields, row: Row) -> Result<Row, String> {
         (true, Some(ranks)) => win_fractions([ranks.as_slice()], k),
         (true, None) => {
             return Err("neither `ranks` nor `scores`: a list needs ranks = [1, 3, 2, ..] (1 = best) or \
-                        scores = {\"scorer\": [..]}, one number an image"
+                        scores = {\"scorer\": [..]}, one number per image"
                 .into());
         }
     };

@@ -1,4 +1,4 @@
-//! Pictures to look at: rows for the report, and `sheet.png`.
+//! Sample pictures: rows of the report, and `sheet.png`.
 
 use super::album::Album;
 use super::groups::{Cell, PromptGroup};
@@ -8,7 +8,7 @@ use crate::painting::{Grid, grid, write_png};
 use anyhow::Result;
 use std::path::{Path, PathBuf};
 
-/// Prompts and seeds that the report shows.
+/// Prompts and seeds shown in the report.
 const PROMPTS: usize = 12;
 const SEEDS: u64 = 3;
 
@@ -26,11 +26,11 @@ pub fn rows(group: &PromptGroup, prompts: &[Prompt], folders: &[PathBuf]) -> Vec
     (0..shown).map(row).collect()
 }
 
-/// Writes a sheet with one row per prompt of a group: all seeds of the first model, then those of the next. A sheet that is
-/// too large for one file is not written.
+/// Writes a sheet with one row per prompt of a group: all seeds of the first model, then those of the next. A sheet
+/// too large for one file is skipped.
 ///
 /// # Errors
-/// A picture that cannot be read, or a file that cannot be written.
+/// An unreadable picture, or an unwritable file.
 pub fn write_sheet(path: &Path, group: &PromptGroup, albums: &[Album]) -> Result<()> {
     let columns = albums.len() * group.seeds as usize;
     let mut pictures = Vec::new();

@@ -1,4 +1,4 @@
-//! Which pictures are painted, and over which prompts means are taken.
+//! The pictures of an evaluation, and the groups of prompts for means.
 
 use super::prompts::Prompt;
 use crate::metrics::evaluation::{ALL, HELD_OUT};
@@ -17,18 +17,18 @@ impl Cell {
     }
 }
 
-/// Prompts over which means are taken, with equally many pictures each.
+/// Prompts of a mean, with equally many pictures each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PromptGroup {
     pub name: &'static str,
     /// Indices of its prompts.
     pub prompts: Vec<usize>,
-    /// Pictures per prompt that count, from seed 0 on.
+    /// Number of pictures per prompt that count, from seed 0 on.
     pub seeds: u64,
 }
 
-/// The held-out prompts, where some are and others are not, and all prompts. `seeds`: pictures per held-out prompt, and per
-/// prompt where none is held out; `other_seeds`: pictures per prompt that is not held out.
+/// The held-out prompts, if only some are held out, and all prompts. `seeds`: pictures per held-out prompt, or per
+/// prompt if none is held out; `other_seeds`: pictures per prompt that is not held out.
 pub fn groups(prompts: &[Prompt], seeds: u64, other_seeds: u64) -> Vec<PromptGroup> {
     let held_out: Vec<usize> = (0..prompts.len()).filter(|index| prompts[*index].held_out).collect();
     let all = |seeds| PromptGroup { name: ALL, prompts: (0..prompts.len()).collect(), seeds };

@@ -7,9 +7,9 @@ const RESAMPLES: usize = 10_000;
 /// The seed of the bootstrap: the same figures give the same intervals everywhere.
 const SEED: u64 = 20_240_917;
 
-/// Means and differences from `per_prompt[model][prompt]`: the mean over a prompt's pictures, the same prompts in the same
-/// order for every model. The intervals are the 2.5 % and 97.5 % quantiles over resampled prompts. All models are resampled
-/// alike, so that what they share cancels in the differences. `None` without models or prompts.
+/// Means and differences from `per_prompt[model][prompt]`: the mean over a prompt's pictures, with the same prompts
+/// in the same order for every model. The intervals are the 2.5 % and 97.5 % quantiles over resampled prompts. All
+/// models share the resamples, so that common variation cancels in the differences. `None` without models or prompts.
 pub fn paired_bootstrap(per_prompt: &[Vec<f64>]) -> Option<Compared> {
     let prompts = per_prompt.first().map(Vec::len).filter(|n| *n > 0)?;
     if per_prompt.iter().any(|values| values.len() != prompts) {
@@ -39,7 +39,7 @@ fn interval(mean: f64, mut drawn: Vec<f64>) -> Interval {
     Interval { mean, lo: quantile(0.025), hi: quantile(0.975) }
 }
 
-/// Steele, Lea and Flood 2014: small, fast, and good enough for picking prompts.
+/// SplitMix64 (Steele, Lea and Flood 2014): small, fast, and sufficient for resampling prompts.
 struct SplitMix64(u64);
 
 impl SplitMix64 {

@@ -1,14 +1,14 @@
-//! Whose labels or ratings a run was trained on.
+//! Labellers and raters of a run's training data.
 
 use crate::progress::Progress;
 use crate::scorers::labelled_by::{Labeller, labellers, raters};
 use crate::settings::Config;
 use anyhow::Result;
 
-/// The scorers of a run that sampled; else the judges that labelled its data, where the data is still there.
+/// The scorers of a run that sampled; else the labellers of its data, if the data still exists.
 ///
 /// # Errors
-/// A damaged `labelled-by.json`; weights that cannot be read.
+/// A damaged `labelled-by.json`; unreadable weights.
 pub fn labellers_of(config: &Config, progress: &dyn Progress) -> Result<Vec<Labeller>> {
     if let Some(reward) = &config.reward {
         return raters(reward.scorers.iter().map(|weighted| &weighted.scorer));

@@ -9,11 +9,11 @@ use std::path::Path;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prompt {
     pub text: String,
-    /// No training item shows it.
+    /// Absent from all training items.
     pub held_out: bool,
 }
 
-/// What a row of `.jsonl` says beside its prompt.
+/// Fields of a row of `.jsonl` besides its prompt.
 #[derive(Deserialize)]
 struct Row {
     #[serde(default)]

@@ -28,21 +28,21 @@ pub struct Request {
     /// At least two; the first is the one that the others are compared with.
     pub models: Vec<NamedModel>,
     pub prompts: PathBuf,
-    /// The column of `prompts` that holds them; `None`: the usual names.
+    /// The column of the prompts in `prompts`; `None`: the usual names.
     pub prompt_column: Option<String>,
     /// At least one.
     pub scorers: Vec<ScorerSpec>,
-    /// Judges whose labels or ratings the models were trained on.
+    /// Judges of the models' training labels or rewards.
     pub labellers: Vec<Labeller>,
-    /// Pictures per held-out prompt; per prompt where none is held out.
+    /// Pictures per held-out prompt, or per prompt if none is held out.
     pub seeds: u64,
-    /// Pictures per prompt that is not held out, where others are.
+    /// Pictures per prompt that is not held out, if others are.
     pub other_seeds: u64,
     /// DDIM steps.
     pub steps: usize,
     /// `None`: that of the first model's family.
     pub guidance_scale: Option<f64>,
-    /// Pixels; `None`: the size that the first model's UNet was trained on.
+    /// Pixels; `None`: the training size of the first model's UNet.
     pub resolution: Option<i64>,
     pub device: Device,
     /// Data type of the networks: float32 or bfloat16.
@@ -54,12 +54,12 @@ pub struct Request {
     pub cache_dir: PathBuf,
 }
 
-/// Paints, rates and compares; writes pictures, `sheet.png`, `scores.jsonl` and `eval.json` into the folder. A second call
-/// makes only what is missing.
+/// Paints, rates and compares; writes pictures, `sheet.png`, `scores.jsonl` and `eval.json` into the folder. A second
+/// call adds only what is missing.
 ///
 /// # Errors
-/// [`ConfigError`] for wrong options (exit code 2), [`crate::progress::Stopped`] after a signal: pictures that are painted
-/// by then are kept.
+/// [`ConfigError`] for wrong options (exit code 2), [`crate::progress::Stopped`] after a signal: finished pictures
+/// are kept.
 pub fn evaluate(request: &Request, progress: &dyn Progress, stop: &Stop) -> Result<Evaluation> {
     let prompts = read_prompts(&request.prompts, request.prompt_column.as_deref())?;
     check(request)?;

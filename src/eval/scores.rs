@@ -1,4 +1,4 @@
-//! The numbers of pictures: rated once, kept beside the pictures, and listed in `scores.jsonl`.
+//! The numbers of pictures: rated once, stored beside the pictures, and listed in `scores.jsonl`.
 
 use super::album::Album;
 use super::groups::Cell;
@@ -16,7 +16,7 @@ use std::path::Path;
 /// Pictures read and rated at once.
 const BATCH: usize = 256;
 
-/// An opened scorer, and the hash of all that its numbers depend on.
+/// An opened scorer, and the hash of everything that affects its numbers.
 pub struct Rater {
     pub spec: ScorerSpec,
     pub named: Named,
@@ -24,10 +24,10 @@ pub struct Rater {
 }
 
 impl Rater {
-    /// `model`: the model whose VAE is read where the scorer reads one.
+    /// `model`: source of the VAE, for a scorer that needs one.
     ///
     /// # Errors
-    /// Files of the scorer that cannot be read.
+    /// Unreadable files of the scorer.
     pub fn new(spec: ScorerSpec, named: Named, model: &ModelFolder, memory: &mut HashMemory) -> Result<Self> {
         let declaration = spec.declaration()?;
         let mut files = spec.files()?;
@@ -41,7 +41,7 @@ impl Rater {
         Ok(Self { spec, named, hash: hashes::of_bytes(made_of.to_string().as_bytes()) })
     }
 
-    /// The numbers of an album's pictures, one row per cell. Those that were rated before are read from the album.
+    /// The numbers of an album's pictures, one row per cell. Existing ones are read from the album.
     ///
     /// # Errors
     /// A picture that cannot be read or rated; [`crate::progress::Stopped`] after a signal.

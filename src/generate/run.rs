@@ -198,15 +198,13 @@ fn say_what_diffusers_does_too(look: &Look, noise_process: &SchedulerConfig, pro
     let (scheduler, file) = (look.sampling.scheduler, noise_process.path.display());
     if scheduler == Scheduler::ddim() && ddim::clips_latents(noise_process) {
         progress.line(&format!(
-            "note: {file} does not say clip_sample, so DDIM clips the latents as in diffusers; add \"clip_sample\": false if \
+            "note: {file} does not set clip_sample, so DDIM clips the latents as in diffusers; add \"clip_sample\": false if \
              the pictures look flat"
         ));
     }
     if noise_process.rescale_betas_zero_snr && !scheduler.takes_zero_terminal_snr {
-        progress.line(&format!(
-            "note: {file} asks for zero terminal SNR, which {} ignores as in diffusers",
-            scheduler.name
-        ));
+        progress
+            .line(&format!("note: {file} sets zero terminal SNR, which {} ignores as in diffusers", scheduler.name));
     }
 }
 

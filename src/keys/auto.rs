@@ -1,8 +1,8 @@
-//! Values that a file may leave to the program by the word "auto".
+//! Values with "auto".
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A value, or "auto": it follows from model, data or machine.
+/// A value, or "auto": derived from model, data or machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Auto<T> {
     Auto,

@@ -1,13 +1,13 @@
-//! Closed choices: an enum whose values have the names that files, options and help use.
+//! Closed choices: enums whose values have names in files, options and help.
 
-/// A value out of a closed list, by name.
+/// A value from a closed list, by name.
 pub trait Choice: Copy + Sized + 'static {
     const ALL: &'static [Self];
     /// In the order of [`ALL`](Self::ALL).
     const NAMES: &'static [&'static str];
 }
 
-/// Declares an enum with a name for each value: [`Choice`], `FromStr`, `Display` and serde follow from the names.
+/// Declares an enum with a name per value: [`Choice`], `FromStr`, `Display` and serde follow from the names.
 #[macro_export]
 macro_rules! choice {
     ($(#[$meta:meta])* $vis:vis enum $name:ident {

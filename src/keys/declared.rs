@@ -1,4 +1,4 @@
-//! Tables as structs: one declaration is the type of the values and the list of keys.
+//! Tables as structs: one declaration is both the type of the values and the list of keys.
 
 use super::Key;
 
@@ -10,7 +10,7 @@ pub trait Keys {
 /// All keys of several lists, in order. `N` is their number.
 ///
 /// # Panics
-/// While compiling, where `N` is another number.
+/// At compile time for another `N`.
 pub const fn join<const N: usize>(lists: &[&[Key]]) -> [Key; N] {
     let mut all = [super::switch(); N];
     let (mut n, mut list) = (0, 0);
@@ -26,8 +26,8 @@ pub const fn join<const N: usize>(lists: &[&[Key]]) -> [Key; N] {
     all
 }
 
-/// Declares a struct of settings: `field: Type = key` for each key, its meaning as doc comment, and behind a `;` blocks of
-/// keys that other structs declare. Serde and [`Keys`] follow.
+/// Declares a struct of settings: `field: Type = key` per key, with its meaning as doc comment; after a `;` blocks of
+/// keys declared by other structs. Serde and [`Keys`] follow.
 #[macro_export]
 macro_rules! keys {
     ($(#[$meta:meta])* $vis:vis struct $name:ident {
@@ -55,7 +55,7 @@ macro_rules! keys {
     };
 }
 
-/// How many keys several lists have.
+/// Number of keys of several lists.
 pub const fn count(lists: &[&[Key]]) -> usize {
     let (mut n, mut list) = (0, 0);
     while list < lists.len() {

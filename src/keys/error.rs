@@ -1,6 +1,6 @@
-//! What is wrong with a configuration or with arguments.
+//! Errors in a configuration or in arguments.
 
-/// The configuration or the arguments are wrong (exit code 2).
+/// A wrong configuration or wrong arguments (exit code 2).
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct ConfigError(pub String);

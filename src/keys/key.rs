@@ -1,4 +1,4 @@
-//! One key of one table: what it may hold, what it holds when the file is silent, and what may change on resume.
+//! One key of one table: its values, its default, and whether it may change on resume.
 
 use super::kind::Kind;
 use super::{Choice, Range};
@@ -13,24 +13,24 @@ pub enum Default {
     /// A TOML literal.
     Toml(&'static str),
     Word(&'static str),
-    /// A TOML literal that a model's family may replace: known when the model is.
+    /// A TOML literal that a model's family may override: resolved once the model is known.
     ByFamily(&'static str),
 }
 
-/// How a resumed run meets another value of a key.
+/// Treatment of a changed key on resume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnResume {
-    /// Refused: the run would be another one.
+    /// Refused: the result would change.
     Refused,
-    /// Taken: the same bytes result.
+    /// Accepted: the result has the same bytes.
     Harmless,
-    /// Taken and said: the result is equal up to rounding.
+    /// Accepted with a message: the result is equal up to rounding.
     Rounding,
-    /// Taken where the paths in it name the same content.
+    /// Accepted if its paths have the same content.
     SameContent,
-    /// Taken where nothing follows the number of steps.
+    /// Accepted if nothing depends on the number of steps.
     MoreSteps,
-    /// As [`Rounding`](Self::Rounding) where the product of all such keys stays.
+    /// [`Rounding`](Self::Rounding) if the product of all such keys is unchanged.
     SameProduct,
 }
 
@@ -56,7 +56,7 @@ pub const fn auto(name: &'static str, kind: Kind, default: Default, help: &'stat
     Key { auto: true, ..key(name, kind, default, help) }
 }
 
-/// A key of this kind that stays absent unless given.
+/// A key of this kind that is absent by default.
 pub const fn of(kind: Kind) -> Key {
     Key { name: "", kind, auto: false, default: Default::Absent, on_resume: OnResume::Refused, help: "" }
 }
@@ -104,7 +104,7 @@ impl Key {
         Self { auto: true, default: Default::Word("auto"), ..self }
     }
 
-    /// A default as TOML literal that a family may replace.
+    /// A default as TOML literal that a family may override.
     pub const fn by_family(self, literal: &'static str) -> Self {
         Self { default: Default::ByFamily(literal), ..self }
     }
@@ -117,7 +117,7 @@ impl Key {
         Self { on_resume, ..self }
     }
 
-    /// Of a choice: names that are known, and refused by this version. One that ends in `:` stands for all that begin so.
+    /// For a choice: known names that this version refuses. A name that ends in `:` is a prefix.
     pub const fn not_built(self, names: &'static [&'static str]) -> Self {
         match self.kind {
             Kind::Choice(built, _) => Self { kind: Kind::Choice(built, names), ..self },
@@ -129,7 +129,7 @@ impl Key {
         Self { name, ..self }
     }
 
-    /// A meaning, as a doc comment has it; an empty one leaves the key its own.
+    /// A meaning in the form of a doc comment; an empty one keeps the key's own.
     pub const fn helped(self, doc: &'static str) -> Self {
         if doc.is_empty() { self } else { Self { help: doc.split_at(1).1, ..self } }
     }
@@ -156,7 +156,7 @@ impl Key {
         }
     }
 
-    /// The default for a model whose family has `own` as TOML literal.
+    /// The default for a model whose family overrides it by the TOML literal `own`.
     pub fn default_for(&self, own: Option<&str>) -> Option<Value> {
         let value = match self.default {
             Default::Required | Default::Absent => return None,

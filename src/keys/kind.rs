@@ -1,4 +1,4 @@
-//! What the values of a key look like.
+//! The form of a key's values.
 
 use super::Range;
 use toml::Value;
@@ -26,7 +26,7 @@ pub enum Kind {
         min: i64,
         max: i64,
     },
-    /// What a function accepts: it returns the canonical form, or what was expected.
+    /// A check: it returns the canonical form, or the expected form in words.
     Checked {
         check: fn(&Value) -> Result<Value, String>,
         words: &'static str,
@@ -58,7 +58,7 @@ impl Kind {
         checked.ok_or_else(|| self.words())
     }
 
-    /// What is accepted, in words.
+    /// Accepted values in words.
     pub fn words(&self) -> String {
         match self {
             Kind::Bool => "true or false".into(),

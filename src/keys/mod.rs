@@ -1,5 +1,5 @@
-//! The language of keys: what a key of the configuration may hold, declared once for the checker, `resolved.toml`, the
-//! commands and the docs.
+//! The language of keys: one declaration per configuration key, for the checker, `resolved.toml`, the commands and
+//! the docs.
 
 mod auto;
 mod choice;

@@ -31,7 +31,7 @@ impl Range {
         above && below
     }
 
-    /// The number, where `value` is one in the interval; whole numbers become reals.
+    /// `value` as a number, if it is one in the interval; whole numbers become reals.
     pub fn number(&self, value: &Value) -> Option<f64> {
         let x = value.as_float().or_else(|| value.as_integer().map(|i| i as f64))?;
         (x.is_finite() && self.holds(x)).then_some(x)

@@ -48,7 +48,7 @@ pub struct Measured {
 pub struct Scored {
     /// The second scorer of a name has a number: style_2.
     pub name: String,
-    /// One sentence for people.
+    /// Description in one sentence.
     pub about: String,
     /// What it was opened from; empty where it reads no files.
     pub path: PathBuf,
@@ -70,7 +70,7 @@ pub struct Group {
     pub name: String,
     /// Number of prompts.
     pub prompts: usize,
-    /// Pictures per prompt that count, from seed 0 on.
+    /// Number of pictures per prompt that count, from seed 0 on.
     pub seeds: u64,
 }
 

@@ -50,7 +50,7 @@ pub fn device(text: &str) -> Result<Device> {
     match index {
         Some(i) if i < count => Ok(Device::Cuda(i)),
         Some(_) if count == 0 => Err(wrong(format!(
-            "model.device = \"{text}\": no CUDA device was found. `diffpref doctor` says what is there; take \"cpu\"."
+            "model.device = \"{text}\": no CUDA device was found. `diffpref doctor` lists the devices; use \"cpu\"."
         ))),
         Some(_) => Err(wrong(format!("model.device = \"{text}\": expected one of the {count} CUDA devices found."))),
         None => Err(wrong(format!("model.device = \"{text}\": expected \"auto\", \"cpu\", \"cuda\" or \"cuda:N\"."))),

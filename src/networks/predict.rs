@@ -116,7 +116,7 @@ impl Networks {
                 .start
                 .as_ref()
                 .and_then(|start| start.network(&self.policy))
-                .context("the start model is not at hand to compare samples with"),
+                .context("the start model is not available to compare samples with"),
         }
     }
 

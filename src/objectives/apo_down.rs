@@ -1,5 +1,4 @@
-//! APO-down: for winners that are worse than what the model makes itself, as SDXL on Pick-a-Pic (docs/methods.md,
-//! section 15).
+//! APO-down: for winners worse than the model's own pictures, as SDXL on Pick-a-Pic (docs/methods.md, section 15).
 //!
 //! ```text
 //! loss = sigma(z) + 1 - sigma(u)

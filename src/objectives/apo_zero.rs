@@ -1,4 +1,4 @@
-//! APO-zero: for winners that are better than what the model makes itself (docs/methods.md, section 15).
+//! APO-zero: for winners better than the model's own pictures (docs/methods.md, section 15).
 //!
 //! ```text
 //! loss = 1 - sigma(z) + sigma(y)

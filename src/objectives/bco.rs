@@ -4,7 +4,7 @@
 //! loss = -log sigma(z - d) - log sigma(-(y - d)),   d = mean of all z and y so far
 //! ```
 //!
-//! d is detached and counts whole steps, the one in hand included.
+//! d is detached and covers whole steps, including the current one.
 
 use super::statistics::{Law, Statistic};
 use super::{BETA, BetaRule, Entry, Method, MethodKeys, Needs, Offline, PairLoss, Pairs, Step};

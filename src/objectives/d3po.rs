@@ -2,11 +2,11 @@
 //! code computes it (docs/methods.md, section 10a).
 //!
 //! ```text
-//! u = beta (log rho_w - log rho_l),   log rho = r held to [log(1 - clamp), log(1 + clamp)]
+//! u = beta (log rho_w - log rho_l),   log rho = r clamped to [log(1 - clamp), log(1 + clamp)]
 //! loss = -log sigma(u)                at every step of two trajectories from one noise, with one label for all of them
 //! ```
 //!
-//! Trajectories of equal reward make no pair.
+//! Trajectories of equal reward form no pair.
 
 use super::bounds::{Bounds, RATIO_CLAMP};
 use super::{BETA, BetaRule, Entry, Method, MethodKeys, Needs, Ratios, Rollouts, Step, StepLoss, Units};
@@ -42,7 +42,7 @@ pub struct PairedSteps {
 }
 
 impl PairedSteps {
-    /// Ratios of likelihoods are held to 1 +- `clamp`.
+    /// Bounds that clamp ratios of likelihoods to 1 +- `clamp`.
     pub fn new(clamp: f64) -> Self {
         Self { bounds: Bounds::of_ratio(clamp) }
     }

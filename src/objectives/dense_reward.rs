@@ -2,12 +2,12 @@
 //! (docs/methods.md, section 3).
 //!
 //! ```text
-//! l_j = scale mean over the sampled steps k of (r_k of trajectory j, held to [-clamp, clamp])
+//! l_j = scale mean over the sampled steps k of (r_k of trajectory j, clamped to [-clamp, clamp])
 //! loss = sum over trajectories, best first, of [ log sum over itself and all worse ones of e^l - l_j ]
 //! ```
 //!
-//! The steps are drawn with weights gamma^k, with repeats, the same for every trajectory of a prompt. Trajectories of equal
-//! score are not compared, as in plackett_luce, whose likelihood of a ranking this is.
+//! The steps are drawn with weights gamma^k, with repeats, and are common to all trajectories of a prompt.
+//! Trajectories of equal score are not compared, as in plackett_luce, whose likelihood of a ranking this is.
 
 use super::bounds::Bounds;
 use super::{

@@ -1,4 +1,4 @@
-//! DiscoPOP: a blend of logistic and exponential loss that a search found (docs/methods.md, section 15).
+//! DiscoPOP: a blend of logistic and exponential loss, found by a search (docs/methods.md, section 15).
 //!
 //! ```text
 //! m = sigma(u / tau)

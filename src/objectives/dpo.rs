@@ -6,7 +6,7 @@
 //! loss = -log sigma(u)
 //! ```
 //!
-//! The paper lets winner and loser have their own noise; its code, and we, share noise and timestep in a pair.
+//! In the paper winner and loser have separate noise. Its code, like this one, shares noise and timestep in a pair.
 
 use super::{BETA_AUTO, BetaRule, Entry, Method, MethodKeys, Needs, Offline, PairLoss, Pairs, Step};
 use tch::Tensor;

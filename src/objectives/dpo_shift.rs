@@ -1,4 +1,4 @@
-//! DPO-Shift: less push on the loser protects the winner, arXiv 2502.07599 (docs/methods.md, section 15).
+//! DPO-Shift: a smaller weight of the loser protects the winner, arXiv 2502.07599 (docs/methods.md, section 15).
 //!
 //! ```text
 //! loss = -log sigma(z - lam y),   lam fixed, or lam + (lam_end - lam) s / steps at step s

@@ -6,8 +6,8 @@
 //! loss = mean | (eps_theta(w) - eps) - c d |^2 = e_theta(w) - 2 c mean (eps_theta(w) - eps) d + c^2 mean d^2
 //! ```
 //!
-//! sigma(u) is not detached: the loser is reached through it. beta stands inside u and outside. With the published beta of
-//! 0.001 this is supervised fine-tuning but for 0.05 %.
+//! sigma(u) is not detached: the loser gets its gradient through it. beta is inside u and outside. With the published
+//! beta of 0.001 this is supervised fine-tuning up to 0.05 %.
 
 use super::{BETA, BetaRule, Entry, Method, MethodKeys, Needs, Offline, PairLoss, Pairs, Step};
 use tch::Tensor;

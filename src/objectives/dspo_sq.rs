@@ -7,7 +7,7 @@
 //! else:              loss = (1 - sigma(u))^2
 //! ```
 //!
-//! The public test of the gate is over the micro-batch; ours is a pair's own. d is not detached.
+//! The public code tests the gate over the micro-batch, ours per pair. d is not detached.
 
 use super::{BETA, BetaRule, Entry, Method, MethodKeys, Needs, Offline, PairLoss, Pairs, Step};
 use crate::keys::{Range, within};

@@ -1,4 +1,4 @@
-//! FocalPO: pairs that are told apart already weigh more, arXiv 2501.06645 (docs/methods.md, section 15).
+//! FocalPO: pairs that are ordered correctly already weigh more, arXiv 2501.06645 (docs/methods.md, section 15).
 //!
 //! ```text
 //! loss = -sg(p)^g log sigma(u),   p = sigma(u)

@@ -6,7 +6,7 @@
 //! e = mean (eps(x_t, t, c) - tau)^2,   u = 0.5 beta h,   loss = -log sigma(u)
 //! ```
 //!
-//! Winner and loser have each their own tau and share t. The trainer makes x_t and tau; the loss is DPO's.
+//! Winner and loser each have their own tau and share t. The trainer computes x_t and tau; the loss is DPO's.
 
 use super::dpo::Logistic;
 use super::needs::{INVERSION, INVERSION_STEPS};

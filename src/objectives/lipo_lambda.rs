@@ -5,8 +5,8 @@
 //! D_ij as Delta of rankdpo, with tau = rank by the model's own s, detached
 //! ```
 //!
-//! s is rounded to 1e-3 before it is ranked: in the first step, where all s are 0, ranks would else be those of rounding
-//! noise. Ties keep the order of the list.
+//! s is rounded to 1e-3 before it is ranked. Otherwise ranks of the first step, where all s are 0, would be those of
+//! rounding noise. Ties keep the order of the list.
 
 use super::rankdpo::{deltas, pair_losses};
 use super::{

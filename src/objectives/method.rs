@@ -1,4 +1,4 @@
-//! From the keys of [method] to a method: its loss, and what it needs.
+//! From the keys of [method] to a method: its loss and its needs.
 
 use super::shared::{BETA, BetaRule, SCORE_RANGE, SCORER};
 use super::{LabelLoss, ListLoss, Needs, Objective, PairLoss, ResidualLoss, StepLoss};
@@ -40,17 +40,18 @@ pub trait MethodKeys: Keys + DeserializeOwned {
     fn method(self) -> Method;
 }
 
-/// A registered method: its name, what people should know of it, its keys, and how it is built from them.
+/// A registered method: name, description, keys, and constructor.
 #[derive(Clone, Copy)]
 pub struct Entry {
     pub name: &'static str,
-    /// As its paper calls it.
+    /// Name in its paper.
     pub title: &'static str,
-    /// Empty where there is none.
+    /// Empty without a paper.
     pub paper: &'static str,
-    /// What a step sends through the network, with dpo as 1; of methods that sample: pictures' forward passes an iteration.
+    /// Network passes per step, relative to dpo; for methods that sample: forward passes of one picture per
+    /// iteration.
     pub cost: &'static str,
-    /// When to take it.
+    /// Advice when to use it.
     pub when: &'static str,
     /// Its page below docs/methods/.
     pub page: &'static str,
@@ -59,15 +60,16 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// A method with the keys of `T`, not described yet.
+    /// A method with the keys of `T`, without description.
     pub const fn of<T: MethodKeys>(name: &'static str) -> Self {
         Self { name, title: "", paper: "", cost: "", when: "", page: "", keys: T::KEYS, build: build::<T> }
     }
 
-    /// The method with these values of its keys, and defaults for the others: the family's, or those of most models where it is not known.
+    /// The method with these values of its keys, and defaults for the others: those of the family, or of most models
+    /// if it is unknown.
     ///
     /// # Errors
-    /// A value that its key does not take.
+    /// A value outside its key's range.
     pub fn method(&self, values: &Table, family: Option<Family>) -> Result<Method, toml::de::Error> {
         let mut method = (self.build)(self.complete(values, family))?;
         if let Some(BetaRule::Auto { from }) = &mut method.needs.beta {
@@ -77,10 +79,10 @@ impl Entry {
         Ok(method)
     }
 
-    /// What the method needs with its defaults.
+    /// Needs of the method with its defaults.
     ///
     /// # Panics
-    /// Where a default does not fit its key; a test holds all methods to it.
+    /// On a default outside its key's range; a test checks all methods.
     pub fn needs(&self) -> Needs {
         self.method(&Table::new(), None).unwrap_or_else(|e| panic!("defaults of {}: {e}", self.name)).needs
     }
@@ -89,7 +91,7 @@ impl Entry {
         key.default_for(family.and_then(|family| family.default(self.name, key.name)))
     }
 
-    /// `values` with the family's defaults for keys that are missing, in the order of declaration.
+    /// `values` with the family's defaults for missing keys, in the order of declaration.
     fn complete(&self, values: &Table, family: Option<Family>) -> Table {
         let value = |key: &Key| values.get(key.name).cloned().or_else(|| self.default_of(key, family));
         self.keys.iter().filter_map(|key| Some((key.name.to_string(), value(key)?))).collect()
@@ -100,7 +102,7 @@ fn build<T: MethodKeys>(values: Table) -> Result<Method, toml::de::Error> {
     Ok(T::deserialize(values)?.method())
 }
 
-/// [method] of a run: the method and the values of its keys, which the checker has accepted.
+/// [method] of a run: the method and its checked values.
 #[derive(Clone)]
 pub struct MethodSettings {
     entry: &'static Entry,
@@ -110,11 +112,11 @@ pub struct MethodSettings {
 }
 
 impl MethodSettings {
-    /// `values`: checked, without `name`. Before the model is known there is no `family`, and what follows from it must not be
-    /// read.
+    /// `values`: checked, without `name`. Without `family`, the model is unknown, and values that depend on it must
+    /// not be read.
     ///
     /// # Errors
-    /// A value that its key does not take.
+    /// A value outside its key's range.
     pub fn new(entry: &'static Entry, values: Table, family: Option<Family>) -> Result<Self, toml::de::Error> {
         let needs = entry.method(&values, family)?.needs;
         Ok(Self { entry, values, family, needs })
@@ -131,7 +133,7 @@ impl MethodSettings {
     /// The loss.
     ///
     /// # Errors
-    /// As [`new`](Self::new).
+    /// Those of [`new`](Self::new).
     pub fn objective(&self) -> Result<Objective, toml::de::Error> {
         Ok(self.entry.method(&self.values, self.family)?.objective)
     }
@@ -139,23 +141,23 @@ impl MethodSettings {
     /// With the defaults of the model's family written out.
     ///
     /// # Errors
-    /// As [`new`](Self::new).
+    /// Those of [`new`](Self::new).
     pub fn with_family(&self, family: Family) -> Result<Self, toml::de::Error> {
         Self::new(self.entry, self.entry.complete(&self.values, Some(family)), Some(family))
     }
 
-    /// With the scorer whose scores are read.
+    /// With the scorer of the pairs.
     ///
     /// # Errors
-    /// As [`new`](Self::new).
+    /// Those of [`new`](Self::new).
     pub fn with_scorer(&self, scorer: &str) -> Result<Self, toml::de::Error> {
         self.with(SCORER.name, Value::String(scorer.into()))
     }
 
-    /// With the range of scores that the data has.
+    /// With the range of scores of the data.
     ///
     /// # Errors
-    /// As [`new`](Self::new).
+    /// Those of [`new`](Self::new).
     pub fn with_score_range(&self, range: [f64; 2]) -> Result<Self, toml::de::Error> {
         self.with(SCORE_RANGE.name, Value::Array(range.into_iter().map(Value::Float).collect()))
     }
@@ -175,10 +177,10 @@ impl MethodSettings {
         table
     }
 
-    /// From what [`table`](Self::table) wrote.
+    /// Reads a table of [`table`](Self::table).
     ///
     /// # Errors
-    /// A name that is no method, or a value that its key does not take.
+    /// An unknown method, or a value outside its key's range.
     pub fn from_table(mut table: Table) -> Result<Self, String> {
         let name = table.remove("name");
         let name = name.as_ref().and_then(Value::as_str).unwrap_or("dpo");

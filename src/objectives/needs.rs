@@ -16,11 +16,11 @@ pub enum Inverter {
 }
 
 crate::choice! {
-    /// Levels of noise on the way of an inversion.
+    /// Noise levels of an inversion's path.
     pub enum InversionGrid {
         /// Up to t itself.
         Exact = "exact",
-        /// Up to the next level of a grid, as the public code does.
+        /// Up to the next level of a grid, as in the public code.
         Published = "published",
     }
 }
@@ -30,7 +30,7 @@ pub const INVERSION: Key = one_of::<InversionGrid>()
     .helped(" exact: up to t itself; published: up to the next level of a grid, as the public code does");
 pub const INVERSION_STEPS: Key = whole(1, 1000).helped(" steps of a whole inversion, from 0 to the last timestep");
 
-/// Latents come from inverting the images with the policy, not from adding noise.
+/// Latents are inversions of the images by the policy, not images with added noise.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Inversion {
     pub inverter: Inverter,
@@ -42,7 +42,7 @@ pub struct Inversion {
 }
 
 crate::choice! {
-    /// Where truncated rollouts start.
+    /// Start of truncated rollouts.
     pub enum Start {
         /// Pictures of the data, noised to a level of the grid.
         Data = "data",
@@ -51,7 +51,7 @@ crate::choice! {
     }
 }
 
-/// Rollouts of a few steps of denoising by the averaged model, whose prediction is the target (self_npo).
+/// Rollouts of a few denoising steps by the averaged model, whose prediction is the target (self_npo).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Truncation {
     pub start: Start,
@@ -59,7 +59,7 @@ pub struct Truncation {
     pub steps: usize,
     /// w of x_0 = x_0c + w (x_0c - x_0u).
     pub guidance: f64,
-    /// Decay of the average that rolls out, in (0, 1).
+    /// Decay of the average that samples, in (0, 1).
     pub ema_decay: f64,
 }
 
@@ -84,7 +84,7 @@ crate::keys! {
 }
 
 crate::keys! {
-    /// Steps and trajectories of a prompt that a loss ranks.
+    /// Steps and trajectories of a prompt that one loss ranks.
     #[derive(Copy, PartialEq)]
     pub struct Lists {
         /// chance of a step over that of the noisier one before it
@@ -99,7 +99,7 @@ crate::keys! {
 /// Unit of a loss of a method that samples while it trains.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Units {
-    /// A transition of a trajectory, with the advantage of its picture, measured by the last `buffer` rewards of the prompt.
+    /// A transition of a trajectory, with the advantage of its picture over the last `buffer` rewards of the prompt.
     Steps { buffer: usize },
     /// The same step of two trajectories of a prompt from one noise, the better picture's first.
     Trajectories,
@@ -160,19 +160,19 @@ impl Rollouts {
     }
 }
 
-/// Scores of both images of every pair that a loss reads.
+/// Scores of both images of every pair, read by the loss.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scored {
-    /// Whose; `None`: not said yet.
+    /// Name of the scorer; `None`: not known yet.
     pub scorer: Option<String>,
-    /// The pairs must have been ranked by that scorer: `data.labels = "score:NAME"`.
+    /// Pairs must be ranked by that scorer: `data.labels = "score:NAME"`.
     pub ranks: bool,
-    /// Lowest and highest score, where the loss maps them to [0, 1].
+    /// Lowest and highest score, if the loss maps them to [0, 1].
     pub range: Option<Auto<[f64; 2]>>,
 }
 
 impl Scored {
-    /// Scores as they are.
+    /// Unchanged scores.
     pub fn by(scorer: Option<String>) -> Self {
         Self { scorer, ranks: false, range: None }
     }
@@ -202,9 +202,9 @@ pub struct Needs {
     pub weights: bool,
     /// The method has loss weights that follow from a list's data.
     pub data_weights: bool,
-    /// A hyperparameter follows the number of steps of the run: then it may not change on resume.
+    /// A hyperparameter depends on the number of steps of the run, which may then not change on resume.
     pub ramp: bool,
-    /// mu of the safeguard where none is given and the family has none of its own.
+    /// Default mu of the safeguard, unless the family has its own.
     pub safeguard_mu: f64,
     /// The method trains on trajectories that the policy samples, not on items.
     pub rollouts: Option<Rollouts>,
@@ -218,9 +218,9 @@ pub struct Needs {
     pub prompt_dropout: f64,
     /// Space of margins and metrics.
     pub error: ErrorSpace,
-    /// Which images of an item share their noise.
+    /// Images of an item that share their noise.
     pub noise: NoiseRule,
-    /// Chance of a position to be a desirable image; `None`: all items take turns.
+    /// Probability that a position is a desirable image; `None`: one order over all items.
     pub desirable_share: Option<f64>,
 }
 
@@ -282,7 +282,7 @@ impl Needs {
         self.rollouts.is_none() && self.truncated.is_none()
     }
 
-    /// The scorer whose scores of the rows are read.
+    /// The scorer of the rows' scores.
     pub fn scorer(&self) -> Option<&str> {
         self.scores.as_ref()?.scorer.as_deref()
     }

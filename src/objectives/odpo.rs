@@ -6,7 +6,7 @@
 //! f = log max(gap, 0.001), or the identity
 //! ```
 //!
-//! log of a small gap is strongly negative, which takes the margin requirement away.
+//! log of a small gap is strongly negative, which removes the margin requirement.
 
 use super::{BETA_AUTO, BetaRule, Entry, Method, MethodKeys, Needs, Offline, PairLoss, Pairs, SCORER, Scored, Step};
 use crate::keys::{Range, one_of, within};

@@ -1,5 +1,5 @@
-//! RankDPO: "Scalable Ranked Preference Optimization for Text-to-Image Generation", arXiv 2410.18013 (docs/methods.md,
-//! section 8): DPO over all pairs of a list, weighted by what their order is worth.
+//! RankDPO: "Scalable Ranked Preference Optimization for Text-to-Image Generation", arXiv 2410.18013
+//! (docs/methods.md, section 8): DPO over all pairs of a list, weighted by the value of their order.
 //!
 //! ```text
 //! loss = -sum over phi_i > phi_j of Delta_ij log sigma(s_i - s_j),   s_i = 0.5 beta h_i

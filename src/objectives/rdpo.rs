@@ -4,7 +4,7 @@
 //! loss = [ -(1 - e) log sigma(u) + e log sigma(-u) ] / (1 - 2 e),   e = label_noise < 1/2
 //! ```
 //!
-//! The loss has no lower bound; we hold u at 10, without gradient above.
+//! The loss has no lower bound; u is clamped at 10, without gradient above.
 
 use super::{BETA_AUTO, BetaRule, Entry, Method, MethodKeys, Needs, Offline, PairLoss, Pairs, Step};
 use crate::keys::{Range, within};

@@ -1,5 +1,5 @@
-//! The SDPO safeguard: "Safeguarded Direct Preference Optimization for Diffusion Models", arXiv 2511.03317 (docs/methods.md,
-//! section 11c). It scales the loser's gradient down where it would work against the winner.
+//! The SDPO safeguard: "Safeguarded Direct Preference Optimization for Diffusion Models", arXiv 2511.03317
+//! (docs/methods.md, section 11c). It scales down the loser's gradient where that works against the winner.
 //!
 //! ```text
 //! g_w, g_l = gradients of the winner's and the loser's error with respect to their predictions
@@ -7,7 +7,7 @@
 //! dL/de_theta(l) <- lam dL/de_theta(l)
 //! ```
 //!
-//! The public code takes one lam a micro-batch; ours is a pair's own.
+//! The public code has one lam per micro-batch, ours one per pair.
 
 use tch::Tensor;
 

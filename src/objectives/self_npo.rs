@@ -6,7 +6,7 @@
 //! loss = mean over C, H, W of [ sqrt(d^2 + c^2) - c ],   c = huber_c
 //! ```
 //!
-//! No pairs and no reference: with `start = "data"` winners, or labelled images, give the pictures to start from.
+//! No pairs and no reference: with `start = "data"` rollouts start from winners, or labelled images.
 
 use super::{Entry, Method, MethodKeys, Needs, ResidualLoss, Start, Truncation};
 use crate::keys::{Range, one_of, whole, within};

@@ -1,11 +1,11 @@
-//! Keys of [method] that several methods share, each declared once.
+//! Keys of [method] shared by several methods, each declared once.
 
 use super::needs::Scored;
 use crate::keys::{Auto, Key, Range, of, one_of, switch, text, within};
 use serde::{Deserialize, Serialize};
 
 crate::choice! {
-    /// Space of the errors that margins and metrics are made of; both are one for models that predict noise.
+    /// Space of the errors in margins and metrics; both are equal for epsilon models.
     pub enum ErrorSpace {
         Epsilon = "epsilon",
         /// The model's own parameterisation.
@@ -18,7 +18,7 @@ crate::choice! {
 #[serde(from = "Auto<f64>", into = "Auto<f64>")]
 pub enum BetaRule {
     Fixed(f64),
-    /// It follows the errors, from the method's default on.
+    /// Adaptive, starting at the method's default.
     Auto {
         from: f64,
     },
@@ -46,17 +46,17 @@ impl From<BetaRule> for Auto<f64> {
 /// beta of most methods, in the units of docs/methods.md 0.3.
 pub const BETA: Key =
     within(Range::POSITIVE).or("5000.0").named("beta").helped(" strength of the pull to the reference");
-/// The same where `beta = "auto"` is allowed.
+/// beta with "auto" allowed.
 pub const BETA_AUTO: Key = Key { auto: true, ..BETA };
 
 pub const PROMPT_DROPOUT: Key =
     within(Range::UNIT).or("0.2").helped(" probability of the empty prompt, drawn for the whole item");
-/// As the published runs of a few methods had it.
+/// Value of the published runs of a few methods.
 pub const NO_PROMPT_DROPOUT: Key = PROMPT_DROPOUT.or("0.0");
 pub const ERROR: Key = one_of::<ErrorSpace>().or_text("epsilon").helped(" space of margins and metrics of v models");
 
 crate::keys! {
-    /// Keys of most methods that are given items.
+    /// Keys of most methods with items.
     #[derive(Copy)]
     pub struct Offline {
         prompt_dropout: f64 = PROMPT_DROPOUT,
@@ -64,9 +64,9 @@ crate::keys! {
     }
 }
 
-/// Where scores of pairs come from.
+/// Source of the scores of pairs.
 pub const SCORER: Key = text().named("scorer").helped(" whose scores of the rows are read");
-/// min-max of those scores.
+/// Lowest and highest of those scores.
 pub const SCORE_RANGE: Key = of(crate::keys::Kind::RealPair(Range::ANY))
     .or_auto()
     .named("score_range")
@@ -85,7 +85,7 @@ impl Scores {
         Scored { range: Some(self.score_range), ..Scored::by(self.scorer.clone()) }
     }
 
-    /// Lowest and highest score; [0, 1] as long as the data is not known.
+    /// Lowest and highest score; [0, 1] until the data is known.
     pub fn range(&self) -> [f64; 2] {
         self.score_range.given().unwrap_or([0.0, 1.0])
     }

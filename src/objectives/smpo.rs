@@ -6,8 +6,8 @@
 //! u = gamma (2 p - 1) 0.5 beta h,   loss = -log sigma(u)
 //! ```
 //!
-//! Errors are those of inpo, with latents by ReNoise inversion. Pairs are ranked by the scorer, whatever people said. p is
-//! taken a pair; the public code reads it from the first pair of a batch.
+//! Errors are those of inpo, with latents by ReNoise inversion. Pairs are ranked by the scorer, not by human labels.
+//! p is computed per pair; the public code reads it from the first pair of a batch.
 
 use super::needs::{INVERSION, INVERSION_STEPS};
 use super::{

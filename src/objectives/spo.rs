@@ -7,7 +7,7 @@
 //! loss = -log sigma(beta log rho_best - beta log rho_worst),   log rho as d3po holds it
 //! ```
 //!
-//! The trajectory goes on from a candidate drawn at random: from the best one the publication reports far worse models.
+//! The trajectory continues from a random candidate: with the best one the publication reports far worse models.
 
 use super::bounds::RATIO_CLAMP;
 use super::d3po::PairedSteps;

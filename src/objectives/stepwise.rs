@@ -1,4 +1,4 @@
-//! What a method that samples while it trains sees: log-ratios of transitions of its own trajectories, put together to
+//! Inputs of methods that sample while they train: log-ratios of transitions of their own trajectories, grouped into
 //! units (docs/methods.md, sections 3 and 10).
 //!
 //! ```text
@@ -61,7 +61,7 @@ impl Ratios {
     /// # Panics
     /// If a method reads it without declaring it.
     pub fn drift(&self) -> &Tensor {
-        self.drift.as_ref().unwrap_or_else(|| panic!("a method that reads the drift says so in its needs"))
+        self.drift.as_ref().unwrap_or_else(|| panic!("a method that reads the drift declares it in its needs"))
     }
 
     /// Advantages, `[n]`.

@@ -1,5 +1,6 @@
-//! TailorPO: "Refining Alignment Framework for Diffusion Models with Intermediate-Step Preference Ranking", arXiv 2502.01667
-//! (docs/methods.md, section 10d). Only its abstract is public to us: the form is believed, beta and clamp are ours.
+//! TailorPO: "Refining Alignment Framework for Diffusion Models with Intermediate-Step Preference Ranking", arXiv
+//! 2502.01667 (docs/methods.md, section 10d). Only its abstract was available: the form is an assumption, beta and
+//! clamp are ours.
 //!
 //! ```text
 //! spo with two candidates at every step, scored by a judge of pictures, and any gap a pair

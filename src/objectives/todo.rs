@@ -5,7 +5,7 @@
 //! tie:        loss = -log[ (e^2a - 1) / ((1 + e^(a + u)) (1 + e^(a - u))) ]
 //! ```
 //!
-//! Makes the pairs between which people saw no difference usable: `data.ties = "keep"`. They count in the loss only.
+//! Makes pairs without a visible difference usable: `data.ties = "keep"`. They count in the loss only.
 
 use super::{BETA_AUTO, BetaRule, Entry, Method, MethodKeys, Needs, Offline, PairLoss, Pairs, Step};
 use crate::keys::{Range, within};

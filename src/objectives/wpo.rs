@@ -1,11 +1,11 @@
-//! WPO: pairs that the reference finds likely weigh more, arXiv 2406.11827 (docs/methods.md, section 15).
+//! WPO: pairs that are likely under the reference weigh more, arXiv 2406.11827 (docs/methods.md, section 15).
 //!
 //! ```text
 //! loss = sg(w) (-log sigma(u)),   w = min(1, exp(-kappa (e_ref(w) + e_ref(l) - m)))
 //! ```
 //!
-//! m is the running mean of e_ref(w) + e_ref(l). The original takes log-probabilities of tokens, which a diffusion model has
-//! not: the port is ours.
+//! m is the running mean of e_ref(w) + e_ref(l). The original uses log-probabilities of tokens, which a diffusion
+//! model lacks: the port is ours.
 
 use super::statistics::{Law, Statistic};
 use super::{BETA_AUTO, BetaRule, Entry, Method, MethodKeys, Needs, Offline, PairLoss, Pairs, Step};

@@ -109,7 +109,7 @@ impl PromptMemory {
         }
         let text = self.text.as_ref();
         let text =
-            text.with_context(|| format!("the prompt {prompt:?} was not encoded before the text encoder was let go"))?;
+            text.with_context(|| format!("the prompt {prompt:?} was not encoded before the text encoder was freed"))?;
         let (clip_skip, adapters) = match side {
             Side::Positive => (self.clip_skip, self.adapters.as_ref()),
             Side::Negative => (0, self.negative_adapters.as_ref().or(self.adapters.as_ref())),

@@ -51,7 +51,7 @@ pub fn run(request: &Request, progress: &dyn Progress) -> Result<()> {
     if request.format.is_lora() {
         return write_lora(request, folder.as_ref());
     }
-    let Some(folder) = folder else { return Err(refused("--model is missing: it says what is written").into()) };
+    let Some(folder) = folder else { return Err(refused("--model is missing: it names what is written").into()) };
     let lora = read_loras(&request.loras, &folder.lora_targets())?;
     let export = Export::open(&folder, request.unet.as_deref(), request.vae.as_deref(), &lora, request.kind)?;
     match request.format {
@@ -89,7 +89,7 @@ fn check(request: &Request) -> Result<(), ConfigError> {
         return Ok(());
     }
     if request.loras.is_empty() {
-        return Err(refused("--lora is missing: it says which LoRA is written"));
+        return Err(refused("--lora is missing: it names the LoRA to write"));
     }
     match request.unet.is_some() || request.vae.is_some() {
         true => Err(refused("--unet and --vae are for models; a LoRA is written by itself")),
@@ -101,7 +101,7 @@ fn write_lora(request: &Request, folder: Option<&ModelFolder>) -> Result<()> {
     let (targets, family): (LoraTargets, Family) = match (folder, request.loras.first()) {
         (Some(folder), _) => (folder.lora_targets(), folder.family()),
         (None, Some(lora)) => standard_of_lora(&lora.path, request.prediction_type)?,
-        (None, None) => return Err(refused("--lora is missing: it says which LoRA is written").into()),
+        (None, None) => return Err(refused("--lora is missing: it names the LoRA to write").into()),
     };
     let lora = read_loras(&request.loras, &targets)?;
     let kind = request.kind.unwrap_or(Kind::Float);

@@ -6,7 +6,7 @@ use crate::scorers::Measure;
 use anyhow::Result;
 use serde::Serialize;
 
-/// Everything about an evaluation that the template names.
+/// Template variables of an evaluation.
 #[derive(Serialize)]
 pub struct Section {
     before: String,
@@ -127,7 +127,7 @@ fn measure_box(measure: &Measure, group: &Group, compared: &Compared, names: &[S
     }
 }
 
-/// The numbers at both ends of the line: 0 and 1 of a share, else those that all intervals lie between.
+/// The numbers at both ends of the line: 0 and 1 for a share, else the range of all intervals.
 fn ends(measure: &Measure, intervals: &[Interval]) -> (f64, f64) {
     if measure.is_share() {
         return (0.0, 1.0);

@@ -263,7 +263,7 @@ fn about(name: &str) -> &'static str {
         "metrics.jsonl" => "every metric of every step",
         "data-report.json" => "what was dropped from the data, and why",
         "samples/" => "pictures made while training",
-        "rollouts/" => "what the iteration in hand keeps of its samples",
+        "rollouts/" => "kept samples of the current iteration",
         "final/" => "the result, to load elsewhere",
         "best/" => "the weights with the highest held-out margin",
         "eval/" => "the pictures of the evaluation and its figures",

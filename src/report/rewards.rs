@@ -55,7 +55,7 @@ pub fn judge(metrics: &Metrics) -> Option<(State, Vec<String>)> {
     reasons.extend(gain.as_ref().map(|gain| gain.words("The reward")));
     reasons.extend(change.as_ref().map(|change| change.words("The reward of the samples")));
     if reasons.is_empty() {
-        let reason = format!("{} iterations were sampled; {ENOUGH_ITERATIONS} are needed to tell.", reward.len());
+        let reason = format!("{} iterations were sampled; {ENOUGH_ITERATIONS} are needed for a verdict.", reward.len());
         return Some((State::NothingLearntYet, vec![reason]));
     }
     let rose_in_samples = change.as_ref().is_some_and(Change::rises);
@@ -88,7 +88,7 @@ impl Gain {
 
     fn words(&self, what: &str) -> String {
         format!(
-            "{what} on held-out prompts lies {:+.4} from the start model's at step {} (95 % over prompts: {:+.4} to {:+.4}).",
+            "{what} on held-out prompts differs by {:+.4} from the start model's at step {} (95 % over prompts: {:+.4} to {:+.4}).",
             self.mean, self.step, self.low, self.high
         )
     }

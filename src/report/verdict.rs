@@ -40,7 +40,7 @@ impl State {
             State::NothingLearntYet => "Nothing learnt yet.",
             State::Saturated => "Saturated: the preference is learnt, more steps add little.",
             State::Diverging => "Diverging: the model is getting worse on winners and losers alike.",
-            State::Overfitting => "Overfitting: the training pairs are learnt by heart.",
+            State::Overfitting => "Overfitting: the training pairs are memorised.",
             State::RewardRising => "The reward of the model's own samples rises.",
             State::RewardHacked => "Reward hacked: the reward rises, but not what it should stand for.",
             State::Unmeasured => "This run cannot be judged: it has no held-out pairs.",
@@ -50,7 +50,7 @@ impl State {
     /// Advice.
     pub fn advice(self) -> &'static str {
         match self {
-            State::Learning => "Go on as long as the held-out margin rises, and look at the pictures below.",
+            State::Learning => "Continue as long as the held-out margin rises, and check the pictures below.",
             State::NothingLearntYet => {
                 "Train on; if it stays so, raise optim.lr, or method.beta where the pairs are clean."
             }
@@ -65,15 +65,13 @@ impl State {
                 "Take the weights in best/, and next time fewer steps, more pairs, a smaller LoRA rank or a lower optim.lr."
             }
             State::RewardRising => {
-                "Go on as long as the pictures below get better too: a reward says what its scorer sees, and no more."
+                "Continue as long as the pictures below get better too: a reward measures only what its scorer does."
             }
             State::RewardHacked => {
                 "Look at the pictures below. Go back to an earlier checkpoint, and train again with a lower optim.lr, fewer \
                  steps, or a reward that mixes in what was lost."
             }
-            State::Unmeasured => {
-                "Set validate.fraction above 0, so that held-out pairs are measured while the run goes on."
-            }
+            State::Unmeasured => "Set validate.fraction above 0, so that held-out pairs are measured during the run.",
         }
     }
 }
@@ -262,9 +260,8 @@ fn learning(curves: &Curves) -> Finding {
     if let Some((margin, low)) = proven(curves) {
         let mut reasons = vec![proof(margin, low)];
         let accuracy = curves.val_accuracy.last();
-        reasons.extend(
-            accuracy.map(|p| format!("{:.0} % of the held-out pairs are ordered as the preference says.", p.1 * 100.0)),
-        );
+        reasons
+            .extend(accuracy.map(|p| format!("{:.0} % of the held-out pairs are ordered as labelled.", p.1 * 100.0)));
         return Some((State::Learning, reasons));
     }
     if !curves.val_margin.is_empty() || curves.margin.len() < 20 {

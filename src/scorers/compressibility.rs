@@ -1,4 +1,4 @@
-//! How few bytes a picture takes: the first reward of DDPO (arXiv 2305.13301, section 5.1).
+//! Compressibility of a picture: the first reward of DDPO (arXiv 2305.13301, section 5.1).
 
 use super::measure::{Measure, Scope, Table};
 use super::scorer::{Declaration, Scorer};

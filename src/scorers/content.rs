@@ -1,4 +1,4 @@
-//! Whether a picture shows what its prompt names.
+//! Whether a picture shows the name in its prompt.
 
 use super::judge::{self, Judge, LOG_ODDS, log_odds};
 use super::measure::{Measure, Scope, Table};
@@ -8,11 +8,11 @@ use anyhow::{Result, bail};
 use image::RgbImage;
 use std::collections::BTreeMap;
 
-/// Bound of the log-odds, which lie in [-LARGEST, LARGEST]. Beyond it (p within 5e-5 of 0 or 1) a judge's certainty says
-/// nothing more, and in a mixture such numbers would outweigh all others.
+/// Bound of the log-odds, which are in [-LARGEST, LARGEST]. Beyond it (p within 5e-5 of 0 or 1) a judge's certainty
+/// is meaningless, and in a mixture such numbers would outweigh all others.
 pub const LARGEST: f64 = 10.0;
 
-/// Log-odds of the name that the prompt is, log p - log(1 - p), clamped to [-[`LARGEST`], [`LARGEST`]].
+/// Log-odds of the prompt's name, log p - log(1 - p), clamped to [-[`LARGEST`], [`LARGEST`]].
 pub const CONTENT: Declaration = Declaration {
     name: "content",
     about: "Whether a picture shows the name that is its prompt, by the content head of a judge",

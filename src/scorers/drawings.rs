@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// Styles by folder, and whether each is flat.
 const STYLES: [(&str, bool); 2] = [("flat", true), ("shaded", false)];
 
-/// What the folder is, for people.
+/// Description of the folder in messages.
 pub const FORM: &str = "folder with names.jsonl and drawings/{flat,shaded}/SLUG.png";
 
 /// All drawings of all names in both styles, square and of one size.
@@ -30,7 +30,7 @@ struct Name {
     slug: String,
 }
 
-/// Where one drawing lies.
+/// Path of one drawing.
 struct Drawing {
     path: PathBuf,
     flat: bool,
@@ -55,7 +55,7 @@ impl Drawings {
         Ok(drawings)
     }
 
-    /// All files of the folder that count.
+    /// All files of the folder that affect scores.
     ///
     /// # Errors
     /// `names.jsonl` without names.
@@ -85,7 +85,7 @@ fn names_file(dir: &Path) -> PathBuf {
     dir.join("names.jsonl")
 }
 
-/// The drawings that `names.jsonl` lists: all flat ones, then all shaded ones.
+/// The drawings listed in `names.jsonl`: all flat ones, then all shaded ones.
 fn listed(dir: &Path) -> Result<Vec<Drawing>> {
     let file = names_file(dir);
     let text = std::fs::read_to_string(&file)

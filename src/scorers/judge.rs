@@ -123,12 +123,12 @@ impl Judge {
         self.flat
     }
 
-    /// The names that it can recognise.
+    /// Its names.
     pub fn names(&self) -> &[String] {
         &self.config.names
     }
 
-    /// What its makers measured about one of its heads, by kind of picture.
+    /// Accuracy of one of its heads as measured by its makers, by kind of picture.
     pub(super) fn accuracy(&self, head: &str) -> BTreeMap<String, f64> {
         let of_head = self.config.accuracy.iter().filter(|(kind, _)| kind.starts_with(head));
         of_head.map(|(kind, share)| (kind.clone(), *share)).collect()

@@ -1,4 +1,4 @@
-//! Who labelled the data that a model was trained on: a scorer that did cannot measure what its labels taught.
+//! Labellers of a model's training data. A scorer among them cannot measure the effect of its own labels.
 
 use super::spec::ScorerSpec;
 use crate::data::index::find;
@@ -9,10 +9,10 @@ use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// The file beside the data files that it describes.
+/// Name of the file, in the folder of the data files that it describes.
 const NAME: &str = "labelled-by.json";
 
-/// What a run learnt from a judge.
+/// Use of a judge by a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Taught {
     /// Preferences of this data file.
@@ -48,7 +48,7 @@ struct Weights {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Sources {
-    /// The judge that the rows' own preferences come from; `None`: people, or known from how the pictures were made.
+    /// The judge behind the rows' own preferences; `None`: people, or known from how the pictures were made.
     label: Option<String>,
     /// Scorer -> judge
     #[serde(default)]
@@ -70,7 +70,7 @@ pub fn labellers(path: &Path, labels: &Labels) -> Result<Vec<Labeller>> {
     };
     let said: LabelledBy = serde_json::from_slice(&bytes).with_context(|| {
         format!(
-            "{} does not say who labelled the data: expected `judges` and `files`, see docs/eval.md",
+            "{} does not describe the labels of the data: expected `judges` and `files`, see docs/eval.md",
             file.display()
         )
     })?;
@@ -83,10 +83,10 @@ pub fn labellers(path: &Path, labels: &Labels) -> Result<Vec<Labeller>> {
     of_file.judges(labels).into_iter().map(labeller).collect()
 }
 
-/// The scorers of [reward] whose weights are still there.
+/// The scorers of [reward] whose weights still exist.
 ///
 /// # Errors
-/// A weights file that cannot be read.
+/// An unreadable weights file.
 pub fn raters<'a>(scorers: impl IntoIterator<Item = &'a ScorerSpec>) -> Result<Vec<Labeller>> {
     let mut found = Vec::new();
     for scorer in scorers {
@@ -98,10 +98,10 @@ pub fn raters<'a>(scorers: impl IntoIterator<Item = &'a ScorerSpec>) -> Result<V
     Ok(found)
 }
 
-/// Why the numbers of a scorer may flatter a model, where its weights are those of a labeller.
+/// A warning if a scorer has the weights of a labeller, so that its numbers may favour the model.
 ///
 /// # Errors
-/// A weights file that cannot be read.
+/// An unreadable weights file.
 pub fn own_labels(scorer: &ScorerSpec, labellers: &[Labeller]) -> Result<Option<String>> {
     if labellers.is_empty() {
         return Ok(None);

@@ -1,9 +1,9 @@
-//! What a scorer measures, and the table of its numbers.
+//! Measures of a scorer, and the table of its numbers.
 
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
-/// One number per picture that a scorer gives.
+/// One number per picture of a scorer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Measure {
     pub name: Cow<'static, str>,
@@ -21,7 +21,7 @@ impl Measure {
         Self { name, unit, range: Range::Decision, better: Better::Higher, scope }
     }
 
-    /// A real number of which more is better.
+    /// A real number; more is better.
     pub const fn real(
         name: &'static str,
         unit: &'static str,
@@ -38,12 +38,12 @@ impl Measure {
         self.range == Range::Decision
     }
 
-    /// A mean for people, without its unit: "45.0 %", "1.234".
+    /// A mean as text, without its unit: "45.0 %", "1.234".
     pub fn written(&self, mean: f64) -> String {
         if self.is_share() { format!("{:.1} %", mean * 100.0) } else { format!("{mean:.3}") }
     }
 
-    /// A difference of means and its interval for people: "+25.0 points [+18.0, +31.5]".
+    /// A difference of means with its interval as text: "+25.0 points [+18.0, +31.5]".
     pub fn difference_written(&self, mean: f64, lo: f64, hi: f64) -> String {
         match (self.is_share(), self.unit.as_ref()) {
             (true, _) => format!("{:+.1} points [{:+.1}, {:+.1}]", mean * 100.0, lo * 100.0, hi * 100.0),
@@ -52,13 +52,13 @@ impl Measure {
         }
     }
 
-    /// Name for people: "flat share", "log odds".
+    /// Name in text: "flat share", "log odds".
     pub fn title(&self) -> String {
         self.name.replace('_', " ")
     }
 }
 
-/// The numbers that a measure takes.
+/// Range of a measure.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Range {
@@ -68,7 +68,7 @@ pub enum Range {
     Real { min: Option<f64>, max: Option<f64> },
 }
 
-/// Which of two pictures a measure prefers.
+/// Preference of a measure between two pictures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Better {
@@ -78,7 +78,7 @@ pub enum Better {
     Neither,
 }
 
-/// What a number depends on.
+/// Inputs of a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
@@ -101,7 +101,7 @@ impl Table {
     /// All numbers of measure `index`, one per picture.
     ///
     /// # Panics
-    /// When the scorer has no such measure.
+    /// If the scorer has no such measure.
     pub fn column(&self, index: usize) -> Vec<f64> {
         self.0.iter().map(|row| row[index]).collect()
     }

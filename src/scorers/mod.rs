@@ -1,4 +1,5 @@
-//! Everything that rates a picture: scorers by name, their measures, their mixture into rewards, and who labelled the data.
+//! Everything that rates a picture: scorers by name, their measures, their mixture into rewards, and the labellers of
+//! data.
 
 mod compressibility;
 mod content;

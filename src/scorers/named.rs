@@ -1,4 +1,4 @@
-//! Opened scorers under names, and the checks of every table that they return.
+//! Opened scorers with names, and the checks of every table that they return.
 
 use super::measure::Table;
 use super::scorer::Scorer;
@@ -18,7 +18,7 @@ impl Named {
     /// Opens all of them. The second scorer of a name gets a number: style, style_2.
     ///
     /// # Errors
-    /// A scorer whose files are missing or damaged: the text names it.
+    /// A scorer with missing or damaged files, named in the text.
     pub fn open_all<'a>(
         specs: impl IntoIterator<Item = &'a ScorerSpec>,
         options: LoadOptions,
@@ -35,19 +35,19 @@ impl Named {
         specs.into_iter().map(one).collect()
     }
 
-    /// Whether pictures of all these prompts can be rated.
+    /// Checks whether pictures of all these prompts can be rated.
     ///
     /// # Errors
-    /// A prompt that the scorer does not know: the text names both.
+    /// An unsupported prompt: the text names scorer and prompt.
     pub fn check<'a>(&self, prompts: impl IntoIterator<Item = &'a str>) -> Result<()> {
         let check = prompts.into_iter().try_for_each(|prompt| self.scorer.check(prompt));
         check.with_context(|| format!("scorer \"{}\" cannot rate", self.name))
     }
 
-    /// The numbers of pictures, one prompt per picture, `[pictures, measures]`. `t`: see [`Scorer::score`].
+    /// Numbers of pictures, one prompt per picture, `[pictures, measures]`. `t`: see [`Scorer::score`].
     ///
     /// # Errors
-    /// What the scorer cannot rate; a table of another size, or a number that is not finite: the text names scorer, picture
+    /// Errors of the scorer; a table of another size, or a number that is not finite: the text names scorer, picture
     /// and prompt.
     pub fn rate(&self, pictures: &[RgbImage], t: i64, prompts: &[&str]) -> Result<Table> {
         let (name, n) = (&self.name, pictures.len());

@@ -9,12 +9,12 @@ use pipelines::families::ModelFolder;
 use pipelines::weights::LoadOptions;
 use serde::{Deserialize, Serialize};
 
-/// [reward]: who rates the samples, and how ratings become rewards.
+/// [reward]: scorers of the samples, and their shaping into rewards.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RewardConfig {
     pub scorers: Vec<Weighted>,
     pub shaping: Shaping,
-    /// Scorers that are only reported: what is not trained on shows when a reward is hacked.
+    /// Scorers that are only reported: they show a hacked reward.
     #[serde(default)]
     pub watch: Vec<ScorerSpec>,
 }
@@ -27,7 +27,7 @@ pub struct Weighted {
     pub weight: f64,
 }
 
-/// Scorers with weights, others that are only reported, and how ratings become rewards.
+/// Scorers with weights, watched scorers, and the shaping into rewards.
 pub struct Rewards {
     scorers: Vec<(Named, f64)>,
     watched: Vec<Named>,
@@ -38,7 +38,7 @@ pub struct Rewards {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Ratings {
     pub scores: Vec<Vec<f64>>,
-    /// Scorers that are only reported; empty where they did not rate.
+    /// Watched scorers; empty if they did not rate.
     pub watch: Vec<Vec<f64>>,
 }
 
@@ -62,11 +62,11 @@ impl Ratings {
 }
 
 impl Rewards {
-    /// Opens every scorer that the configuration names. `model`: the model that samples; `options`: device and data type of
-    /// large scorers.
+    /// Opens every configured scorer. `model`: the model that samples; `options`: device and data type of large
+    /// scorers.
     ///
     /// # Errors
-    /// A scorer whose files are missing or damaged: the text names key and scorer.
+    /// A scorer with missing or damaged files: the text names key and scorer.
     pub fn open(config: &RewardConfig, options: LoadOptions, model: Option<&ModelFolder>) -> Result<Self> {
         let specs = config.scorers.iter().map(|weighted| &weighted.scorer);
         let scorers = Named::open_all(specs, options, model).context("reward.scorers")?;
@@ -90,29 +90,29 @@ impl Rewards {
         self.watched.iter().map(|scorer| scorer.name.clone()).collect()
     }
 
-    /// Whether all scorers can rate pictures of these prompts. Called before anything is sampled.
+    /// Checks whether all scorers can rate pictures of these prompts, before sampling.
     ///
     /// # Errors
-    /// A prompt that a scorer does not know: the text names both.
+    /// An unsupported prompt: the text names scorer and prompt.
     pub fn check(&self, prompts: &[String]) -> Result<()> {
         let all = self.scorers.iter().map(|(scorer, _)| scorer).chain(&self.watched);
         all.into_iter().try_for_each(|scorer| scorer.check(prompts.iter().map(String::as_str)))
     }
 
-    /// Ratings of pictures by the weighed scorers, one prompt per picture. `t`: timestep that the pictures were predicted
-    /// at, 0 for finished ones. A picture's numbers do not depend on those rated with it.
+    /// Ratings of pictures by the weighed scorers, one prompt per picture. `t`: timestep of the prediction, 0 for
+    /// finished pictures. A picture's numbers do not depend on those rated with it.
     ///
     /// # Errors
-    /// As of [`Named::rate`].
+    /// Those of [`Named::rate`].
     pub fn rate(&self, pictures: &[RgbImage], t: i64, prompts: &[&str]) -> Result<Ratings> {
         let scores = self.scorers.iter().map(|(scorer, _)| Ok(scorer.rate(pictures, t, prompts)?.column(0)));
         Ok(Ratings { scores: scores.collect::<Result<_>>()?, watch: Vec::new() })
     }
 
-    /// Ratings by all scorers, those that are only reported too.
+    /// Ratings by all scorers, including watched ones.
     ///
     /// # Errors
-    /// As of [`Named::rate`].
+    /// Those of [`Named::rate`].
     pub fn rate_and_watch(&self, pictures: &[RgbImage], t: i64, prompts: &[&str]) -> Result<Ratings> {
         let mut ratings = self.rate(pictures, t, prompts)?;
         let watch = self.watched.iter().map(|scorer| Ok(scorer.rate(pictures, t, prompts)?.column(0)));

@@ -13,32 +13,32 @@ pub trait Scorer {
     /// The columns of [`score`](Self::score). Training weighs the first.
     fn measures(&self) -> &[Measure];
 
-    /// Whether pictures of this prompt can be rated. Called before anything is sampled.
+    /// Checks whether pictures of this prompt can be rated, before sampling.
     ///
     /// # Errors
-    /// A prompt that the scorer does not know.
+    /// An unsupported prompt.
     fn check(&self, _prompt: &str) -> Result<()> {
         Ok(())
     }
 
-    /// One row per picture, in their order. `t`: timestep of the noisy latents from which the picture was predicted, 0 for a
-    /// finished one; scorers that do not know noise ignore it. A picture's numbers must not depend on the pictures rated
-    /// with it: to the last bit where a run is trained on them, since a resumed run may batch them otherwise.
+    /// One row per picture, in order. `t`: timestep of the noisy latents behind a predicted picture, 0 for a finished
+    /// one; most scorers ignore it. A picture's numbers must not depend on the pictures rated with it: to the last
+    /// bit in training, since a resumed run may batch them differently.
     ///
     /// # Errors
-    /// A prompt that the scorer does not know, a picture that it cannot read.
+    /// An unsupported prompt, an unreadable picture.
     fn score(&self, pictures: &[RgbImage], t: i64, prompts: &[&str]) -> Result<Table>;
 
-    /// Share of right answers on pictures whose answer is known, by kind of picture, in [0, 1].
+    /// Accuracy on pictures with a known answer, by kind of picture, in [0, 1].
     fn accuracy(&self) -> Result<BTreeMap<String, f64>> {
         Ok(BTreeMap::new())
     }
 }
 
-/// What the registry knows about a scorer before it is opened.
+/// Declaration of a scorer, available before it is opened.
 pub struct Declaration {
     pub name: &'static str,
-    /// One sentence for people.
+    /// Description in one sentence.
     pub about: &'static str,
     pub measures: &'static [Measure],
     /// `None`: the scorer reads no files, and its entry has no path.
@@ -52,11 +52,11 @@ pub struct Declaration {
     pub open: fn(&Opening) -> Result<Box<dyn Scorer>>,
 }
 
-/// The files below a scorer's path that its numbers depend on.
+/// Files below a scorer's path that affect its numbers.
 pub struct Files {
-    /// What the path is, for people.
+    /// Description of the path in messages.
     pub form: &'static str,
-    /// Name of the weights file: data and runs are recognised by its hash. `None`: no weights.
+    /// Name of the weights file, whose hash identifies the scorer in data and runs. `None`: no weights.
     pub weights: Option<&'static str>,
     /// All other files.
     ///
@@ -65,9 +65,9 @@ pub struct Files {
     pub others: fn(&Path) -> Result<Vec<PathBuf>>,
 }
 
-/// What a scorer is opened with.
+/// Options of opening a scorer.
 pub struct Opening<'a> {
-    /// Empty where the scorer reads no files.
+    /// Empty for a scorer without files.
     pub path: &'a Path,
     /// Device and data type of large networks. Small ones compute on the CPU in float32.
     pub options: LoadOptions,

@@ -1,8 +1,8 @@
 //! From ratings of a group of pictures to their rewards (docs/scorers.md).
 
 crate::choice! {
-    /// How ratings become rewards. r_k: rating of a picture by scorer k; w_k: weight of scorer k; median_k: median of r_k
-    /// over the group, for an even number of pictures the mean of the middle two.
+    /// Shaping of ratings into rewards. r_k: rating of a picture by scorer k; w_k: weight of scorer k; median_k:
+    /// median of r_k over the group, for an even number of pictures the mean of the middle two.
     pub enum Shaping {
         /// sum_k w_k r_k
         None = "none",

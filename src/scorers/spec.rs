@@ -1,4 +1,4 @@
-//! Which scorer, and from which files: an entry of [reward], or `--scorer NAME[=PATH]`.
+//! A scorer and its files: an entry of [reward], or `--scorer NAME[=PATH]`.
 
 use super::registry::{Unknown, declaration};
 use super::scorer::{Declaration, Opening, Scorer};
@@ -13,7 +13,7 @@ use std::str::FromStr;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScorerSpec {
     pub name: String,
-    /// Empty where the scorer reads no files.
+    /// Empty for a scorer without files.
     #[serde(default, skip_serializing_if = "is_empty")]
     pub path: PathBuf,
 }
@@ -23,7 +23,7 @@ fn is_empty(path: &Path) -> bool {
 }
 
 impl ScorerSpec {
-    /// What the registry knows about it.
+    /// Its declaration.
     ///
     /// # Errors
     /// A name that is not registered.
@@ -40,10 +40,10 @@ impl ScorerSpec {
         Ok(files.and_then(|files| files.weights).map(|weights| self.path.join(weights)))
     }
 
-    /// All files that its numbers depend on, weights last.
+    /// All files that affect its numbers, weights last.
     ///
     /// # Errors
-    /// A name that is not registered; a list of files that cannot be read.
+    /// A name that is not registered; an unreadable list of files.
     pub fn files(&self) -> Result<Vec<PathBuf>> {
         let others = match &self.declaration()?.files {
             Some(files) => (files.others)(&self.path)?,

@@ -1,4 +1,4 @@
-//! How flat a picture is drawn.
+//! Flatness of a picture's style.
 
 use super::judge::{self, Judge, LOG_ODDS, log_odds};
 use super::measure::{Measure, Scope, Table};

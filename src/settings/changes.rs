@@ -1,15 +1,15 @@
-//! What may differ between a run and the configuration that resumes it.
+//! Changes between a run and the configuration that resumes it.
 
 use super::resolve::method;
 use super::scorers;
 use toml::{Table, Value};
 
-/// How a key that differs between a run and the config given to `--resume` is met.
+/// Treatment of a key that differs between a run and the config of `--resume`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
-    /// Same bytes: taken as it is.
+    /// Same bytes: accepted silently.
     Harmless,
-    /// The result is equal up to rounding: taken, and said.
+    /// Equal up to rounding: accepted with a message.
     Rounding(String),
     /// Refused; the text names the key and both values.
     Refused(String),
@@ -33,7 +33,7 @@ pub fn changes(old: &Table, new: &Table, same_content: &dyn Fn(&str) -> bool) ->
         let part = |k: &str| value(t, "train", k).and_then(|v| v.as_integer()).unwrap_or(1);
         part("micro_batch") * part("grad_accum")
     };
-    // A ramp of the method reads the number of steps, as schedules do.
+    // A ramp of the method depends on the number of steps, as schedules do.
     let ramp = method(old).is_ok_and(|method| method.needs.ramp);
     let constant =
         !ramp && value(old, "optim", "schedule").and_then(|v| v.as_str().map(|s| s == "constant")).unwrap_or(false);
@@ -45,7 +45,7 @@ pub fn changes(old: &Table, new: &Table, same_content: &dyn Fn(&str) -> bool) ->
         }
         let name = format!("{section}.{key}");
         let show = |v: &Option<Value>| v.as_ref().map_or("absent".to_string(), Value::to_string);
-        let both = format!("{name}: the run has {}, the config says {}", show(&a), show(&b));
+        let both = format!("{name}: the run has {}, the config has {}", show(&a), show(&b));
         out.push(match name.as_str() {
             "train.steps" if constant => Change::Harmless,
             "train.checkpoint_every"
@@ -78,7 +78,7 @@ pub fn changes(old: &Table, new: &Table, same_content: &dyn Fn(&str) -> bool) ->
     out
 }
 
-/// Lists of scorers that differ in their paths at most.
+/// Whether lists of scorers differ at most in their paths.
 fn same_scorers(a: &Option<Value>, b: &Option<Value>) -> bool {
     a.as_ref().map(scorers::without_paths) == b.as_ref().map(scorers::without_paths)
 }

@@ -1,4 +1,4 @@
-//! Which tables and keys go together: every combination that makes no sense is refused with the reason.
+//! Combinations of tables and keys: those without meaning are refused with the reason.
 
 use super::document::Place;
 use super::source::Source;
@@ -8,17 +8,17 @@ use crate::data::ranking::Labels;
 use crate::objectives::{Entry, Needs};
 use toml::{Table, Value};
 
-/// Keys of [timesteps] that one law alone reads.
+/// Keys of [timesteps] for one law only.
 const OF_LAW: [(&str, &str); 3] = [("gamma", "discounted"), ("n_bins", "discounted"), ("values", "list")];
-/// Keys of [reference] that only a renewed one reads.
+/// Keys of [reference] for a moving reference only.
 const OF_UPDATED: [&str; 3] = ["every", "divergence_limit", "divergence_ema"];
 
 /// A document while its combinations are checked.
 pub(super) struct Combination<'a> {
     pub place: &'a Place<'a>,
-    /// As the user wrote it.
+    /// The tables as written by the user.
     pub given: &'a Table,
-    /// Every key checked for itself, defaults written out.
+    /// Every key checked on its own, with defaults.
     pub checked: &'a mut Table,
     pub entry: &'a Entry,
     pub needs: Needs,
@@ -26,7 +26,7 @@ pub(super) struct Combination<'a> {
 }
 
 impl Combination<'_> {
-    /// Checks all of them and fills in what one key says of another.
+    /// Checks all combinations and fills in keys that follow from others.
     pub fn check(&mut self) -> Result<()> {
         self.init_without_rank()?;
         self.reference()?;
@@ -53,7 +53,7 @@ impl Combination<'_> {
         self.scorer()
     }
 
-    /// Prompts in the configuration itself; a file of them is read later.
+    /// Prompts in the configuration itself; a file is read later.
     fn prompts(&self, table: &str) -> Result<()> {
         let prompts = self.checked.get(table).and_then(|t| t.get("prompts"));
         match prompts.map(wrong_prompts) {
@@ -81,7 +81,7 @@ impl Combination<'_> {
         Ok(())
     }
 
-    /// What denoises is an average of the weights that the method keeps itself.
+    /// The denoising network is an average that the method keeps itself.
     fn own_average(&self) -> Result<()> {
         let decay = self.checked.get("ema").and_then(|t| t.get("decay")).and_then(Value::as_float).unwrap_or(0.0);
         match decay > 0.0 {
@@ -112,7 +112,7 @@ impl Combination<'_> {
         }
     }
 
-    /// Rank 0 is a full fine-tune: a LoRA to go on from would be left unread.
+    /// Rank 0 is a full fine-tune: start values of a LoRA would be ignored.
     fn init_without_rank(&self) -> Result<()> {
         let value = |key: &str| self.checked.get("lora").and_then(|t| t.get(key));
         match (value("init"), value("rank").and_then(Value::as_integer)) {
@@ -179,7 +179,7 @@ impl Combination<'_> {
             }
             for key in ["min", "max"] {
                 if self.given("timesteps", key).is_some() {
-                    return self.refuse("timesteps", key, format!("timesteps.{key} does not go with timesteps.law = \"list\", whose values say it all. Remove the key."));
+                    return self.refuse("timesteps", key, format!("timesteps.{key} does not apply to timesteps.law = \"list\", which has only values. Remove the key."));
                 }
                 self.remove("timesteps", key);
             }
@@ -252,7 +252,7 @@ impl Combination<'_> {
         Ok(())
     }
 
-    /// Lists may be weighed by their method; pairs only where it says so, labelled images never.
+    /// Lists may be weighed by their method, pairs only by some methods, labelled images never.
     fn weights_as_published(&self) -> Result<()> {
         let needs = &self.needs;
         let weighs = self.text("weights", "source") != "none" || needs.weights || needs.items == ItemKind::Lists;
@@ -297,7 +297,8 @@ impl Combination<'_> {
         Ok(())
     }
 
-    /// A method that reads scores must know whose; one that must be trained on them takes the scorer from data.labels.
+    /// A method that reads scores needs a scorer's name; one that requires labels by it takes the name from
+    /// data.labels.
     fn scorer(&mut self) -> Result<()> {
         let name = self.entry.name;
         let Some(scores) = self.needs.scores.clone() else { return Ok(()) };
@@ -329,7 +330,7 @@ impl Combination<'_> {
     }
 }
 
-/// What was expected instead of this list of prompts, or of this path.
+/// Expected form instead of this list of prompts, or of this path.
 fn wrong_prompts(prompts: &Value) -> Option<String> {
     match prompts {
         Value::Array(list) if list.is_empty() => Some("at least one prompt".into()),

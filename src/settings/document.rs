@@ -1,5 +1,5 @@
-//! From TOML text and `--set` overrides to a checked table: unknown keys, wrong types and ranges are refused with
-//! file, line, key, what was expected and what was found.
+//! From TOML text and `--set` overrides to a checked table. Unknown keys, wrong types and ranges are refused with
+//! file, line, key, the expected and the found value.
 
 use super::combinations::Combination;
 use super::source::Source;
@@ -15,12 +15,12 @@ use toml::{Table, Value};
 pub struct Document {
     pub file: String,
     pub table: Table,
-    /// What was decided while reading and the user should know.
+    /// Decisions while reading, for the user.
     pub notes: Vec<String>,
 }
 
 impl Document {
-    /// [method] as far as it is known before the model is.
+    /// [method] as far as known without the model.
     pub fn method(&self) -> Result<MethodSettings> {
         super::resolve::method(&self.table).map_err(|e| ConfigError(format!("{}: {e}", self.file)))
     }
@@ -36,7 +36,7 @@ pub fn load(path: &Path, sets: &[String]) -> Result<Document> {
     from_table(&file, Some(&text), table, sets)
 }
 
-/// Checks a table that was read from `file`; `text` serves to name lines.
+/// Checks a table of `file`; `text` provides line numbers.
 pub fn from_table(file: &str, text: Option<&str>, mut table: Table, sets: &[String]) -> Result<Document> {
     let sets = sets.iter().map(|s| parse_set(s)).collect::<Result<Vec<_>>>()?;
     let mut notes = Vec::new();
@@ -52,7 +52,7 @@ pub fn from_table(file: &str, text: Option<&str>, mut table: Table, sets: &[Stri
     Ok(Document { file: file.into(), table: checked, notes })
 }
 
-/// Every table that the method reads, checked, defaults written out; what it does not read is taken out of `table`.
+/// Every table that the method reads, checked and with defaults; other tables are removed from `table`.
 pub(super) fn check_tables(
     place: &Place,
     table: &mut Table,
@@ -79,7 +79,7 @@ pub(super) fn check_tables(
     Ok(checked)
 }
 
-/// Where a key was written: for messages.
+/// Place of a key, for messages.
 pub(super) struct Place<'a> {
     pub file: &'a str,
     pub text: Option<&'a str>,
@@ -166,7 +166,7 @@ fn objective_of(place: &Place, table: &Table) -> Result<&'static objectives::Ent
     })
 }
 
-/// The [method] table checked, under its own name, whatever public code calls it.
+/// The checked [method] table under the method's own name, also for an alias.
 fn check_method(place: &Place, entry: &objectives::Entry, table: &Table) -> Result<Table> {
     let mut given = sub_table(place, table, "method")?.cloned().unwrap_or_default();
     given.remove("name");
@@ -176,8 +176,8 @@ fn check_method(place: &Place, entry: &objectives::Entry, table: &Table) -> Resu
     Ok(method)
 }
 
-/// Tables and keys that mean nothing where the method's pictures come from are refused with the reason; those that its own
-/// keys replace are dropped, and said.
+/// Tables and keys without meaning for the source of the method's pictures are refused with the reason. Those
+/// replaced by the method's own keys are dropped with a message.
 fn refuse_unread(
     place: &Place,
     table: &mut Table,
@@ -262,7 +262,7 @@ fn nearest(name: &str, known: &[&str]) -> String {
     keys::nearest(name, known).map_or(".".into(), |known| format!(", did you mean {known}?"))
 }
 
-/// `a.b=value`: TOML, else a number as people write it (`.5`), else a text.
+/// `a.b=value`: TOML, else a number such as `.5`, else a text.
 fn parse_set(text: &str) -> Result<(Vec<String>, Value)> {
     let wrong = || ConfigError(format!("--set {text}: expected TABLE.KEY=VALUE, for example --set optim.lr=1e-5."));
     let (path, value) = text.split_once('=').ok_or_else(wrong)?;
@@ -287,7 +287,7 @@ fn apply_set(table: &mut Table, path: &[String], value: Value) -> Result<()> {
     }
 }
 
-/// What the optimizer does not read is left out of the run's configuration, and said where it was given.
+/// Keys that the optimizer does not read are dropped from the run's configuration, with a message if given.
 fn drop_unread_optim_keys(given: &Table, checked: &mut Table, notes: &mut Vec<String>) {
     let Some(Value::Table(optim)) = checked.get_mut("optim") else { return };
     let name = optim.get("name").and_then(Value::as_str).unwrap_or_default().to_string();
@@ -299,7 +299,7 @@ fn drop_unread_optim_keys(given: &Table, checked: &mut Table, notes: &mut Vec<St
     }
 }
 
-/// `--set method.name=X` drops the file's [method] keys that X does not have, and says so.
+/// `--set method.name=X` drops the file's [method] keys that X lacks, with a message.
 fn drop_foreign_method_keys(table: &mut Table, sets: &[(Vec<String>, Value)], notes: &mut Vec<String>) {
     let named = sets.iter().rev().find(|(p, _)| p.iter().map(String::as_str).eq(["method", "name"]));
     let Some(entry) = named.and_then(|(_, v)| v.as_str()).and_then(objectives::find) else { return };

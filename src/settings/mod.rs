@@ -33,7 +33,7 @@ pub use crate::keys::{ConfigError, Result};
 use crate::objectives::MethodSettings;
 pub use choices::*;
 
-/// Keys that the contract has and this version refuses.
+/// Known keys that this version refuses.
 pub const NOT_BUILT_KEYS: &[(&str, &str)] = &[("reference", "path")];
 
 /// A resolved configuration: what `resolved.toml` holds, typed.
@@ -41,11 +41,11 @@ pub const NOT_BUILT_KEYS: &[(&str, &str)] = &[("reference", "path")];
 pub struct Config {
     pub model: ModelConfig,
     pub data: DataConfig,
-    /// Off where the method trains on no items.
+    /// Off for a method without items.
     #[serde(default)]
     pub validate: ValidateConfig,
     pub method: MethodSettings,
-    /// Runs of earlier versions have neither this table nor [weights].
+    /// Absent in runs of earlier versions, like [weights].
     #[serde(default)]
     pub timesteps: TimestepsConfig,
     #[serde(default)]
@@ -60,7 +60,7 @@ pub struct Config {
     pub ema: EmaConfig,
     pub train: TrainConfig,
     pub sample: SampleConfig,
-    /// Only of methods that sample while they train.
+    /// Only for methods that sample while they train.
     #[serde(default)]
     pub rollout: Option<RolloutConfig>,
     #[serde(default)]
@@ -82,19 +82,19 @@ pub struct ModelConfig {
     pub device: String,
     pub prediction_type: PredictionType,
     pub zero_terminal_snr: bool,
-    /// Only of models that are told the sizes of pictures.
+    /// Only for models with size inputs.
     #[serde(default)]
     pub time_ids: Option<TimeIds>,
 }
 
 impl ModelConfig {
-    /// Where the model is to be found.
+    /// Location of the model.
     pub fn location(&self) -> Location {
         Location { path: self.path.clone(), revision: self.revision.clone(), variant: self.variant.clone() }
     }
 }
 
-/// Only `resolution`, `cache_dir`, `cache_dtype` and `workers` are there where the method trains on no items.
+/// Only `resolution`, `cache_dir`, `cache_dtype` and `workers` are present for a method without items.
 #[derive(Debug, Clone, Deserialize)]
 pub struct DataConfig {
     #[serde(default)]
@@ -121,7 +121,7 @@ pub struct DataConfig {
     pub workers: usize,
 }
 
-/// What keys hold whose table the method does not read: values that ask for nothing.
+/// Values of keys whose table the method does not read: all neutral.
 mod unread {
     pub fn trajectories() -> usize {
         1
@@ -146,12 +146,12 @@ pub struct ValidateConfig {
 #[derive(Debug, Clone, Deserialize)]
 pub struct TimestepsConfig {
     pub law: LawName,
-    /// Only of `law = "discounted"`.
+    /// Only for `law = "discounted"`.
     #[serde(default)]
     pub gamma: f64,
     #[serde(default)]
     pub n_bins: i64,
-    /// Only of `law = "list"`, which has no `min` and `max`.
+    /// Only for `law = "list"`, which has no `min` and `max`.
     #[serde(default)]
     pub values: Vec<i64>,
     #[serde(default)]
@@ -188,7 +188,7 @@ pub struct SafeguardConfig {
 #[derive(Debug, Clone, Deserialize)]
 pub struct WeightsConfig {
     pub source: WeightsFrom,
-    /// Only of `source = "videodpo"`.
+    /// Only for `source = "videodpo"`.
     #[serde(default)]
     pub b: f64,
     #[serde(default)]
@@ -203,7 +203,7 @@ impl Default for WeightsConfig {
 }
 
 impl WeightsConfig {
-    /// The weights that follow from the data; `None` where there are none.
+    /// Loss weights that follow from the data; `None` without any.
     pub fn of_data(&self) -> Option<Weighting> {
         let source = match self.source {
             WeightsFrom::Column => WeightSource::Column,
@@ -217,7 +217,7 @@ impl WeightsConfig {
 #[derive(Debug, Clone, Deserialize)]
 pub struct ReferenceConfig {
     pub kind: ReferenceKind,
-    /// Steps between copies, and when they end; only of `kind = "updated"`.
+    /// Steps between copies, and their end; only for `kind = "updated"`.
     #[serde(default)]
     pub every: u64,
     #[serde(default)]
@@ -227,7 +227,7 @@ pub struct ReferenceConfig {
 }
 
 impl ReferenceConfig {
-    /// The reference is renewed while the run goes on.
+    /// The reference is renewed during the run.
     pub fn moves(&self) -> bool {
         self.kind == ReferenceKind::Updated
     }
@@ -253,7 +253,7 @@ pub struct OptimConfig {
     pub warmup_steps: u64,
 }
 
-/// `optim.name` and the keys that only it reads.
+/// `optim.name` and the keys of that optimizer.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(tag = "name", rename_all = "lowercase")]
 pub enum RuleConfig {
@@ -290,7 +290,7 @@ pub struct TrainConfig {
 }
 
 impl TrainConfig {
-    /// Pairs of one optimizer step.
+    /// Pairs per optimizer step.
     pub fn pairs_per_step(&self) -> u64 {
         self.micro_batch * self.grad_accum
     }
@@ -308,8 +308,8 @@ pub struct SampleConfig {
     pub scheduler: &'static Scheduler,
 }
 
-/// How a run samples its trajectories. Of a method that samples only where it starts (self_npo) `prompts` and
-/// `prompts_per_iteration` are read.
+/// Sampling of a run's trajectories. A method that samples only its start (self_npo) reads `prompts` and
+/// `prompts_per_iteration`.
 #[derive(Debug, Clone, Deserialize)]
 pub struct RolloutConfig {
     pub prompts: Prompts,
@@ -323,12 +323,12 @@ pub struct RolloutConfig {
     pub eta: f64,
     #[serde(default)]
     pub guidance_scale: f64,
-    /// `None`: one pass over what was kept.
+    /// `None`: one pass over the kept units.
     #[serde(default)]
     pub updates_per_iteration: Option<u64>,
     #[serde(default)]
     pub buffer: Buffer,
-    /// Trajectories that go through the network together.
+    /// Trajectories per forward pass.
     #[serde(default = "unread::batch")]
     pub batch: usize,
 }

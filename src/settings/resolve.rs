@@ -1,4 +1,4 @@
-//! From a checked document and the facts of model, data and machine to the configuration that is run.
+//! From a checked document and the facts of model, data and machine to the settings of the run.
 
 use super::document::Document;
 use super::source::Source;
@@ -12,47 +12,47 @@ use pipelines::schedulers::PredictionType;
 use std::path::Path;
 use toml::{Table, Value};
 
-/// What train.steps may be at most.
+/// Upper limit of train.steps.
 const MOST_STEPS: f64 = 1e9;
 
-/// What the configuration's "auto" values follow from.
+/// Facts behind the configuration's "auto" values.
 #[derive(Debug, Clone)]
 pub struct Facts {
     /// The UNet's sample_size times the VAE's factor, in pixels.
     pub native_resolution: i64,
     /// Pixels per latent.
     pub vae_factor: i64,
-    /// As the model says.
+    /// Value of the model.
     pub prediction_type: PredictionType,
     pub family: Family,
-    /// As the model's scheduler says.
+    /// Value of the model's scheduler.
     pub zero_terminal_snr: bool,
-    /// Whether the model is told the sizes of pictures.
+    /// Whether the model has the sizes of pictures as an input.
     pub takes_time_ids: bool,
-    /// The largest clip_skip that the text encoders have layers for.
+    /// The largest clip_skip for which the text encoders have layers.
     pub most_clip_skip: i64,
-    /// Of the model's family.
+    /// Value of the model's family.
     pub guidance_scale: f64,
-    /// What the rows of the data are; without meaning where the method reads none.
+    /// Kind of the data's rows; without meaning for a method without items.
     pub kind: ItemKind,
     /// Least and greatest score of `method.scorer` over all images of the training pairs.
     pub score_range: Option<[f64; 2]>,
     /// T
     pub timesteps: i64,
-    /// Training items left after row checks and split; 0 where the method reads none.
+    /// Training items left after row checks and split; 0 for a method without items.
     pub items: u64,
-    /// Prompts of the sample grid: those of its file, or, when none are given, some that the run trains on.
+    /// Prompts of the sample grid: those of its file, or by default some training prompts.
     pub sample_prompts: Vec<String>,
-    /// Different prompts of [rollout]; 0 where the method reads none.
+    /// Number of distinct prompts of [rollout]; 0 for a method without prompts.
     pub prompts: usize,
     pub cuda: bool,
     pub cores: usize,
     pub cache_dir: String,
-    /// What `~` in `data.cache_dir` stands for.
+    /// Folder that replaces `~` in `data.cache_dir`.
     pub home: Option<String>,
 }
 
-/// Fills in every "auto" and checks what needs more than one key. The result is what `resolved.toml` holds.
+/// Fills in every "auto" and checks combinations of keys. The result is the content of `resolved.toml`.
 pub fn resolve(document: &Document, facts: &Facts) -> Result<(Table, Config)> {
     let mut table = document.table.clone();
     let refuse = |text: String| ConfigError(format!("{}: {text}", document.file));
@@ -78,7 +78,7 @@ pub fn resolve(document: &Document, facts: &Facts) -> Result<(Table, Config)> {
     Ok((table, config))
 }
 
-/// Keys in the order of their declaration, whether they were given or filled in: equal runs write equal files.
+/// Keys in the order of their declaration, given or filled in: equal runs write equal files.
 fn in_declared_order(mut table: Table) -> Table {
     for declared in TABLES {
         let Some(Value::Table(section)) = table.get_mut(declared.name) else { continue };
@@ -95,7 +95,7 @@ fn in_declared_order(mut table: Table) -> Table {
     table
 }
 
-/// Reads a `resolved.toml` back.
+/// Reads a `resolved.toml`.
 pub fn reload(path: &Path) -> Result<(Table, Config)> {
     let text =
         std::fs::read_to_string(path).map_err(|e| ConfigError(format!("{}: cannot read it: {e}", path.display())))?;
@@ -165,9 +165,7 @@ fn resolve_model(table: &mut Table, facts: &Facts) -> std::result::Result<(), St
     match (facts.takes_time_ids, model.contains_key("time_ids")) {
         (true, false) => drop(model.insert("time_ids".into(), Value::String("true_sizes".into()))),
         (false, true) => {
-            return Err(
-                "model.time_ids: this model is not told the sizes of pictures, only SDXL is. Remove the key.".into()
-            );
+            return Err("model.time_ids: this model has no size inputs, only SDXL has. Remove the key.".into());
         }
         _ => {}
     }
@@ -199,10 +197,10 @@ fn resolve_data(table: &mut Table, facts: &Facts) -> std::result::Result<(), Str
     Ok(())
 }
 
-/// Defaults that differ between families, and what only some laws and references read.
+/// Defaults that differ between families, and keys of some laws and references only.
 fn resolve_families(table: &mut Table, facts: &Facts) -> std::result::Result<(), String> {
     let method = method(table)?;
-    // `of`: where the family has its own defaults of the keys.
+    // `of`: the keys with a default of their own in the family.
     let fill = |table: &mut Table, name: &str, of: &str, keys: &[Key]| {
         let section = section(table, name);
         for key in keys.iter().filter(|k| matches!(k.default, Default::ByFamily(..))) {
@@ -269,7 +267,7 @@ fn check_inversion(table: &Table, facts: &Facts) -> std::result::Result<(), Stri
     }
 }
 
-/// `method.score_range = "auto"` becomes what the training pairs have.
+/// Replaces `method.score_range = "auto"` by the range of the training pairs.
 fn resolve_scores(table: &mut Table, facts: &Facts) -> std::result::Result<(), String> {
     let method = section(table, "method");
     let scorer = method.get("scorer").and_then(Value::as_str).unwrap_or_default().to_string();

@@ -1,4 +1,4 @@
-//! What [rollout] and [reward] say together with the method that samples: its defaults, and combinations that make no sense.
+//! [rollout] and [reward] together with the method that samples: its defaults, and combinations without meaning.
 
 use super::Result;
 use super::combinations::Combination;
@@ -7,14 +7,14 @@ use crate::objectives::self_npo::GRID;
 use crate::objectives::{Candidates, Lists, Rollouts, Units};
 use toml::{Table, Value};
 
-/// rollout.prompts_per_iteration where there are as many.
+/// rollout.prompts_per_iteration, if there are as many.
 const PROMPTS_PER_ITERATION: i64 = 8;
-/// Updates of an iteration where lists are drawn from what was kept, again and again: there is no pass over it
-/// (docs/methods.md, section 3).
+/// Updates of an iteration that draws lists from the kept units repeatedly, without passes (docs/methods.md, section
+/// 3).
 const LIST_UPDATES: i64 = 4000;
 
 impl Combination<'_> {
-    /// Fills in what the method samples by, and refuses what it cannot be trained with.
+    /// Fills in the sampling defaults of the method, and refuses settings without a gradient.
     pub(super) fn rollouts(&mut self, rollouts: &Rollouts) -> Result<()> {
         let defaults = [
             ("trajectories", Value::Integer(rollouts.trajectories)),
@@ -92,7 +92,7 @@ impl Combination<'_> {
         }
     }
 
-    /// Probabilities are compared with the start model's, or with what sampled.
+    /// Probabilities are compared with those of the start model, or of the sampling policy.
     fn frozen_reference(&self) -> Result<()> {
         if self.text("reference", "kind") != "updated" {
             return Ok(());
@@ -105,10 +105,10 @@ impl Combination<'_> {
     }
 }
 
-/// Updates of the weights in an iteration; `None`: only known once its pictures are rated.
+/// Updates of the weights in an iteration; `None`: known only after its pictures are rated.
 ///
-/// `table`: a configuration with [rollout]. `rollouts`: the method's; `None`: it takes prompts one by one. `per_step`:
-/// units of an update.
+/// `table`: a configuration with [rollout]. `rollouts`: those of the method; `None`: it takes prompts one by one.
+/// `per_step`: units per update.
 pub(super) fn updates_of_iteration(table: &Table, rollouts: Option<&Rollouts>, per_step: f64) -> Option<f64> {
     let rollout = table.get("rollout")?;
     let number = |key: &str| rollout.get(key).and_then(Value::as_integer).map(|i| i as f64);
@@ -119,14 +119,14 @@ pub(super) fn updates_of_iteration(table: &Table, rollouts: Option<&Rollouts>, p
     let units = match rollouts.map(|rollouts| rollouts.units) {
         None => prompts,
         Some(Units::Steps { .. }) => prompts * number("trajectories")? * number("steps")?,
-        // The two trajectories of a prompt are a pair at every step.
+        // The two trajectories of a prompt form one pair per step.
         Some(Units::Trajectories) => prompts * number("steps")?,
         Some(Units::Candidates(_) | Units::Lists(_)) => return None,
     };
     Some((units / per_step).ceil())
 }
 
-/// What the model and the prompts decide.
+/// Values determined by the model and the prompts.
 pub(super) fn resolve(table: &mut Table, facts: &Facts) -> std::result::Result<(), String> {
     let (method, timesteps) = (method(table)?, facts.timesteps);
     if method.needs.truncated.is_some() && timesteps < GRID {

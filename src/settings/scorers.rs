@@ -4,12 +4,12 @@ use crate::keys::{Range, nearest};
 use crate::scorers::declaration;
 use toml::{Table, Value};
 
-/// As [`check`], of scorers with weights.
+/// [`check`] for scorers with weights.
 pub fn check_weighed(value: &Value) -> Result<Value, String> {
     check(value, true)
 }
 
-/// As [`check`], of scorers that are only reported.
+/// [`check`] for watched scorers.
 pub fn check_watched(value: &Value) -> Result<Value, String> {
     check(value, false)
 }
@@ -17,7 +17,7 @@ pub fn check_watched(value: &Value) -> Result<Value, String> {
 /// The list with every default written out, keys in the order name, weight, path.
 ///
 /// # Errors
-/// A text that names what was expected, and the entry, counted from 1.
+/// A text that names the expected form and the entry, counted from 1.
 fn check(value: &Value, weighed: bool) -> Result<Value, String> {
     let form = if weighed { "{ name, weight = 1, path }" } else { "{ name, path }" };
     let expected = |why: String| format!("a list of {form}{why}");
@@ -38,7 +38,7 @@ fn check(value: &Value, weighed: bool) -> Result<Value, String> {
     Ok(Value::Array(checked.into_iter().map(Value::Table).collect()))
 }
 
-/// One entry, or what is wrong with it.
+/// One entry, or its error.
 fn check_entry(entry: &Value, weighed: bool) -> Result<Table, String> {
     let given = entry.as_table().ok_or_else(|| format!("is {entry}"))?;
     let keys: &[&str] = if weighed { &["name", "weight", "path"] } else { &["name", "path"] };

@@ -1,33 +1,33 @@
-//! Where the pictures come from that a method trains on, and which tables and keys mean something to it therefore.
+//! The source of a method's pictures, and the tables and keys that it reads.
 
 use super::tables::TABLES;
 use crate::data::items::ItemKind;
 use crate::objectives::{Needs, Start};
 
-/// Keys of [data] that are not about items.
+/// Keys of [data] that do not concern items.
 const OF_PICTURES: [&str; 4] = ["resolution", "cache_dir", "cache_dtype", "workers"];
 /// Keys of [validate] of a method that samples.
 const OF_HELD_OUT: [&str; 3] = ["prompts", "every", "draws"];
-/// Keys of [rollout] that a method reads whose trajectories are its own affair.
+/// Keys of [rollout] for a method with trajectories of its own kind.
 const OF_STARTS: [&str; 2] = ["prompts", "prompts_per_iteration"];
 /// Keys of [rollout] that such a method replaces by its own.
 const REPLACED: [&str; 3] = ["steps", "eta", "guidance_scale"];
 
-/// Where the pictures come from that a method trains on.
+/// The source of a method's training pictures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
     /// The items of [data].
     Items,
-    /// Trajectories of the policy's own, from prompts, rated by scorers.
+    /// Trajectories sampled by the policy, from prompts, rated by scorers.
     Rollouts,
-    /// A few steps of denoising from noised items of [data].
+    /// A few denoising steps from noised items of [data].
     TruncatedItems,
-    /// A few steps of denoising from noise, of prompts.
+    /// A few denoising steps from noise, with prompts.
     TruncatedNoise,
 }
 
 impl Source {
-    /// Of a method with these needs.
+    /// The source of a method with these needs.
     pub fn of(needs: &Needs) -> Self {
         match (needs.rollouts, needs.truncated.map(|truncated| truncated.start)) {
             (Some(_), _) => Source::Rollouts,
@@ -47,8 +47,8 @@ impl Source {
         !self.has_items()
     }
 
-    /// Whether a method with these needs takes rows of this kind: what starts from images takes winners of pairs and
-    /// labelled images. Labelled images are made of pairs too, but their own rows are what such a method is for.
+    /// Whether a method with these needs takes rows of this kind. A method that starts from images takes winners of
+    /// pairs and labelled images. Labelled images can be made of pairs too, but their own rows are the intended data.
     pub fn takes(self, needs: &Needs, kind: ItemKind) -> bool {
         match self {
             Source::Items => kind == needs.items,
@@ -77,18 +77,18 @@ impl Source {
         }
     }
 
-    /// Whether the method reads nothing of this table.
+    /// Whether the method reads no key of this table.
     pub(super) fn leaves_out(self, table: &str) -> bool {
         let declared = TABLES.iter().find(|t| t.name == table).map_or(&[][..], |t| t.keys);
         !declared.iter().any(|key| self.reads(table, key.name))
     }
 
-    /// Whether a key that is not read is passed over with a note instead of refused.
+    /// Whether an unread key is skipped with a note instead of refused.
     pub(super) fn passes_over(self, table: &str, key: &str) -> bool {
         self == Source::TruncatedNoise && table == "rollout" && REPLACED.contains(&key)
     }
 
-    /// Why the method called `name` does not read it: the end of a sentence that names the method.
+    /// The reason why the method called `name` does not read it: the end of a sentence that names the method.
     pub(super) fn why_unread(self, table: &str) -> &'static str {
         match (self, table) {
             (Source::Items, _) => "which trains on the items of [data] and samples nothing while it trains",

@@ -1,4 +1,4 @@
-//! Every table and key of a run's configuration but [method], whose keys the objectives declare.
+//! Every table and key of a run's configuration except [method], whose keys the objectives declare.
 
 use super::choices::*;
 use super::scorers;
@@ -12,7 +12,7 @@ use pipelines::schedulers::PredictionType;
 
 const COUNT: crate::keys::Kind = Int { min: 0, max: i64::MAX };
 const AT_LEAST_ONE: crate::keys::Kind = Int { min: 1, max: i64::MAX };
-/// The products of these stay far below 2^63: positions of a run are numbered.
+/// Products of these stay far below 2^63, so that positions of a run can be numbered.
 const STEPS: crate::keys::Kind = Int { min: 1, max: 1_000_000_000 };
 const PAIRS: crate::keys::Kind = Int { min: 1, max: 65_536 };
 
@@ -70,7 +70,7 @@ const MODEL: &[Key] = &[
         "time_ids",
         Choice(TimeIds::NAMES, &[]),
         Absent,
-        "SDXL only, default \"true_sizes\": what it is told of a picture's size and crop; constant: (R, R, 0, 0, R, R)",
+        "SDXL only, default \"true_sizes\": size and crop inputs of a picture; constant: (R, R, 0, 0, R, R)",
     ),
 ];
 
@@ -156,14 +156,14 @@ const REFERENCE: &[Key] = &[
     ),
     key("divergence_ema", Real(Range::FRACTION), Toml("0.9"), "updated: smoothing of that gain; 0: none"),
     auto("ledger", Choice(&["off"], &["on"]), Toml("\"auto\""), "stored reference errors"),
-    key("placement", Choice(&["device"], &["cpu"]), Toml("\"device\""), "where the reference lies"),
+    key("placement", Choice(&["device"], &["cpu"]), Toml("\"device\""), "device of the reference"),
 ];
 
 const LORA: &[Key] = &[
     key("rank", Int { min: 0, max: 8192 }, Toml("0"), "0: full fine-tune"),
     key("alpha", Real(Range::POSITIVE), Absent, "scale = alpha / rank; default: the rank"),
     key("targets", Texts, Toml("[\"to_q\", \"to_k\", \"to_v\", \"to_out.0\"]"), "module names, matched as suffixes"),
-    key("init", Text, Absent, "a LoRA to go on from; the reference is the model with it"),
+    key("init", Text, Absent, "start weights: a LoRA file; the reference is the model with it"),
 ];
 
 const OPTIM: &[Key] = &[

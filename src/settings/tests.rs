@@ -1,4 +1,4 @@
-//! [rollout] and [reward]: what methods read of them, what they refuse, what is filled in.
+//! [rollout] and [reward]: keys read by methods, refusals, defaults.
 
 use super::changes::{Change, changes};
 use super::document::{Place, check_tables};

@@ -94,7 +94,7 @@ impl Learner {
         }
         let preferred = noised.select(&rows);
         let Some(start) = self.networks.start_errors(batch, &preferred, false)? else {
-            bail!("the start model is not at hand to measure the reference against");
+            bail!("the start model is not available to measure the reference against");
         };
         let index = Tensor::from_slice(&rows).to_device(reference_errors.device());
         let gained = reference_errors.index_select(0, &index) - start.errors;

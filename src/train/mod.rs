@@ -99,7 +99,7 @@ fn keep_last_step(session: &mut Session, dir: &RunDir, error: anyhow::Error, pro
     match session.checkpoint(dir) {
         Ok(()) => {
             let place = dir.path.display();
-            progress.line(&format!("step {} is checkpointed in {place}; go on with --resume", session.step));
+            progress.line(&format!("step {} is checkpointed in {place}; continue with --resume", session.step));
             error
         }
         // What ended the run is said first; that its last steps are lost is why the exit code is not the signal's.

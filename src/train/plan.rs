@@ -197,7 +197,7 @@ impl Plan {
             ("model", format!("{} ({})", self.model, self.family)),
             (
                 "run folder",
-                format!("{}{}", self.out, if self.holds_a_run { " (holds a run: --resume goes on)" } else { "" }),
+                format!("{}{}", self.out, if self.holds_a_run { " (holds a run: continue with --resume)" } else { "" }),
             ),
             ("machine", format!("{}, {}", self.device, self.dtype)),
             (if self.rollout.is_some() { "iteration" } else { "data" }, data),

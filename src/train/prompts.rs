@@ -64,7 +64,7 @@ pub fn say_overlap(trained: &[String], held_out: &[String], progress: &dyn Progr
     let both: Vec<&String> = held_out.iter().filter(|prompt| trained.contains(prompt)).collect();
     if let Some(first) = both.first() {
         progress.line(&format!(
-            "validate.prompts: {} of {} prompts are trained on too, {first:?} for one: their rewards say little of other prompts",
+            "validate.prompts: {} of {} prompts are trained on too, {first:?} for one: their rewards predict little for other prompts",
             both.len(),
             held_out.len()
         ));

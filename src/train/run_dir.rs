@@ -104,7 +104,7 @@ impl RunDir {
             }
             (true, Resume::No) if !holds_steps => Ok(Start::Fresh),
             (true, Resume::No) => bail!(
-                "{}: the folder holds another run. Go on with it by --resume, set another train.out, or set train.overwrite = true to delete it.",
+                "{}: the folder holds another run. Continue it with --resume, set another train.out, or set train.overwrite = true to delete it.",
                 self.path.display()
             ),
             (true, _) => self.resume(table, contents, say),

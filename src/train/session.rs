@@ -297,8 +297,9 @@ impl Session {
             return Ok(());
         }
         if self.step > 0 && self.learner.networks.start.is_none() {
-            progress
-                .line("validation stays off: the start model was not measured before step 1 and is no longer at hand");
+            progress.line(
+                "validation stays off: the start model was not measured before step 1 and is no longer available",
+            );
             return Ok(());
         }
         progress.begin("validate", 0, self.feed.validation_len() as u64);

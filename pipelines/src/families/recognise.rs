@@ -81,7 +81,7 @@ pub fn noise(file: &TensorFile, standard: Standard) -> Result<Noise> {
         Some("epsilon") => PredictionType::Epsilon,
         Some("v" | "v_prediction" | "v-zsnr") => PredictionType::VPrediction,
         Some(other) => {
-            let problem = format!("its header says that it predicts {other:?}, expected \"epsilon\" or \"v\"");
+            let problem = format!("its header has the prediction type {other:?}, expected \"epsilon\" or \"v\"");
             return Err(Error::unusable(file.path(), problem, SUPPORTED));
         }
         None if has("v_pred") || yaml_says_velocity(file.path()) => PredictionType::VPrediction,

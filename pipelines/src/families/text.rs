@@ -35,9 +35,7 @@ impl Encoded<'_> {
     pub fn hidden_state(&self, before_last: usize) -> Result<&Tensor> {
         let blocks = self.clip.config().layers;
         self.output.hidden_states.iter().rev().nth(before_last).ok_or_else(|| {
-            Error::Invalid(format!(
-                "a text encoder has {blocks} blocks, clip_skip asks for {before_last} before the last"
-            ))
+            Error::Invalid(format!("a text encoder has {blocks} blocks, clip_skip needs {before_last} before the last"))
         })
     }
 }

@@ -205,8 +205,7 @@ fn take(file: &TensorFile, name: &str, part: Part, found: &mut Found) -> Result<
 /// Tells a LoRA of another family by the width of the prompt embeddings that its cross-attention takes.
 fn check_family(file: &TensorFile, targets: &LoraTargets) -> Result<()> {
     if let Some(name) = file.names().find(|name| TRANSFORMERS.iter().any(|start| name.starts_with(start))) {
-        let problem =
-            format!("{name} belongs to a LoRA of a transformer model (SD3, FLUX or their kin), not of a UNet");
+        let problem = format!("{name} belongs to a LoRA of a transformer model (such as SD3 or FLUX), not of a UNet");
         return Err(Error::unusable(file.path(), problem, OTHER_FAMILY));
     }
     let width = Lora::context_width(file);

@@ -84,7 +84,7 @@ impl WeightStore {
                 None => &*files.entry(shard.clone()).or_insert(Arc::new(TensorFile::open(&dir.join(&shard))?)),
             };
             if file.shape(&name).is_none() {
-                let problem = format!("it says that {shard} holds {name}, which that file does not");
+                let problem = format!("it lists {name} in {shard}, but that file lacks it");
                 return Err(Error::unusable(index, problem, "download the shards and their index again"));
             }
             self.entries.insert(name.clone(), Source { file: file.clone(), stored_name: name, form: Form::Same });

@@ -59,7 +59,7 @@ fn a_file_that_does_not_say_who_labelled_is_refused() {
     let files = "\"files\": {\"pairs.jsonl\": {\"label\": \"me\"}}";
     let said = refusal("{\"judges\": {}}");
     assert!(
-        said.contains("labelled-by.json does not say who labelled the data: expected `judges` and `files`"),
+        said.contains("labelled-by.json does not describe the labels of the data: expected `judges` and `files`"),
         "{said}"
     );
     assert!(said.contains("missing field `files`"), "{said}");
@@ -132,7 +132,7 @@ fn data_that_is_gone_or_mislabelled_is_named() {
     let evaluated = Evaluated::new();
     std::fs::write(evaluated.data().join("labelled-by.json"), "{}").unwrap();
     let said = evaluated.world.refused(&mut evaluated.eval("assets/judge", &[]), 1);
-    assert!(said.contains("DIR/data/labelled-by.json does not say who labelled the data"), "{said}");
+    assert!(said.contains("DIR/data/labelled-by.json does not describe the labels of the data"), "{said}");
     assert!(!evaluated.run.join("eval").exists());
 
     std::fs::rename(evaluated.data(), evaluated.world.path("moved")).unwrap();

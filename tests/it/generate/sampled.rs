@@ -348,9 +348,9 @@ fn notes_say_what_a_scheduler_file_leads_to() {
         String::from_utf8_lossy(&assert.get_output().stderr).into_owned()
     };
     let clipping = noted(file("sd15", json!({"clip_sample": null})), &["--scheduler", "ddim", "--steps", "1"]);
-    assert!(clipping.contains("does not say clip_sample, so DDIM clips the latents"), "{clipping}");
+    assert!(clipping.contains("does not set clip_sample, so DDIM clips the latents"), "{clipping}");
     let other = noted(file("sd15", json!({"clip_sample": null})), &["--steps", "1"]);
     assert!(!other.contains("clip_sample"), "{other}");
     let zero = noted(file("zero_snr", json!({})), &["--scheduler", "pndm", "--steps", "2"]);
-    assert!(zero.contains("asks for zero terminal SNR, which pndm ignores as in diffusers"), "{zero}");
+    assert!(zero.contains("sets zero terminal SNR, which pndm ignores as in diffusers"), "{zero}");
 }

@@ -180,7 +180,7 @@ fn held_out_prompts_decide_whether_a_reward_rose() {
     let noise = |p: f64| json!({"rollout_reward": 0.1 * (40.0 * p).sin()});
     let rises = sampling(|p| with(noise(p), held_out("reward", 0.5 * p, 0.1)));
     assert_eq!(rises.state, State::RewardRising, "{rises:?}");
-    assert!(rises.reasons[0].starts_with("The reward on held-out prompts lies +0.5000 from"), "{rises:?}");
+    assert!(rises.reasons[0].starts_with("The reward on held-out prompts differs by +0.5000 from"), "{rises:?}");
     let uncertain = sampling(|p| with(json!({"rollout_reward": p}), held_out("reward", 0.5 * p, 0.6)));
     assert_eq!(uncertain.state, State::NothingLearntYet, "the samples' prompts became easier: {uncertain:?}");
 }

@@ -40,7 +40,7 @@ fn weights_that_ran_away_end_the_run_before_their_pictures_are_rated_and_the_las
     let said = world.refused(&mut world.train_with(&[&one[..], &["train.overwrite=true"]].concat()), 1);
     assert!(said.contains("error: iteration 1 was not sampled: latents of a picture for the prompt \""), "{said}");
     assert!(said.contains("left the range of numbers. Start another run with a lower optim.lr or in float32; the weights were not changed"), "{said}");
-    assert!(said.contains("step 1 is checkpointed in DIR/run; go on with --resume"), "{said}");
+    assert!(said.contains("step 1 is checkpointed in DIR/run; continue with --resume"), "{said}");
     assert_eq!((newest(&world.run_dir()).as_str(), metrics(&world.run_dir()).len()), ("checkpoint-000001", 1));
 }
 

@@ -41,7 +41,7 @@ fn assert_says_how_far_the_reward_has_come(name: &str) {
     assert_eq!(files(&run.join("final")), files(&without.join("final")), "{}", method.name);
     assert!(run.join("best/pytorch_lora_weights.safetensors").is_file());
     let page = std::fs::read_to_string(run.join("report.html")).unwrap();
-    assert!(page.contains("Held-out reward") && page.contains("The reward on held-out prompts lies"), "{page}");
+    assert!(page.contains("Held-out reward") && page.contains("The reward on held-out prompts differs by"), "{page}");
 }
 
 one_test_per_sampling_method! {
@@ -95,7 +95,7 @@ fn prompts_that_are_trained_on_too_are_named_and_unknown_ones_refused() {
         ["--set", "validate.prompts=[\"black cat\", \"hot pepper\"]", "--set", "rollout.prompts_per_iteration=2"];
     let said = succeeds(&mut world.train(&arguments));
     assert!(
-        said.contains("validate.prompts: 2 of 2 prompts are trained on too, \"black cat\" for one: their rewards say little of other prompts"),
+        said.contains("validate.prompts: 2 of 2 prompts are trained on too, \"black cat\" for one: their rewards predict little for other prompts"),
         "{said}"
     );
 }

@@ -63,7 +63,7 @@ fn keys_that_mean_nothing_beside_the_others_are_refused() {
         ),
         (
             &["timesteps.law=list", "timesteps.values=[1]", "timesteps.min=0"],
-            "timesteps.min does not go with timesteps.law = \"list\", whose values say it all. Remove the key.",
+            "timesteps.min does not apply to timesteps.law = \"list\", which has only values. Remove the key.",
         ),
         (
             &["timesteps.values=[1]"],
@@ -270,11 +270,11 @@ fn the_number_of_steps_may_not_change_on_resume_where_a_ramp_reads_it() {
     let ramp = ["method.name=dpo_shift", "method.lam_end=1"];
     world.trained("run", &ramp);
     let said = world.refused(&mut resume(&ramp), 2);
-    assert!(said.contains("train.steps: the run has 3, the config says 4"), "{said}");
+    assert!(said.contains("train.steps: the run has 3, the config has 4"), "{said}");
     std::fs::remove_dir_all(world.run_dir()).unwrap();
     world.trained("run", &ramp[..1]);
     support::succeeds(&mut resume(&ramp[..1]));
     let laws = ["method.name=dpo_shift", "timesteps.max=500"];
     let said = world.refused(&mut resume(&laws), 2);
-    assert!(said.contains("timesteps.max: the run has 999, the config says 500"), "{said}");
+    assert!(said.contains("timesteps.max: the run has 999, the config has 500"), "{said}");
 }

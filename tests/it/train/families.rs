@@ -300,7 +300,7 @@ fn a_dry_run_counts_both_families_and_writes_nothing() {
 fn keys_that_do_not_fit_the_model_are_refused_with_the_reason() {
     let run = Run::new();
     let told = run.refused(&sets("sd21-lora", json!({"model.time_ids": "constant"})));
-    assert!(told.contains("model.time_ids: this model is not told the sizes of pictures, only SDXL is"), "{told}");
+    assert!(told.contains("model.time_ids: this model has no size inputs, only SDXL has"), "{told}");
     let epsilon = run.refused(&sets("sdxl-lora", json!({"model.zero_terminal_snr": true})));
     assert!(epsilon.contains("epsilon prediction with zero terminal SNR"), "{epsilon}");
     assert!(epsilon.contains("use v_prediction, or zero_terminal_snr = false"), "{epsilon}");

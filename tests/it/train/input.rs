@@ -350,7 +350,7 @@ fn a_folder_that_holds_another_run_is_not_written_over() {
     std::fs::write(run.join("notes.txt"), "mine").unwrap();
     let before = files(&run);
     let said = refused(&world, &[]);
-    assert!(said.contains("DIR/run: the folder holds another run. Go on with it by --resume, set another train.out, or set train.overwrite = true"), "{said}");
+    assert!(said.contains("DIR/run: the folder holds another run. Continue it with --resume, set another train.out, or set train.overwrite = true"), "{said}");
     let mut after = files(&run);
     after.insert("run.lock".into(), before["run.lock"].clone());
     assert_eq!(after, before);
@@ -375,7 +375,7 @@ fn a_damaged_cache_record_is_noticed_and_made_anew() {
     std::fs::write(&shard, bytes).unwrap();
     let out = |name: &str| format!("train.out={:?}", world.path(name).display().to_string());
     let said = succeeds(&mut world.train_with(&[&out("second")]));
-    assert!(said.contains("damaged cache record, made anew"), "{said}");
+    assert!(said.contains("damaged cache record, made again"), "{said}");
     assert!(said.contains("encode 1/1"), "only the damaged one: {said}");
     assert_eq!(files(&world.path("second/final")), files(&first.join("final")));
     let said = succeeds(&mut world.train_with(&[&out("third")]));

@@ -85,7 +85,7 @@ fn another_optimizer_is_refused_on_resume() {
     let run = world.trained("run", &["train.steps=2"]);
     let before = files(&run.join("checkpoint-000002"));
     let said = world.refused(&mut world.train(&resuming(&["optim.name=adafactor"])), 2);
-    assert!(said.contains("optim.name: the run has \"adamw\", the config says \"adafactor\""), "{said}");
+    assert!(said.contains("optim.name: the run has \"adamw\", the config has \"adafactor\""), "{said}");
     assert_eq!(files(&run.join("checkpoint-000002")), before);
 }
 
@@ -154,7 +154,7 @@ fn gradient_checkpointing_may_change_on_resume_and_a_line_says_so() {
     let whole = world.trained("whole", &["train.steps=4"]);
     world.trained("run", &["train.steps=2"]);
     let said = succeeds(&mut world.train(&resuming(&["train.steps=4", "train.gradient_checkpointing=all"])));
-    let line = "train.gradient_checkpointing: the run has \"none\", the config says \"all\"";
+    let line = "train.gradient_checkpointing: the run has \"none\", the config has \"all\"";
     assert!(said.lines().any(|l| l.starts_with(line) && l.ends_with("equal up to rounding")), "{said}");
     assert_eq!(timeless(&world.run_dir()), timeless(&whole));
 }

@@ -231,7 +231,7 @@ fn resuming_with_another_configuration_names_the_key_and_both_values() {
         ("method.name=sft", "method.name", "\"dpo\"", "\"sft\""),
     ] {
         let said = world.refused(&mut world.train(&["--resume", "--set", set]), 2);
-        assert!(said.contains(&format!("{key}: the run has {then}, the config says {now}")), "{set}: {said}");
+        assert!(said.contains(&format!("{key}: the run has {then}, the config has {now}")), "{set}: {said}");
         assert!(said.contains("DIR/run: cannot resume with another configuration"), "{said}");
     }
     let mut after = files(&run);
@@ -245,7 +245,7 @@ fn a_schedule_that_reads_the_number_of_steps_refuses_another_one() {
     world.trained("run", &["optim.schedule=cosine"]);
     let resume = ["--resume", "--set", "optim.schedule=cosine", "--set", "train.steps=9"];
     let said = world.refused(&mut world.train(&resume), 2);
-    assert!(said.contains("train.steps: the run has 3, the config says 9"), "{said}");
+    assert!(said.contains("train.steps: the run has 3, the config has 9"), "{said}");
 }
 
 #[test]

@@ -92,7 +92,7 @@ fn a_second_signal_leaves_at_once() {
     let mut running = world.start(&flags(&sets));
     running.wait_for("sample 0/");
     running.signal(libc::SIGINT);
-    running.wait_for("stopping after the work in hand; once more to leave at once");
+    running.wait_for("stopping after the current step; press Ctrl-C again to quit now");
     let began = Instant::now();
     running.signal(libc::SIGTERM);
     let (code, said) = running.end();

@@ -60,7 +60,7 @@ fn a_damaged_record_is_told_and_made_anew() {
     let plan = batches.plan(0..3).unwrap();
     latents.ensure(&plan.views, &mut counting(&mut encoded), &lines, &Stop::default()).unwrap();
     assert_eq!(encoded, 1);
-    assert!(lines.0.borrow()[0].starts_with("damaged cache record, made anew:"), "{:?}", lines.0.borrow());
+    assert!(lines.0.borrow()[0].starts_with("damaged cache record, made again:"), "{:?}", lines.0.borrow());
     assert!(lines.0.borrow()[1].starts_with("encoding 1 images once: 0.0 MiB in "), "{:?}", lines.0.borrow());
     let after = batches.batch(0..3, &latents, &texts).unwrap().batch.unwrap();
     assert!(before.latents.equal(&after.latents));
