@@ -1,11 +1,12 @@
 //! The way back: from latents of a picture to the noisy latents from which the model itself would paint it
 //! (docs/methods.md 18, 21.5).
 
-use crate::schedulers::NoiseSchedule;
+use crate::levels::Levels;
+use crate::process::{Coefficients, Process, check_like};
 use crate::{Error, Result};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
-/// Which timestep the network is told while a step is corrected.
+/// Which level the network is told while a step is corrected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CorrectionLabel {
     /// The level that the step leads to, where the corrected latents are: second order, as in ReNoise itself.
@@ -32,30 +33,30 @@ impl Inversion {
     pub const RENOISE: Self = Self { corrections: 1, ..Self::DDIM };
 }
 
-/// A network while latents are inverted: asked for `latents` `[n, C, h, w]` at `timesteps` `[n]` (int64, negative where a
-/// level is), which are the rows `rows` of the batch. Returns its prediction (epsilon or v), `[n, C, h, w]`.
-pub type Predict<'a> = dyn FnMut(&Tensor, &Tensor, &[i64]) -> Result<Tensor> + 'a;
+/// A network while latents are inverted: `latents` `[n, C, h, w]` at `levels` `[n]` (negative where a level is), which are the
+/// rows `rows` of the batch. Returns its prediction in its own parameterisation, `[n, C, h, w]`.
+pub type Predict<'a> = dyn FnMut(&Tensor, &Levels, &[i64]) -> Result<Tensor> + 'a;
 
 /// Draws N(0, I) `[C, h, w]` for a row of the batch and one of its steps, both from 0.
 pub type Draw<'a> = dyn FnMut(i64, usize) -> Tensor + 'a;
 
-/// Inverts `latents` `[B, C, h, w]`, row i along `levels[i]`: rising timesteps, the first of them the level at which the
+/// Inverts `latents` `[B, C, h, w]`, row i along `levels[i]`: rising levels, the first of them the level at which the
 /// latents are taken to be. A negative level stands for level 0, but is what the network is told. Rows may have any number
 /// of levels; one that has arrived waits and is not asked about again.
 ///
 /// `noise` is asked where eta > 0. Nothing is tracked for gradients.
 ///
 /// # Errors
-/// Levels that do not rise, pass the last timestep, or are not one list a row; a failing `predict`.
+/// Levels that do not rise, pass the last one, or are not one list per row; a failing `predict`.
 pub fn invert(
-    schedule: &NoiseSchedule,
+    process: &dyn Process,
     method: Inversion,
     latents: &Tensor,
-    levels: &[Vec<i64>],
+    levels: &[Vec<f64>],
     predict: &mut Predict,
     noise: &mut Draw,
 ) -> Result<Tensor> {
-    check(schedule, latents, levels)?;
+    check(process, latents, levels)?;
     let _frozen = tch::no_grad_guard();
     let mut latents = latents.copy();
     let longest = levels.iter().map(Vec::len).max().unwrap_or(0);
@@ -63,24 +64,24 @@ pub fn invert(
         let going = |row: &usize| levels[*row].len() > step + 1;
         let rows: Vec<i64> = (0..levels.len()).filter(going).map(|row| row as i64).collect();
         let level = |ahead: usize| {
-            let levels: Vec<i64> = rows.iter().map(|row| levels[*row as usize][step + ahead]).collect();
-            Tensor::from_slice(&levels).to_device(latents.device())
+            let levels: Vec<f64> = rows.iter().map(|row| levels[*row as usize][step + ahead]).collect();
+            Levels::new(&levels).to(latents.device())
         };
-        let span = Span { schedule, source: level(0), destination: level(1) };
+        let span = Span { process, source: level(0), destination: level(1) };
         let index = Tensor::from_slice(&rows).to_device(latents.device());
         let moving = latents.index_select(0, &index);
         let mut moved = span.invert(method, &moving, &mut |x, t| predict(x, t, &rows))?;
         if method.eta > 0.0 {
             let drawn: Vec<Tensor> = rows.iter().map(|row| noise(*row, step)).collect();
             let drawn = Tensor::f_stack(&drawn, 0)?.to_device(moved.device()).to_kind(moved.kind());
-            moved += span.std(&moving) * drawn * method.eta;
+            moved += process.reverse_std(&moving, &span.destination, &span.source) * drawn * method.eta;
         }
         latents = latents.index_copy(0, &index, &moved);
     }
     Ok(latents)
 }
 
-fn check(schedule: &NoiseSchedule, latents: &Tensor, levels: &[Vec<i64>]) -> Result<()> {
+fn check(process: &dyn Process, latents: &Tensor, levels: &[Vec<f64>]) -> Result<()> {
     let rows = latents.size().first().copied().unwrap_or_default();
     if latents.dim() != 4 || levels.len() as i64 != rows {
         return Err(Error::Shape {
@@ -89,23 +90,23 @@ fn check(schedule: &NoiseSchedule, latents: &Tensor, levels: &[Vec<i64>]) -> Res
             found: format!("{:?}", latents.size()),
         });
     }
-    let last = schedule.num_train_timesteps() - 1;
+    let last = process.range().last();
     for levels in levels {
         let rising = levels.windows(2).all(|pair| pair[0] < pair[1]);
         if levels.is_empty() || !rising || levels.iter().any(|level| *level > last) {
             return Err(Error::Invalid(format!(
-                "levels of an inversion: expected rising timesteps up to {last}, found {levels:?}"
+                "levels of an inversion: expected rising levels up to {last}, found {levels:?}"
             )));
         }
     }
     Ok(())
 }
 
-/// One step of an inversion: from the levels `source` to `destination`, `[n]` int64.
+/// One step of an inversion: from the levels `source` to `destination`, `[n]`.
 struct Span<'a> {
-    schedule: &'a NoiseSchedule,
-    source: Tensor,
-    destination: Tensor,
+    process: &'a dyn Process,
+    source: Levels,
+    destination: Levels,
 }
 
 impl Span<'_> {
@@ -114,7 +115,7 @@ impl Span<'_> {
         &self,
         method: Inversion,
         latents: &Tensor,
-        predict: &mut dyn FnMut(&Tensor, &Tensor) -> Result<Tensor>,
+        predict: &mut dyn FnMut(&Tensor, &Levels) -> Result<Tensor>,
     ) -> Result<Tensor> {
         let mut sum = self.epsilon(&predict(latents, &self.source)?, latents, &self.source)?;
         let mut moved = self.noised(latents, &sum);
@@ -130,30 +131,15 @@ impl Span<'_> {
         Ok(moved)
     }
 
-    fn epsilon(&self, prediction: &Tensor, latents: &Tensor, level: &Tensor) -> Result<Tensor> {
-        if prediction.size() != latents.size() {
-            return Err(Error::Shape {
-                what: "a prediction while inverting",
-                expected: format!("{:?}", latents.size()),
-                found: format!("{:?}", prediction.size()),
-            });
-        }
-        let (signal, sigma) = self.schedule.coefficients(latents, &level.clamp_min(0));
-        Ok(self.schedule.prediction_type().estimate(prediction, latents, &signal, &sigma).epsilon)
+    fn epsilon(&self, prediction: &Tensor, latents: &Tensor, levels: &Levels) -> Result<Tensor> {
+        check_like("a prediction while inverting", prediction, latents)?;
+        Ok(self.process.split(prediction, latents, levels).epsilon)
     }
 
     /// The latents of `source` at `destination`, if `epsilon` is their noise.
     fn noised(&self, latents: &Tensor, epsilon: &Tensor) -> Tensor {
-        let (signal, sigma) = self.schedule.coefficients(latents, &self.source.clamp_min(0));
-        let (signal_q, sigma_q) = self.schedule.coefficients(latents, &self.destination.clamp_min(0));
-        signal_q * (latents - sigma * epsilon) / signal + sigma_q * epsilon
-    }
-
-    /// The standard deviation of what DDPM would remove on the way back, `[n, 1, 1, 1]` (DDIM eq. 16).
-    fn std(&self, latents: &Tensor) -> Tensor {
-        let abar = |level: &Tensor| self.schedule.alphas_cumprod_at(&level.clamp_min(0)).to_kind(Kind::Double);
-        let (source, destination) = (abar(&self.source), abar(&self.destination));
-        let variance = (1f64 - &source) / (1f64 - &destination) * (1f64 - &destination / &source);
-        variance.sqrt().to_kind(latents.kind()).reshape([-1, 1, 1, 1])
+        let Coefficients { signal, sigma } = self.process.coefficients(latents, &self.source);
+        let to = self.process.coefficients(latents, &self.destination);
+        to.signal * (latents - sigma * epsilon) / signal + to.sigma * epsilon
     }
 }

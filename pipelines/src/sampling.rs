@@ -1,7 +1,9 @@
 //! Classifier-free guidance and the denoising loop (methods.md 18).
 
+use crate::conditioning::Conditioning;
 use crate::families::Denoiser;
-use crate::models::{AdapterSet, Conditioning};
+use crate::levels::Levels;
+use crate::models::AdapterSet;
 use crate::schedulers::{Prediction, Sampler};
 use crate::{Error, Result};
 use tch::{Device, Kind, Tensor};
@@ -50,9 +52,9 @@ pub struct Side<'a> {
 }
 
 impl Side<'_> {
-    fn predict(&self, latents: &Tensor, timestep: f64) -> Result<Tensor> {
-        let timesteps = Tensor::full([latents.size()[0]], timestep, (Kind::Float, latents.device()));
-        self.denoiser.predict(latents, &timesteps, self.conditioning, self.adapters)
+    fn predict(&self, latents: &Tensor, level: f64) -> Result<Tensor> {
+        let levels = Levels::same(level, latents.size()[0], latents.device());
+        self.denoiser.predict(latents, &levels, self.conditioning, self.adapters)
     }
 
     fn shares_network_with(&self, other: &Side) -> bool {
@@ -84,7 +86,7 @@ pub fn sample(
             denoise(sampler, latents, &mut predict, noise, on_call)
         }
         Some(negative) if positive.shares_network_with(negative) => {
-            let both = stacked(negative.conditioning, positive.conditioning)?;
+            let both = Conditioning::stacked(&[negative.conditioning, positive.conditioning])?;
             let sides = Side { conditioning: &both, ..*positive };
             let mut predict = |x: &Tensor, t| {
                 let halves = sides.predict(&Tensor::cat(&[x, x], 0), t)?.chunk(2, 0);
@@ -136,38 +138,20 @@ pub fn to_bytes(images: &Tensor) -> Result<Tensor> {
     Ok((unit.f_permute([0, 2, 3, 1])?.contiguous() * 255.0).round().to_kind(Kind::Uint8))
 }
 
-/// What one network predicts for `latents` `[B, C, h, w]` at `timesteps` `[B]` on the negative and on the positive side,
-/// by one forward pass of 2B, negative half first.
+/// What one network predicts for `latents` `[B, C, h, w]` at `levels` `[B]` on the negative and on the positive side, by one
+/// forward pass of 2B, negative half first.
 ///
 /// # Errors
 /// Conditionings of different models, what `predict` refuses.
 pub fn both_sides<E: From<Error>>(
-    predict: &dyn Fn(&Tensor, &Tensor, &Conditioning) -> std::result::Result<Tensor, E>,
+    predict: &dyn Fn(&Tensor, &Levels, &Conditioning) -> std::result::Result<Tensor, E>,
     latents: &Tensor,
-    timesteps: &Tensor,
+    levels: &Levels,
     negative: &Conditioning,
     positive: &Conditioning,
 ) -> std::result::Result<[Tensor; 2], E> {
-    let twice = |t: &Tensor| Tensor::cat(&[t, t], 0);
-    let halves = predict(&twice(latents), &twice(timesteps), &stacked(negative, positive)?)?;
+    let both = Conditioning::stacked(&[negative, positive])?;
+    let halves = predict(&Tensor::cat(&[latents, latents], 0), &levels.repeat(2), &both)?;
     let rows = latents.size()[0];
     Ok([halves.narrow(0, 0, rows), halves.narrow(0, rows, rows)])
-}
-
-/// `negative` above `positive`, `[2B, ..]`.
-fn stacked(negative: &Conditioning, positive: &Conditioning) -> Result<Conditioning> {
-    let cat = |name: &'static str, n: &Option<Tensor>, p: &Option<Tensor>| match (n, p) {
-        (Some(n), Some(p)) => Ok(Some(Tensor::f_cat(&[n, p], 0)?)),
-        (None, None) => Ok(None),
-        _ => Err(Error::Invalid(format!("guidance: one side has {name}, the other has none"))),
-    };
-    Ok(Conditioning {
-        prompt_embeds: Tensor::f_cat(&[&negative.prompt_embeds, &positive.prompt_embeds], 0)?,
-        pooled_prompt_embeds: cat(
-            "pooled_prompt_embeds",
-            &negative.pooled_prompt_embeds,
-            &positive.pooled_prompt_embeds,
-        )?,
-        time_ids: cat("time_ids", &negative.time_ids, &positive.time_ids)?,
-    })
 }

@@ -11,11 +11,12 @@ use super::timesteps::TimestepLaw;
 use super::transforms::{Crop, View};
 use super::weights::Weighting;
 use anyhow::Result;
-use pipelines::models::Conditioning;
+use pipelines::conditioning::PictureSizes;
+use pipelines::{Conditioning, Levels};
 use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
 crate::choice! {
     /// `[data] posterior`: latents from the VAE's mean and std.
@@ -113,8 +114,8 @@ pub struct Batch {
     pub latents: Tensor,
     /// `[R, C, h, w]` float32
     pub noise: Tensor,
-    /// `[R]` int64, the same for all images of an item
-    pub timesteps: Tensor,
+    /// `[R]`, the same for all images of an item
+    pub levels: Levels,
     /// `[R, ..]` float32
     pub conditioning: Conditioning,
 }
@@ -125,7 +126,8 @@ pub struct BatchItem {
     pub id: String,
     /// The item's own prompt, also after prompt dropout.
     pub prompt: String,
-    pub timestep: i64,
+    /// Noise level of all its rows, in the unit of the model's process.
+    pub level: f64,
     /// d of its draws, for later draws.
     pub draw: u64,
     /// Rows of its images, in their order.
@@ -207,7 +209,7 @@ pub struct Batches {
 struct Row {
     latents: Tensor,
     noise: Tensor,
-    time_ids: [i64; 6],
+    sizes: PictureSizes,
 }
 
 /// An item with its rows, before they are numbered.
@@ -335,26 +337,22 @@ impl Batches {
             };
             rows.push(self.row(&raw, &moments, noise));
         }
-        let timestep = self.draws.timestep(d, &item.id, &self.options.timesteps)?;
+        let level = self.draws.level(d, &item.id, &self.options.timesteps)?;
         let weight = self.factors.as_ref().and_then(|factors| factors.get(index)).copied();
         let prompt = self.prompt(item, d).to_string();
-        Ok(Some(Drafted { item: self.described(item, timestep, d, weight), prompt, rows }))
+        Ok(Some(Drafted { item: self.described(item, level, d, weight), prompt, rows }))
     }
 
     fn row(&self, raw: &Tensor, moments: &Moments, noise: Tensor) -> Row {
-        Row {
-            latents: (raw - self.options.shift_factor) * self.options.scaling_factor,
-            noise,
-            time_ids: moments.time_ids,
-        }
+        Row { latents: (raw - self.options.shift_factor) * self.options.scaling_factor, noise, sizes: moments.time_ids }
     }
 
     /// The batch's entry of an item, before its rows are numbered.
-    fn described(&self, item: &Item, timestep: i64, draw: u64, weight: Option<f64>) -> BatchItem {
+    fn described(&self, item: &Item, level: f64, draw: u64, weight: Option<f64>) -> BatchItem {
         BatchItem {
             id: item.id.clone(),
             prompt: item.prompt.clone(),
-            timestep,
+            level,
             draw,
             rows: Vec::new(),
             preference: item.preference.clone(),
@@ -381,7 +379,7 @@ impl Batches {
         let drafted = |j: u64| {
             let noise = self.draws.val_noise(j, &item.id, &self.options.latent_shape);
             let rows = images.iter().map(|m| self.row(&m.mean, m, noise.shallow_clone())).collect();
-            let described = self.described(item, self.draws.val_timestep(j, draws), j, None);
+            let described = self.described(item, self.draws.val_level(j, draws), j, None);
             Drafted { item: described, prompt: item.prompt.clone(), rows }
         };
         self.assemble((0..draws).map(drafted).collect(), texts).map(Some)
@@ -390,11 +388,11 @@ impl Batches {
     /// Numbers the rows of items and concatenates them, first images first.
     fn assemble(&self, mut drafts: Vec<Drafted>, texts: &TextCache) -> Result<Batch> {
         let most = drafts.iter().map(|draft| draft.rows.len()).max().unwrap_or(0);
-        let (mut rows, mut prompts, mut timesteps) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut rows, mut prompts, mut levels) = (Vec::new(), Vec::new(), Vec::new());
         for k in 0..most {
             for draft in drafts.iter_mut().filter(|draft| k < draft.rows.len()) {
-                draft.item.rows.push(timesteps.len() as i64);
-                timesteps.push(draft.item.timestep);
+                draft.item.rows.push(levels.len() as i64);
+                levels.push(draft.item.level);
             }
         }
         for k in 0..most {
@@ -404,25 +402,26 @@ impl Batches {
             }
         }
         let stack = |part: fn(&Row) -> &Tensor| Tensor::f_stack(&rows.iter().map(|r| part(r)).collect::<Vec<_>>(), 0);
-        let mut conditioning = texts.conditioning(&prompts)?;
-        conditioning.time_ids = self.options.time_ids.map(|rule| self.time_ids(rule, &rows));
+        let conditioning = texts.conditioning(&prompts)?;
+        let conditioning = match self.options.time_ids {
+            Some(rule) => conditioning.with_sizes(&self.sizes(rule, &rows)),
+            None => conditioning,
+        };
         Ok(Batch {
             latents: stack(|r| &r.latents)?,
             noise: stack(|r| &r.noise)?,
-            timesteps: Tensor::from_slice(&timesteps),
+            levels: Levels::new(&levels),
             conditioning,
             items: drafts.into_iter().map(|draft| draft.item).collect(),
         })
     }
 
-    /// `[rows, 6]` float32
-    fn time_ids(&self, rule: TimeIds, rows: &[&Row]) -> Tensor {
+    fn sizes(&self, rule: TimeIds, rows: &[&Row]) -> Vec<PictureSizes> {
         let r = i64::from(self.options.resolution);
         let of_row = |row: &&Row| match rule {
-            TimeIds::TrueSizes => row.time_ids,
+            TimeIds::TrueSizes => row.sizes,
             TimeIds::Constant => [r, r, 0, 0, r, r],
         };
-        let values: Vec<i64> = rows.iter().flat_map(of_row).collect();
-        Tensor::from_slice(&values).view([rows.len() as i64, 6]).to_kind(Kind::Float).to_device(Device::Cpu)
+        rows.iter().map(of_row).collect()
     }
 }

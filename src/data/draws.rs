@@ -14,6 +14,7 @@
 use super::timesteps::TimestepLaw;
 use anyhow::{Context, Result};
 use diffpref_native::Generator;
+use pipelines::LevelRange;
 use sha2::{Digest, Sha256};
 use std::fmt::Display;
 use tch::Tensor;
@@ -51,8 +52,8 @@ pub struct Draws {
     pub seed: u64,
     /// `[data] draws_per_pair`: 0 makes new draws every epoch, K repeats those of epoch e mod K in epoch e.
     pub draws_per_pair: u64,
-    /// T, the number of timesteps of the noise schedule.
-    pub total_timesteps: i64,
+    /// Noise levels of the model's process.
+    pub range: LevelRange,
 }
 
 impl Draws {
@@ -84,11 +85,11 @@ impl Draws {
 
     /// Stream `timestep`, ids `d, id`: `torch.randint(0, T, (1,))` for the uniform law over all timesteps. Other laws
     /// transform `torch.rand(1, dtype=torch.float64)`.
-    pub fn timestep(&self, d: u64, id: &str, law: &TimestepLaw) -> Result<i64> {
+    pub fn level(&self, d: u64, id: &str, law: &TimestepLaw) -> Result<f64> {
         let mut generator = self.generator("timestep", &[&d, &id]);
-        match *law == TimestepLaw::all(self.total_timesteps) {
-            true => Ok(generator.randint(self.total_timesteps)?),
-            false => Ok(law.at(generator.rand_f64())),
+        match *law == TimestepLaw::all(self.range) {
+            true => Ok(self.range.draw(&mut generator)?),
+            false => Ok(law.at(generator.rand_f64(), self.range)),
         }
     }
 
@@ -173,9 +174,9 @@ impl Draws {
         Generator::cpu(key(FIXED_SEED, "val_noise", &[&j, &id])).randn(shape)
     }
 
-    /// The timestep of validation draw `j` of `draws`: the middle of the j-th of `draws` equal parts of `[0, T)`.
-    pub fn val_timestep(&self, j: u64, draws: u64) -> i64 {
-        ((j as f64 + 0.5) * self.total_timesteps as f64 / draws as f64).floor() as i64
+    /// The level of validation draw `j` of `draws`: the middle of the j-th of `draws` equal parts of the range.
+    pub fn val_level(&self, j: u64, draws: u64) -> f64 {
+        self.range.middle(j, draws)
     }
 }
 
@@ -196,15 +197,15 @@ mod tests {
 
     #[test]
     fn draws_per_pair_repeats_the_draws_of_earlier_epochs() {
-        let draws = Draws { seed: 0, draws_per_pair: 3, total_timesteps: 1000 };
+        let draws = Draws { seed: 0, draws_per_pair: 3, range: LevelRange::Steps(1000) };
         assert_eq!([0, 1, 2, 3, 4].map(|e| draws.draw_of_epoch(e)), [0, 1, 2, 0, 1]);
         assert_eq!(Draws { draws_per_pair: 0, ..draws }.draw_of_epoch(7), 7);
     }
 
     #[test]
     fn validation_timesteps_lie_in_the_middle_of_equal_parts() {
-        let draws = Draws { seed: 9, draws_per_pair: 0, total_timesteps: 1000 };
-        assert_eq!([0, 1, 2, 3].map(|j| draws.val_timestep(j, 4)), [125, 375, 625, 875]);
-        assert_eq!([0, 1, 2].map(|j| draws.val_timestep(j, 3)), [166, 500, 833]);
+        let draws = Draws { seed: 9, draws_per_pair: 0, range: LevelRange::Steps(1000) };
+        assert_eq!([0, 1, 2, 3].map(|j| draws.val_level(j, 4)), [125.0, 375.0, 625.0, 875.0]);
+        assert_eq!([0, 1, 2].map(|j| draws.val_level(j, 3)), [166.0, 500.0, 833.0]);
     }
 }

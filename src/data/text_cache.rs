@@ -6,11 +6,12 @@ use crate::machine::disk::check_cache_space;
 use crate::machine::hashes::of_bytes;
 use crate::progress::{Progress, Stop};
 use anyhow::{Context, Result, bail, ensure};
-use pipelines::models::Conditioning;
+use pipelines::Conditioning;
+use pipelines::conditioning::POOLED_PROMPT_EMBEDS;
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Instant;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind};
 
 /// All inputs of a run's embeddings, and the cache folder.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,7 +23,7 @@ pub struct TextOptions {
     pub dtype: CacheDtype,
 }
 
-/// Encodes one prompt: `prompt_embeds` `[1, L, D]`, `pooled_prompt_embeds` `[1, P]` if the family has it.
+/// Encodes one prompt: every tensor that the family has, `[1, ..]`.
 pub type EncodePrompt<'a> = dyn FnMut(&str) -> Result<Conditioning> + 'a;
 
 /// The embeddings of a run's prompts.
@@ -103,9 +104,8 @@ impl TextCache {
     /// Encodes and stores one prompt; returns the bytes of its record.
     fn encode_one(&mut self, prompt: &str, key: &str, encode: &mut EncodePrompt) -> Result<u64> {
         let encoded = encode(prompt).with_context(|| format!("encoding the prompt \"{prompt}\""))?;
-        let parts = [("prompt_embeds", Some(encoded.prompt_embeds)), ("pooled", encoded.pooled_prompt_embeds)];
         let mut record = Record::new();
-        for (name, value) in parts.into_iter().filter_map(|(name, value)| Some((name, value?))) {
+        for (name, value) in encoded.iter() {
             ensure!(
                 value.size().first() == Some(&1),
                 "the encoder's {name} has the shape {:?}, expected one row",
@@ -126,23 +126,25 @@ impl TextCache {
         Ok(bytes)
     }
 
-    /// Embeddings of prompts, one row per prompt, in float32: `[B, L, D]` and, if the family has it, `[B, P]`.
-    /// `time_ids` is left empty.
+    /// Embeddings of prompts, one row per prompt, in float32: `[B, ..]` under the names that the encoder gave.
     ///
     /// # Errors
     /// A prompt that was never ensured, a record damaged since, no prompts.
     pub fn conditioning(&self, prompts: &[&str]) -> Result<Conditioning> {
-        let (mut embeds, mut pooled) = (Vec::new(), Vec::new());
-        for prompt in prompts {
+        let one = |prompt: &&str| -> Result<Conditioning> {
             let record = self.records.get(&self.key(prompt))?;
-            let mut record = record.with_context(|| format!("the prompt \"{prompt}\" was not encoded"))?;
-            let missing = || format!("the cache record of \"{prompt}\" has no prompt_embeds");
-            embeds.push(record.remove("prompt_embeds").with_context(missing)?.to_kind(Kind::Float));
-            pooled.extend(record.remove("pooled").map(|p| p.to_kind(Kind::Float)));
-        }
-        ensure!(!embeds.is_empty(), "conditioning of no prompts");
-        ensure!(pooled.is_empty() || pooled.len() == embeds.len(), "cache records of different encoders");
-        let pooled_prompt_embeds = if pooled.is_empty() { None } else { Some(Tensor::f_stack(&pooled, 0)?) };
-        Ok(Conditioning { prompt_embeds: Tensor::f_stack(&embeds, 0)?, pooled_prompt_embeds, time_ids: None })
+            let record = record.with_context(|| format!("the prompt \"{prompt}\" was not encoded"))?;
+            let named =
+                record.into_iter().map(|(name, value)| (current(name), value.to_kind(Kind::Float).unsqueeze(0)));
+            Ok(Conditioning::new(named))
+        };
+        ensure!(!prompts.is_empty(), "conditioning of no prompts");
+        let rows = prompts.iter().map(one).collect::<Result<Vec<_>>>()?;
+        Conditioning::stacked(&rows.iter().collect::<Vec<_>>()).context("cache records of different encoders")
     }
+}
+
+/// The name of an embedding; caches of version 0.1 shortened one.
+fn current(name: String) -> String {
+    if name == "pooled" { POOLED_PROMPT_EMBEDS.into() } else { name }
 }

@@ -7,8 +7,8 @@ use crate::data::batches::Batch;
 use crate::data::draws::Draws;
 use crate::objectives::Inverter;
 use anyhow::Result;
+use pipelines::Levels;
 use pipelines::inversion::{CorrectionLabel, Inversion, invert};
-use pipelines::models::Conditioning;
 use tch::{Kind, Tensor};
 
 /// How a run inverts its images.
@@ -70,24 +70,10 @@ impl Inverted {
 }
 
 impl Inverting {
-    /// The levels on the way from the image to timestep `t`.
-    pub fn levels(&self, t: i64) -> Vec<i64> {
-        if self.published { self.published_levels(t) } else { self.exact_levels(t) }
-    }
-
-    /// l_i = floor(i t / m + 1/2), i = 0..m, m = ceil(t n / T); t is at least 1.
-    fn exact_levels(&self, t: i64) -> Vec<i64> {
-        let m = (t * self.steps + self.draws.total_timesteps - 1) / self.draws.total_timesteps;
-        (0..=m).map(|i| (2 * i * t + m) / (2 * m)).collect()
-    }
-
-    /// Sources 1 - spacing, 1, 1 + spacing, .. below t, and where the last of them leads.
-    fn published_levels(&self, t: i64) -> Vec<i64> {
-        let spacing = self.draws.total_timesteps / self.steps;
-        let sources = (0..self.steps).map(|k| 1 + (k - 1) * spacing).take_while(|source| *source < t);
-        let mut levels: Vec<i64> = sources.collect();
-        levels.push(levels.last().map_or(1 - spacing, |source| source + spacing));
-        levels
+    /// The levels on the way from the image to `level`.
+    pub fn levels(&self, level: f64) -> Vec<f64> {
+        let range = self.draws.range;
+        if self.published { range.published_path(level, self.steps) } else { range.path(level, self.steps) }
     }
 
     fn method(&self) -> Inversion {
@@ -99,11 +85,6 @@ impl Inverting {
         Inversion { corrections, label, eta: self.eta }
     }
 
-    /// The timesteps at which the networks are asked: there is nothing to invert at t = 0, unless as published.
-    fn timesteps(&self, timesteps: &Tensor) -> Tensor {
-        if self.published { timesteps.shallow_clone() } else { timesteps.clamp_min(1) }
-    }
-
     /// The batch at its inverted latents, with tau = (x_t - a_t x_0) / s_t as what is to be predicted.
     ///
     /// # Errors
@@ -112,39 +93,42 @@ impl Inverting {
         let Networks { machine, policy, .. } = networks;
         let _frozen = tch::no_grad_guard();
         let latents = batch.latents.to_device(machine.device).to_kind(machine.master);
-        let timesteps = self.timesteps(&batch.timesteps.to_device(machine.device));
         let conditioning = batch.conditioning.to(machine.device, machine.compute);
-        let rows: Vec<i64> = Vec::try_from(&timesteps.to_device(tch::Device::Cpu))?;
-        let levels: Vec<Vec<i64>> = rows.into_iter().map(|t| self.levels(t)).collect();
+        // There is nothing to invert at level 0, unless as published.
+        let lowest = if self.published { 0.0 } else { self.draws.range.lowest_inverted() };
+        let ends: Vec<f64> = batch.levels.values().into_iter().map(|level| level.max(lowest)).collect();
+        let paths: Vec<Vec<f64>> = ends.iter().map(|level| self.levels(*level)).collect();
         let mut last = latents.zeros_like();
-        let mut predict = |x: &Tensor, t: &Tensor, rows: &[i64]| {
+        let process = &policy.denoiser.process;
+        let mut predict = |x: &Tensor, at: &Levels, rows: &[i64]| {
             let index = Tensor::from_slice(rows).to_device(machine.device);
-            let told: Conditioning = conditioning.map(|c| c.index_select(0, &index));
-            let prediction = policy.denoiser.predict(&x.to_kind(machine.compute), t, &told, policy.adapters)?;
+            let told = conditioning.select(&index);
+            let prediction = policy.denoiser.predict(&x.to_kind(machine.compute), at, &told, policy.adapters)?;
             let prediction = prediction.to_kind(machine.master);
-            last = last.index_copy(0, &index, &policy.denoiser.noise_of(&prediction, x, &t.clamp_min(0)));
+            last = last.index_copy(0, &index, &process.split(&prediction, x, at).epsilon);
             Ok(prediction)
         };
-        let drawn = self.noise(batch, &levels);
+        let drawn = self.noise(batch, &paths);
         let mut noise = |row: i64, step: usize| drawn[row as usize].get(step as i64);
-        let noisy = invert(&policy.denoiser.schedule, self.method(), &latents, &levels, &mut predict, &mut noise)?;
-        let target = policy.denoiser.noise_between(&latents, &noisy, &timesteps);
+        let noisy = invert(&**process, self.method(), &latents, &paths, &mut predict, &mut noise)?;
+        let levels = Levels::new(&ends).to(machine.device);
+        let target = process.noise_between(&latents, &noisy, &levels);
         let latents = noisy.to_kind(machine.compute);
-        let noised = Noised { latents, target, timesteps, conditioning, space: Space::Epsilon };
+        let noised = Noised { latents, target, levels, conditioning, space: Space::Epsilon };
         Ok(Inverted { noised, last })
     }
 
     /// The noise of every row's steps, `[m, C, h, w]` each; nothing where none is added.
-    fn noise(&self, batch: &Batch, levels: &[Vec<i64>]) -> Vec<Tensor> {
+    fn noise(&self, batch: &Batch, paths: &[Vec<f64>]) -> Vec<Tensor> {
         if self.eta == 0.0 {
             return Vec::new();
         }
         let mut drawn: Vec<Tensor> =
-            levels.iter().map(|_| Tensor::zeros([0], (Kind::Float, tch::Device::Cpu))).collect();
+            paths.iter().map(|_| Tensor::zeros([0], (Kind::Float, tch::Device::Cpu))).collect();
         let shape = &batch.latents.size()[1..];
         for item in &batch.items {
             for (k, row) in item.rows.iter().enumerate() {
-                let steps = levels[*row as usize].len() - 1;
+                let steps = paths[*row as usize].len() - 1;
                 drawn[*row as usize] = self.draws.inversion(item.draw, k, &item.id, steps, shape);
             }
         }
@@ -155,10 +139,11 @@ impl Inverting {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pipelines::LevelRange;
     use pipelines::schedulers::{NoiseSchedule, SchedulerConfig};
 
     fn inverting(inverter: Inverter, published: bool, steps: i64) -> Inverting {
-        let draws = Draws { seed: 0, draws_per_pair: 0, total_timesteps: 1000 };
+        let draws = Draws { seed: 0, draws_per_pair: 0, range: LevelRange::Steps(1000) };
         Inverting { inverter, published, steps, eta: 0.0, draws }
     }
 
@@ -167,18 +152,24 @@ mod tests {
     fn levels_equal_the_fixtures() {
         let inpo = |published| inverting(Inverter::Ddim, published, 10);
         let smpo = |published| inverting(Inverter::ReNoise, published, 5);
-        assert_eq!(inpo(false).levels(150), [0, 75, 150]);
-        assert_eq!(inpo(false).levels(437), [0, 87, 175, 262, 350, 437]);
-        assert_eq!(inpo(false).levels(950), [0, 95, 190, 285, 380, 475, 570, 665, 760, 855, 950]);
-        assert_eq!(inpo(true).levels(150), [-99, 1, 101, 201]);
-        assert_eq!(inpo(true).levels(437), [-99, 1, 101, 201, 301, 401, 501]);
-        assert_eq!(inpo(true).levels(950), [-99, 1, 101, 201, 301, 401, 501, 601, 701, 801, 901]);
-        assert_eq!(smpo(false).levels(150), [0, 150]);
-        assert_eq!(smpo(false).levels(437), [0, 146, 291, 437]);
-        assert_eq!(smpo(false).levels(950), [0, 190, 380, 570, 760, 950]);
-        assert_eq!(smpo(true).levels(150), [-199, 1, 201]);
-        assert_eq!(smpo(true).levels(437), [-199, 1, 201, 401, 601]);
-        assert_eq!(smpo(true).levels(950), [-199, 1, 201, 401, 601, 801]);
+        assert_eq!(inpo(false).levels(150.0), [0.0, 75.0, 150.0]);
+        assert_eq!(inpo(false).levels(437.0), [0.0, 87.0, 175.0, 262.0, 350.0, 437.0]);
+        assert_eq!(
+            inpo(false).levels(950.0),
+            [0.0, 95.0, 190.0, 285.0, 380.0, 475.0, 570.0, 665.0, 760.0, 855.0, 950.0]
+        );
+        assert_eq!(inpo(true).levels(150.0), [-99.0, 1.0, 101.0, 201.0]);
+        assert_eq!(inpo(true).levels(437.0), [-99.0, 1.0, 101.0, 201.0, 301.0, 401.0, 501.0]);
+        assert_eq!(
+            inpo(true).levels(950.0),
+            [-99.0, 1.0, 101.0, 201.0, 301.0, 401.0, 501.0, 601.0, 701.0, 801.0, 901.0]
+        );
+        assert_eq!(smpo(false).levels(150.0), [0.0, 150.0]);
+        assert_eq!(smpo(false).levels(437.0), [0.0, 146.0, 291.0, 437.0]);
+        assert_eq!(smpo(false).levels(950.0), [0.0, 190.0, 380.0, 570.0, 760.0, 950.0]);
+        assert_eq!(smpo(true).levels(150.0), [-199.0, 1.0, 201.0]);
+        assert_eq!(smpo(true).levels(437.0), [-199.0, 1.0, 201.0, 401.0, 601.0]);
+        assert_eq!(smpo(true).levels(950.0), [-199.0, 1.0, 201.0, 401.0, 601.0, 801.0]);
     }
 
     fn schedule() -> NoiseSchedule {
@@ -197,10 +188,11 @@ mod tests {
     fn end_to_end(inverting: &Inverting, x_0: f64) -> [f64; 4] {
         let schedule = schedule();
         let x_0 = Tensor::from_slice(&[x_0]).reshape([1, 1, 1, 1]);
-        let mut predict = |x: &Tensor, t: &Tensor, _: &[i64]| Ok(exact(&schedule, x, t, 0.5));
+        let mut predict =
+            |x: &Tensor, at: &Levels, _: &[i64]| Ok(exact(&schedule, x, &at.tensor().to_kind(Kind::Int64), 0.5));
         let mut noise = |_: i64, _: usize| panic!("eta is 0");
         let x =
-            invert(&schedule, inverting.method(), &x_0, &[inverting.levels(437)], &mut predict, &mut noise).unwrap();
+            invert(&schedule, inverting.method(), &x_0, &[inverting.levels(437.0)], &mut predict, &mut noise).unwrap();
         let t = Tensor::from_slice(&[437i64]);
         let abar = schedule.alphas_cumprod_at(&t).to_kind(Kind::Double);
         let tau = (&x - abar.sqrt() * &x_0) / (1f64 - &abar).sqrt();

@@ -7,6 +7,7 @@ use super::reference::{Frozen, Moved, Reference, StartValues};
 use crate::data::draws::Draws;
 use crate::settings::{Config, ConfigError, LoraConfig};
 use anyhow::{Result, bail};
+use pipelines::LevelRange;
 use pipelines::families::ModelFolder;
 use pipelines::lora::{Lora, LoraWeights, Network};
 use std::path::Path;
@@ -21,14 +22,14 @@ pub fn load(config: &Config, folder: &ModelFolder, machine: Machine, needs_refer
         Some(lora) => load_lora(config, lora, folder, machine)?,
         None => load_full(config, folder, machine, needs_reference)?,
     };
-    networks.policy.denoiser.unet.set_recompute(config.train.gradient_checkpointing);
+    networks.policy.denoiser.network.set_recompute(config.train.gradient_checkpointing);
     Ok(networks)
 }
 
 fn load_full(config: &Config, folder: &ModelFolder, machine: Machine, needs_reference: bool) -> Result<Networks> {
     let unet_dir = config.model.unet.as_deref();
     let denoiser = folder.load_denoiser(unet_dir, &machine.trained())?;
-    let trainable = denoiser.unet.named_parameters();
+    let trainable = denoiser.network.named_parameters();
     require_grad(&trainable);
     let frozen = || folder.load_denoiser(unet_dir, &machine.frozen());
     let start: Option<Box<dyn Reference>> = match needs_reference {
@@ -38,7 +39,7 @@ fn load_full(config: &Config, folder: &ModelFolder, machine: Machine, needs_refe
     let moved = match config.reference.as_ref().filter(|r| r.moves()) {
         Some(moves) => {
             let copy = frozen()?;
-            let tensors = copy.unet.named_parameters();
+            let tensors = copy.network.named_parameters();
             Some(Moved::new(moves, Box::new(Frozen(copy)), tensors))
         }
         None => None,
@@ -56,12 +57,12 @@ fn load_lora(config: &Config, lora: &LoraConfig, folder: &ModelFolder, machine: 
             text_lora.take(Network::Unet)
         }
         None => {
-            let draws = Draws { seed: config.train.seed, draws_per_pair: 0, total_timesteps: 1 };
+            let draws = Draws { seed: config.train.seed, draws_per_pair: 0, range: LevelRange::Unit };
             let draw = |name: &str, shape: &[i64]| {
                 let inputs: i64 = shape[1..].iter().product();
                 draws.lora(name, shape[0], inputs).reshape(shape)
             };
-            LoraWeights::init(&denoiser.unet, lora.rank, lora.alpha, &lora.targets, &draw)
+            LoraWeights::init(&*denoiser.network, lora.rank, lora.alpha, &lora.targets, &draw)
                 .map_err(|e| ConfigError(format!("[lora]: {e}")))?
         }
     };
@@ -74,18 +75,18 @@ fn load_lora(config: &Config, lora: &LoraConfig, folder: &ModelFolder, machine: 
     }
     // With `init` the start values are the reference: a second set that nobody trains, on the same base weights.
     let start = match &lora.init {
-        Some(_) => Some(weights.copy().attach(&mut denoiser.unet)?),
+        Some(_) => Some(weights.copy().attach(denoiser.network.as_mut())?),
         None => None,
     };
     let moved = match config.reference.as_ref().filter(|r| r.moves()) {
         Some(moves) => {
             let copy = weights.copy();
-            let network = StartValues(Some(copy.attach(&mut denoiser.unet)?));
+            let network = StartValues(Some(copy.attach(denoiser.network.as_mut())?));
             Some(Moved::new(moves, Box::new(network), copy.trainable()))
         }
         None => None,
     };
-    let adapters = Some(weights.attach(&mut denoiser.unet)?);
+    let adapters = Some(weights.attach(denoiser.network.as_mut())?);
     let trainable = weights.trainable();
     require_grad(&trainable);
     let policy = Policy { denoiser, adapters, lora: Some(weights), text_lora, trainable };

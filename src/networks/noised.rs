@@ -3,7 +3,8 @@
 use super::machine::Machine;
 use anyhow::{Context, Result};
 use pipelines::families::Denoiser;
-use pipelines::models::{AdapterSet, Conditioning};
+use pipelines::models::AdapterSet;
+use pipelines::{Conditioning, Levels};
 use tch::{Kind, Tensor};
 
 /// Mean over C, H, W of a product: `[R, C, h, w]` twice to `[R]`.
@@ -31,8 +32,8 @@ pub struct Noised {
     pub latents: Tensor,
     /// `[R, C, h, w]`, master kind
     pub target: Tensor,
-    /// `[R]` int64
-    pub timesteps: Tensor,
+    /// `[R]`
+    pub levels: Levels,
     pub conditioning: Conditioning,
     pub space: Space,
 }
@@ -44,17 +45,17 @@ impl Noised {
         machine: Machine,
         latents: &Tensor,
         noise: &Tensor,
-        timesteps: &Tensor,
+        levels: &Levels,
         conditioning: &Conditioning,
     ) -> Self {
         let place = |t: &Tensor| t.to_device(machine.device).to_kind(machine.master);
         let (clean, noise) = (place(latents), place(noise));
-        let timesteps = timesteps.to_device(machine.device);
-        let target = denoiser.target(&clean, &noise, &timesteps);
-        let noisy = denoiser.add_noise(&clean, &noise, &timesteps).to_kind(machine.compute);
+        let levels = levels.to(machine.device);
+        let target = denoiser.process.target(&clean, &noise, &levels);
+        let noisy = denoiser.process.add_noise(&clean, &noise, &levels).to_kind(machine.compute);
         let conditioning = conditioning.to(machine.device, machine.compute);
         let target = target.to_kind(machine.master);
-        Self { latents: noisy, target, timesteps, conditioning, space: Space::Native }
+        Self { latents: noisy, target, levels, conditioning, space: Space::Native }
     }
 
     /// Some of the rows.
@@ -64,7 +65,7 @@ impl Noised {
         Self {
             latents: take(&self.latents),
             target: take(&self.target),
-            timesteps: take(&self.timesteps),
+            levels: self.levels.select(&index),
             conditioning: self.conditioning.map(take),
             space: self.space,
         }
@@ -73,13 +74,14 @@ impl Noised {
     /// Prediction minus target, `[R, C, h, w]`, master kind.
     pub fn residuals(&self, denoiser: &Denoiser, adapters: Option<AdapterSet>) -> Result<Tensor> {
         let noise_pred = denoiser
-            .predict(&self.latents, &self.timesteps, &self.conditioning, adapters)
+            .predict(&self.latents, &self.levels, &self.conditioning, adapters)
             .context("the network refused a batch")?
             .to_kind(self.target.kind());
         let noise_pred = match self.space {
             Space::Native => noise_pred,
             Space::Epsilon => {
-                denoiser.noise_of(&noise_pred, &self.latents.to_kind(self.target.kind()), &self.timesteps)
+                let latents = self.latents.to_kind(self.target.kind());
+                denoiser.process.split(&noise_pred, &latents, &self.levels).epsilon
             }
         };
         Ok(noise_pred - &self.target)

@@ -8,8 +8,9 @@ use super::weights::Swapped;
 use crate::data::batches::Batch;
 use anyhow::{Context, Result};
 use pipelines::families::Denoiser;
-use pipelines::models::{AdapterSet, Conditioning};
+use pipelines::models::AdapterSet;
 use pipelines::sampling::{Guidance, both_sides};
+use pipelines::{Conditioning, Levels};
 use tch::{Kind, Tensor};
 
 /// The networks of a run.
@@ -32,8 +33,8 @@ pub enum Model {
 impl Networks {
     /// Noises the rows of a batch.
     pub fn noise(&self, batch: &Batch) -> Noised {
-        let Batch { latents, noise, timesteps, conditioning, .. } = batch;
-        Noised::new(&self.policy.denoiser, self.machine, latents, noise, timesteps, conditioning)
+        let Batch { latents, noise, levels, conditioning, .. } = batch;
+        Noised::new(&self.policy.denoiser, self.machine, latents, noise, levels, conditioning)
     }
 
     /// Prediction of the policy minus target, `[R, C, h, w]`, master kind, with its graph where one is recorded.
@@ -71,8 +72,8 @@ impl Networks {
     /// `[R]`, master kind: squared residuals x this = squared errors of the noise.
     pub fn epsilon_factor(&self, noised: &Noised) -> Tensor {
         match noised.space {
-            Space::Epsilon => Tensor::ones(noised.timesteps.size(), (self.machine.master, self.machine.device)),
-            Space::Native => self.policy.denoiser.epsilon_factor(&noised.timesteps).to_kind(self.machine.master),
+            Space::Epsilon => Tensor::ones([noised.levels.rows()], (self.machine.master, self.machine.device)),
+            Space::Native => self.policy.denoiser.process.error_factor(&noised.levels).to_kind(self.machine.master),
         }
     }
 
@@ -82,7 +83,7 @@ impl Networks {
         self.policy.denoiser.with_size(placed, resolution, resolution)
     }
 
-    /// The guided prediction, `[B, C, h, w]` float64, of latents `[B, C, h, w]` at timesteps `[B]`; the policy's with its
+    /// The guided prediction, `[B, C, h, w]` float64, of latents `[B, C, h, w]` at `levels` `[B]`; the policy's with its
     /// graph where one is recorded. `sides`: conditioning of the prompts and of the negative side, `[B]` each.
     ///
     /// # Errors
@@ -91,21 +92,21 @@ impl Networks {
         &self,
         model: Model,
         latents: &Tensor,
-        timesteps: &Tensor,
+        levels: &Levels,
         sides: [&Conditioning; 2],
         guidance: Guidance,
     ) -> Result<Tensor> {
         let _frozen = (model == Model::Start).then(tch::no_grad_guard);
         let (denoiser, adapters) = self.network(model)?;
         let latents = latents.to_kind(self.machine.compute);
-        let predict = |x: &Tensor, t: &Tensor, told: &Conditioning| -> Result<Tensor> {
+        let predict = |x: &Tensor, t: &Levels, told: &Conditioning| -> Result<Tensor> {
             Ok(denoiser.predict(x, t, told, adapters)?.to_kind(Kind::Double))
         };
         let [positive, negative] = sides;
         if guidance.is_off() {
-            return predict(&latents, timesteps, positive);
+            return predict(&latents, levels, positive);
         }
-        let [negative, positive] = both_sides(&predict, &latents, timesteps, negative, positive)?;
+        let [negative, positive] = both_sides(&predict, &latents, levels, negative, positive)?;
         Ok(guidance.combine(&negative, &positive).guided)
     }
 

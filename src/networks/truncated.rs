@@ -11,10 +11,11 @@ use crate::data::draws::Draws;
 use crate::objectives::Start;
 use crate::objectives::self_npo::GRID;
 use anyhow::Result;
-use pipelines::models::Conditioning;
+use pipelines::process::Coefficients;
 use pipelines::sampling::{both_sides, guided};
-use pipelines::schedulers::{Estimate, NoiseSchedule};
-use tch::{Kind, Tensor};
+use pipelines::schedulers::Estimate;
+use pipelines::{Conditioning, Levels, Process};
+use tch::Tensor;
 
 /// How a run truncates its rollouts.
 pub struct Truncating {
@@ -32,8 +33,8 @@ pub struct Truncating {
 pub struct Truncated {
     /// x_s, `[R, C, h, w]`, master kind
     pub latents: Tensor,
-    /// s, one a row
-    pub levels: Vec<i64>,
+    /// s, one per row
+    pub levels: Vec<f64>,
     /// x_0 as the averaged model predicts it, `[R, C, h, w]`
     pub target: Tensor,
 }
@@ -42,82 +43,59 @@ pub struct Truncated {
 struct Place {
     /// `[R, C, h, w]`
     latents: Tensor,
-    /// A timestep a row.
-    levels: Vec<i64>,
+    /// One per row.
+    levels: Vec<f64>,
 }
 
 /// A network with its noise process, as rollouts ask it.
 struct Network<'a> {
-    schedule: &'a NoiseSchedule,
-    /// What it predicts, in its own parameterisation and the latents' kind: of latents `[R, C, h, w]`, timesteps `[R]` and
-    /// what it is told.
-    predict: &'a dyn Fn(&Tensor, &Tensor, &Conditioning) -> Result<Tensor>,
-}
-
-impl Network<'_> {
-    /// sqrt(abar) and sqrt(1 - abar) at each row's level, `[R, 1, 1, 1]` like `latents`.
-    fn coefficients(&self, levels: &[i64], latents: &Tensor) -> (Tensor, Tensor) {
-        let abar = self.abar(levels, latents);
-        (abar.sqrt(), (1f64 - &abar).sqrt())
-    }
-
-    fn abar(&self, levels: &[i64], latents: &Tensor) -> Tensor {
-        let timesteps = Tensor::from_slice(levels).to_device(latents.device());
-        self.schedule.alphas_cumprod_at(&timesteps).to_kind(latents.kind()).reshape([-1, 1, 1, 1])
-    }
-
-    /// A prediction for latents at each row's level, split into x_0 and noise.
-    fn estimate(&self, prediction: &Tensor, latents: &Tensor, levels: &[i64]) -> Estimate {
-        let (signal, sigma) = self.coefficients(levels, latents);
-        self.schedule.prediction_type().estimate(prediction, latents, &signal, &sigma)
-    }
+    process: &'a dyn Process,
+    /// What it predicts, in its own parameterisation and the latents' kind: of latents `[R, C, h, w]`, levels `[R]` and
+    /// conditioning.
+    predict: &'a dyn Fn(&Tensor, &Levels, &Conditioning) -> Result<Tensor>,
 }
 
 impl Truncating {
     /// t_i of the grid: 39, 79, .., 999 for a thousand timesteps.
-    fn level(&self, i: i64) -> i64 {
-        self.stride() * (i + 1) - 1
+    fn level(&self, i: i64) -> f64 {
+        self.draws.range.rung(i, GRID)
     }
 
-    fn stride(&self) -> i64 {
-        self.draws.total_timesteps / GRID
-    }
-
-    /// The level that a step from `t` leads to: below the first of the grid it is 0, where a rollout stays.
-    fn below(&self, t: i64) -> i64 {
-        (t - self.stride()).max(0)
+    /// The level that a step from `level` leads to: below the first of the grid it is 0, where a rollout stays.
+    fn below(&self, level: f64) -> f64 {
+        self.draws.range.rung_below(level, GRID)
     }
 
     /// Where each row starts.
-    fn begin(&self, schedule: &NoiseSchedule, machine: Machine, batch: &Batch) -> Result<Place> {
+    fn begin(&self, process: &dyn Process, machine: Machine, batch: &Batch) -> Result<Place> {
         let place = |t: &Tensor| t.to_device(machine.device).to_kind(machine.master);
         if self.start == Start::Noise {
             let levels = vec![self.level(GRID - 1); batch.noise.size()[0] as usize];
             return Ok(Place { latents: place(&batch.noise), levels });
         }
-        let mut levels = vec![0; batch.latents.size()[0] as usize];
+        let mut levels = vec![0.0; batch.latents.size()[0] as usize];
         for item in &batch.items {
             let level = self.level(self.draws.choose_for(item.draw, "start", &item.id).randint(GRID)?);
             item.rows.iter().for_each(|row| levels[*row as usize] = level);
         }
-        let timesteps = Tensor::from_slice(&levels).to_device(machine.device);
-        Ok(Place { latents: schedule.add_noise(&place(&batch.latents), &place(&batch.noise), &timesteps), levels })
+        let at = Levels::new(&levels).to(machine.device);
+        Ok(Place { latents: process.add_noise(&place(&batch.latents), &place(&batch.noise), &at), levels })
     }
 
     /// Denoises each row by K steps of the grid, or until it has none left. `told`: of every row.
     fn denoise(&self, network: &Network, start: Place, told: &Conditioning) -> Result<Place> {
         let Place { mut latents, mut levels } = start;
         for _ in 0..self.steps {
-            let going: Vec<i64> = (0..levels.len() as i64).filter(|row| levels[*row as usize] > 0).collect();
+            let going: Vec<i64> = (0..levels.len() as i64).filter(|row| levels[*row as usize] > 0.0).collect();
             if going.is_empty() {
                 break;
             }
             let index = Tensor::from_slice(&going).to_device(latents.device());
-            let from: Vec<i64> = going.iter().map(|row| levels[*row as usize]).collect();
-            let to: Vec<i64> = from.iter().map(|t| self.below(*t)).collect();
+            let from: Vec<f64> = going.iter().map(|row| levels[*row as usize]).collect();
+            let to: Vec<f64> = from.iter().map(|t| self.below(*t)).collect();
             let x = latents.index_select(0, &index);
-            let end = self.guided(network, &x, &from, &told.map(|t| t.index_select(0, &index)))?;
-            let (signal, sigma) = network.coefficients(&to, &x);
+            let end = self.guided(network, &x, &from, &told.select(&index))?;
+            let Coefficients { signal, sigma } = network.process.coefficients(&x, &Levels::new(&to).to(x.device()));
             latents = latents.index_copy(0, &index, &(signal * end.x0 + sigma * end.epsilon));
             going.iter().zip(to).for_each(|(row, t)| levels[*row as usize] = t);
         }
@@ -125,40 +103,36 @@ impl Truncating {
     }
 
     /// The guided prediction at each row's own level, split into x_0 and noise.
-    fn guided(&self, network: &Network, latents: &Tensor, levels: &[i64], told: &Conditioning) -> Result<Estimate> {
-        let timesteps = Tensor::from_slice(levels).to_device(latents.device());
+    fn guided(&self, network: &Network, latents: &Tensor, levels: &[f64], told: &Conditioning) -> Result<Estimate> {
+        let levels = Levels::new(levels).to(latents.device());
         // w (x(c) - x("")) + x(c) is guidance of scale 1 + w.
         let scale = 1.0 + self.guidance;
         let empty = self.empty_of(told);
         let prediction = if scale == 0.0 {
-            (network.predict)(latents, &timesteps, &empty)?
+            (network.predict)(latents, &levels, &empty)?
         } else if scale == 1.0 {
-            (network.predict)(latents, &timesteps, told)?
+            (network.predict)(latents, &levels, told)?
         } else {
-            let [negative, positive] = both_sides(network.predict, latents, &timesteps, &empty, told)?;
+            let [negative, positive] = both_sides(network.predict, latents, &levels, &empty, told)?;
             guided(&negative, &positive, scale)
         };
-        Ok(network.estimate(&prediction, latents, levels))
+        Ok(network.process.split(&prediction, latents, &levels))
     }
 
     /// "" for every row of `told`, with the row's own time_ids.
     fn empty_of(&self, told: &Conditioning) -> Conditioning {
-        let (embeds, time_ids) = (&told.prompt_embeds, told.time_ids.as_ref().map(Tensor::shallow_clone));
-        let rows = Tensor::zeros([embeds.size()[0]], (Kind::Int64, embeds.device()));
-        let empty = self.empty.to(embeds.device(), embeds.kind()).map(|t| t.index_select(0, &rows));
-        Conditioning { time_ids, ..empty }
+        told.with_prompt_of(&self.empty.like(told).repeat(told.rows()))
     }
 
     /// How each row is noised again: s, drawn evenly above its level, and the noise `[R, C, h, w]`.
-    fn levels_above(&self, batch: &Batch, end: &Place) -> Result<(Vec<i64>, Tensor)> {
+    fn levels_above(&self, batch: &Batch, end: &Place) -> Result<(Vec<f64>, Tensor)> {
         let shape = &end.latents.size()[1..];
-        let mut drawn = vec![0; end.levels.len()];
+        let mut drawn = vec![0.0; end.levels.len()];
         let mut noise: Vec<Tensor> = end.levels.iter().map(|_| Tensor::new()).collect();
         for item in &batch.items {
             for row in item.rows.iter().map(|row| *row as usize) {
-                let above = self.draws.total_timesteps - 1 - end.levels[row];
-                drawn[row] =
-                    end.levels[row] + 1 + self.draws.choose_for(item.draw, "level", &item.id).randint(above)?;
+                let mut generator = self.draws.choose_for(item.draw, "level", &item.id);
+                drawn[row] = self.draws.range.draw_above(end.levels[row], &mut generator)?;
                 noise[row] = self.draws.choose_for(item.draw, "noise", &item.id).randn(shape);
             }
         }
@@ -172,7 +146,7 @@ impl Truncating {
     /// What the network refuses.
     fn run(&self, network: &Network, machine: Machine, batch: &Batch, told: &Conditioning) -> Result<Truncated> {
         let _frozen = tch::no_grad_guard();
-        let start = self.begin(network.schedule, machine, batch)?;
+        let start = self.begin(network.process, machine, batch)?;
         let end = self.denoise(network, start, told)?;
         let target = self.guided(network, &end.latents, &end.levels, told)?.x0;
         let (levels, noise) = self.levels_above(batch, &end)?;
@@ -180,12 +154,10 @@ impl Truncating {
     }
 }
 
-/// x_s = (a_s / a_t) x_t + sqrt(s_s^2 - s_t^2 a_s^2 / a_t^2) noise, `[R, C, h, w]`; `levels`: s, each above its row's t.
-fn noised_again(network: &Network, from: &Place, levels: &[i64], noise: &Tensor) -> Tensor {
-    let (before, after) = (network.abar(&from.levels, &from.latents), network.abar(levels, &from.latents));
-    let ratio = &after / &before; // a_s^2 / a_t^2
-    let spread = (1f64 - &after - (1f64 - &before) * &ratio).clamp_min(0.0).sqrt();
-    ratio.sqrt() * &from.latents + spread * noise
+/// Latents of a place noised further to `levels`, each above its row's own.
+fn noised_again(network: &Network, from: &Place, levels: &[f64], noise: &Tensor) -> Tensor {
+    let at = |levels: &[f64]| Levels::new(levels).to(from.latents.device());
+    network.process.noise_further(&from.latents, noise, &at(&from.levels), &at(levels))
 }
 
 impl Truncating {
@@ -201,11 +173,11 @@ impl Truncating {
         batch: &Batch,
     ) -> Result<(Truncated, Tensor)> {
         let Networks { machine, policy, .. } = networks;
-        let predict = |x: &Tensor, t: &Tensor, told: &Conditioning| -> Result<Tensor> {
-            let predicted = policy.denoiser.predict(&x.to_kind(machine.compute), t, told, policy.adapters)?;
+        let predict = |x: &Tensor, levels: &Levels, told: &Conditioning| -> Result<Tensor> {
+            let predicted = policy.denoiser.predict(&x.to_kind(machine.compute), levels, told, policy.adapters)?;
             Ok(predicted.to_kind(machine.master))
         };
-        let network = Network { schedule: &policy.denoiser.schedule, predict: &predict };
+        let network = Network { process: &*policy.denoiser.process, predict: &predict };
         let told = batch.conditioning.to(machine.device, machine.compute);
         let rollout = {
             let _average = networks.under(Some(average));
@@ -218,7 +190,7 @@ impl Truncating {
 
 /// The network's x_0 at the end of a rollout minus that of the rollout, `[R, C, h, w]`, with its graph.
 fn residuals(network: &Network, rollout: &Truncated, told: &Conditioning) -> Result<Tensor> {
-    let timesteps = Tensor::from_slice(&rollout.levels).to_device(rollout.latents.device());
-    let predicted = (network.predict)(&rollout.latents, &timesteps, told)?;
-    Ok(network.estimate(&predicted, &rollout.latents, &rollout.levels).x0 - &rollout.target)
+    let levels = Levels::new(&rollout.levels).to(rollout.latents.device());
+    let predicted = (network.predict)(&rollout.latents, &levels, told)?;
+    Ok(network.process.split(&predicted, &rollout.latents, &levels).x0 - &rollout.target)
 }

@@ -12,7 +12,7 @@ pub const LORA_FILE: &str = "pytorch_lora_weights.safetensors";
 /// Writes the trained weights as a user would load them: `unet/`, or the LoRA file. `values` replaces the weights (EMA).
 pub fn write_weights(policy: &Policy, dir: &Path, values: Option<&[(String, Tensor)]>, suffix: &str) -> Result<()> {
     match &policy.lora {
-        None => policy.denoiser.unet.save(&dir.join(format!("unet{suffix}")), policy.kind(), values)?,
+        None => policy.denoiser.network.save(&dir.join(format!("unet{suffix}")), policy.kind(), values)?,
         Some(_) => whole_lora(policy, values).write_peft(
             &dir.join(LORA_FILE.replace(".safetensors", &format!("{suffix}.safetensors"))),
             policy.kind(),

@@ -28,7 +28,7 @@ pub struct ItemLoss {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Compared {
     pub id: String,
-    pub timestep: i64,
+    pub level: f64,
     pub theta_w: f64,
     pub theta_l: Option<f64>,
     pub ref_w: Option<f64>,
@@ -60,7 +60,7 @@ impl Compared {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Labelled {
     pub id: String,
-    pub timestep: i64,
+    pub level: f64,
     pub desirable: bool,
     pub theta: f64,
     pub reference: Option<f64>,
@@ -225,7 +225,7 @@ fn records(objective: &Objective, errors: &Errors, step: &Step) -> (Vec<Compared
                 let (w, l) = (item.rows[0], item.rows.get(1).copied());
                 Compared {
                     id: item.id.clone(),
-                    timestep: item.timestep,
+                    level: item.level,
                     theta_w: theta[w as usize],
                     theta_l: l.map(|l| theta[l as usize]),
                     ref_w: of_reference(w),
@@ -242,7 +242,7 @@ fn records(objective: &Objective, errors: &Errors, step: &Step) -> (Vec<Compared
                 let s = numbers(&list.s);
                 let record = |(w, l): (usize, usize)| Compared {
                     id: item.id.clone(),
-                    timestep: item.timestep,
+                    level: item.level,
                     theta_w: theta[item.rows[w] as usize],
                     theta_l: Some(theta[item.rows[l] as usize]),
                     ref_w: of_reference(item.rows[w]),
@@ -257,7 +257,7 @@ fn records(objective: &Objective, errors: &Errors, step: &Step) -> (Vec<Compared
         Objective::Labels(_) => {
             let record = |item: &crate::data::batches::BatchItem| Labelled {
                 id: item.id.clone(),
-                timestep: item.timestep,
+                level: item.level,
                 desirable: item.preference == Preference::Label { desirable: true },
                 theta: theta[item.rows[0] as usize],
                 reference: of_reference(item.rows[0]),

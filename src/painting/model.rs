@@ -196,7 +196,7 @@ impl Model {
     ) -> Result<Self> {
         let options = request.load_options();
         let mut denoiser = folder.load_denoiser(request.unet.as_deref(), &options)?;
-        let wear = |lora: &Lora, denoiser: &mut Denoiser| lora.attach(lora::Network::Unet, &mut denoiser.unet);
+        let wear = |lora: &Lora, denoiser: &mut Denoiser| lora.attach(lora::Network::Unet, denoiser.network.as_mut());
         let adapters = wear(&worn.positive, &mut denoiser)?;
         let other = worn.negative.as_ref();
         let negative = match negative.map(|side| side.unet.as_deref()) {
@@ -237,7 +237,7 @@ impl Model {
     pub fn memory(&self) -> Option<String> {
         let negative = self.negative.as_ref()?;
         let unet =
-            |denoiser: &Denoiser| in_words(bytes_of(denoiser.unet.named_parameters().iter().map(|(_, t)| t)) as u64);
+            |denoiser: &Denoiser| in_words(bytes_of(denoiser.network.named_parameters().iter().map(|(_, t)| t)) as u64);
         let own = negative.denoiser.as_ref().map_or("the same UNet".to_string(), |d| format!("a UNet of {}", unet(d)));
         let loras =
             |bytes: usize| if bytes == 0 { String::new() } else { format!(" and LoRAs of {}", in_words(bytes as u64)) };

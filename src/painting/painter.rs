@@ -7,8 +7,9 @@ use crate::settings::ConfigError;
 use anyhow::{Context, Result};
 use diffpref_native::Generator;
 use image::RgbImage;
+use pipelines::Conditioning;
 use pipelines::families::Denoiser;
-use pipelines::models::{AdapterSet, AutoencoderKl, Conditioning};
+use pipelines::models::{AdapterSet, AutoencoderKl};
 use pipelines::sampling::{Side, sample};
 use pipelines::schedulers::SchedulerConfig;
 use tch::{Device, Kind, Tensor};
@@ -147,21 +148,22 @@ impl Painter<'_> {
     ) -> Result<Option<Tensor>> {
         let told = |c: Conditioning| self.denoiser.with_size(c.to(self.device, self.kind), look.height, look.width);
         let prompts = batch.iter().map(|picture| (self.conditioning)(picture.prompt).map(told));
-        let conditioning = rows(&prompts.collect::<Result<Vec<_>>>()?);
+        let prompts = prompts.collect::<Result<Vec<_>>>()?;
+        let conditioning = Conditioning::stacked(&prompts.iter().collect::<Vec<_>>())?;
         let positive = Side { denoiser: self.denoiser, adapters, conditioning: &conditioning };
         let guidance = look.sampling.guidance;
         let negative = match guidance.is_off() {
             true => None,
             false => Some(told((self.negative)(look.negative_prompt.as_deref())?)),
         };
-        let negative =
-            negative.map(|n| n.map(|t| t.repeat([&[batch.len() as i64][..], &vec![1; t.dim() - 1]].concat())));
+        let negative = negative.map(|one| one.repeat(batch.len() as i64));
         let Network { denoiser, adapters } =
             self.negative_network.unwrap_or(Network { denoiser: self.denoiser, adapters });
         let negative = negative.as_ref().map(|conditioning| Side { denoiser, adapters, conditioning });
 
         let factor = self.vae.factor();
-        let shape = [1, self.denoiser.unet.config().in_channels, look.height / factor, look.width / factor];
+        let shape =
+            [1, self.denoiser.network.architecture().latent_channels(), look.height / factor, look.width / factor];
         let mut generators: Vec<Generator> = batch.iter().map(|picture| Generator::cpu(picture.seed)).collect();
         let mut draw = || {
             let rows: Vec<Tensor> = generators.iter_mut().map(|generator| generator.randn(&shape)).collect();
@@ -192,19 +194,6 @@ pub fn check_size(width: i64, height: i64, factor: i64) -> Result<(), ConfigErro
         }
     }
     Ok(())
-}
-
-/// Concatenates conditionings of one row each.
-fn rows(conditionings: &[Conditioning]) -> Conditioning {
-    let cat = |part: &dyn Fn(&Conditioning) -> Option<Tensor>| {
-        let parts: Option<Vec<Tensor>> = conditionings.iter().map(part).collect();
-        parts.map(|parts| Tensor::cat(&parts, 0))
-    };
-    Conditioning {
-        prompt_embeds: cat(&|c| Some(c.prompt_embeds.shallow_clone())).unwrap_or_default(),
-        pooled_prompt_embeds: cat(&|c| c.pooled_prompt_embeds.as_ref().map(Tensor::shallow_clone)),
-        time_ids: cat(&|c| c.time_ids.as_ref().map(Tensor::shallow_clone)),
-    }
 }
 
 /// `[H, W, 3]` bytes as a picture.

@@ -1,12 +1,12 @@
 //! Prompts encoded once: they repeat over seeds, the negative prompt over all pictures.
 
 use anyhow::{Context, Result};
+use pipelines::Conditioning;
 use pipelines::families::{EmptySide, TextAdapters, TextEncoder};
 use pipelines::lora::Lora;
-use pipelines::models::Conditioning;
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
-use tch::{Device, Tensor};
+use tch::Device;
 
 /// Prompts kept while the text encoder is loaded: 77 x 768 floats are 0.23 MiB, SDXL's 77 x 2048 0.6.
 const REMEMBERED: usize = 256;
@@ -68,7 +68,7 @@ impl PromptMemory {
         let Some(text) = &self.text else { return Ok(()) };
         let distinct: BTreeSet<&str> = prompts.iter().copied().collect();
         let first = self.negative(negative)?;
-        if (distinct.len() + 1) * bytes(&first) >= text.bytes() {
+        if (distinct.len() + 1) * first.bytes() >= text.bytes() {
             return Ok(());
         }
         let mut all = HashMap::new();
@@ -123,9 +123,4 @@ impl PromptMemory {
         known.insert(key, conditioning.shallow_clone());
         Ok(conditioning)
     }
-}
-
-fn bytes(conditioning: &Conditioning) -> usize {
-    let size = |tensor: &Tensor| tensor.numel() * tensor.kind().elt_size_in_bytes();
-    size(&conditioning.prompt_embeds) + conditioning.pooled_prompt_embeds.as_ref().map_or(0, size)
 }

@@ -3,10 +3,9 @@
 use super::Prompts;
 use crate::networks::{Model, Networks};
 use anyhow::Result;
-use pipelines::models::Conditioning;
 use pipelines::sampling::Guidance;
-use pipelines::schedulers::ddim::{Transitions, log_prob};
-use pipelines::schedulers::{Ddim, Prediction, Sampler};
+use pipelines::schedulers::{Prediction, StochasticSampler, Transitions, log_prob};
+use pipelines::{Conditioning, Levels};
 use tch::{Kind, Tensor};
 
 /// What the networks are told of the prompts of an iteration, on the run's device in the compute kind.
@@ -33,7 +32,7 @@ impl Told {
 /// Networks, schedule and guidance of a rollout.
 pub struct Asked<'a> {
     pub networks: &'a Networks,
-    pub ddim: &'a Ddim,
+    pub sampler: &'a dyn StochasticSampler,
     pub guidance_scale: f64,
     pub told: &'a Told,
 }
@@ -61,21 +60,21 @@ impl Asked<'_> {
 
     fn predict(&self, model: Model, at: &At) -> Result<Tensor> {
         let device = self.networks.machine.device;
-        let grid = self.ddim.timesteps();
-        let timesteps: Vec<f32> = at.calls.iter().map(|call| grid[*call] as f32).collect();
-        let timesteps = Tensor::from_slice(&timesteps).to_device(device);
+        let grid = self.sampler.timesteps();
+        let levels: Vec<f64> = at.calls.iter().map(|call| grid[*call]).collect();
+        let levels = Levels::new(&levels).to(device);
         let rows: Vec<i64> = at.prompts.iter().map(|prompt| *prompt as i64).collect();
         let index = Tensor::from_slice(&rows).to_device(device);
-        let positive = self.told.prompts.map(|t| t.index_select(0, &index));
-        let negative = self.told.empty.map(|t| t.index_select(0, &index.zeros_like()));
+        let positive = self.told.prompts.select(&index);
+        let negative = self.told.empty.select(&index.zeros_like());
         let guidance = Guidance::of_scale(self.guidance_scale);
-        self.networks.guided(model, at.latents, &timesteps, [&positive, &negative], guidance)
+        self.networks.guided(model, at.latents, &levels, [&positive, &negative], guidance)
     }
 
     /// Where a prediction `[B, C, h, w]` float64 leads from there.
     pub fn transitions(&self, at: &At, noise_pred: &Tensor) -> Transitions {
         let prediction = Prediction::from(noise_pred.shallow_clone());
-        self.ddim.transitions(at.calls, &prediction, &at.latents.to_kind(Kind::Double))
+        self.sampler.transitions(at.calls, &prediction, &at.latents.to_kind(Kind::Double))
     }
 
     /// log p(next | latents) of a prediction, `[B]` float64. Not to be asked where a call adds no noise.

@@ -5,7 +5,7 @@ use super::kept::{Kept, KeptUnit, Store};
 use crate::networks::Networks;
 use crate::objectives::Unit;
 use anyhow::Result;
-use pipelines::schedulers::{Ddim, Sampler};
+use pipelines::schedulers::StochasticSampler;
 use std::collections::HashMap;
 use tch::Tensor;
 
@@ -30,14 +30,14 @@ pub struct UnitBatch<'a> {
 /// How the trajectories of a run are sampled, and what the networks are told of the iteration's prompts.
 #[derive(Clone, Copy)]
 pub struct Sampling<'a> {
-    pub ddim: &'a Ddim,
+    pub sampler: &'a dyn StochasticSampler,
     pub guidance_scale: f64,
     pub told: &'a Told,
 }
 
 impl Sampling<'_> {
     pub fn asked<'b>(&'b self, networks: &'b Networks) -> Asked<'b> {
-        Asked { networks, ddim: self.ddim, guidance_scale: self.guidance_scale, told: self.told }
+        Asked { networks, sampler: self.sampler, guidance_scale: self.guidance_scale, told: self.told }
     }
 }
 
@@ -88,10 +88,10 @@ impl<'a> UnitBatch<'a> {
         At { latents, calls: &self.calls, prompts: &self.prompts }
     }
 
-    /// The timestep of the first transition of a unit.
-    pub fn timestep(&self, unit: &Unit) -> i64 {
+    /// The level of the first transition of a unit.
+    pub fn level(&self, unit: &Unit) -> f64 {
         let row = unit.members.first().and_then(|member| member.first()).copied().unwrap_or(0);
         let call = self.calls[self.states[row as usize] as usize];
-        self.sampling.ddim.timesteps()[call] as i64
+        self.sampling.sampler.timesteps()[call]
     }
 }

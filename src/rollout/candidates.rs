@@ -11,8 +11,7 @@ use crate::data::draws::Draws;
 use crate::objectives::best_and_worst;
 use crate::scorers::Ratings;
 use anyhow::Result;
-use pipelines::schedulers::ddim::Transitions;
-use pipelines::schedulers::{Ddim, Prediction, Sampler};
+use pipelines::schedulers::{Prediction, StochasticSampler, Transitions};
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
@@ -34,7 +33,7 @@ pub struct Branching<'a> {
     pub law: CandidateLaw,
     pub rule: Rule,
     /// The same steps without noise.
-    pub ahead: &'a Ddim,
+    pub ahead: &'a dyn StochasticSampler,
     pub pictures: &'a Pictures<'a>,
     pub draws: Draws,
     pub iteration: u64,
@@ -58,7 +57,7 @@ pub fn sample(
 ) -> Result<Option<Tensor>> {
     let mut step = |at: &At, step: &Transitions, noise: &Tensor| {
         let call = at.calls[0];
-        if call < branching.law.skip_steps || asked.ddim.variance(call) == 0.0 {
+        if call < branching.law.skip_steps || !asked.sampler.adds_noise(call) {
             return Ok(Some(advance(step, noise)));
         }
         branch(asked, trajectories, branching, at, step, keeping, pairs, on_call)
@@ -147,7 +146,7 @@ fn rate(
     prompts: &[usize],
     on_call: &dyn Fn(usize) -> bool,
 ) -> Result<Option<Ratings>> {
-    let calls = asked.ddim.timesteps().len();
+    let calls = asked.sampler.timesteps().len();
     let (mut latents, mut call) = (candidates.shallow_clone(), call);
     let mut ahead = branching.law.denoise_ahead;
     while call < calls {
@@ -159,11 +158,11 @@ fn rate(
             return Ok(None);
         }
         if ahead == 0 {
-            let t = asked.ddim.timesteps()[call] as i64;
-            let x0 = asked.ddim.x0(call, &prediction, &double).to_kind(Kind::Float);
+            let t = asked.sampler.timesteps()[call] as i64;
+            let x0 = asked.sampler.x0(call, &prediction, &double).to_kind(Kind::Float);
             return branching.pictures.rate(&x0, t, prompts).map(Some);
         }
-        latents = branching.ahead.transition(call, &prediction, &double).mean.to_kind(Kind::Float);
+        latents = branching.ahead.transitions(&now, &prediction, &double).mean.to_kind(Kind::Float);
         (ahead, call) = (ahead - 1, call + 1);
     }
     branching.pictures.rate(&latents, 0, prompts).map(Some)

@@ -9,7 +9,6 @@ use super::{Resources, Rollout};
 use crate::metrics::{interval, mean, put};
 use crate::scorers::Ratings;
 use anyhow::{Result, bail};
-use pipelines::schedulers::Sampler;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::cell::Cell;
@@ -89,11 +88,11 @@ impl Rollout {
         let told = Told::of(prompts, networks, run.prompts, self.resolution)?;
         let studio = Studio::open(folder, self.vae.as_deref(), self.resolution, networks.machine, progress)?;
         let pictures = studio.pictures(&self.rewards, prompts);
-        let sampling = Sampling { ddim: &self.ddim, guidance_scale: self.config.guidance_scale, told: &told };
+        let sampling = Sampling { sampler: &*self.sampler, guidance_scale: self.config.guidance_scale, told: &told };
         let asked = sampling.asked(networks);
         let all: Vec<usize> = (0..prompts.len() * draws).collect();
         let calls = Cell::new(0);
-        progress.begin("validate", 0, (all.len() * self.ddim.timesteps().len()) as u64);
+        progress.begin("validate", 0, (all.len() * self.sampler.timesteps().len()) as u64);
         let on_call = |rows: usize| {
             calls.set(calls.get() + rows as u64);
             progress.advance(calls.get(), "");

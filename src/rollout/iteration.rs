@@ -15,7 +15,6 @@ use crate::objectives::numbers;
 use crate::scorers::Ratings;
 use crate::settings::Buffer;
 use anyhow::{Context, Result, bail};
-use pipelines::schedulers::Sampler;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -102,7 +101,7 @@ impl Rollout {
 
     /// Calls of the network for one trajectory of an iteration, all trajectories together: what progress counts.
     pub(super) fn calls(&self) -> u64 {
-        let calls = self.ddim.timesteps().len();
+        let calls = self.sampler.timesteps().len();
         let ahead = match self.law {
             Law::Candidates(law) => {
                 let after = |call: usize| (calls - call - 1).min(law.denoise_ahead + 1);
@@ -119,7 +118,7 @@ impl Rollout {
         let texts = self.texts(chosen);
         let studio = Studio::open(folder, self.vae.as_deref(), self.resolution, networks.machine, progress)?;
         let pictures = studio.pictures(&self.rewards, &texts);
-        let sampling = Sampling { ddim: &self.ddim, guidance_scale: self.config.guidance_scale, told };
+        let sampling = Sampling { sampler: &*self.sampler, guidance_scale: self.config.guidance_scale, told };
         let asked = sampling.asked(networks);
         let folder = (self.config.buffer == Buffer::Disk).then(|| self.folder_of(iteration));
         let mut out = Sampled {
@@ -149,7 +148,7 @@ impl Rollout {
                     let branching = Branching {
                         law,
                         rule,
-                        ahead: &self.ahead,
+                        ahead: &*self.ahead,
                         pictures: &pictures,
                         draws: self.draws,
                         iteration,
@@ -193,7 +192,7 @@ impl Rollout {
 
     /// Which transitions of whole trajectories training will read.
     fn wanted(&self, lists: &[DrawnList]) -> impl Fn(usize, usize) -> bool + use<> {
-        let noisy: Vec<bool> = (0..self.ddim.timesteps().len()).map(|call| self.ddim.variance(call) > 0.0).collect();
+        let noisy: Vec<bool> = (0..self.sampler.timesteps().len()).map(|call| self.sampler.adds_noise(call)).collect();
         let mut drawn = BTreeSet::new();
         for list in lists {
             for trajectory in list.trajectories.iter().map(|j| self.grid().index(list.prompt, *j)) {

@@ -7,7 +7,7 @@ use crate::objectives::advantages::Advantages;
 use crate::objectives::{Candidates, Lists, Units};
 use crate::settings::{ConfigError, RolloutConfig};
 use anyhow::{Result, bail};
-use pipelines::schedulers::{Ddim, Sampler};
+use pipelines::schedulers::StochasticSampler;
 
 /// How a method makes units of trajectories.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -20,7 +20,7 @@ pub enum Law {
 
 impl Law {
     /// Of units of this kind.
-    pub fn of(units: Units, rollout: &RolloutConfig, ddim: &Ddim) -> Self {
+    pub fn of(units: Units, rollout: &RolloutConfig, sampler: &dyn StochasticSampler) -> Self {
         match units {
             Units::Steps { .. } => Law::Steps,
             Units::Trajectories => Law::Trajectories,
@@ -31,7 +31,7 @@ impl Law {
                 prompts: rollout.prompts_per_iteration,
                 trajectories: rollout.trajectories,
                 trajectories_per_loss,
-                calls: noisy_calls(ddim),
+                calls: sampler.noisy_calls(),
                 gamma,
                 sampled_steps,
             }),
@@ -62,7 +62,7 @@ impl Rollout {
     /// The last call of a sampler may add no noise: such a step has no probability to train.
     pub(super) fn refuse_without_steps(&self) -> Result<()> {
         let skipped = self.law.skipped();
-        if noisy_calls(&self.ddim) > skipped {
+        if self.sampler.noisy_calls() > skipped {
             return Ok(());
         }
         let remedy = if skipped > 0 { "Raise rollout.steps or lower method.skip_steps" } else { "Raise rollout.steps" };
@@ -79,9 +79,4 @@ pub fn advantages(units: Units) -> Option<Advantages> {
         Units::Steps { buffer } => Some(Advantages::new(buffer)),
         Units::Trajectories | Units::Candidates(_) | Units::Lists(_) => None,
     }
-}
-
-/// Calls that add noise; only the last may add none.
-pub fn noisy_calls(ddim: &Ddim) -> usize {
-    (0..ddim.timesteps().len()).filter(|call| ddim.variance(*call) > 0.0).count()
 }

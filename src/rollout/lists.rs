@@ -67,6 +67,7 @@ impl ListLaw {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pipelines::LevelRange;
 
     const LAW: ListLaw =
         ListLaw { prompts: 3, trajectories: 5, trajectories_per_loss: 2, calls: 10, gamma: 0.9, sampled_steps: 3 };
@@ -85,7 +86,7 @@ mod tests {
 
     #[test]
     fn every_prompt_comes_once_a_pass_and_trajectories_of_a_list_differ() {
-        let draws = Draws { seed: 1, draws_per_pair: 0, total_timesteps: 1000 };
+        let draws = Draws { seed: 1, draws_per_pair: 0, range: LevelRange::Steps(1000) };
         let lists = LAW.draw(&draws, 4, 7).unwrap();
         let mut first: Vec<usize> = lists[..3].iter().map(|list| list.prompt).collect();
         first.sort();

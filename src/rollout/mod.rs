@@ -34,9 +34,9 @@ use batch::Sampling;
 use held_out::{HeldOut, Measured};
 use kept::{Kept, KeptUnit, Store};
 use law::{Law, advantages};
+use pipelines::Conditioning;
 use pipelines::families::ModelFolder;
-use pipelines::models::Conditioning;
-use pipelines::schedulers::{Ddim, SamplerOptions};
+use pipelines::schedulers::StochasticSampler;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -123,9 +123,9 @@ pub struct Rollout {
     prompts: Vec<String>,
     held_out: HeldOut,
     rewards: Rewards,
-    ddim: Ddim,
+    sampler: Box<dyn StochasticSampler>,
     /// The same steps without noise.
-    ahead: Ddim,
+    ahead: Box<dyn StochasticSampler>,
     /// C, h, w
     shape: [i64; 3],
     /// Pixels
@@ -153,26 +153,22 @@ impl Rollout {
         let missing = |table: &str| ConfigError(format!("[{table}] is missing: the method samples while it trains."));
         let rollout = config.rollout.clone().ok_or_else(|| missing("rollout"))?;
         let reward = config.reward.as_ref().ok_or_else(|| missing("reward"))?;
-        let sampler = |eta: f64| {
-            let options = SamplerOptions { eta, ..SamplerOptions::default() };
-            Ddim::new(folder.scheduler(), rollout.steps, &options)
-                .map_err(|e| ConfigError(format!("rollout.steps = {}: {e}", rollout.steps)))
+        let process = folder.process();
+        let stepping = |eta: f64| {
+            let sampler = process.stochastic_sampler(rollout.steps, eta);
+            sampler.map_err(|e| ConfigError(format!("rollout.steps = {}: {e}", rollout.steps)))
         };
-        let (ddim, ahead) = (sampler(rollout.eta)?, sampler(0.0)?);
-        let law = Law::of(needs.units, &rollout, &ddim);
+        let (sampler, ahead) = (stepping(rollout.eta)?, stepping(0.0)?);
+        let law = Law::of(needs.units, &rollout, &*sampler);
         let side = config.data.resolution / folder.vae().factor();
         let out = Self {
             law,
             needs,
-            draws: Draws {
-                seed: config.train.seed,
-                draws_per_pair: 0,
-                total_timesteps: folder.scheduler().num_train_timesteps,
-            },
+            draws: Draws { seed: config.train.seed, draws_per_pair: 0, range: process.range() },
             prompts: prompts.to_vec(),
             held_out: HeldOut { prompts: held_out.to_vec(), draws: config.validate.draws.max(1) as usize },
             rewards: Rewards::open(reward, machine.frozen(), Some(folder))?,
-            ddim,
+            sampler,
             ahead,
             shape: [folder.vae().latent_channels, side, side],
             resolution: config.data.resolution,
@@ -205,7 +201,7 @@ impl Rollout {
 
     fn sampling(&self) -> Result<Sampling<'_>> {
         let told = self.told.as_ref().context("an iteration was read before its prompts were encoded")?;
-        Ok(Sampling { ddim: &self.ddim, guidance_scale: self.config.guidance_scale, told })
+        Ok(Sampling { sampler: &*self.sampler, guidance_scale: self.config.guidance_scale, told })
     }
 
     /// Makes sure that there is an iteration to train on: samples the next one where the last is done.

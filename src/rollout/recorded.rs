@@ -5,7 +5,7 @@ use super::kept::{Keeping, Kept};
 use super::trajectories::Trajectory;
 use crate::objectives::{Other, numbers};
 use anyhow::Result;
-use pipelines::schedulers::ddim::{Transitions, log_prob};
+use pipelines::schedulers::{Transitions, log_prob};
 use tch::{Kind, Tensor};
 
 /// What a loss reads of a transition beside its ends.

@@ -1,25 +1,24 @@
 //! How much an iteration may keep, and whether there is room for it.
 
 use super::Rollout;
-use super::law::{Law, noisy_calls};
+use super::law::Law;
 use crate::machine::disk::check_space;
 use crate::machine::memory;
 use crate::settings::{Buffer, ConfigError};
 use anyhow::Result;
-use pipelines::schedulers::Sampler;
 use tch::Device;
 
 impl Rollout {
     /// Rows of latents that an iteration keeps at most.
     fn rows(&self) -> u64 {
-        let (grid, calls) = (self.grid().len() as u64, noisy_calls(&self.ddim) as u64);
+        let (grid, calls) = (self.grid().len() as u64, self.sampler.noisy_calls() as u64);
         // With the drift the start model's prediction stands beside every state that a kept step leaves from.
         let drift = u64::from(self.needs.drift);
         let whole = grid * (calls + 1 + calls * drift);
         match self.law {
             Law::Steps | Law::Trajectories => whole,
             Law::Candidates(law) => {
-                let branching = (self.ddim.timesteps().len().saturating_sub(law.skip_steps)) as u64;
+                let branching = (self.sampler.timesteps().len().saturating_sub(law.skip_steps)) as u64;
                 grid * branching * (3 + drift)
             }
             Law::Lists(law) => {
@@ -32,7 +31,7 @@ impl Rollout {
 
     /// Network evaluations to sample an iteration, at most.
     pub fn evaluations(&self) -> u64 {
-        let (grid, calls) = (self.grid().len() as u64, noisy_calls(&self.ddim) as u64);
+        let (grid, calls) = (self.grid().len() as u64, self.sampler.noisy_calls() as u64);
         // The start model is asked once for every state that is kept.
         let start = if self.needs.reference() { grid * calls } else { 0 };
         (self.calls() + start) * self.per_prediction()

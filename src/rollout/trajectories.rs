@@ -4,8 +4,7 @@ use super::asked::{Asked, At};
 use super::kept::Keeping;
 use super::recorded::{Found, Rule};
 use anyhow::Result;
-use pipelines::schedulers::Sampler;
-use pipelines::schedulers::ddim::Transitions;
+use pipelines::schedulers::Transitions;
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
@@ -37,7 +36,7 @@ pub fn walk(
     let noise = Tensor::f_stack(&noise, 1)?.to_device(asked.networks.machine.device); // [1 + steps, B, C, h, w]
     let prompts: Vec<usize> = trajectories.iter().map(|t| t.prompt).collect();
     let mut latents = noise.get(0);
-    for call in 0..asked.ddim.timesteps().len() {
+    for call in 0..asked.sampler.timesteps().len() {
         let at = At { latents: &latents, calls: &vec![call; trajectories.len()], prompts: &prompts };
         let transitions = asked.transitions(&at, &asked.policy(&at)?);
         let Some(next) = step(&at, &transitions, &noise.get(call as i64 + 1))? else { return Ok(None) };

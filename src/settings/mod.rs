@@ -170,10 +170,11 @@ impl Default for TimestepsConfig {
 
 impl TimestepsConfig {
     pub fn law(&self) -> TimestepLaw {
-        let Self { gamma, n_bins, min, max, .. } = *self;
+        let Self { gamma, n_bins, .. } = *self;
+        let (min, max) = (self.min as f64, self.max as f64);
         match self.law {
             LawName::Discounted => TimestepLaw::Discounted { gamma, n_bins, min, max },
-            LawName::List => TimestepLaw::List(self.values.clone()),
+            LawName::List => TimestepLaw::List(self.values.iter().map(|t| *t as f64).collect()),
             LawName::Uniform => TimestepLaw::Uniform { min, max },
         }
     }

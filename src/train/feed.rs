@@ -19,8 +19,8 @@ use crate::settings::{Config, Crop, Source};
 use anyhow::{Context, Result};
 use pipelines::families::{EmptySide, ModelFolder};
 use pipelines::lora::{Lora, Network};
-use pipelines::models::Conditioning;
 use pipelines::weights::{LoadOptions, component_files};
+use pipelines::{Conditioning, LevelRange};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ pub struct Feed {
     validation_draws: u64,
     micro_batch: u64,
     grad_accum: u64,
-    total_timesteps: i64,
+    range: LevelRange,
     left_out: RefCell<BTreeSet<String>>,
     /// A step, and the seconds that its micro-batches took so far.
     waited: Cell<(u64, f64)>,
@@ -52,9 +52,8 @@ impl Feed {
     pub fn open(opened: &Opened, machine: Machine, run: &Path, progress: &dyn Progress, stop: &Stop) -> Result<Self> {
         let Opened { config, folder, items, .. } = opened;
         let mut report = DataReport::new(items);
-        let total_timesteps = folder.scheduler().num_train_timesteps;
-        let draws =
-            Draws { seed: config.train.seed, draws_per_pair: config.data.draws_per_pair as u64, total_timesteps };
+        let range = folder.process().range();
+        let draws = Draws { seed: config.train.seed, draws_per_pair: config.data.draws_per_pair as u64, range };
         let mut validation = items.validation.clone();
         validation.truncate(config.validate.max_pairs);
         let needs = &config.method.needs;
@@ -92,7 +91,7 @@ impl Feed {
             validation_draws: config.validate.draws as u64,
             micro_batch: config.train.micro_batch,
             grad_accum: config.train.grad_accum,
-            total_timesteps,
+            range,
             left_out: RefCell::default(),
             waited: Cell::new((0, 0.0)),
         })
@@ -107,8 +106,9 @@ impl Feed {
         self.validation.len()
     }
 
-    pub fn total_timesteps(&self) -> i64 {
-        self.total_timesteps
+    /// Noise levels of the model's process.
+    pub fn range(&self) -> LevelRange {
+        self.range
     }
 
     /// The micro-batches of step `s` (from 1); `None` where no item of one could be read. They may be asked for again,

@@ -80,7 +80,7 @@ impl Learner {
             reference: reference_errors,
             drift: drift.as_ref().map(detached),
             epsilon_factor: self.epsilon_factor(noised),
-            lambda: self.lambda(&noised.timesteps),
+            lambda: self.lambda(&noised.levels),
         };
         let numel = residuals.size()[1..].iter().product();
         Ok(Forward { theta, drift, errors, product, divergence: Vec::new(), inversion: None, numel })

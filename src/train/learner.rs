@@ -8,13 +8,11 @@ use super::step::{Learner, OwnWeights, Statistics};
 use crate::data::draws::Draws;
 use crate::data::items::{Item, Preference};
 use crate::networks::{self, Inverting, Machine, Truncating};
-use crate::objectives::{
-    BetaRule, ErrorSpace, Inversion, InversionGrid, Needs, Objective, Truncation, timestep_weight,
-};
+use crate::objectives::timestep_weight::TimestepWeight;
+use crate::objectives::{BetaRule, ErrorSpace, Inversion, InversionGrid, Needs, Objective, Truncation};
 use crate::settings::{Config, SafeguardName, TimestepWeighting};
 use anyhow::Result;
-use pipelines::schedulers::NoiseSchedule;
-use tch::{Kind, Tensor};
+use pipelines::{LevelRange, Levels, Process};
 
 /// Loads the networks and puts the method together.
 ///
@@ -29,8 +27,8 @@ pub fn build(opened: &Opened, machine: Machine, feed: &Feed) -> Result<Learner> 
     let data_weights = config.weights.of_data().is_some();
     Ok(Learner {
         native_errors: needs.error == ErrorSpace::Native,
-        timestep_weights: timestep_weights(config, &networks.policy.denoiser.schedule, machine),
-        inverting: inverting(config, &needs, networks.policy.denoiser.schedule.num_train_timesteps()),
+        timestep_weight: timestep_weight(config, &*networks.policy.denoiser.process),
+        inverting: inverting(config, &needs, networks.policy.denoiser.process.range()),
         truncating: truncating(config, &needs, feed)?,
         safeguard: config.safeguard.as_ref().filter(|s| s.name == SafeguardName::Sdpo).map(|s| s.mu),
         weighted: data_weights || needs.weights || needs.data_weights,
@@ -60,21 +58,17 @@ pub fn build(opened: &Opened, machine: Machine, feed: &Feed) -> Result<Learner> 
 /// How a method truncates its rollouts.
 fn truncating(config: &Config, needs: &Needs, feed: &Feed) -> Result<Option<Truncating>> {
     let Some(Truncation { start, steps, guidance, .. }) = needs.truncated else { return Ok(None) };
-    let draws = Draws { seed: config.train.seed, draws_per_pair: 0, total_timesteps: feed.total_timesteps() };
+    let draws = Draws { seed: config.train.seed, draws_per_pair: 0, range: feed.range() };
     Ok(Some(Truncating { start, steps, guidance, draws, empty: feed.conditioning("")? }))
 }
 
-/// lambda(t) of every timestep, `[T]`, master kind.
-fn timestep_weights(config: &Config, schedule: &NoiseSchedule, machine: Machine) -> Option<Tensor> {
-    (config.timesteps.weighting == TimestepWeighting::TimestepAware).then_some(())?;
-    let abar = schedule.alphas_cumprod().to_device(tch::Device::Cpu).to_kind(Kind::Double);
-    let abar: Vec<f64> = abar.iter::<f64>().map(Iterator::collect).unwrap_or_default();
-    let lambda = Tensor::from_slice(&timestep_weight::lambda(&abar));
-    Some(lambda.to_device(machine.device).to_kind(machine.master))
+fn timestep_weight(config: &Config, process: &dyn Process) -> Option<TimestepWeight> {
+    let all = || TimestepWeight::of(&process.noise_to_signal(&Levels::new(&process.range().all())));
+    (config.timesteps.weighting == TimestepWeighting::TimestepAware).then(all)
 }
 
-fn inverting(config: &Config, needs: &Needs, total_timesteps: i64) -> Option<Inverting> {
-    let draws = Draws { seed: config.train.seed, draws_per_pair: config.data.draws_per_pair as u64, total_timesteps };
+fn inverting(config: &Config, needs: &Needs, range: LevelRange) -> Option<Inverting> {
+    let draws = Draws { seed: config.train.seed, draws_per_pair: config.data.draws_per_pair as u64, range };
     let Inversion { inverter, grid, steps, eta } = needs.inversion?;
     Some(Inverting { inverter, published: grid == InversionGrid::Published, steps, eta, draws })
 }

@@ -4,6 +4,7 @@ use super::stepwise::UnitRecords;
 use crate::metrics::{mean, put, wins};
 use crate::networks::{InversionWatch, Renewal};
 use crate::objectives::{Compared, Evaluation, ItemLoss, Labelled};
+use pipelines::LevelRange;
 use serde_json::{Map, Value, json};
 
 /// All items of a step.
@@ -80,13 +81,13 @@ impl StepRecords {
     }
 
     /// The keys that follow from the items, in the order of docs/train.md. `weighted`: losses have weights.
-    pub fn write(&self, into: &mut Map<String, Value>, weighted: bool, total_timesteps: i64) {
+    pub fn write(&self, into: &mut Map<String, Value>, weighted: bool, range: LevelRange) {
         let over_items = |f: &dyn Fn(&ItemLoss) -> f64| mean(&self.losses.iter().map(f).collect::<Vec<_>>());
         put(into, "loss", over_items(&|l| l.loss));
         if weighted {
             put(into, "loss_unweighted", over_items(&|l| l.unweighted));
         }
-        self.write_pairs(into, total_timesteps);
+        self.write_pairs(into, range);
         self.write_labels(into);
         self.units.write(into);
         if !self.effective_weights.is_empty() {
@@ -101,7 +102,7 @@ impl StepRecords {
         }
     }
 
-    fn write_pairs(&self, into: &mut Map<String, Value>, total_timesteps: i64) {
+    fn write_pairs(&self, into: &mut Map<String, Value>, range: LevelRange) {
         put(into, "implicit_acc", self.mean(|c| c.u.map(wins)));
         put(into, "margin", self.mean(Compared::h));
         put(into, "reward_w", self.mean(Compared::h_w));
@@ -115,7 +116,7 @@ impl StepRecords {
         put(into, "gradient_factor", self.mean(|c| c.u.map(|u| 1.0 / (1.0 + u.exp()))));
         put(into, "negative_margin", self.mean(|c| c.h().map(|h| f64::from(h < 0.0))));
         if self.preferences().next().is_some() && self.preferences().all(|c| c.h().is_some()) {
-            into.insert("margin_by_t".into(), self.margin_by_t(total_timesteps));
+            into.insert("margin_by_t".into(), self.margin_by_t(range));
         }
     }
 
@@ -131,10 +132,10 @@ impl StepRecords {
         }
     }
 
-    /// Means of h over tenths of [0, T); null where a tenth had no pair.
-    fn margin_by_t(&self, total_timesteps: i64) -> Value {
+    /// Means of h over tenths of the noise levels; null where a tenth had no pair.
+    fn margin_by_t(&self, range: LevelRange) -> Value {
         let tenth = |i: i64| {
-            let inside = self.preferences().filter(|c| c.timestep * 10 / total_timesteps == i);
+            let inside = self.preferences().filter(|c| range.part(c.level, 10) == i);
             mean(&inside.filter_map(Compared::h).collect::<Vec<_>>())
         };
         json!((0..10).map(tenth).collect::<Vec<Option<f64>>>())
@@ -179,10 +180,10 @@ pub fn peak_mem_gib(device: tch::Device) -> Option<f64> {
 mod tests {
     use super::*;
 
-    fn pair(timestep: i64, h_w: f64, h_l: f64) -> Compared {
+    fn pair(level: f64, h_w: f64, h_l: f64) -> Compared {
         Compared {
             id: "x".into(),
-            timestep,
+            level,
             u: Some(2500.0 * (h_w - h_l)),
             theta_w: 0.1 - h_w,
             theta_l: Some(0.2 - h_l),
@@ -199,13 +200,13 @@ mod tests {
 
     fn written(records: &StepRecords) -> Map<String, Value> {
         let mut m = Map::new();
-        records.write(&mut m, false, 1000);
+        records.write(&mut m, false, LevelRange::Steps(1000));
         m
     }
 
     #[test]
     fn means_run_over_the_pairs_of_the_step() {
-        let m = written(&of_pairs(vec![pair(5, 0.002, 0.001), pair(999, -0.001, 0.001), pair(950, 0.0, 0.0)]));
+        let m = written(&of_pairs(vec![pair(5.0, 0.002, 0.001), pair(999.0, -0.001, 0.001), pair(950.0, 0.0, 0.0)]));
         let get = |k: &str| m[k].as_f64().unwrap();
         assert!((get("margin") - (0.001 - 0.002) / 3.0).abs() < 1e-12);
         assert!((get("gap_w") + get("reward_w")).abs() < 1e-15);
@@ -217,22 +218,22 @@ mod tests {
 
     #[test]
     fn ties_count_in_the_loss_only() {
-        let tie = Compared { tie: true, ..pair(5, 1.0, -1.0) };
-        let m = written(&of_pairs(vec![tie, pair(5, 0.002, 0.001)]));
+        let tie = Compared { tie: true, ..pair(5.0, 1.0, -1.0) };
+        let m = written(&of_pairs(vec![tie, pair(5.0, 0.002, 0.001)]));
         assert!((m["margin"].as_f64().unwrap() - 0.001).abs() < 1e-12);
         assert_eq!(m["loss"].as_f64(), Some(1.0));
     }
 
     #[test]
     fn keys_without_a_value_are_absent() {
-        let mut one = pair(5, 0.0, 0.0);
+        let mut one = pair(5.0, 0.0, 0.0);
         (one.u, one.theta_l, one.ref_w, one.ref_l) = (None, None, None, None);
         assert_eq!(written(&of_pairs(vec![one])).keys().collect::<Vec<_>>(), ["loss", "model_mse_w"]);
     }
 
     #[test]
     fn a_class_of_labels_that_a_step_lacks_has_no_keys() {
-        let one = Labelled { id: "x".into(), timestep: 3, desirable: true, theta: 0.1, reference: Some(0.3) };
+        let one = Labelled { id: "x".into(), level: 3.0, desirable: true, theta: 0.1, reference: Some(0.3) };
         let records = StepRecords { labelled: vec![one], ..StepRecords::default() };
         let m = written(&records);
         assert!((m["reward_w"].as_f64().unwrap() - 0.2).abs() < 1e-12);

@@ -262,7 +262,7 @@ impl Session {
         };
         put(&mut line, "epoch", Some(epoch));
         put(&mut line, "lr", Some(outcome.lr));
-        outcome.records.write(&mut line, self.learner.weighted, self.feed.total_timesteps());
+        outcome.records.write(&mut line, self.learner.weighted, self.feed.range());
         metrics::write_renewal(&mut line, &outcome.renewal);
         if self.learner.has_beta {
             put(&mut line, "beta", Some(outcome.beta));

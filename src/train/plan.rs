@@ -13,7 +13,7 @@ use crate::rollout::Rollout;
 use crate::settings::Buffer;
 use anyhow::{Context, Result};
 use pipelines::families::ModelFolder;
-use pipelines::models::Conditioning;
+use pipelines::{Conditioning, Levels};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -88,7 +88,7 @@ pub fn dry_run(opened: &Opened) -> Result<Plan> {
     let seconds = try_forward(opened, &networks, rows).context("a trial batch does not pass the network")?;
     let _ = opened.folder.load_vae(config.model.vae.as_deref(), &machine.frozen())?;
     let policy = &networks.policy;
-    let all = policy.denoiser.unet.named_parameters();
+    let all = policy.denoiser.network.named_parameters();
     let trained = mib(&policy.trainable);
     let n = opened.items.train.len();
     let missing = missing_images(opened, images)?;
@@ -165,7 +165,7 @@ fn try_forward(opened: &Opened, networks: &Networks, rows: i64) -> Result<f64> {
         items: Vec::new(),
         noise: latents.shallow_clone(),
         latents,
-        timesteps: Tensor::zeros([rows], (Kind::Int64, Device::Cpu)),
+        levels: Levels::same(0.0, rows, Device::Cpu),
         conditioning: networks.conditioning(&conditioning, config.data.resolution),
     });
     let began = Instant::now();

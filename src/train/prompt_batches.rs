@@ -4,9 +4,9 @@ use crate::data::batches::{Batch, BatchItem};
 use crate::data::draws::Draws;
 use crate::data::text_cache::TextCache;
 use anyhow::Result;
-use pipelines::models::Conditioning;
+use pipelines::Levels;
 use std::ops::Range;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 /// The prompts of a run, in passes with orders of their own.
 pub struct PromptBatches {
@@ -22,7 +22,7 @@ impl PromptBatches {
     /// The prompts at positions of the run: position p is prompt order(pass)[p mod n] of pass p div n, and its noise is
     /// x_T of trajectory 0 of that prompt in the iteration of that number. `latents` are zeros: there is no picture.
     pub fn batch(&self, positions: Range<u64>, texts: &TextCache) -> Result<Batch> {
-        let n = self.prompts.len() as u64;
+        let (n, last) = (self.prompts.len() as u64, self.draws.range.last());
         let (mut items, mut noise, mut prompts) = (Vec::new(), Vec::new(), Vec::new());
         for position in positions {
             let pass = position / n;
@@ -33,7 +33,7 @@ impl PromptBatches {
             items.push(BatchItem {
                 id: index.to_string(),
                 prompt: self.prompts[index].clone(),
-                timestep: self.draws.total_timesteps - 1,
+                level: last,
                 draw: pass,
                 rows: vec![items.len() as i64],
                 ..BatchItem::default()
@@ -41,14 +41,17 @@ impl PromptBatches {
         }
         let rows = items.len() as i64;
         let noise = Tensor::f_stack(&noise, 0)?;
-        let time_ids =
-            self.told_size.map(|r| Tensor::from_slice(&[r, r, 0, 0, r, r]).to_kind(Kind::Float).repeat([rows, 1]));
+        let conditioning = texts.conditioning(&prompts)?;
+        let conditioning = match self.told_size {
+            Some(r) => conditioning.with_sizes(&vec![[r, r, 0, 0, r, r]; rows as usize]),
+            None => conditioning,
+        };
         Ok(Batch {
             items,
             latents: noise.zeros_like(),
-            timesteps: Tensor::full([rows], self.draws.total_timesteps - 1, (Kind::Int64, noise.device())),
+            levels: Levels::same(last, rows, noise.device()),
             noise,
-            conditioning: Conditioning { time_ids, ..texts.conditioning(&prompts)? },
+            conditioning,
         })
     }
 }

@@ -10,6 +10,7 @@ use super::stepwise::UnitRecords;
 use crate::data::batches::Batch;
 use crate::networks::{Inverting, Machine, Networks, Noised, Renewal, Swapped, Truncating};
 use crate::objectives::statistics::{Law, Running};
+use crate::objectives::timestep_weight::TimestepWeight;
 use crate::objectives::{
     Compared, Errors, Evaluation, Labelled, Needs, Objective, Step, Weighting, evaluate, safeguard, statistic_values,
     weight_values,
@@ -18,6 +19,7 @@ use crate::progress::{Halted, Stop};
 use crate::rollout::UnitBatch;
 use crate::settings::OnSpike;
 use anyhow::{Context, Result, bail};
+use pipelines::Levels;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
@@ -28,8 +30,8 @@ pub struct Learner {
     pub needs: Needs,
     /// `error = "native"`: margins and metrics in the model's own parameterisation.
     pub native_errors: bool,
-    /// lambda(t) of every timestep; `None` without `timesteps.weighting`.
-    pub timestep_weights: Option<Tensor>,
+    /// lambda(t) of `timesteps.weighting`.
+    pub timestep_weight: Option<TimestepWeight>,
     pub inverting: Option<Inverting>,
     /// Of a method that trains on its own truncated rollouts.
     pub truncating: Option<Truncating>,
@@ -281,46 +283,47 @@ impl Learner {
     pub fn epsilon_factor(&self, noised: &Noised) -> Tensor {
         let Machine { master, device, .. } = self.networks.machine;
         match self.native_errors {
-            true => Tensor::ones(noised.timesteps.size(), (master, device)),
+            true => Tensor::ones([noised.levels.rows()], (master, device)),
             false => self.networks.epsilon_factor(noised),
         }
     }
 
     /// lambda(t), `[R]`, master kind.
-    pub fn lambda(&self, timesteps: &Tensor) -> Tensor {
-        match &self.timestep_weights {
-            Some(weights) => weights.index_select(0, timesteps),
-            None => {
-                let Machine { master, device, .. } = self.networks.machine;
-                Tensor::ones(timesteps.size(), (master, device))
+    pub fn lambda(&self, levels: &Levels) -> Tensor {
+        let Machine { master, device, .. } = self.networks.machine;
+        match &self.timestep_weight {
+            Some(weight) => {
+                let noise_to_signal = self.networks.policy.denoiser.process.noise_to_signal(levels);
+                weight.lambda(&noise_to_signal).to_device(device).to_kind(master)
             }
+            None => Tensor::ones([levels.rows()], (master, device)),
         }
     }
 }
 
 /// A loss or an error that is not finite ends the run before its weights are touched.
 fn refuse_not_finite(batch: &Batch, evaluation: &Evaluation) -> Result<()> {
-    let halt = |name: &str, id: &str, timestep: i64, value: f64| {
+    let halt = |name: &str, id: &str, level: f64, value: f64| {
         Halted::before_update(format!(
-            "{name} of {id} at timestep {timestep} is {value}; the weights were not changed. Look at the item, or start another run with a lower optim.lr or in float32."
+            "{name} of {id} at timestep {level} is {value}; the weights were not changed. Look at the item, or start another run with a lower optim.lr or in float32."
         ))
     };
     let of_pair = |c: &Compared| {
         [("e_theta(w)", Some(c.theta_w)), ("e_theta(l)", c.theta_l), ("e_ref(w)", c.ref_w), ("e_ref(l)", c.ref_l)]
             .into_iter()
             .find_map(|(name, value)| {
-                value.filter(|x| !x.is_finite()).map(|x| halt(name, &format!("pair {}", c.id), c.timestep, x))
+                value.filter(|x| !x.is_finite()).map(|x| halt(name, &format!("pair {}", c.id), c.level, x))
             })
     };
     let of_label = |l: &Labelled| {
         [("e_theta", Some(l.theta)), ("e_ref", l.reference)].into_iter().find_map(|(name, value)| {
-            value.filter(|x| !x.is_finite()).map(|x| halt(name, &format!("image {}", l.id), l.timestep, x))
+            value.filter(|x| !x.is_finite()).map(|x| halt(name, &format!("image {}", l.id), l.level, x))
         })
     };
     let found = evaluation.compared.iter().find_map(of_pair).or_else(|| evaluation.labelled.iter().find_map(of_label));
     let lost = evaluation.losses.iter().find(|l| !l.loss.is_finite()).map(|l| {
         let item = &batch.items[l.item];
-        halt("loss", &format!("{} {}", item.preference.noun(), item.id), item.timestep, l.loss)
+        halt("loss", &format!("{} {}", item.preference.noun(), item.id), item.level, l.loss)
     });
     match found.or(lost) {
         Some(halted) => bail!(halted),

@@ -9,7 +9,7 @@ use crate::objectives::{Ratios, Step, StepEvaluation, evaluate_units, numbers};
 use crate::progress::Halted;
 use crate::rollout::UnitBatch;
 use anyhow::{Context, Result, bail};
-use pipelines::schedulers::ddim::log_prob;
+use pipelines::schedulers::log_prob;
 use serde_json::{Map, Value};
 use tch::{Kind, Tensor};
 
@@ -103,7 +103,7 @@ fn refuse_not_finite(batch: &UnitBatch, ratios: &Ratios, evaluation: &StepEvalua
             bail!(Halted::before_update(format!(
                 "{name} of {} at timestep {} is {value}; the weights were not changed. Start another run with a lower optim.lr or in float32.",
                 unit.id,
-                batch.timestep(unit)
+                batch.level(unit)
             )));
         }
     }

@@ -154,10 +154,10 @@ fn refuse_not_finite(name: &str, model: &str, batch: &Batch, errors: &[f64]) -> 
         }
         None => ("item".into(), 0),
     };
-    let timestep = batch.timesteps.int64_value(&[row as i64]);
+    let level = batch.levels.values()[row];
     let side = if k == 0 { "w" } else { "l" };
     bail!(Halted::too_late(format!(
-        "{name}({side}) of the held-out {what} at timestep {timestep} is {} with the {model}. Look at the item, or start another run with a lower optim.lr or in float32.",
+        "{name}({side}) of the held-out {what} at timestep {level} is {} with the {model}. Look at the item, or start another run with a lower optim.lr or in float32.",
         errors[row]
     )))
 }

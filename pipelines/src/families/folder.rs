@@ -7,7 +7,9 @@ use super::{
 use crate::error::{Error, Result};
 use crate::hub::Location;
 use crate::lora::LoraTargets;
-use crate::models::{AutoencoderKl, ClipTextConfig, ClipTextModel, UNet2DConditionModel, UNetConfig, VaeConfig};
+use crate::models::{AutoencoderKl, ClipTextConfig, ClipTextModel, UNetConfig, VaeConfig};
+use crate::network::Architecture;
+use crate::process::Process;
 use crate::schedulers::{NoiseSchedule, PredictionType, SchedulerConfig};
 use crate::text::Tokenizer;
 use crate::weights::original::vae_place;
@@ -81,8 +83,15 @@ impl ModelFolder {
     /// The UNet with its noise schedule; `unet_dir` replaces the model's own UNet.
     pub fn load_denoiser(&self, unet_dir: Option<&Path>, options: &LoadOptions) -> Result<Denoiser> {
         let (config, store) = self.unet_parts(unet_dir)?;
-        let unet = UNet2DConditionModel::from_store(config, store, options).map_err(relatives::name_distilled)?;
-        Ok(Denoiser { unet, schedule: NoiseSchedule::new(&self.configs.scheduler).to_device(options.device) })
+        let network = config.load(store, options).map_err(relatives::name_distilled)?;
+        let mut process = self.process();
+        process.move_to(options.device);
+        Ok(Denoiser { network, process })
+    }
+
+    /// The noise process that the model was trained on.
+    pub fn process(&self) -> Box<dyn Process> {
+        Box::new(NoiseSchedule::new(&self.configs.scheduler))
     }
 
     /// The VAE; `other` replaces the model's own: a component folder, or a file of the original layout, which is taken for
@@ -181,7 +190,7 @@ impl ModelFolder {
         blocks.saturating_sub(self.declaration.layers_before_last)
     }
 
-    /// Whether the UNet is told the sizes of pictures: `time_ids` of [`crate::models::Conditioning`].
+    /// Whether the UNet is told the sizes of pictures: `time_ids` of [`crate::Conditioning`].
     pub fn takes_time_ids(&self) -> bool {
         self.configs.unet.text_time.is_some()
     }

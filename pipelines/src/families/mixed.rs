@@ -3,6 +3,7 @@
 use super::{Change, Combination, Denoiser, Difference, ModelFolder, ModelWeights};
 use crate::error::{Error, Result};
 use crate::lora::{Lora, Network};
+use crate::network::{Architecture, first_difference};
 use crate::weights::{LoadOptions, component_files};
 use std::path::{Path, PathBuf};
 
@@ -30,7 +31,7 @@ impl ModelFolder {
     /// nothing.
     pub fn check_same_network(&self, dir: &Path) -> Result<()> {
         let (config, _) = self.unet_parts(Some(dir))?;
-        match self.unet().difference(&config) {
+        match first_difference(self.unet().shape(), config.shape()) {
             None => Ok(()),
             Some((key, own, found)) => {
                 let problem = format!("this is another network than the model's own UNet: {key} is {found}, not {own}");
@@ -68,7 +69,7 @@ impl ModelFolder {
         let sum = Combination::new(&own, differences, Lora::joined(Vec::new())?)?;
         let denoiser = self.load_denoiser(None, options)?;
         let _frozen = tch::no_grad_guard();
-        for (name, mut parameter) in denoiser.unet.named_parameters() {
+        for (name, mut parameter) in denoiser.network.named_parameters() {
             let weight = own.tensor(Network::Unet, &name)?;
             parameter.f_copy_(&sum.changed(Network::Unet, &name, weight)?)?;
         }

@@ -33,8 +33,9 @@ pub use model_weights::ModelWeights;
 pub use standard_lora::standard_of_lora;
 pub use text::{Encoder, TextAdapters, TextEncoder};
 
+use crate::conditioning::{Conditioning, TIME_IDS};
 use crate::error::Result;
-use crate::models::{ClipTextConfig, Conditioning, UNetConfig};
+use crate::models::{ClipTextConfig, UNetConfig};
 use crate::schedulers::PredictionType;
 use text::Encoded;
 
@@ -159,7 +160,7 @@ impl Family {
 
     /// Whether the network is told the sizes of pictures (`time_ids`).
     pub fn tells_sizes(self) -> bool {
-        self.conditioning_names().contains(&"time_ids")
+        self.conditioning_names().contains(&TIME_IDS)
     }
 
     /// The name of the family's architecture in the header of a checkpoint (`modelspec.architecture`).

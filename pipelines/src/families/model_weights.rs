@@ -4,6 +4,7 @@ use super::{Family, ModelFolder};
 use crate::error::{Error, Result};
 use crate::lora::{LoraTargets, Network};
 use crate::models::{ClipTextConfig, ClipTextModel, UNet2DConditionModel, UNetConfig};
+use crate::network::{Architecture, first_difference};
 use crate::schedulers::PredictionType;
 use crate::weights::{ParameterShapes, WeightStore, check_store};
 use std::collections::BTreeMap;
@@ -146,7 +147,7 @@ impl ModelWeights {
                 result => result?,
             }
         }
-        if let Some((key, found, expected)) = self.unet.computes_otherwise(&frame.unet) {
+        if let Some((key, found, expected)) = first_difference(self.unet.computation(), frame.unet.computation()) {
             let problem = format!("its UNet's `{key}` is {found}, and {expected} in {}", frame.path.display());
             return Err(Error::unusable(&self.path, problem, "merge models that were trained from one base"));
         }

@@ -2,15 +2,16 @@
 
 use super::text::Encoded;
 use super::{Declaration, Family, TextPart};
+use crate::conditioning::{Conditioning, PROMPT_EMBEDS};
 use crate::error::Result;
-use crate::models::{ClipTextConfig, Conditioning, UNetConfig};
+use crate::models::{ClipTextConfig, UNetConfig};
 use crate::schedulers::PredictionType;
 
 pub(super) const DECLARATION: Declaration = Declaration {
     pipeline_class: "StableDiffusionPipeline",
     card_tag: "stable-diffusion",
     defaults: &[("sample", "guidance_scale", "7.5")],
-    conditioning_names: &["prompt_embeds"],
+    conditioning_names: &[PROMPT_EMBEDS],
     text: &[TextPart { encoder: "text_encoder", class: "CLIPTextModel", tokenizer: "tokenizer" }],
     // Without it diffusers asks for the checker that [null, null] has just marked as absent.
     index_entries: &[("requires_safety_checker", false)],

@@ -3,8 +3,9 @@
 
 use super::text::Encoded;
 use super::{Declaration, Family, TextPart};
+use crate::conditioning::{Conditioning, POOLED_PROMPT_EMBEDS, PROMPT_EMBEDS, TIME_IDS};
 use crate::error::Result;
-use crate::models::{ClipTextConfig, Conditioning, UNetConfig};
+use crate::models::{ClipTextConfig, UNetConfig};
 use crate::schedulers::PredictionType;
 use tch::Tensor;
 
@@ -24,7 +25,7 @@ pub(super) const DECLARATION: Declaration = Declaration {
         ("spo", "threshold", "0.4"),
         ("spo", "denoise_ahead", "3"),
     ],
-    conditioning_names: &["prompt_embeds", "pooled_prompt_embeds", "time_ids"],
+    conditioning_names: &[PROMPT_EMBEDS, POOLED_PROMPT_EMBEDS, TIME_IDS],
     text: &[
         TextPart { encoder: "text_encoder", class: "CLIPTextModel", tokenizer: "tokenizer" },
         TextPart { encoder: "text_encoder_2", class: "CLIPTextModelWithProjection", tokenizer: "tokenizer_2" },
@@ -39,7 +40,7 @@ pub(super) const DECLARATION: Declaration = Declaration {
 };
 
 /// Original height and width, crop top and left, target height and width.
-const TIME_IDS: i64 = 6;
+const SIZES: i64 = 6;
 
 fn family(_: &UNetConfig, prediction: PredictionType) -> Family {
     match prediction {
@@ -66,10 +67,10 @@ fn check(unet: &UNetConfig, text: &[ClipTextConfig]) -> Result<()> {
     let Some(added) = unet.text_time else {
         return Err(file.conflict("addition_embed_type", "\"text_time\", as every SDXL UNet has it"));
     };
-    let input = pooled + TIME_IDS * added.time_width;
+    let input = pooled + SIZES * added.time_width;
     if added.input_width != input {
         let expected = format!(
-            "{input}: the pooled embedding's {pooled} and {TIME_IDS} time_ids of {}, the addition_time_embed_dim",
+            "{input}: the pooled embedding's {pooled} and {SIZES} time_ids of {}, the addition_time_embed_dim",
             added.time_width
         );
         return Err(file.conflict("projection_class_embeddings_input_dim", expected));
@@ -82,9 +83,6 @@ fn conditioning(encoded: &[Encoded], clip_skip: usize) -> Result<Conditioning> {
     let before_last = DECLARATION.layers_before_last + clip_skip;
     let states = encoded.iter().map(|text| text.hidden_state(before_last)).collect::<Result<Vec<_>>>()?;
     let pooled = encoded.last().map(|text| text.output.pooled.shallow_clone());
-    Ok(Conditioning {
-        prompt_embeds: Tensor::f_cat(&states, -1)?, // [B, L, D_1 + D_2]
-        pooled_prompt_embeds: pooled,
-        time_ids: None,
-    })
+    let prompt = (PROMPT_EMBEDS, Tensor::f_cat(&states, -1)?); // [B, L, D_1 + D_2]
+    Ok(Conditioning::new([prompt].into_iter().chain(pooled.map(|pooled| (POOLED_PROMPT_EMBEDS, pooled)))))
 }

@@ -1,9 +1,10 @@
 //! Prompts to conditioning.
 
 use super::Declaration;
+use crate::conditioning::Conditioning;
 use crate::error::{Error, Result};
 use crate::lora::{Lora, Network};
-use crate::models::{AdapterSet, ClipOutput, ClipTextModel, Conditioning};
+use crate::models::{AdapterSet, ClipOutput, ClipTextModel};
 use crate::text::Tokenizer;
 use tch::{Device, Tensor};
 

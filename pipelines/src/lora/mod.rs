@@ -13,7 +13,8 @@ pub use reduce::{Reduced, Truncation};
 pub use targets::{LoraTargets, Network};
 
 use crate::error::{Error, Result};
-use crate::models::{Adapter, AdapterHost, AdapterSet, LayerShapes, UNet2DConditionModel};
+use crate::models::{Adapter, AdapterHost, AdapterSet, LayerShapes};
+use crate::network;
 use std::collections::{BTreeMap, BTreeSet};
 use tch::{Kind, Tensor};
 
@@ -68,12 +69,12 @@ pub struct LoraWeights {
 }
 
 impl LoraWeights {
-    /// New adapters on every layer of a UNet whose path is a target or ends in `.target`, as PEFT matches them.
+    /// New adapters on every layer of a network whose path is a target or ends in `.target`, as PEFT matches them.
     ///
     /// `draw("unet.<module path>", shape of A)` gives the first matrix; the second is zero, so that the network starts
     /// as it was. A target that matches no layer is an error.
     pub fn init(
-        unet: &UNet2DConditionModel,
+        network: &dyn network::Network,
         rank: i64,
         alpha: f64,
         targets: &[String],
@@ -82,14 +83,14 @@ impl LoraWeights {
         if rank < 1 {
             return Err(Error::Invalid(format!("the rank of a LoRA is {rank}, expected at least 1")));
         }
-        let layers = UNet2DConditionModel::layer_shapes(unet.config());
+        let layers = network.architecture().layer_shapes();
         for target in targets {
             if !layers.keys().any(|path| matches(path, target)) {
                 return Err(no_such_target(&layers, target));
             }
         }
         let targeted = |path: &str| targets.iter().any(|target| matches(path, target));
-        let device = unet.device();
+        let device = network.device();
         let mut modules = BTreeMap::new();
         for (path, shape) in layers.iter().filter(|(path, _)| targeted(path)) {
             let (a_shape, b_shape) = adapter_shapes(shape, rank);

@@ -1,8 +1,8 @@
 //! What a LoRA file can name: the layers of a model's networks, in every naming that is in use.
 
 use super::{LoraWeights, no_such_layer};
-use crate::models::{ClipTextConfig, ClipTextModel, LayerShapes, UNet2DConditionModel, UNetConfig};
-use crate::weights::original::{UNetLayout, unet_name};
+use crate::models::{ClipTextConfig, ClipTextModel, LayerShapes};
+use crate::network::Architecture;
 use std::collections::{BTreeMap, HashMap};
 
 /// A network that a LoRA can be on.
@@ -32,21 +32,21 @@ impl Network {
 #[derive(Debug, Clone)]
 pub struct LoraTargets {
     layers: BTreeMap<Network, LayerShapes>,
-    /// Where kohya numbers the UNet's blocks as single-file checkpoints do: SDXL.
-    original_blocks: Option<UNetLayout>,
+    /// kohya's names of the denoiser's layers, dots in place of underscores.
+    kohya_names: BTreeMap<String, String>,
     context_width: i64,
 }
 
 impl LoraTargets {
-    /// The layers of a UNet and of the text encoders that stand before it, in their order.
-    pub fn new(unet: &UNetConfig, text_encoders: &[ClipTextConfig]) -> Self {
+    /// The layers of a denoiser and of the text encoders that stand before it, in their order.
+    pub fn new(denoiser: &dyn Architecture, text_encoders: &[ClipTextConfig]) -> Self {
         let text = Network::TEXT_ENCODERS.into_iter().zip(text_encoders);
         let mut layers: BTreeMap<Network, LayerShapes> =
             text.map(|(network, config)| (network, ClipTextModel::layer_shapes(config))).collect();
-        layers.insert(Network::Unet, UNet2DConditionModel::layer_shapes(unet));
-        let layout = || UNetLayout::of(&unet.layers_per_block, &unet.up_attention);
-        let original_blocks = unet.text_time.and_then(|_| layout());
-        Self { layers, original_blocks, context_width: unet.cross_attention_dim }
+        let own = denoiser.layer_shapes();
+        let kohya_names = own.keys().map(|path| (path.clone(), denoiser.kohya_name(path))).collect();
+        layers.insert(Network::Unet, own);
+        Self { layers, kohya_names, context_width: denoiser.context_width() }
     }
 
     /// The width of the prompt embeddings, by which families are told apart.
@@ -78,8 +78,7 @@ impl LoraTargets {
         let underscored = |path: &str| path.replace('.', "_");
         match network {
             Network::Unet => {
-                let original = self.original_blocks.as_ref().and_then(|layout| unet_name(path, layout));
-                format!("lora_unet_{}", underscored(original.as_deref().unwrap_or(path)))
+                format!("lora_unet_{}", underscored(self.kohya_names.get(path).map_or(path, String::as_str)))
             }
             Network::TextEncoder if two_encoders => format!("lora_te1_{}", underscored(path)),
             Network::TextEncoder => format!("lora_te_{}", underscored(path)),

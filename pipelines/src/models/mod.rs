@@ -12,7 +12,7 @@ pub use clip::{ClipOutput, ClipTextConfig, ClipTextModel};
 pub use config::ConfigFile;
 pub use layers::{Adapter, AdapterHost, AdapterSet, Adapters, Linear};
 pub use recompute::Recompute;
-pub use unet::{Conditioning, UNet2DConditionModel, UNetConfig};
+pub use unet::{UNet2DConditionModel, UNetConfig};
 pub use vae::{AutoencoderKl, Moments, Tiles, VaeConfig};
 
 use crate::error::Result;

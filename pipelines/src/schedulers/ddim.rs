@@ -4,8 +4,9 @@ use super::config::{PredictionType, SchedulerConfig};
 use super::sampler::{Prediction, Sampler, SamplerOptions, Scheduler};
 use super::schedule::NoiseSchedule;
 use super::spacing;
+use super::stochastic::{StochasticSampler, Transitions};
 use crate::Result;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 const CLASS: &str = "DDIMScheduler";
 
@@ -38,13 +39,6 @@ pub struct Ddim {
 pub struct Transition {
     pub mean: Tensor,
     pub std: f64,
-}
-
-/// p(x_p | x_t) of rows at calls of their own: `mean` `[B, C, h, w]`, `std` `[B]` float64, on the device of `mean`.
-#[derive(Debug)]
-pub struct Transitions {
-    pub mean: Tensor,
-    pub std: Tensor,
 }
 
 /// What x_t splits into and what x_p is put together from, each a scalar or `[B, 1, 1, 1]`, float32.
@@ -98,37 +92,6 @@ impl Ddim {
         Transition { mean, std: f64::from(self.std(call)) }
     }
 
-    /// The same for rows at different calls: row i of prediction and `latents` `[B, C, h, w]` at `calls[i]`.
-    ///
-    /// In float64 where both are (the coefficients are float32 still), in float32 where they are of half precision.
-    ///
-    /// # Panics
-    /// Where a call is none of this sampler's, or there is not one for each row: calls come from a rollout, not from a user.
-    pub fn transitions(&self, calls: &[usize], prediction: &Prediction, latents: &Tensor) -> Transitions {
-        let device = latents.device();
-        let of_rows: Vec<Coefficients> = calls.iter().map(|call| self.coefficients(*call)).collect();
-        let rows = |of: fn(&Coefficients) -> &Tensor| {
-            Tensor::stack(&of_rows.iter().map(of).collect::<Vec<_>>(), 0).view([-1, 1, 1, 1]).to_device(device)
-        };
-        let coefficients = Coefficients {
-            signal: rows(|c| &c.signal),
-            sigma: rows(|c| &c.sigma),
-            signal_prev: rows(|c| &c.signal_prev),
-            direction: rows(|c| &c.direction),
-        };
-        let std: Vec<f64> = calls.iter().map(|call| f64::from(self.std(*call))).collect();
-        Transitions {
-            mean: self.mean(&coefficients, prediction, latents),
-            std: Tensor::from_slice(&std).to_device(device),
-        }
-    }
-
-    /// The x_0 that `prediction` says of latents x_t `[B, C, h, w]` at call number `call`: their posterior mean (Tweedie), clamped
-    /// where the file wants it.
-    pub fn x0(&self, call: usize, prediction: &Prediction, latents: &Tensor) -> Tensor {
-        self.estimate(&self.coefficients(call), prediction, latents).0
-    }
-
     /// The variance of the noise that call number `call` adds with eta = 1: eq. 16 of the paper.
     pub fn variance(&self, call: usize) -> f32 {
         let (abar, abar_prev) = self.levels[call];
@@ -169,17 +132,6 @@ impl Ddim {
     }
 }
 
-/// log p(`next` | x_t) of transitions N(`mean`, `std`^2), `[B]` float64: the mean over C, H, W of every row, as methods that
-/// train on transitions compare them (docs/methods.md, section 10). `mean` and `next` `[B, C, h, w]`, `std` `[B]`.
-///
-/// Not to be asked where `std` is 0 (eta 0): such a step has no density, and what comes out is not finite.
-pub fn log_prob(mean: &Tensor, std: &Tensor, next: &Tensor) -> Tensor {
-    let std = std.to_kind(Kind::Double);
-    let distance = (next.to_kind(Kind::Double) - mean.to_kind(Kind::Double)) / std.view([-1, 1, 1, 1]);
-    let square = distance.square().flatten(1, -1).mean_dim([1i64].as_slice(), false, Kind::Double);
-    square * -0.5 - std.log() - 0.5 * std::f64::consts::TAU.ln()
-}
-
 impl Sampler for Ddim {
     fn timesteps(&self) -> &[f64] {
         &self.timesteps
@@ -198,6 +150,37 @@ impl Sampler for Ddim {
         }
         let Transition { mean, std } = self.transition(call, prediction, latents);
         if self.eta > 0.0 { mean + noise() * std } else { mean }
+    }
+}
+
+impl StochasticSampler for Ddim {
+    /// Coefficients are float32 whatever the latents' kind.
+    fn transitions(&self, calls: &[usize], prediction: &Prediction, latents: &Tensor) -> Transitions {
+        let device = latents.device();
+        let of_rows: Vec<Coefficients> = calls.iter().map(|call| self.coefficients(*call)).collect();
+        let rows = |of: fn(&Coefficients) -> &Tensor| {
+            Tensor::stack(&of_rows.iter().map(of).collect::<Vec<_>>(), 0).view([-1, 1, 1, 1]).to_device(device)
+        };
+        let coefficients = Coefficients {
+            signal: rows(|c| &c.signal),
+            sigma: rows(|c| &c.sigma),
+            signal_prev: rows(|c| &c.signal_prev),
+            direction: rows(|c| &c.direction),
+        };
+        let std: Vec<f64> = calls.iter().map(|call| f64::from(self.std(*call))).collect();
+        Transitions {
+            mean: self.mean(&coefficients, prediction, latents),
+            std: Tensor::from_slice(&std).to_device(device),
+        }
+    }
+
+    /// Clamped where the file wants it.
+    fn x0(&self, call: usize, prediction: &Prediction, latents: &Tensor) -> Tensor {
+        self.estimate(&self.coefficients(call), prediction, latents).0
+    }
+
+    fn adds_noise(&self, call: usize) -> bool {
+        self.variance(call) > 0.0
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod ddim;
+mod discrete;
 pub mod dpmpp_2m;
 pub mod euler;
 pub mod euler_a;
@@ -13,6 +14,7 @@ mod sampler;
 mod schedule;
 mod sigmas;
 mod spacing;
+mod stochastic;
 
 pub use config::{BetaSchedule, PredictionType, SchedulerConfig, TimestepSpacing};
 pub use ddim::Ddim;
@@ -25,3 +27,4 @@ pub use registry::{SCHEDULERS, scheduler_names, those_with};
 pub use sampler::{Prediction, Sampler, SamplerOptions, Scheduler};
 pub use schedule::NoiseSchedule;
 pub use sigmas::SigmaGrid;
+pub use stochastic::{StochasticSampler, Transitions, log_prob};

@@ -6,8 +6,8 @@ use tch::{Device, Kind, Tensor};
 /// The discrete forward process x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise (docs/methods.md 0.1).
 #[derive(Debug)]
 pub struct NoiseSchedule {
+    config: SchedulerConfig,
     alphas_cumprod: Tensor,
-    prediction_type: PredictionType,
 }
 
 impl NoiseSchedule {
@@ -18,7 +18,7 @@ impl NoiseSchedule {
             betas = rescale_zero_terminal_snr(&betas);
         }
         let alphas_cumprod = (1f64 - betas).cumprod(0, None::<Kind>);
-        Self { alphas_cumprod, prediction_type: config.prediction_type }
+        Self { config: config.clone(), alphas_cumprod }
     }
 
     /// abar_t, `[T]` float32, falling from nearly 1 to nearly 0.
@@ -33,12 +33,17 @@ impl NoiseSchedule {
 
     /// What the network predicts.
     pub fn prediction_type(&self) -> PredictionType {
-        self.prediction_type
+        self.config.prediction_type
+    }
+
+    /// The scheduler_config.json that it was made of.
+    pub fn config(&self) -> &SchedulerConfig {
+        &self.config
     }
 
     /// The same schedule with its table on `device`: saves a copy per call when latents live there.
     pub fn to_device(&self, device: Device) -> Self {
-        Self { alphas_cumprod: self.alphas_cumprod.to_device(device), prediction_type: self.prediction_type }
+        Self { config: self.config.clone(), alphas_cumprod: self.alphas_cumprod.to_device(device) }
     }
 
     /// x_t of `latents` `[B, C, h, w]` and `noise` (same shape) at `timesteps` `[B]` int64 (diffusers `add_noise`).

@@ -1,7 +1,8 @@
 //! DDIM inversion and ReNoise on the exact network (docs/methods.md 21.5), and DDIM inversion against diffusers 0.42.
 
 use crate::support::schedule::{abar, assert_close, exact, golden, spread, value, with};
-use pipelines::inversion::{CorrectionLabel, Inversion, invert};
+use pipelines::Levels;
+use pipelines::inversion::{CorrectionLabel, Draw, Inversion};
 use pipelines::schedulers::NoiseSchedule;
 use serde_json::json;
 use tch::{Device, Kind, Tensor};
@@ -18,6 +19,25 @@ fn double(x: f64) -> Tensor {
 
 fn no_noise(_: i64, _: usize) -> Tensor {
     panic!("eta 0 draws no noise")
+}
+
+type Predict<'a> = dyn FnMut(&Tensor, &Tensor, &[i64]) -> pipelines::Result<Tensor> + 'a;
+
+/// Inversion along whole timesteps by a network that takes them as int64.
+fn invert(
+    schedule: &NoiseSchedule,
+    method: Inversion,
+    latents: &Tensor,
+    levels: &[Vec<i64>],
+    predict: &mut Predict,
+    noise: &mut Draw,
+) -> pipelines::Result<Tensor> {
+    let levels: Vec<Vec<f64>> = levels.iter().map(|row| row.iter().map(|t| *t as f64).collect()).collect();
+    let mut predict = |x: &Tensor, levels: &Levels, rows: &[i64]| {
+        let timesteps = levels.tensor().to_kind(Kind::Int64);
+        predict(x, &timesteps, rows)
+    };
+    pipelines::inversion::invert(schedule, method, latents, &levels, &mut predict, noise)
 }
 
 /// The exact network at the timestep of each row.
@@ -210,7 +230,8 @@ fn levels_that_make_no_way_are_refused() {
     for levels in [vec![0, 100, 100], vec![5, 3], vec![0, 1000], vec![]] {
         let text = refusal(1, std::slice::from_ref(&levels));
         assert!(
-            text.contains("expected rising timesteps up to 999") && text.contains(&format!("{levels:?}")),
+            text.contains("expected rising levels up to 999")
+                && text.contains(&format!("found {:?}", levels.iter().map(|t| *t as f64).collect::<Vec<_>>())),
             "{text}"
         );
     }

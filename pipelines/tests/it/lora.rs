@@ -3,8 +3,9 @@
 use crate::support;
 use pipelines::families::Family;
 use pipelines::lora::{Lora, LoraTargets, LoraWeights, Network};
-use pipelines::models::{AdapterSet, Conditioning, UNet2DConditionModel};
+use pipelines::models::{AdapterSet, UNet2DConditionModel};
 use pipelines::weights::{LoadOptions, TensorFile, write_safetensors};
+use pipelines::{Conditioning, Network as _};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 

@@ -2,8 +2,9 @@
 
 use crate::support;
 use crate::support::compute::{compute, read};
-use pipelines::models::{Conditioning, UNet2DConditionModel};
+use pipelines::models::UNet2DConditionModel;
 use pipelines::weights::{LoadOptions, TensorFile};
+use pipelines::{Conditioning, Network as _};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 

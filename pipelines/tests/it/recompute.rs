@@ -2,8 +2,9 @@
 
 use crate::support;
 use pipelines::lora::LoraWeights;
-use pipelines::models::{AdapterSet, Conditioning, Recompute, UNet2DConditionModel};
+use pipelines::models::{AdapterSet, Recompute, UNet2DConditionModel};
 use pipelines::weights::{LoadOptions, TensorFile};
+use pipelines::{Conditioning, Network as _};
 use std::path::Path;
 use tch::{Kind, Tensor};
 
@@ -38,11 +39,9 @@ impl Inputs {
         let tensor = |name: &str| file.tensor(&format!("input.{name}")).unwrap().copy();
         let has = |name: &str| file.names().any(|n| n == format!("input.{name}"));
         let optional = |name: &str| has(name).then(|| tensor(name));
-        let conditioning = Conditioning {
-            prompt_embeds: tensor("prompt_embeds"),
-            pooled_prompt_embeds: optional("pooled_prompt_embeds"),
-            time_ids: optional("time_ids"),
-        };
+        let told = [("prompt_embeds", Some(tensor("prompt_embeds")))].into_iter();
+        let told = told.chain(["pooled_prompt_embeds", "time_ids"].map(|name| (name, optional(name))));
+        let conditioning = Conditioning::new(told.filter_map(|(name, tensor)| Some((name, tensor?))));
         Self { latents: tensor("latents"), timesteps: tensor("timesteps"), conditioning }
     }
 

@@ -3,7 +3,8 @@
 
 use crate::support::schedule::{assert_close, golden, read, rounds_as_golden, scalar, value, with};
 use pipelines::schedulers::{
-    Ddim, NoiseSchedule, Prediction, PredictionType, Sampler, SamplerOptions, SchedulerConfig, ddim, ddim::Transitions,
+    Ddim, NoiseSchedule, Prediction, PredictionType, Sampler, SamplerOptions, SchedulerConfig, StochasticSampler,
+    Transitions, ddim, log_prob,
 };
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
@@ -180,7 +181,7 @@ fn transitions_of_rows_at_different_calls_and_their_log_probabilities_equal_diff
         };
         check("mean", &mean, &tensor("mean"));
         check("std", &std, &numbers("std"));
-        let log_prob = ddim::log_prob(&mean, &std, &tensor("next"));
+        let log_prob = log_prob(&mean, &std, &tensor("next"));
         check("log-probability", &log_prob, &numbers("log_prob"));
         let gradient = Tensor::run_backward(&[log_prob.sum(Kind::Double)], &[&guided], false, false).remove(0);
         check("gradient", &gradient, &tensor("gradient"));
@@ -204,7 +205,7 @@ fn the_log_probability_of_a_step_is_the_mean_over_its_elements() {
     let transitions = |a, b| ddim.transitions(&[at_501], &two(a, b).into(), &latents);
     let sampled = transitions(0.3, 0.1);
     let next = &sampled.mean + noise * sampled.std.view([1, 1, 1, 1]);
-    let log_prob = |of: Transitions| ddim::log_prob(&of.mean, &of.std, &next).double_value(&[0]);
+    let log_prob = |of: Transitions| log_prob(&of.mean, &of.std, &next).double_value(&[0]);
     let (old, new) = (log_prob(sampled), log_prob(transitions(0.31, 0.08)));
     assert_close(old, -0.704539, 6);
     assert_close(new, -0.718652, 6);
@@ -219,7 +220,7 @@ fn gradients_of_log_probabilities_equal_finite_differences() {
         let [latents, guided, next] = [0.3, 0.7, 1.1].map(|step| (&index * step).sin().view([2, 3, 2, 2]));
         let log_prob = |guided: &Tensor| {
             let Transitions { mean, std } = ddim.transitions(&[3, 17], &guided.shallow_clone().into(), &latents);
-            ddim::log_prob(&mean, &std, &next)
+            log_prob(&mean, &std, &next)
         };
         let leaf = guided.copy().set_requires_grad(true);
         log_prob(&leaf).sum(Kind::Double).backward();

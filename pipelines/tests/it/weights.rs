@@ -4,6 +4,7 @@ use crate::support;
 use pipelines::families::ModelFolder;
 use pipelines::models::UNet2DConditionModel;
 use pipelines::weights::{LoadOptions, TensorFile, WeightStore, write_safetensors};
+use pipelines::{Levels, Network as _};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
@@ -212,10 +213,10 @@ fn a_model_folder_is_read_and_copied() {
         ["text_encoder", "unet", "vae"]
     );
     let denoiser = folder.load_denoiser(None, &LoadOptions::cpu()).unwrap();
-    assert_eq!(denoiser.epsilon_factor(&Tensor::from_slice(&[1_i64, 500])).size(), [2]);
+    assert_eq!(denoiser.process.error_factor(&Levels::new(&[1.0, 500.0])).size(), [2]);
     assert_eq!(folder.load_vae(None, &LoadOptions::cpu()).unwrap().factor(), 8);
     folder.copy_without_unet(copy.path()).unwrap();
-    denoiser.unet.save(&copy.path().join("unet"), Kind::Half, None).unwrap();
+    denoiser.network.save(&copy.path().join("unet"), Kind::Half, None).unwrap();
     ModelFolder::open(copy.path()).unwrap();
     let index = std::fs::read_to_string(copy.path().join("model_index.json")).unwrap();
     let index: serde_json::Value = serde_json::from_str(&index).unwrap();

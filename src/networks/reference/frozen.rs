@@ -15,6 +15,6 @@ impl Reference for Frozen {
     }
 
     fn own_tensors(&self) -> Vec<(String, Tensor)> {
-        self.0.unet.named_parameters()
+        self.0.network.named_parameters()
     }
 }

@@ -1,6 +1,7 @@
 //! docs/methods.md 21.7: losses of predictions, and the safeguard.
 
 use super::*;
+use crate::objectives::timestep_weight::TimestepWeight;
 
 /// Prediction minus target, winner theta and ref, loser theta and ref.
 const RESIDUALS: [[f64; 4]; 4] =
@@ -106,7 +107,12 @@ fn lambda_of_t_equals_the_fixtures() {
             abar
         })
         .collect();
-    let lambda = timestep_weight::lambda(&alphas_cumprod);
+    let lambda = |alphas_cumprod: &[f64]| {
+        let abar = Tensor::from_slice(alphas_cumprod);
+        let noise_to_signal = ((1f64 - &abar) / abar).sqrt();
+        crate::objectives::numbers(&TimestepWeight::of(&noise_to_signal).lambda(&noise_to_signal))
+    };
+    let values = lambda(&alphas_cumprod);
     let rows = [
         (0, 1.000000),
         (1, 1.000833),
@@ -118,9 +124,9 @@ fn lambda_of_t_equals_the_fixtures() {
         (999, 2.000000),
     ];
     for (t, expected) in rows {
-        close("lambda", lambda[t], expected, 6);
+        close("lambda", values[t], expected, 6);
     }
     let mut zero_snr = alphas_cumprod;
     zero_snr[999] = 0.0;
-    assert_eq!(timestep_weight::lambda(&zero_snr)[999], 2.0);
+    assert_eq!(lambda(&zero_snr)[999], 2.0);
 }

@@ -288,7 +288,7 @@ fn ddpo_follows_the_policy_gradient_of_a_gaussian() {
 
     let parameter = Tensor::from(theta).set_requires_grad(true);
     let std = Tensor::from(sigma).expand([N], false);
-    let log_prob = |mean: &Tensor| pipelines::schedulers::ddim::log_prob(&mean.expand([N, 1, 1, 1], false), &std, &x);
+    let log_prob = |mean: &Tensor| pipelines::schedulers::log_prob(&mean.expand([N, 1, 1, 1], false), &std, &x);
     let r = log_prob(&parameter) - log_prob(&parameter.detach());
     let ratios = Ratios { units: units.collect(), r: r.shallow_clone(), drift: None };
     assert_eq!(r.abs().max().double_value(&[]), 0.0, "the first update: the policy is the one that sampled");

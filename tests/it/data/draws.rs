@@ -2,6 +2,7 @@
 
 use diffpref::data::draws::{Draws, held_out, key};
 use diffpref::data::timesteps::TimestepLaw;
+use pipelines::LevelRange;
 use serde_json::Value;
 use std::fmt::Display;
 use tch::Tensor;
@@ -11,7 +12,7 @@ fn golden() -> Value {
 }
 
 fn draws() -> Draws {
-    Draws { seed: 42, draws_per_pair: 0, total_timesteps: 1000 }
+    Draws { seed: 42, draws_per_pair: 0, range: LevelRange::Steps(1000) }
 }
 
 /// float32 normal draws differ by up to 2e-6 between processors with and without AVX2.
@@ -53,7 +54,7 @@ fn the_draws_of_an_item_are_those_of_torch() {
     let draws = draws();
     for entry in golden()["items"].as_array().unwrap() {
         let (d, id) = (entry["d"].as_u64().unwrap(), entry["id"].as_str().unwrap());
-        assert_eq!(draws.timestep(d, id, &TimestepLaw::all(1000)).unwrap(), entry["timestep"].as_i64().unwrap());
+        assert_eq!(draws.level(d, id, &TimestepLaw::all(draws.range)).unwrap(), entry["timestep"].as_f64().unwrap());
         assert_eq!(draws.dropout(d, id, 0.2), entry["dropout"].as_bool().unwrap());
         assert_close(&draws.noise(d, id, &[4, 3, 5]), &entry["noise"]);
         assert_close(&draws.noise(d, id, &[1, 2, 2]), &entry["small_noise"]);
@@ -73,15 +74,15 @@ fn the_draws_of_an_item_are_those_of_torch() {
 fn timesteps_of_every_law_are_those_of_python() {
     let (draws, golden) = (draws(), golden());
     let laws = [
-        ("narrow", TimestepLaw::Uniform { min: 100, max: 500 }),
-        ("list", TimestepLaw::List(vec![249, 499, 749, 999])),
-        ("discounted", TimestepLaw::Discounted { gamma: 0.9, n_bins: 50, min: 0, max: 999 }),
-        ("discounted_narrow", TimestepLaw::Discounted { gamma: 0.8, n_bins: 10, min: 20, max: 979 }),
+        ("narrow", TimestepLaw::Uniform { min: 100.0, max: 500.0 }),
+        ("list", TimestepLaw::List(vec![249.0, 499.0, 749.0, 999.0])),
+        ("discounted", TimestepLaw::Discounted { gamma: 0.9, n_bins: 50, min: 0.0, max: 999.0 }),
+        ("discounted_narrow", TimestepLaw::Discounted { gamma: 0.8, n_bins: 10, min: 20.0, max: 979.0 }),
     ];
     for entry in golden["items"].as_array().unwrap() {
         let (d, id) = (entry["d"].as_u64().unwrap(), entry["id"].as_str().unwrap());
         for (name, law) in &laws {
-            assert_eq!(draws.timestep(d, id, law).unwrap(), entry["laws"][name].as_i64().unwrap(), "{name}");
+            assert_eq!(draws.level(d, id, law).unwrap(), entry["laws"][name].as_f64().unwrap(), "{name}");
         }
     }
 }

@@ -4,9 +4,10 @@ use crate::support::{self, diffpref, furthest, rgb};
 use assert_cmd::Command;
 use image::RgbImage;
 use pipelines::families::{EmptySide, Family, ModelFolder};
-use pipelines::models::{Conditioning, VaeConfig};
+use pipelines::models::VaeConfig;
 use pipelines::schedulers::PredictionType;
 use pipelines::weights::{LoadOptions, TensorFile};
+use pipelines::{Conditioning, Levels};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
@@ -88,16 +89,16 @@ fn assert_encodes_as_diffusers(model: &str) {
     let prompts = cases()["prompts"].clone();
     let prompts: Vec<&str> = prompts.as_array().unwrap().iter().map(|p| p.as_str().unwrap()).collect();
     for skip in [0, 1] {
-        let Conditioning { prompt_embeds, pooled_prompt_embeds, time_ids } =
-            text.encode_prompts(&prompts, skip, None).unwrap();
-        assert!(time_ids.is_none());
+        let told = text.encode_prompts(&prompts, skip, None).unwrap();
+        assert!(told.get("time_ids").is_none());
         // The golden file has every fourth position.
-        let every_fourth = prompt_embeds.slice(1, 0, None::<i64>, 4);
+        let every_fourth = told.get("prompt_embeds").unwrap().slice(1, 0, None::<i64>, 4);
         let theirs = file.tensor(&format!("{model}.{skip}.prompt_embeds")).unwrap();
         let embeds = difference(&every_fourth, &theirs);
         assert!(embeds < EMBEDS, "{model}, clip_skip {skip}: {embeds}");
-        let pooled = pooled_prompt_embeds
-            .map(|pooled| difference(&pooled, &file.tensor(&format!("{model}.{skip}.pooled")).unwrap()));
+        let pooled = told
+            .get("pooled_prompt_embeds")
+            .map(|pooled| difference(pooled, &file.tensor(&format!("{model}.{skip}.pooled")).unwrap()));
         assert!(pooled.is_none_or(|pooled| pooled < EMBEDS), "{model}, clip_skip {skip}: pooled {pooled:?}");
         assert_eq!(pooled.is_some(), model == "sdxl");
         println!("{model}, clip_skip {skip}: embeddings differ by {embeds:.2e}, pooled by {pooled:.2?}");
@@ -122,7 +123,7 @@ fn families_are_told_apart_and_say_what_they_are() {
     assert_eq!((sdxl.family(), sd21.family()), (Family::Sdxl, Family::Sd1), "the width of SD2 is 1024");
     assert_eq!((sdxl.family().guidance_scale(), sd21.family().guidance_scale()), (5.0, 7.5));
     assert_eq!((sdxl.empty_side(), sd21.empty_side()), (EmptySide::Zeros, EmptySide::Encoded));
-    assert!(sdxl.takes_time_ids() && !sd21.takes_time_ids());
+    assert!(sdxl.family().tells_sizes() && !sd21.family().tells_sizes());
     let parts: Vec<&str> = sdxl.weight_files().iter().map(|(part, _)| *part).collect();
     assert_eq!(parts, ["text_encoder", "text_encoder_2", "unet", "vae"]);
     let mut velocity = open("sdxl");
@@ -136,14 +137,14 @@ fn an_overridden_noise_process_is_used_and_written() {
     let mut folder = open("sdxl");
     folder.override_noise_process(Some(PredictionType::VPrediction), Some(true)).unwrap();
     let denoiser = folder.load_denoiser(None, &LoadOptions::cpu()).unwrap();
-    assert_eq!(denoiser.schedule.prediction_type(), PredictionType::VPrediction);
-    let last = Tensor::from_slice(&[999_i64]);
-    assert_eq!(denoiser.epsilon_factor(&last).double_value(&[0]), 0.0);
+    let process = &denoiser.process;
+    let last = Levels::new(&[process.range().last()]);
+    assert_eq!(process.error_factor(&last).double_value(&[0]), 0.0);
     // At the end the noisy latents are the noise itself, and the target is the picture: everything stays finite.
     let latents = Tensor::randn([1, 4, 16, 16], (Kind::Float, Device::Cpu));
     let noise = Tensor::randn([1, 4, 16, 16], (Kind::Float, Device::Cpu));
-    assert!(denoiser.add_noise(&latents, &noise, &last).equal(&noise));
-    assert!(denoiser.target(&latents, &noise, &last).equal(&-&latents));
+    assert!(process.add_noise(&latents, &noise, &last).equal(&noise));
+    assert!(process.target(&latents, &noise, &last).equal(&-&latents));
     let dir = tempfile::tempdir().unwrap();
     folder.copy_without_unet(dir.path()).unwrap();
     let read =
@@ -214,11 +215,11 @@ fn time_ids_keep_their_values_where_embeddings_are_bfloat16() {
     let denoiser = open("sdxl").load_denoiser(None, &LoadOptions::cpu()).unwrap();
     let prompt = Conditioning::of_prompt(Tensor::ones([2, 3, 40], (Kind::Float, Device::Cpu)));
     let told = denoiser.with_size(prompt.shallow_clone(), 1023, 767).to(Device::Cpu, Kind::BFloat16);
-    assert_eq!(told.prompt_embeds.kind(), Kind::BFloat16);
-    let ids = Vec::<f32>::try_from(told.time_ids.unwrap().view(-1)).unwrap();
+    assert_eq!(told.get("prompt_embeds").unwrap().kind(), Kind::BFloat16);
+    let ids = Vec::<f32>::try_from(told.get("time_ids").unwrap().view(-1)).unwrap();
     assert_eq!(ids, [1023.0, 767.0, 0.0, 0.0, 1023.0, 767.0].repeat(2));
     let plain = open("sd21").load_denoiser(None, &LoadOptions::cpu()).unwrap();
-    assert!(plain.with_size(prompt, 64, 64).time_ids.is_none());
+    assert!(plain.with_size(prompt, 64, 64).get("time_ids").is_none());
 }
 
 /// Sets a key of a JSON file; null removes it.

@@ -5,10 +5,10 @@ use crate::support::{self, copy, diffpref, furthest, rgb, succeeds};
 use assert_cmd::Command;
 use image::RgbImage;
 use pipelines::families::ModelFolder;
-use pipelines::models::Conditioning;
 use pipelines::sampling::{Guidance, Side, denoise, sample};
 use pipelines::schedulers::{SamplerOptions, Scheduler};
 use pipelines::weights::{LoadOptions, TensorFile, write_safetensors};
+use pipelines::{Conditioning, Levels};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
@@ -197,9 +197,7 @@ fn two_loads_of_one_network_predict_bit_for_bit_what_one_asked_twice_does() {
         &mut || panic!("eta 0 draws no noise"),
         &mut |_| true,
     );
-    let ask = |x: &Tensor, t: f64, told: &Conditioning| {
-        first.predict(x, &Tensor::full([2], t, (Kind::Float, Device::Cpu)), told, None)
-    };
+    let ask = |x: &Tensor, t: f64, told: &Conditioning| first.predict(x, &Levels::same(t, 2, Device::Cpu), told, None);
     let mut predict = |x: &Tensor, t| Ok(guidance.combine(&ask(x, t, &empty)?, &ask(x, t, &prompt)?));
     let plain = denoise(sampler().as_mut(), start, &mut predict, &mut || panic!("no noise"), &mut |_| true);
     assert!(apart.unwrap().unwrap().equal(&plain.unwrap().unwrap()));

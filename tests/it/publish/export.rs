@@ -322,7 +322,7 @@ fn weights_that_do_not_fit_the_kind_are_refused_and_leave_no_file() {
     let dir = tempfile::tempdir().unwrap();
     let model = golden(MODELS[0]);
     let folder = ModelFolder::open(&model).unwrap();
-    let unet = folder.load_denoiser(None, &LoadOptions::cpu()).unwrap().unet;
+    let unet = folder.load_denoiser(None, &LoadOptions::cpu()).unwrap().network;
     let large = [("conv_in.bias".to_string(), Tensor::full([16], 1e6, (Kind::Float, tch::Device::Cpu)))];
     unet.save(&dir.path().join("unet"), Kind::Float, Some(&large)).unwrap();
     let (unet, out) = (dir.path().join("unet").display().to_string(), dir.path().join("out.safetensors"));

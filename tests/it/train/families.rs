@@ -188,7 +188,7 @@ fn a_full_sdxl_run_ends_with_a_folder_that_loads_as_it_is() {
     assert_eq!((last.family(), last.weight_files().len()), (Family::Sdxl, 4));
     let weight = |folder: &ModelFolder| {
         let denoiser = folder.load_denoiser(None, &LoadOptions::cpu()).unwrap();
-        let named = denoiser.unet.named_parameters();
+        let named = denoiser.network.named_parameters();
         named.into_iter().find(|(name, _)| name == "add_embedding.linear_1.weight").unwrap().1
     };
     assert!(!weight(&start).equal(&weight(&last)), "the added embedding is trained too");

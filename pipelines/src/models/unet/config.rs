@@ -47,23 +47,6 @@ pub struct TextTime {
     pub input_width: i64,
 }
 
-impl UNetConfig {
-    /// The first key of config.json in which a UNet of equal shapes computes something else: key, own value, the other's.
-    pub fn computes_otherwise(&self, other: &Self) -> Option<(&'static str, String, String)> {
-        let keys = |c: &Self| {
-            [
-                ("attention_head_dim", format!("{:?}", c.heads)),
-                ("norm_num_groups", c.norm_num_groups.to_string()),
-                ("norm_eps", c.norm_eps.to_string()),
-                ("flip_sin_to_cos", c.flip_sin_to_cos.to_string()),
-                ("freq_shift", c.freq_shift.to_string()),
-            ]
-        };
-        let pairs = keys(self).into_iter().zip(keys(other));
-        pairs.map(|((key, own), (_, theirs))| (key, own, theirs)).find(|(_, own, theirs)| own != theirs)
-    }
-}
-
 /// Keys that change the computation and are implemented at one value only.
 fn fixed() -> [(&'static str, serde_json::Value); 20] {
     [
@@ -155,33 +138,6 @@ impl UNetConfig {
     /// The config.json that was read.
     pub fn file(&self) -> &ConfigFile {
         &self.file
-    }
-
-    /// The first key in which another description builds another network: the key, its value here, the other's.
-    /// `sample_size` builds nothing.
-    pub fn difference(&self, other: &Self) -> Option<(&'static str, String, String)> {
-        let pairs = self.traits().into_iter().zip(other.traits());
-        pairs.map(|((key, own), (_, others))| (key, own, others)).find(|(_, own, others)| own != others)
-    }
-
-    fn traits(&self) -> [(&'static str, String); 15] {
-        [
-            ("in_channels", self.in_channels.to_string()),
-            ("out_channels", self.out_channels.to_string()),
-            ("block_out_channels", format!("{:?}", self.block_out_channels)),
-            ("down_block_types with cross-attention", format!("{:?}", self.down_attention)),
-            ("up_block_types with cross-attention", format!("{:?}", self.up_attention)),
-            ("layers_per_block", format!("{:?}", self.layers_per_block)),
-            ("transformer_layers_per_block", format!("{:?}", self.transformer_layers)),
-            ("attention_head_dim", format!("{:?}", self.heads)),
-            ("cross_attention_dim", self.cross_attention_dim.to_string()),
-            ("use_linear_projection", self.use_linear_projection.to_string()),
-            ("norm_num_groups", self.norm_num_groups.to_string()),
-            ("norm_eps", self.norm_eps.to_string()),
-            ("flip_sin_to_cos", self.flip_sin_to_cos.to_string()),
-            ("freq_shift", self.freq_shift.to_string()),
-            ("addition_embed_type", format!("{:?}", self.text_time)),
-        ]
     }
 
     fn check(&self) -> Result<()> {

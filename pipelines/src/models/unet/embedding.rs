@@ -1,7 +1,8 @@
 //! Time, and for SDXL also pooled text and picture sizes, as one vector per sample.
 
+use crate::conditioning::{Conditioning, POOLED_PROMPT_EMBEDS, TIME_IDS};
 use crate::models::layers::{AdapterSet, Adapters, Linear};
-use crate::models::unet::{Conditioning, UNetConfig};
+use crate::models::unet::UNetConfig;
 use crate::weights::Loader;
 use tch::{Kind, Tensor};
 
@@ -60,7 +61,7 @@ impl Embedding {
     ) -> Tensor {
         let time = self.time.forward(&self.sinusoids(timesteps, self.width).to_kind(kind), adapters);
         let (Some((mlp, width)), Some(pooled), Some(time_ids)) =
-            (&self.added, &conditioning.pooled_prompt_embeds, &conditioning.time_ids)
+            (&self.added, conditioning.get(POOLED_PROMPT_EMBEDS), conditioning.get(TIME_IDS))
         else {
             return time;
         };

@@ -1,5 +1,6 @@
 //! The denoising network of Stable Diffusion 1.5, 2.1 and XL: diffusers' `UNet2DConditionModel`.
 
+mod architecture;
 mod blocks;
 mod config;
 mod embedding;
@@ -7,10 +8,13 @@ mod transformer;
 
 pub use config::{TextTime, UNetConfig};
 
+use crate::conditioning::{Conditioning, POOLED_PROMPT_EMBEDS, PROMPT_EMBEDS, TIME_IDS};
 use crate::error::{Error, Result};
+use crate::levels::Levels;
 use crate::models::layers::{AdapterHost, Adapters, Conv2d, GroupNorm, Weights};
 use crate::models::recompute::{Recompute, recomputed};
 use crate::models::{AdapterSet, LayerShapes, layer_shapes, save_component, shallow};
+use crate::network::{Architecture, Network};
 use crate::weights::{LoadOptions, Loader, ParameterShapes, WeightStore};
 use blocks::{Context, DownBlock, MidBlock, UpBlock};
 use embedding::Embedding;
@@ -19,51 +23,6 @@ use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
 const STEM: &str = "diffusion_pytorch_model";
-
-/// What the network knows of the prompt.
-#[derive(Debug)]
-pub struct Conditioning {
-    /// `[B, L, D]`
-    pub prompt_embeds: Tensor,
-    /// `[B, P]`, SDXL only
-    pub pooled_prompt_embeds: Option<Tensor>,
-    /// `[B, 6]`: original height and width, crop top and left, target height and width; SDXL only
-    pub time_ids: Option<Tensor>,
-}
-
-impl Conditioning {
-    /// The conditioning of a model whose only input is the prompt: `[B, L, D]`.
-    pub fn of_prompt(prompt_embeds: Tensor) -> Self {
-        Self { prompt_embeds, pooled_prompt_embeds: None, time_ids: None }
-    }
-
-    /// The same values; writes to the one show in the other.
-    pub fn shallow_clone(&self) -> Self {
-        self.map(Tensor::shallow_clone)
-    }
-
-    /// Embeddings on `device` in `kind`. time_ids stay in float32: bfloat16 rounds a size of 1023 to 1024, which
-    /// diffusers lets happen.
-    pub fn to(&self, device: Device, kind: Kind) -> Self {
-        let time_ids = self.time_ids.as_ref().map(|ids| ids.to_device(device).to_kind(Kind::Float));
-        Self { time_ids, ..self.map(|t| t.to_device(device).to_kind(kind)) }
-    }
-
-    /// Zeros in place of the embeddings; time_ids stay.
-    pub fn without_prompt(&self) -> Self {
-        let time_ids = self.time_ids.as_ref().map(Tensor::shallow_clone);
-        Self { time_ids, ..self.map(Tensor::zeros_like) }
-    }
-
-    /// Applies one function to every tensor.
-    pub fn map(&self, f: impl Fn(&Tensor) -> Tensor) -> Self {
-        Self {
-            prompt_embeds: f(&self.prompt_embeds),
-            pooled_prompt_embeds: self.pooled_prompt_embeds.as_ref().map(&f),
-            time_ids: self.time_ids.as_ref().map(&f),
-        }
-    }
-}
 
 /// The network, its weights as leaves: a trainer sets `requires_grad` on them and changes them in place.
 #[derive(Debug)]
@@ -152,12 +111,6 @@ impl UNet2DConditionModel {
         &self.config
     }
 
-    /// Which parts a forward pass that is differentiated computes a second time instead of keeping what they made. Results
-    /// and gradients stay the same, on the CPU bit for bit.
-    pub fn set_recompute(&mut self, recompute: Recompute) {
-        self.recompute = recompute;
-    }
-
     /// Predicts noise (or velocity): `latents: [B, C, h, w]`, `timesteps: [B]`, result `[B, C, h, w]` in the kind of the
     /// latents. A shape that does not fit the configuration is an error.
     pub fn forward(
@@ -167,11 +120,10 @@ impl UNet2DConditionModel {
         conditioning: &Conditioning,
         adapters: Option<AdapterSet>,
     ) -> Result<Tensor> {
-        self.check(latents, timesteps, conditioning)?;
+        let prompt_embeds = self.check(latents, timesteps, conditioning)?.to_kind(latents.kind());
         let kind = latents.kind();
         // Every resnet takes the silu of the same embedding: once is enough.
         let time = self.embedding.forward(timesteps, conditioning, kind, adapters).silu();
-        let prompt_embeds = conditioning.prompt_embeds.to_kind(kind);
         let context = Context { time: &time, prompt_embeds: &prompt_embeds, adapters, recompute: self.recompute };
         let mut x = self.conv_in.forward(latents, adapters);
         let mut skips = vec![x.shallow_clone()];
@@ -188,7 +140,8 @@ impl UNet2DConditionModel {
         recomputed(&self.head, adapters, &[&x], move |head, inputs| head.forward(&inputs[0], adapters))
     }
 
-    fn check(&self, latents: &Tensor, timesteps: &Tensor, conditioning: &Conditioning) -> Result<()> {
+    /// Returns the prompt embeddings.
+    fn check<'a>(&self, latents: &Tensor, timesteps: &Tensor, conditioning: &'a Conditioning) -> Result<&'a Tensor> {
         let batch = latents.size().first().copied().unwrap_or_default();
         let channels = self.config.in_channels;
         let refuse = |what, expected: String, found: &Tensor| {
@@ -200,19 +153,23 @@ impl UNet2DConditionModel {
         if timesteps.size() != [batch] {
             return refuse("a batch of timesteps", format!("[{batch}]"), timesteps);
         }
-        let embeds = &conditioning.prompt_embeds;
+        let Some(embeds) = conditioning.get(PROMPT_EMBEDS) else {
+            return Err(Error::Invalid("this UNet takes prompt_embeds: give them".into()));
+        };
         let width = self.config.cross_attention_dim;
         if !matches!(embeds.size()[..], [b, l, d] if b == batch && l > 0 && d == width) {
             return refuse("a batch of prompt embeddings", format!("[{batch}, L, {width}]"), embeds);
         }
-        let Some(added) = self.config.text_time else { return Ok(()) };
-        let (Some(pooled), Some(ids)) = (&conditioning.pooled_prompt_embeds, &conditioning.time_ids) else {
+        let Some(added) = self.config.text_time else { return Ok(embeds) };
+        let (Some(pooled), Some(ids)) = (conditioning.get(POOLED_PROMPT_EMBEDS), conditioning.get(TIME_IDS)) else {
             let problem = "this UNet takes pooled_prompt_embeds and time_ids beside the prompt (SDXL): give both";
             return Err(Error::Invalid(problem.into()));
         };
         let (pooled_size, ids_size) = (pooled.size(), ids.size());
         match (&pooled_size[..], &ids_size[..]) {
-            ([b, p], [c, n]) if *b == batch && *c == batch && p + n * added.time_width == added.input_width => Ok(()),
+            ([b, p], [c, n]) if *b == batch && *c == batch && p + n * added.time_width == added.input_width => {
+                Ok(embeds)
+            }
             _ => {
                 let width = format!("P + {} * n = {}", added.time_width, added.input_width);
                 let expected = format!("[{batch}, P] and time_ids of [{batch}, n] with {width}");
@@ -222,18 +179,37 @@ impl UNet2DConditionModel {
         }
     }
 
-    /// Shallow clones of all parameters, sorted by name: the names of the file.
-    pub fn named_parameters(&self) -> Vec<(String, Tensor)> {
-        shallow(&self.parameters)
-    }
-
     /// The layers of a configuration that can wear a LoRA.
     pub fn layer_shapes(config: &UNetConfig) -> LayerShapes {
         layer_shapes(&mut Self::build(config.clone(), &Loader::describing()))
     }
+}
 
-    /// Writes config.json and the weights in `kind`; `values` replaces the network's own (an EMA, for example).
-    pub fn save(&self, dir: &Path, kind: Kind, values: Option<&[(String, Tensor)]>) -> Result<()> {
+impl Network for UNet2DConditionModel {
+    fn predict(
+        &self,
+        latents: &Tensor,
+        levels: &Levels,
+        conditioning: &Conditioning,
+        adapters: Option<AdapterSet>,
+    ) -> Result<Tensor> {
+        self.forward(latents, levels.tensor(), conditioning, adapters)
+    }
+
+    fn named_parameters(&self) -> Vec<(String, Tensor)> {
+        shallow(&self.parameters)
+    }
+
+    fn architecture(&self) -> &dyn Architecture {
+        &self.config
+    }
+
+    /// Results and gradients stay the same, on the CPU bit for bit.
+    fn set_recompute(&mut self, recompute: Recompute) {
+        self.recompute = recompute;
+    }
+
+    fn save(&self, dir: &Path, kind: Kind, values: Option<&[(String, Tensor)]>) -> Result<()> {
         let mut tensors: BTreeMap<String, Tensor> = self.named_parameters().into_iter().collect();
         for (name, value) in values.unwrap_or_default() {
             match tensors.get_mut(name) {

@@ -1,7 +1,9 @@
 //! A network's outputs and gradients from named inputs: golden tests and `examples/parity_dump.rs` share it.
 
+use pipelines::Conditioning;
+use pipelines::Network as _;
 use pipelines::lora::{Lora, LoraTargets, LoraWeights, Network};
-use pipelines::models::{AutoencoderKl, ClipTextModel, Conditioning, UNet2DConditionModel};
+use pipelines::models::{AutoencoderKl, ClipTextModel, UNet2DConditionModel};
 use pipelines::weights::{LoadOptions, TensorFile};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -34,11 +36,9 @@ pub fn compute(kind: &str, dir: &Path, file: &TensorFile, lora: Option<&Path>) -
             let parameters = lora.as_ref().map_or_else(|| unet.named_parameters(), LoraWeights::trainable);
             let set = lora.as_ref().map(|lora| lora.attach(&mut unet).unwrap());
             let tracked = track(parameters);
-            let conditioning = Conditioning {
-                prompt_embeds: given["prompt_embeds"].shallow_clone(),
-                pooled_prompt_embeds: given.get("pooled_prompt_embeds").map(Tensor::shallow_clone),
-                time_ids: given.get("time_ids").map(Tensor::shallow_clone),
-            };
+            let told = ["prompt_embeds", "pooled_prompt_embeds", "time_ids"];
+            let told = told.into_iter().filter_map(|name| Some((name, given.get(name)?.shallow_clone())));
+            let conditioning = Conditioning::new(told);
             let made = unet.forward(&given["latents"], &given["timesteps"], &conditioning, set).unwrap();
             (tracked, vec![("prediction", made)])
         }

@@ -24,7 +24,7 @@ impl World {
 #[test]
 fn lists_of_different_lengths_have_their_first_images_first_and_noise_for_each() {
     let (world, items) = World::lists(5);
-    let draws = Draws { seed: 5, draws_per_pair: 0, total_timesteps: 1000 };
+    let draws = Draws { seed: 5, draws_per_pair: 0, range: LevelRange::Steps(1000) };
     for noise in [NoiseRule::PerImage, NoiseRule::Shared] {
         let batches = World::batches_of(items.clone(), |o| o.noise = noise);
         let (latents, texts, _) = world.fill(&batches, 0..5);
@@ -40,7 +40,7 @@ fn lists_of_different_lengths_have_their_first_images_first_and_noise_for_each()
                     continue;
                 }
                 assert_eq!(item.rows[k], next);
-                assert_eq!(batch.timesteps.int64_value(&[next]), item.timestep);
+                assert_eq!(batch.levels.values()[next as usize], item.level);
                 let expected = match noise {
                     NoiseRule::Shared => draws.noise(0, &item.id, &SHAPE),
                     NoiseRule::PerImage => draws.image_noise(0, k, &item.id, &SHAPE),
@@ -63,7 +63,7 @@ fn labelled_images_stand_in_slots_of_their_class_and_each_class_keeps_its_own_or
     let world = World::new(4);
     let items = world.items(ItemKind::Labels).train;
     assert_eq!(items.len(), 8);
-    let draws = Draws { seed: 5, draws_per_pair: 0, total_timesteps: 1000 };
+    let draws = Draws { seed: 5, draws_per_pair: 0, range: LevelRange::Steps(1000) };
     let batches = World::batches_of(items.clone(), |o| o.desirable_share = Some(0.8));
     let mut turns = [0u64; 2];
     let mut expected = Vec::new();
@@ -94,7 +94,7 @@ fn labelled_images_stand_in_slots_of_their_class_and_each_class_keeps_its_own_or
 fn a_class_without_an_item_and_items_without_a_class_are_refused() {
     let world = World::new(2);
     let refusal = |items: Vec<Item>| {
-        let draws = Draws { seed: 5, draws_per_pair: 0, total_timesteps: 1000 };
+        let draws = Draws { seed: 5, draws_per_pair: 0, range: LevelRange::Steps(1000) };
         let options = World::options(|o| o.desirable_share = Some(0.5));
         Batches::new(items, draws, options).err().unwrap().to_string()
     };

@@ -12,7 +12,7 @@ use diffpref::data::text_cache::{TextCache, TextOptions};
 use diffpref::data::timesteps::TimestepLaw;
 use diffpref::data::weights::{WeightSource, Weighting};
 use diffpref::progress::{Progress, Signal, Silent, Stop, Stopped};
-use pipelines::models::Conditioning;
+use pipelines::{Conditioning, LevelRange};
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use tch::Tensor;
@@ -60,7 +60,7 @@ impl World {
     }
 
     fn batches_of(items: Vec<Item>, change: impl FnOnce(&mut BatchOptions)) -> Batches {
-        let draws = Draws { seed: 5, draws_per_pair: 0, total_timesteps: 1000 };
+        let draws = Draws { seed: 5, draws_per_pair: 0, range: LevelRange::Steps(1000) };
         Batches::new(items, draws, Self::options(change)).unwrap()
     }
 
@@ -77,7 +77,7 @@ impl World {
             time_ids: None,
             images: Images::All,
             noise: NoiseRule::Shared,
-            timesteps: TimestepLaw::all(1000),
+            timesteps: TimestepLaw::all(LevelRange::Steps(1000)),
             scorer: None,
             weighting: None,
             desirable_share: None,
@@ -131,11 +131,8 @@ fn counting(count: &mut usize) -> impl FnMut(&Tensor) -> anyhow::Result<(Tensor,
 }
 
 fn embed(prompt: &str) -> Conditioning {
-    Conditioning {
-        prompt_embeds: Tensor::full([1, 2, 3], prompt.len() as f64, tch::kind::FLOAT_CPU),
-        pooled_prompt_embeds: Some(Tensor::full([1, 5], -(prompt.len() as f64), tch::kind::FLOAT_CPU)),
-        time_ids: None,
-    }
+    Conditioning::of_prompt(Tensor::full([1, 2, 3], prompt.len() as f64, tch::kind::FLOAT_CPU))
+        .with("pooled_prompt_embeds", Tensor::full([1, 5], -(prompt.len() as f64), tch::kind::FLOAT_CPU))
 }
 
 /// Keeps the lines that a user would see.
@@ -160,7 +157,7 @@ fn batches_follow_the_streams_and_hold_winners_first() {
     let world = World::new(5);
     let batches = world.batches(|o| o.time_ids = Some(TimeIds::TrueSizes));
     let (latents, texts, _) = world.fill(&batches, 0..12);
-    let draws = Draws { seed: 5, draws_per_pair: 0, total_timesteps: 1000 };
+    let draws = Draws { seed: 5, draws_per_pair: 0, range: LevelRange::Steps(1000) };
     let drawn = batches.batch(3..8, &latents, &texts).unwrap();
     let batch = drawn.batch.unwrap();
     assert!(drawn.left_out.is_empty());
@@ -170,16 +167,16 @@ fn batches_follow_the_streams_and_hold_winners_first() {
         let id = format!("p{}", draws.order(epoch, 5).unwrap()[place]);
         assert_eq!(batch.items[row].id, id);
         assert_eq!(batch.items[row].rows, [row as i64, row as i64 + 5]);
-        assert_eq!(batch.items[row].timestep, batch.timesteps.int64_value(&[row as i64]));
+        assert_eq!(batch.items[row].level, batch.levels.values()[row]);
         for (k, row) in [(0, row as i64), (1, row as i64 + 5)] {
             assert_eq!(
-                batch.timesteps.int64_value(&[row]),
-                draws.timestep(epoch, &id, &TimestepLaw::all(1000)).unwrap()
+                batch.levels.values()[row as usize],
+                draws.level(epoch, &id, &TimestepLaw::all(LevelRange::Steps(1000))).unwrap()
             );
             assert!(batch.noise.get(row).equal(&draws.noise(epoch, &id, &SHAPE)));
             let length = if draws.dropout(epoch, &id, 0.2) { 0.0 } else { 8.0 };
-            assert_eq!(batch.conditioning.prompt_embeds.double_value(&[row, 1, 2]), length);
-            let time_ids = Vec::<f32>::try_from(batch.conditioning.time_ids.as_ref().unwrap().get(row)).unwrap();
+            assert_eq!(batch.conditioning.get("prompt_embeds").unwrap().double_value(&[row, 1, 2]), length);
+            let time_ids = Vec::<f32>::try_from(batch.conditioning.get("time_ids").unwrap().get(row)).unwrap();
             let left = [0.0, 1.0, 1.0, 2.0][draws.crop(epoch, k, &id, 4).unwrap() as usize];
             assert_eq!(time_ids, [12.0, 16.0, 0.0, left, 8.0, 8.0]);
             // (mean + std z - shift) scale: what is left after z is a mean of pixels, whose blue tells the side.
@@ -222,14 +219,15 @@ fn each_distinct_image_is_encoded_once_and_a_second_run_encodes_nothing() {
 #[test]
 fn positions_may_be_asked_for_again_with_the_same_result() {
     let (world, items) = World::lists(4);
-    let batches =
-        World::batches_of(items, |o| o.timesteps = TimestepLaw::Discounted { gamma: 0.9, n_bins: 5, min: 10, max: 90 });
+    let batches = World::batches_of(items, |o| {
+        o.timesteps = TimestepLaw::Discounted { gamma: 0.9, n_bins: 5, min: 10.0, max: 90.0 }
+    });
     let (latents, texts, _) = world.fill(&batches, 0..12);
     let draw = |p| batches.batch(p, &latents, &texts).unwrap().batch.unwrap();
     let (first, _, again) = (draw(2..7), draw(9..11), draw(2..7));
     assert_eq!(first.items, again.items);
     assert!(first.latents.equal(&again.latents) && first.noise.equal(&again.noise));
-    assert!(first.items.iter().all(|item| (10..=90).contains(&item.timestep)));
+    assert!(first.items.iter().all(|item| (10.0..=90.0).contains(&item.level)));
 }
 
 #[test]
@@ -285,8 +283,8 @@ fn validation_reads_centres_means_and_fixed_noise() {
     texts.ensure(&plan.prompts, &mut |p| Ok(embed(p)), &Silent, &Stop::default()).unwrap();
     let batch = batches.validation_batch(&held_out[2], 4, &latents, &texts).unwrap().unwrap();
     assert_eq!((batch.items.len(), rows(&batch)), (4, 8));
-    assert_eq!(Vec::<i64>::try_from(&batch.timesteps).unwrap(), [125, 375, 625, 875, 125, 375, 625, 875]);
-    let draws = Draws { seed: 99, draws_per_pair: 7, total_timesteps: 1000 };
+    assert_eq!(batch.levels.values(), [125.0, 375.0, 625.0, 875.0].repeat(2));
+    let draws = Draws { seed: 99, draws_per_pair: 7, range: LevelRange::Steps(1000) };
     assert!(batch.noise.get(6).equal(&draws.val_noise(2, "p2", &SHAPE)));
     assert!(batch.latents.get(0).equal(&batch.latents.get(3)) && !batch.latents.get(0).equal(&batch.latents.get(4)));
 }
