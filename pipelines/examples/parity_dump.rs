@@ -11,7 +11,7 @@
 #[path = "../tests/it/support/compute.rs"]
 mod compute;
 
-use pipelines::families::Family;
+use pipelines::families::family_named;
 use pipelines::lora::{Lora, LoraTargets};
 use pipelines::models::UNetConfig;
 use pipelines::weights::{TensorFile, write_safetensors};
@@ -33,7 +33,12 @@ fn main() -> pipelines::Result<()> {
         let targets = LoraTargets::new(&UNetConfig::read(Path::new(dir))?, &[]);
         let lora = Lora::read(lora, &targets)?;
         lora.write_peft(&folder.join("peft.safetensors"), Kind::Float)?;
-        lora.write_kohya(&folder.join("kohya.safetensors"), Kind::Float, &targets, Family::Sd1.lora_header())?;
+        lora.write_kohya(
+            &folder.join("kohya.safetensors"),
+            Kind::Float,
+            &targets,
+            family_named("sd1").map_or(&[][..], |family| family.lora_header()),
+        )?;
     }
     Ok(())
 }

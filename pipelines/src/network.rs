@@ -36,7 +36,7 @@ pub trait Network: AdapterHost + Debug {
 }
 
 /// What the config.json of a network describes, without weights.
-pub trait Architecture: Debug {
+pub trait Architecture: Debug + Send + Sync {
     /// The config.json that was read.
     fn file(&self) -> &ConfigFile;
 

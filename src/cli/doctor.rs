@@ -2,8 +2,9 @@
 
 use super::{Cuda, terminal};
 use anyhow::Result;
+use pipelines::Dtype;
 use serde_json::{Map, Value, json};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  diffpref doctor --json")]
@@ -85,11 +86,11 @@ fn precisions() -> Value {
     let mut devices = vec![Device::Cpu];
     devices.extend((0..tch::Cuda::device_count().max(0) as usize).map(Device::Cuda));
     for device in devices {
-        for (name, kind) in [("float32", Kind::Float), ("bfloat16", Kind::BFloat16), ("float64", Kind::Double)] {
-            let tried = Tensor::f_ones([8, 8], (kind, device)).and_then(|t| t.f_matmul(&t));
+        for dtype in [Dtype::Float32, Dtype::BFloat16, Dtype::Float64] {
+            let tried = Tensor::f_ones([8, 8], (dtype.kind(), device)).and_then(|t| t.f_matmul(&t));
             let answer =
                 tried.map_or_else(|e| e.to_string().lines().next().unwrap_or("fails").to_string(), |_| "works".into());
-            out.insert(format!("{device:?} {name}").to_lowercase(), json!(answer));
+            out.insert(format!("{device:?} {dtype}").to_lowercase(), json!(answer));
         }
     }
     Value::Object(out)

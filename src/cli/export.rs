@@ -5,11 +5,11 @@ use anyhow::Result;
 use diffpref::painting::LoraFile;
 use diffpref::publish::Format;
 use diffpref::publish::export::{self, Request};
+use pipelines::Dtype;
 use pipelines::hub::Location;
 use pipelines::schedulers::PredictionType;
 use serde_json::json;
 use std::path::PathBuf;
-use tch::Kind;
 
 const EXAMPLES: &str = "Examples:
   diffpref export --lora runs/dpo/final/pytorch_lora_weights.safetensors --model models/sd15 --format lora-kohya --out style.safetensors
@@ -85,12 +85,7 @@ fn request(args: &Args) -> Request {
         vae: args.vae.clone(),
         loras: args.lora.clone(),
         format,
-        kind: match args.dtype.as_str() {
-            "float32" => Some(Kind::Float),
-            "float16" => Some(Kind::Half),
-            "bfloat16" => Some(Kind::BFloat16),
-            _ => None,
-        },
+        kind: args.dtype.parse().ok().map(Dtype::kind),
         prediction_type: args.prediction_type.as_deref().and_then(PredictionType::named),
         zero_terminal_snr: args.zero_terminal_snr,
         title: args.title.clone(),

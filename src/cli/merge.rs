@@ -7,10 +7,10 @@ use diffpref::data::cache::default_cache_dir;
 use diffpref::progress::Stop;
 use diffpref::publish::Format;
 use diffpref::publish::merge::{self, AsLora, Loss, Operation, Request, Weighted};
+use pipelines::Dtype;
 use pipelines::families::Layers;
 use serde_json::{Value, json};
 use std::path::PathBuf;
-use tch::Kind;
 
 const ABOUT: &str = "A model is a folder in the diffusers layout, a single .safetensors file, a hub id org/name, or a UNet folder; \
                      LoRAs are read in every naming that generate reads. UNets and text encoders are added in float64 and \
@@ -174,12 +174,7 @@ pub fn run(args: Args, stop: &Stop) -> Result<()> {
         format: output
             .format
             .and_then(|f| Format::NAMES.iter().find(|(_, name)| *name == f).map(|(format, _)| *format)),
-        kind: match output.dtype.as_str() {
-            "float32" => Some(Kind::Float),
-            "float16" => Some(Kind::Half),
-            "bfloat16" => Some(Kind::BFloat16),
-            _ => None,
-        },
+        kind: output.dtype.parse().ok().map(Dtype::kind),
         title: output.title,
         out: output.out,
         cache_dir: default_cache_dir(),

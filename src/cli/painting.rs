@@ -3,6 +3,7 @@
 use clap::builder::PossibleValuesParser;
 use diffpref::painting::{LoraFile, Merge, NegativeRequest, Overrides, SamplingRequest, Tiling};
 use diffpref::settings::ConfigError;
+use pipelines::Dtype;
 use pipelines::schedulers::{PredictionType, SCHEDULERS};
 use std::path::PathBuf;
 use tch::{Device, Kind};
@@ -113,14 +114,8 @@ impl PaintingArgs {
 
     /// Compute type of networks on a device.
     pub fn kind(&self, device: Device) -> Kind {
-        match self.dtype.as_deref() {
-            Some("float64") => Kind::Double,
-            Some("float16") => Kind::Half,
-            Some("bfloat16") => Kind::BFloat16,
-            Some("float32") => Kind::Float,
-            _ if device == Device::Cpu => Kind::Float,
-            _ => Kind::BFloat16,
-        }
+        let auto = if device == Device::Cpu { Dtype::Float32 } else { Dtype::BFloat16 };
+        self.dtype.as_deref().and_then(|name| name.parse().ok()).unwrap_or(auto).kind()
     }
 
     /// The requested negative side.

@@ -12,6 +12,7 @@ use crate::machine::disk::check_cache_space;
 use crate::machine::hashes::{HashMemory, of_bytes};
 use crate::progress::{Progress, Stop};
 use anyhow::{Context, Result, bail, ensure};
+use pipelines::Dtype;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -31,10 +32,11 @@ crate::choice! {
 
 impl CacheDtype {
     pub(super) fn kind(self) -> Kind {
-        match self {
-            CacheDtype::Float32 => Kind::Float,
-            CacheDtype::Float16 => Kind::Half,
-        }
+        let dtype = match self {
+            CacheDtype::Float32 => Dtype::Float32,
+            CacheDtype::Float16 => Dtype::Float16,
+        };
+        dtype.kind()
     }
 }
 

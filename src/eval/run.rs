@@ -162,7 +162,7 @@ fn settings(request: &Request, progress: &dyn Progress) -> Result<PictureSetting
         let folder = model.request(request.device, request.kind).folder(progress)?;
         let factor = folder.vae().factor();
         guidance_scale.get_or_insert(folder.family().guidance_scale());
-        let side = *side.get_or_insert(folder.unet().sample_size * factor);
+        let side = *side.get_or_insert(folder.native_resolution());
         check_size(side, side, factor)?;
         let sampling = Sampling { steps: request.steps as i64, ..Sampling::default() };
         sampling.sampler(folder.scheduler()).map_err(|e| ConfigError(format!("--steps {}: {e}", request.steps)))?;

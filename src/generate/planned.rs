@@ -5,12 +5,13 @@ use super::record::PROGRAM;
 use crate::machine::hashes::{self, HashMemory};
 use crate::painting::{Look, Tiling, lora_hashes};
 use anyhow::Result;
+use pipelines::Dtype;
 use pipelines::families::{EmptySide, ModelFolder};
 use pipelines::sampling::Guidance;
 use pipelines::schedulers::SchedulerConfig;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-use tch::{Device, Kind};
+use tch::Device;
 
 /// The records of all pictures, in order.
 pub fn plan(request: &Request, folder: &ModelFolder, look: &Look, hashes: &mut HashMemory) -> Result<Vec<Value>> {
@@ -46,7 +47,7 @@ pub fn plan(request: &Request, folder: &ModelFolder, look: &Look, hashes: &mut H
                 "empty_side": empty_side,
                 "width": look.width,
                 "height": look.height,
-                "dtype": kind_name(request.model.kind),
+                "dtype": Dtype::of_kind(request.model.kind).map(Dtype::name),
                 "device": device_name(request.model.device),
                 "batch": look.batch,
                 "vae_tiling": tiled,
@@ -83,16 +84,6 @@ fn sampling_record(look: &Look, noise_process: &SchedulerConfig) -> Result<Map<S
         "steps": sampling.steps,
     });
     Ok(record.as_object().cloned().unwrap_or_default())
-}
-
-/// Names of `--dtype`.
-fn kind_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Double => "float64",
-        Kind::BFloat16 => "bfloat16",
-        Kind::Half => "float16",
-        _ => "float32",
-    }
 }
 
 fn device_name(device: Device) -> String {

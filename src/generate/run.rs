@@ -82,7 +82,7 @@ impl<'a> Job<'a> {
     /// Shape of a picture's initial noise, `[C, h, w]`.
     pub fn noise_shape(&self) -> Result<[i64; 3]> {
         let factor = self.folder.vae_config(self.request.model.vae.as_deref())?.factor();
-        Ok([self.folder.unet().in_channels, self.look.height / factor, self.look.width / factor])
+        Ok([self.folder.network().latent_channels(), self.look.height / factor, self.look.width / factor])
     }
 
     /// Determines the files of each side of guidance, and hashes every file.
@@ -138,7 +138,7 @@ fn look(request: &Request, folder: &ModelFolder) -> Result<Look> {
         .into());
     }
     let factor = vae.factor();
-    let side = folder.unet().sample_size * factor;
+    let side = folder.network().native_side() * factor;
     let (width, height) = (request.width.unwrap_or(side), request.height.unwrap_or(side));
     check_size(width, height, factor)?;
     check_clip_skip(request.model.overrides.clip_skip, folder)?;

@@ -2,6 +2,7 @@
 
 use crate::settings::{Config, ConfigError};
 use anyhow::Result;
+use pipelines::Dtype;
 use pipelines::weights::LoadOptions;
 use tch::{Device, Kind};
 
@@ -19,12 +20,9 @@ impl Machine {
     /// Reads `model.device` and `model.dtype` of a resolved configuration.
     pub fn of(config: &Config) -> Result<Self> {
         let device = device(&config.model.device)?;
-        let (compute, master) = match config.model.dtype.as_str() {
-            "float64" => (Kind::Double, Kind::Double),
-            "bfloat16" => (Kind::BFloat16, Kind::Float),
-            _ => (Kind::Float, Kind::Float),
-        };
-        Ok(Self { device, compute, master })
+        let compute = config.model.dtype;
+        let master = if compute == Dtype::Float64 { compute } else { Dtype::Float32 };
+        Ok(Self { device, compute: compute.kind(), master: master.kind() })
     }
 
     /// How frozen weights are held.

@@ -160,7 +160,6 @@ impl Rollout {
         };
         let (sampler, ahead) = (stepping(rollout.eta)?, stepping(0.0)?);
         let law = Law::of(needs.units, &rollout, &*sampler);
-        let side = config.data.resolution / folder.vae().factor();
         let out = Self {
             law,
             needs,
@@ -170,7 +169,7 @@ impl Rollout {
             rewards: Rewards::open(reward, machine.frozen(), Some(folder))?,
             sampler,
             ahead,
-            shape: [folder.vae().latent_channels, side, side],
+            shape: folder.latent().shape(config.data.resolution, config.data.resolution),
             resolution: config.data.resolution,
             vae: config.model.vae.clone(),
             run: run.to_path_buf(),

@@ -23,6 +23,7 @@ use crate::data::items::{Labels, Ties};
 use crate::data::timesteps::TimestepLaw;
 use crate::data::weights::{WeightSource, Weighting};
 use crate::scorers::RewardConfig;
+use pipelines::Dtype;
 use pipelines::hub::Location;
 use pipelines::models::Recompute;
 use pipelines::schedulers::{PredictionType, Scheduler};
@@ -78,7 +79,7 @@ pub struct ModelConfig {
     pub unet: Option<PathBuf>,
     pub vae: Option<PathBuf>,
     pub clip_skip: i64,
-    pub dtype: String,
+    pub dtype: Dtype,
     pub device: String,
     pub prediction_type: PredictionType,
     pub zero_terminal_snr: bool,

@@ -34,7 +34,7 @@ fn facts() -> Facts {
         native_resolution: 512,
         vae_factor: 8,
         prediction_type: pipelines::schedulers::PredictionType::Epsilon,
-        family: pipelines::families::Family::Sd1,
+        family: pipelines::families::family_named("sd1").unwrap(),
         zero_terminal_snr: false,
         takes_time_ids: false,
         most_clip_skip: 0,

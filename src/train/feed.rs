@@ -195,7 +195,7 @@ fn positions(batches: &Batches, steps: u64, config: &Config) -> u64 {
 
 fn batch_options(config: &Config, folder: &ModelFolder, needs: &Needs) -> BatchOptions {
     let data = &config.data;
-    let side = data.resolution / folder.vae().factor();
+    let latent = folder.latent();
     BatchOptions {
         posterior: data.posterior,
         crop: match data.crop {
@@ -204,10 +204,10 @@ fn batch_options(config: &Config, folder: &ModelFolder, needs: &Needs) -> BatchO
         },
         flip: data.flip,
         prompt_dropout: needs.prompt_dropout,
-        scaling_factor: folder.vae().scaling_factor,
-        shift_factor: 0.0,
+        scaling_factor: latent.scale,
+        shift_factor: latent.shift,
         resolution: data.resolution as u32,
-        latent_shape: [folder.vae().latent_channels, side, side],
+        latent_shape: latent.shape(data.resolution, data.resolution),
         time_ids: config.model.time_ids,
         images: if needs.loser { Images::All } else { Images::First },
         noise: needs.noise,

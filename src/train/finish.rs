@@ -36,7 +36,7 @@ pub fn write_final(run: &Path, config: &Config, folder: &ModelFolder, learner: &
             }
         }
         None => {
-            folder.copy_without_unet(dir)?;
+            folder.copy_without_network(dir)?;
             if let Some(vae) = &config.model.vae {
                 folder.load_vae(Some(vae), &LoadOptions::cpu())?.save(&dir.join("vae"), Kind::Float)?;
             }

@@ -13,7 +13,7 @@ use crate::rollout::Rollout;
 use crate::settings::Buffer;
 use anyhow::{Context, Result};
 use pipelines::families::ModelFolder;
-use pipelines::{Conditioning, Levels};
+use pipelines::{Conditioning, Dtype, Levels};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -32,7 +32,7 @@ pub struct Plan {
     /// Then it takes --resume or train.overwrite to begin.
     pub holds_a_run: bool,
     pub device: String,
-    pub dtype: String,
+    pub dtype: Dtype,
     pub resolution: i64,
     pub train_pairs: usize,
     pub validation_pairs: usize,
@@ -101,7 +101,7 @@ pub fn dry_run(opened: &Opened) -> Result<Plan> {
         out: config.train.out.display().to_string(),
         holds_a_run: run_dir::holds_steps(&config.train.out),
         device: config.model.device.clone(),
-        dtype: config.model.dtype.clone(),
+        dtype: config.model.dtype,
         resolution: config.data.resolution,
         train_pairs: n,
         validation_pairs: opened.items.validation.len(),
@@ -158,8 +158,9 @@ fn missing_images(opened: &Opened, images: Images) -> Result<usize> {
 fn try_forward(opened: &Opened, networks: &Networks, rows: i64) -> Result<f64> {
     let _frozen = tch::no_grad_guard();
     let config = &opened.config;
-    let side = config.data.resolution / opened.folder.vae().factor();
-    let latents = Tensor::zeros([rows, opened.folder.unet().in_channels, side, side], (Kind::Float, Device::Cpu));
+    let resolution = config.data.resolution;
+    let [channels, height, width] = opened.folder.latent().shape(resolution, resolution);
+    let latents = Tensor::zeros([rows, channels, height, width], (Kind::Float, Device::Cpu));
     let conditioning = empty_prompt(&opened.folder, networks.machine, config.model.clip_skip, rows)?;
     let batch = networks.noise(&Batch {
         items: Vec::new(),

@@ -159,7 +159,7 @@ fn facts(folder: &ModelFolder, items: &ItemSet, prompts: &[String], scorer: Opti
         }
     }
     Facts {
-        native_resolution: folder.unet().sample_size * factor,
+        native_resolution: folder.native_resolution(),
         vae_factor: factor,
         prediction_type: folder.scheduler().prediction_type,
         family: folder.family(),

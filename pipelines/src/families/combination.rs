@@ -1,6 +1,6 @@
 //! Weight algebra (methods.md 16): a model plus weighted differences of models and LoRAs, tensor by tensor in float64.
 
-use super::ModelWeights;
+use super::model_weights::ModelWeights;
 use crate::error::{Error, Result};
 use crate::lora::{Lora, LoraModule, LoraWeights, Network, Reduced, Truncation, check_rank};
 use std::collections::{BTreeMap, BTreeSet};

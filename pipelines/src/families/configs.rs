@@ -1,19 +1,39 @@
 //! The descriptions of a model's components, read and compared with each other.
 
-use super::{Declaration, ModelFiles, relatives};
+use super::declaration::Declaration;
+use super::files::ModelFiles;
 use crate::error::Result;
-use crate::models::{ClipTextConfig, ConfigFile, UNetConfig, VaeConfig};
+use crate::models::{ClipTextConfig, ConfigFile, VaeConfig};
+use crate::network::Architecture;
 use crate::schedulers::SchedulerConfig;
-use std::path::Path;
+use std::sync::Arc;
 
 /// What the config.json of every component says.
 #[derive(Debug)]
 pub struct Configs {
-    pub unet: UNetConfig,
+    pub network: Arc<dyn Architecture>,
     pub vae: VaeConfig,
     /// One for each text encoder of the family, in its order.
     pub text: Vec<ClipTextConfig>,
     pub scheduler: SchedulerConfig,
+}
+
+/// Latents of a model, as its VAE makes them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Latent {
+    pub channels: i64,
+    /// Pixels along a side per latent.
+    pub factor: i64,
+    /// latents = (encoded - shift) scale
+    pub scale: f64,
+    pub shift: f64,
+}
+
+impl Latent {
+    /// `[C, h, w]` of a picture of that many pixels.
+    pub fn shape(&self, height: i64, width: i64) -> [i64; 3] {
+        [self.channels, height / self.factor, width / self.factor]
+    }
 }
 
 impl Configs {
@@ -21,41 +41,26 @@ impl Configs {
     pub(super) fn read(files: &ModelFiles, declaration: &Declaration) -> Result<Self> {
         let vae = VaeConfig::from_file(files.config("vae")?)?;
         let text = declaration.text.iter().map(|part| ClipTextConfig::from_file(files.config(part.encoder)?));
-        let configs = Self {
-            unet: read_unet(files.config("unet")?, &vae)?,
-            text: text.collect::<Result<_>>()?,
-            scheduler: match declaration.corrects_scheduler {
-                true => files.scheduler()?,
-                false => files.scheduler()?.uncorrected(),
-            },
-            vae,
+        let text = text.collect::<Result<Vec<_>>>()?;
+        let network = read_network(files.config(declaration.network.component)?, declaration, &vae, &text)?;
+        let scheduler = match declaration.corrects_scheduler {
+            true => files.scheduler()?,
+            false => files.scheduler()?.uncorrected(),
         };
-        configs.check_unet(&configs.unet, declaration)?;
+        let configs = Self { network, vae, text, scheduler };
         configs.check_vae(&configs.vae)?;
         Ok(configs)
     }
 
-    /// Reads and checks the configuration of a UNet that is to replace the model's own.
-    pub(super) fn other_unet(&self, dir: &Path, declaration: &Declaration) -> Result<UNetConfig> {
-        let unet = read_unet(ConfigFile::read(dir)?, &self.vae)?;
-        self.check_unet(&unet, declaration)?;
-        Ok(unet)
-    }
-
-    fn check_unet(&self, unet: &UNetConfig, declaration: &Declaration) -> Result<()> {
-        let latent = self.vae.latent_channels;
-        for (key, channels) in [("in_channels", unet.in_channels), ("out_channels", unet.out_channels)] {
-            if channels != latent {
-                return Err(unet.file().conflict(key, format!("{latent}, the latent_channels of the VAE")));
-            }
-        }
-        (declaration.check)(unet, &self.text)
+    /// Reads and checks the description of a network that is to replace the model's own.
+    pub(super) fn other_network(&self, file: ConfigFile, declaration: &Declaration) -> Result<Arc<dyn Architecture>> {
+        read_network(file, declaration, &self.vae, &self.text)
     }
 
     /// Checks a VAE that is, or is to replace, the model's own.
     pub(super) fn check_vae(&self, vae: &VaeConfig) -> Result<()> {
-        if vae.latent_channels != self.unet.in_channels {
-            let expected = format!("{}, the in_channels of the UNet", self.unet.in_channels);
+        if vae.latent_channels != self.network.latent_channels() {
+            let expected = format!("{}, the in_channels of the UNet", self.network.latent_channels());
             return Err(vae.file().conflict("latent_channels", expected));
         }
         if (vae.in_channels, vae.out_channels) != (3, 3) {
@@ -65,7 +70,20 @@ impl Configs {
     }
 }
 
-fn read_unet(file: ConfigFile, vae: &VaeConfig) -> Result<UNetConfig> {
-    relatives::refuse_unet(&file, vae.latent_channels)?;
-    UNetConfig::from_file(file)
+fn read_network(
+    file: ConfigFile,
+    declaration: &Declaration,
+    vae: &VaeConfig,
+    text: &[ClipTextConfig],
+) -> Result<Arc<dyn Architecture>> {
+    (declaration.network.refuse)(&file, vae.latent_channels)?;
+    let network = (declaration.network.describe)(file)?;
+    let latent = vae.latent_channels;
+    for key in ["in_channels", "out_channels"] {
+        if network.file().size(key, Some(latent))? != latent {
+            return Err(network.file().conflict(key, format!("{latent}, the latent_channels of the VAE")));
+        }
+    }
+    (declaration.check)(&*network, text)?;
+    Ok(network)
 }

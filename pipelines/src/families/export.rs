@@ -1,23 +1,25 @@
 //! A model written in another format: a folder of the diffusers layout, a UNet folder, or a single-file checkpoint; weights
 //! changed on the way. Tensors go through one at a time.
 
+use super::combination::Change;
+use super::declaration::{DIFFUSERS, Variant};
+use super::folder::ModelFolder;
 use super::layout::{Place, Shapes, places};
+use super::model_weights::ModelWeights;
 use super::single_file::HEADER;
-use super::standard::{Standard, tokenizer};
-use super::{Change, Family, ModelFolder, ModelWeights};
+use super::standard::tokenizer;
 use crate::error::{Error, Result};
 use crate::lora::Network;
-use crate::models::{AutoencoderKl, ClipTextModel, UNet2DConditionModel, UNetConfig, VaeConfig};
+use crate::models::{AutoencoderKl, ClipTextModel, VaeConfig};
+use crate::network::Architecture;
 use crate::schedulers::PredictionType;
 use crate::weights::original::Form;
 use crate::weights::{Entry, ParameterShapes, WeightStore, check_store, write_file, write_streaming};
 use serde_json::{Map, json};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use tch::{Kind, Tensor};
-
-/// The configuration by which A1111 knows an SD2 that predicts velocity.
-const VELOCITY_YAML: &str = include_str!("../../assets/standard/sd2-v.yaml");
 
 /// A model about to be written.
 pub struct Export<'a> {
@@ -25,7 +27,7 @@ pub struct Export<'a> {
     change: &'a dyn Change,
     notes: Vec<(String, String)>,
     kind: Kind,
-    unet: UNetConfig,
+    network: Arc<dyn Architecture>,
     vae: VaeConfig,
     parts: BTreeMap<&'static str, (WeightStore, ParameterShapes)>,
 }
@@ -48,13 +50,14 @@ impl<'a> Export<'a> {
         change: &'a dyn Change,
         kind: Option<Kind>,
     ) -> Result<Self> {
-        let (unet, unet_store) = folder.unet_parts(unet)?;
+        let (network, network_store) = folder.network_parts(unet)?;
+        let component = folder.declaration().network.component;
         let (vae, mut vae_store) = folder.vae_parts(vae)?;
         AutoencoderKl::rename(&mut vae_store);
-        let first = unet_store.names().next().and_then(|name| unet_store.kind(name));
+        let first = network_store.names().next().and_then(|name| network_store.kind(name));
         let kind = kind.or(first).unwrap_or(Kind::Float);
         let mut parts = BTreeMap::from([
-            ("unet", (unet_store, UNet2DConditionModel::parameter_shapes(&unet))),
+            (component, (network_store, network.parameter_shapes())),
             ("vae", (vae_store, AutoencoderKl::parameter_shapes(&vae))),
         ]);
         for (name, mut store, config) in folder.text_parts()? {
@@ -64,7 +67,7 @@ impl<'a> Export<'a> {
         for (store, shapes) in parts.values() {
             check_store(store, shapes)?;
         }
-        Ok(Self { folder, change, notes: Vec::new(), kind, unet, vae, parts })
+        Ok(Self { folder, change, notes: Vec::new(), kind, network, vae, parts })
     }
 
     /// A text for the header of every file with changed weights.
@@ -81,7 +84,7 @@ impl<'a> Export<'a> {
         for (part, _) in self.folder.declaration().parts() {
             self.folder.model_files().write_texts(part, &dir.join(part))?;
         }
-        self.unet.file().write(&dir.join("unet"))?;
+        self.network.file().write(&dir.join(self.folder.declaration().network.component))?;
         self.vae.file().write(&dir.join("vae"))?;
         self.folder.scheduler().write(&dir.join("scheduler"))?;
         for (part, stem) in self.folder.declaration().weights() {
@@ -106,28 +109,28 @@ impl<'a> Export<'a> {
     /// Writes a single-file checkpoint, and beside it the YAML that A1111 wants where an SD2 predicts velocity.
     pub fn write_checkpoint(&self, to: &Path, labels: &Labels) -> Result<()> {
         let family = self.folder.family();
-        let standard = Standard::of(family);
-        let shapes = Shapes { unet: &self.unet, vae: &self.vae, text: self.folder.text() };
-        let places =
-            places(standard, shapes, &|layout| layout.prefixes.first().map(|p| (*p).to_string()).unwrap_or_default())?;
+        let shapes = Shapes { network: &*self.network, vae: &self.vae, text: self.folder.text() };
+        let places = places(family.declaration, shapes, &|part| {
+            part.prefixes.first().map(|p| (*p).to_string()).unwrap_or_default()
+        })?;
         let mut tensors: BTreeMap<String, Stored> = BTreeMap::new();
         for place in &places {
             tensors.entry(place.stored.clone()).or_insert_with(|| Stored::Of(Vec::new())).add(place);
         }
-        self.add_expected(family, &mut tensors)?;
+        self.add_expected(family.variant, &mut tensors)?;
         let entries = tensors.iter().map(|(name, stored)| Entry {
             name: name.clone(),
             kind: stored.kind(self.kind),
             shape: stored.shape(),
         });
-        let model = self.header(standard)?;
-        let resolution = self.unet.sample_size * self.vae.factor();
+        let model = self.header()?;
+        let resolution = self.network.native_side() * self.vae.factor();
         let resolution = format!("{resolution}x{resolution}");
         let prediction = self.prediction_name();
         let metadata = [
             ("format", "pt"),
             ("modelspec.sai_model_spec", "1.0.1"),
-            ("modelspec.architecture", family.architecture()),
+            ("modelspec.architecture", family.variant.architecture),
             ("modelspec.implementation", "https://github.com/Stability-AI/generative-models"),
             ("modelspec.title", labels.title.as_str()),
             ("modelspec.date", labels.date.as_str()),
@@ -142,8 +145,8 @@ impl<'a> Export<'a> {
             Stored::Of(places) => self.stored(places),
             Stored::Given(tensor) => Ok(tensor.shallow_clone()),
         })?;
-        if family == Family::Sd2V {
-            write_file(&to.with_extension("yaml"), |out| out.write_all(VELOCITY_YAML.as_bytes()))?;
+        if let Some(yaml) = family.variant.yaml {
+            write_file(&to.with_extension("yaml"), |out| out.write_all(yaml.as_bytes()))?;
         }
         Ok(())
     }
@@ -178,17 +181,21 @@ impl<'a> Export<'a> {
         }
     }
 
-    /// What other programs look for beside the model: markers of what it predicts, and what SD2's files hold unused.
-    fn add_expected(&self, family: Family, tensors: &mut BTreeMap<String, Stored>) -> Result<()> {
+    /// What other programs look for beside the model: markers of the prediction type, and tensors that files hold unused.
+    fn add_expected(&self, variant: &Variant, tensors: &mut BTreeMap<String, Stored>) -> Result<()> {
         let marker = || Tensor::zeros([0], (Kind::Float, tch::Device::Cpu));
-        if family == Family::SdxlV {
-            tensors.insert("v_pred".into(), Stored::Given(marker()));
+        if let Some([prediction, zero_snr]) = variant.markers {
+            tensors.insert(prediction.into(), Stored::Given(marker()));
             if self.folder.scheduler().rescale_betas_zero_snr {
-                tensors.insert("ztsnr".into(), Stored::Given(marker()));
+                tensors.insert(zero_snr.into(), Stored::Given(marker()));
             }
         }
-        let (Family::Sd2 | Family::Sd2V, Some(text)) = (family, self.folder.text().first()) else { return Ok(()) };
-        let prefix = "cond_stage_model.model.";
+        let declaration = self.folder.declaration();
+        let (Some(part), Some(text)) = (declaration.text.first(), self.folder.text().first()) else { return Ok(()) };
+        if !declaration.single_file.has_unused_text {
+            return Ok(());
+        }
+        let prefix = part.prefixes.first().copied().unwrap_or_default();
         let last = format!("{prefix}transformer.resblocks.{}.", text.layers - 1);
         let unused = format!("{prefix}transformer.resblocks.{}.", text.layers);
         let block: Vec<_> = tensors
@@ -207,24 +214,26 @@ impl<'a> Export<'a> {
     }
 
     /// The descriptions of the model as [`HEADER`] holds them; CLIP's vocabulary is left out where it is the usual one.
-    fn header(&self, standard: Standard) -> Result<String> {
+    fn header(&self) -> Result<String> {
         let usual: BTreeMap<&str, String> = tokenizer("").into_iter().collect();
         let mut files = Map::new();
-        for (part, _) in self.folder.declaration().parts() {
+        let declaration = self.folder.declaration();
+        for (part, _) in declaration.parts() {
             for (name, text) in self.folder.model_files().texts_of(part)? {
                 if !is_usual(&usual, &name, &text) {
                     files.insert(format!("{part}/{name}"), json!(text));
                 }
             }
         }
+        let network = format!("{}/config.json", declaration.network.component);
         let own = [
             ("model_index.json", self.folder.index()),
             ("scheduler/scheduler_config.json", self.folder.scheduler().to_json()),
-            ("unet/config.json", self.unet.file().to_json()),
+            (network.as_str(), self.network.file().to_json()),
             ("vae/config.json", self.vae.file().to_json()),
         ];
         files.extend(own.into_iter().map(|(name, value)| (name.to_string(), json!(value.to_string()))));
-        Ok(json!({"layout": standard.name(), "files": files}).to_string())
+        Ok(json!({"layout": declaration.key, "files": files}).to_string())
     }
 }
 
@@ -309,10 +318,10 @@ pub fn write_unet(
 ) -> Result<()> {
     let kind = kind.unwrap_or(weights.kind());
     let temporary = temporary_beside(to)?;
-    weights.unet().file().write(temporary.path())?;
+    weights.architecture().file().write(temporary.path())?;
     let shapes = weights.shapes(Network::Unet).iter();
     let entries = shapes.map(|(name, shape)| Entry { name: name.clone(), kind, shape: shape.clone() }).collect();
-    let file = temporary.path().join("diffusion_pytorch_model.safetensors");
+    let file = temporary.path().join(format!("{DIFFUSERS}.safetensors"));
     let metadata = [&[("format", "pt")], notes].concat();
     write_streaming(&file, entries, &metadata, &mut |name| {
         let changed = change.changed(Network::Unet, name, weights.tensor(Network::Unet, name)?)?;

@@ -1,16 +1,20 @@
 //! A model of the diffusers layout, or a single file seen as one: everything that can be wrong with it is found before weights are read.
 
-use super::relatives::{self, SUPPORTED, refuse_class};
-use super::{
-    Configs, DECLARATIONS, Declaration, Denoiser, EmptySide, Encoder, Family, ModelFiles, TextEncoder, layout,
-};
+use super::configs::{Configs, Latent};
+use super::declaration::{DIFFUSERS, Declaration, EmptySide, Family, TRANSFORMERS};
+use super::denoiser::Denoiser;
+use super::files::ModelFiles;
+use super::layout;
+use super::registry::of_class;
+use super::relatives::{SUPPORTED, refuse_class};
+use super::text::{Encoder, TextEncoder};
 use crate::error::{Error, Result};
 use crate::hub::Location;
 use crate::lora::LoraTargets;
-use crate::models::{AutoencoderKl, ClipTextConfig, ClipTextModel, UNetConfig, VaeConfig};
+use crate::models::{AutoencoderKl, ClipTextConfig, ClipTextModel, ConfigFile, VaeConfig};
 use crate::network::Architecture;
 use crate::process::Process;
-use crate::schedulers::{NoiseSchedule, PredictionType, SchedulerConfig};
+use crate::schedulers::{PredictionType, SchedulerConfig};
 use crate::text::Tokenizer;
 use crate::weights::original::vae_place;
 use crate::weights::{Entry, LoadOptions, TensorFile, WeightStore, write_file, write_streaming};
@@ -18,10 +22,6 @@ use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const TOKENIZERS: &[&str] = &["CLIPTokenizer", "CLIPTokenizerFast"];
-/// What weight files of diffusers' and of transformers' components are called.
-const DIFFUSERS: &str = "diffusion_pytorch_model";
-const TRANSFORMERS: &str = "model";
 const FORCE_ZEROS: &str = "force_zeros_for_empty_prompt";
 
 /// A model whose model_index.json and every config.json are read and fit together; no weights yet. A single-file
@@ -64,6 +64,9 @@ impl ModelFolder {
         }
         let empty_side = empty_side(path, &index, declaration)?;
         let configs = Configs::read(&files, declaration)?;
+        // Families of one pipeline class are told apart by their networks.
+        let width = Some(configs.network.context_width());
+        let declaration = of_class(declaration.pipeline_class, width).unwrap_or(declaration);
         Ok(Self { files, index, declaration, configs, empty_side, weight_files })
     }
 
@@ -80,10 +83,10 @@ impl ModelFolder {
         Ok(())
     }
 
-    /// The UNet with its noise schedule; `unet_dir` replaces the model's own UNet.
+    /// The denoiser with its noise process; `unet_dir` replaces the model's own network.
     pub fn load_denoiser(&self, unet_dir: Option<&Path>, options: &LoadOptions) -> Result<Denoiser> {
-        let (config, store) = self.unet_parts(unet_dir)?;
-        let network = config.load(store, options).map_err(relatives::name_distilled)?;
+        let (config, store) = self.network_parts(unet_dir)?;
+        let network = config.load(store, options).map_err(self.declaration.network.explain)?;
         let mut process = self.process();
         process.move_to(options.device);
         Ok(Denoiser { network, process })
@@ -91,7 +94,7 @@ impl ModelFolder {
 
     /// The noise process that the model was trained on.
     pub fn process(&self) -> Box<dyn Process> {
-        Box::new(NoiseSchedule::new(&self.configs.scheduler))
+        (self.declaration.process)(&self.configs.scheduler)
     }
 
     /// The VAE; `other` replaces the model's own: a component folder, or a file of the original layout, which is taken for
@@ -101,13 +104,16 @@ impl ModelFolder {
         AutoencoderKl::from_store(config, store, options)
     }
 
-    pub(super) fn unet_parts(&self, other: Option<&Path>) -> Result<(UNetConfig, WeightStore)> {
+    pub(super) fn network_parts(&self, other: Option<&Path>) -> Result<(Arc<dyn Architecture>, WeightStore)> {
         match other {
             Some(dir) => {
-                let config = self.configs.other_unet(dir, self.declaration)?;
+                let config = self.configs.other_network(ConfigFile::read(dir)?, self.declaration)?;
                 Ok((config, WeightStore::open_component(dir, DIFFUSERS)?))
             }
-            None => Ok((self.configs.unet.clone(), self.files.store("unet", DIFFUSERS)?)),
+            None => {
+                let store = self.files.store(self.declaration.network.component, DIFFUSERS)?;
+                Ok((self.configs.network.clone(), store))
+            }
         }
     }
 
@@ -154,16 +160,28 @@ impl ModelFolder {
     }
 
     pub fn family(&self) -> Family {
-        (self.declaration.family)(&self.configs.unet, self.configs.scheduler.prediction_type)
+        self.declaration.family(self.configs.scheduler.prediction_type)
     }
 
     /// The layers that a LoRA of this model can be on.
     pub fn lora_targets(&self) -> LoraTargets {
-        LoraTargets::new(&self.configs.unet, &self.configs.text)
+        LoraTargets::new(&*self.configs.network, &self.configs.text)
     }
 
-    pub fn unet(&self) -> &UNetConfig {
-        &self.configs.unet
+    /// The description of the denoiser.
+    pub fn network(&self) -> &dyn Architecture {
+        &*self.configs.network
+    }
+
+    /// Shape and scale of latents.
+    pub fn latent(&self) -> Latent {
+        let vae = &self.configs.vae;
+        Latent { channels: vae.latent_channels, factor: vae.factor(), scale: vae.scaling_factor, shift: 0.0 }
+    }
+
+    /// Pixels along a side of the pictures that the denoiser was trained on.
+    pub fn native_resolution(&self) -> i64 {
+        self.configs.network.native_side() * self.configs.vae.factor()
     }
 
     pub fn vae(&self) -> &VaeConfig {
@@ -188,11 +206,6 @@ impl ModelFolder {
     pub fn most_clip_skip(&self) -> usize {
         let blocks = self.configs.text.iter().map(|text| text.layers as usize).min().unwrap_or_default();
         blocks.saturating_sub(self.declaration.layers_before_last)
-    }
-
-    /// Whether the UNet is told the sizes of pictures: `time_ids` of [`crate::Conditioning`].
-    pub fn takes_time_ids(&self) -> bool {
-        self.configs.unet.text_time.is_some()
     }
 
     /// Component -> weight file (shards and their index one by one), for hashes.
@@ -234,11 +247,12 @@ impl ModelFolder {
         Ok(self.files.text("vae/config.json")?.unwrap_or_default())
     }
 
-    /// Writes model_index.json and copies every part but the UNet, so that a UNet saved into `to/unet` makes a folder
+    /// Writes model_index.json and copies every part but the denoiser, so that one saved beside them makes a folder
     /// that diffusers loads as it is. An overridden noise process is written into its scheduler_config.json.
-    pub fn copy_without_unet(&self, to: &Path) -> Result<()> {
+    pub fn copy_without_network(&self, to: &Path) -> Result<()> {
         let stems = self.declaration.weights();
-        for (part, _) in self.declaration.parts().iter().filter(|(part, _)| *part != "unet") {
+        for (part, _) in self.declaration.parts().iter().filter(|(part, _)| *part != self.declaration.network.component)
+        {
             self.files.write_texts(part, &to.join(part))?;
             if let Some((_, stem)) = stems.iter().find(|(name, _)| name == part) {
                 copy_weights(&self.files.store(part, stem)?, &to.join(part), stem)?;
@@ -272,24 +286,6 @@ impl ModelFolder {
     }
 }
 
-impl Declaration {
-    /// Component, the classes that are implemented for it (none listed: the reader of the component decides).
-    pub(super) fn parts(&self) -> Vec<(&'static str, Vec<&'static str>)> {
-        let mut parts =
-            vec![("scheduler", vec![]), ("unet", vec!["UNet2DConditionModel"]), ("vae", vec!["AutoencoderKL"])];
-        for text in self.text {
-            parts.extend([(text.encoder, vec![text.class]), (text.tokenizer, TOKENIZERS.to_vec())]);
-        }
-        parts
-    }
-
-    /// Components with weights, and how their files are called.
-    pub(super) fn weights(&self) -> Vec<(&'static str, &'static str)> {
-        let text = self.text.iter().map(|text| (text.encoder, TRANSFORMERS));
-        text.chain([("unet", DIFFUSERS), ("vae", DIFFUSERS)]).collect()
-    }
-}
-
 fn read_index(files: &ModelFiles) -> Result<Map<String, Value>> {
     let Some(text) = files.text("model_index.json")? else {
         let hint = "give the folder that holds unet/, vae/, text_encoder/, tokenizer/, scheduler/ and this file";
@@ -303,8 +299,7 @@ fn declaration_of(path: &Path, index: &Map<String, Value>) -> Result<&'static De
     let Some(class) = index.get("_class_name").and_then(Value::as_str) else {
         return Err(Error::unusable(path, "model_index.json has no _class_name", SUPPORTED));
     };
-    let found = DECLARATIONS.iter().find(|declaration| declaration.pipeline_class == class);
-    found.copied().ok_or_else(|| refuse_class(path, class, index))
+    of_class(class, None).ok_or_else(|| refuse_class(path, class, index))
 }
 
 /// The class of a component; None where it is absent or `[null, null]`.

@@ -1,9 +1,13 @@
 //! A UNet as a weighted sum of others (docs/methods.md 6), and the sides of guidance that such sums are.
 
-use super::{Change, Combination, Denoiser, Difference, ModelFolder, ModelWeights};
+use super::combination::{Change, Combination, Difference};
+use super::declaration::DIFFUSERS;
+use super::denoiser::Denoiser;
+use super::folder::ModelFolder;
+use super::model_weights::ModelWeights;
 use crate::error::{Error, Result};
 use crate::lora::{Lora, Network};
-use crate::network::{Architecture, first_difference};
+use crate::network::first_difference;
 use crate::weights::{LoadOptions, component_files};
 use std::path::{Path, PathBuf};
 
@@ -19,9 +23,10 @@ impl ModelFolder {
     /// The weight files of a UNet folder, or of the model's own UNet.
     pub fn unet_files(&self, dir: Option<&Path>) -> Result<Vec<PathBuf>> {
         match dir {
-            Some(dir) => component_files(dir, "diffusion_pytorch_model", None),
+            Some(dir) => component_files(dir, DIFFUSERS, None),
             None => {
-                let own = self.weight_files().into_iter().filter(|(component, _)| *component == "unet");
+                let part = self.declaration().network.component;
+                let own = self.weight_files().into_iter().filter(|(component, _)| *component == part);
                 Ok(own.map(|(_, file)| file).collect())
             }
         }
@@ -30,8 +35,8 @@ impl ModelFolder {
     /// Refuses a UNet folder that describes another network than the model's own: sums and differences of the two mean
     /// nothing.
     pub fn check_same_network(&self, dir: &Path) -> Result<()> {
-        let (config, _) = self.unet_parts(Some(dir))?;
-        match first_difference(self.unet().shape(), config.shape()) {
+        let (config, _) = self.network_parts(Some(dir))?;
+        match first_difference(self.network().shape(), config.shape()) {
             None => Ok(()),
             Some((key, own, found)) => {
                 let problem = format!("this is another network than the model's own UNet: {key} is {found}, not {own}");

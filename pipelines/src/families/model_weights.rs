@@ -1,20 +1,23 @@
 //! The networks of a model as a merge reads them: tensor by tensor, float64, checked against each other.
 
-use super::{Family, ModelFolder};
+use super::declaration::{DIFFUSERS, Family};
+use super::folder::ModelFolder;
+use super::registry::of_network;
 use crate::error::{Error, Result};
 use crate::lora::{LoraTargets, Network};
-use crate::models::{ClipTextConfig, ClipTextModel, UNet2DConditionModel, UNetConfig};
+use crate::models::{ClipTextConfig, ClipTextModel, ConfigFile};
 use crate::network::{Architecture, first_difference};
 use crate::schedulers::PredictionType;
 use crate::weights::{ParameterShapes, WeightStore, check_store};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tch::{Kind, Tensor};
 
 /// The UNet of a model, and its text encoders where it is a whole model.
 pub struct ModelWeights {
     path: PathBuf,
-    unet: UNetConfig,
+    architecture: Arc<dyn Architecture>,
     text: Vec<ClipTextConfig>,
     /// None: a UNet folder does not say it.
     prediction: Option<PredictionType>,
@@ -25,8 +28,8 @@ pub struct ModelWeights {
 impl ModelWeights {
     /// The networks of a whole model. Checks that names and shapes fit its descriptions.
     pub fn of_model(folder: &ModelFolder) -> Result<Self> {
-        let (unet, store) = folder.unet_parts(None)?;
-        let shapes = UNet2DConditionModel::parameter_shapes(&unet);
+        let (architecture, store) = folder.network_parts(None)?;
+        let shapes = architecture.parameter_shapes();
         let mut parts = BTreeMap::from([(Network::Unet, (store, shapes))]);
         for (network, (_, mut store, config)) in Network::TEXT_ENCODERS.into_iter().zip(folder.text_parts()?) {
             ClipTextModel::rename(&mut store);
@@ -34,7 +37,7 @@ impl ModelWeights {
         }
         Self {
             path: folder.path().to_path_buf(),
-            unet,
+            architecture,
             text: folder.text().to_vec(),
             prediction: Some(folder.scheduler().prediction_type),
             family: Some(folder.family()),
@@ -45,18 +48,21 @@ impl ModelWeights {
 
     /// A UNet folder: config.json and weights.
     pub fn of_unet(dir: &Path) -> Result<Self> {
-        let unet = UNetConfig::read(dir)?;
-        let store = WeightStore::open_component(dir, "diffusion_pytorch_model")?;
-        let parts = BTreeMap::from([(Network::Unet, (store, UNet2DConditionModel::parameter_shapes(&unet)))]);
-        Self { path: dir.to_path_buf(), unet, text: Vec::new(), prediction: None, family: None, parts }.checked()
+        let file = ConfigFile::read(dir)?;
+        let architecture = (of_network(&file).network.describe)(file)?;
+        Self::of_network_alone(dir, architecture, WeightStore::open_component(dir, DIFFUSERS)?)
     }
 
     /// The UNet of a folder, or the model's own, whatever its files are called.
     pub(super) fn of_unet_for(model: &ModelFolder, dir: Option<&Path>) -> Result<Self> {
-        let (unet, store) = model.unet_parts(dir)?;
-        let path = dir.unwrap_or(model.path()).to_path_buf();
-        let parts = BTreeMap::from([(Network::Unet, (store, UNet2DConditionModel::parameter_shapes(&unet)))]);
-        Self { path, unet, text: Vec::new(), prediction: None, family: None, parts }.checked()
+        let (architecture, store) = model.network_parts(dir)?;
+        Self::of_network_alone(dir.unwrap_or(model.path()), architecture, store)
+    }
+
+    fn of_network_alone(path: &Path, architecture: Arc<dyn Architecture>, store: WeightStore) -> Result<Self> {
+        let parts = BTreeMap::from([(Network::Unet, (store, architecture.parameter_shapes()))]);
+        let (path, text) = (path.to_path_buf(), Vec::new());
+        Self { path, architecture, text, prediction: None, family: None, parts }.checked()
     }
 
     fn checked(self) -> Result<Self> {
@@ -70,8 +76,8 @@ impl ModelWeights {
         &self.path
     }
 
-    pub fn unet(&self) -> &UNetConfig {
-        &self.unet
+    pub fn architecture(&self) -> &dyn Architecture {
+        &*self.architecture
     }
 
     /// None where it is a UNet alone.
@@ -81,7 +87,7 @@ impl ModelWeights {
 
     /// The layers that a LoRA of these networks can be on.
     pub fn lora_targets(&self) -> LoraTargets {
-        LoraTargets::new(&self.unet, &self.text)
+        LoraTargets::new(&*self.architecture, &self.text)
     }
 
     /// The networks that are there.
@@ -147,7 +153,9 @@ impl ModelWeights {
                 result => result?,
             }
         }
-        if let Some((key, found, expected)) = first_difference(self.unet.computation(), frame.unet.computation()) {
+        if let Some((key, found, expected)) =
+            first_difference(self.architecture.computation(), frame.architecture.computation())
+        {
             let problem = format!("its UNet's `{key}` is {found}, and {expected} in {}", frame.path.display());
             return Err(Error::unusable(&self.path, problem, "merge models that were trained from one base"));
         }

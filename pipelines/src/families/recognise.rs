@@ -1,12 +1,13 @@
 //! What a single-file checkpoint is, told by its tensors: the family, the noise process, and what must be refused.
 
-use super::layout::UNET;
-use super::standard::{Noise, Standard};
+use super::declaration::Declaration;
+use super::layout::NETWORK;
+use super::registry::DECLARATIONS;
+use super::standard::Noise;
 use crate::error::{Error, Result};
 use crate::schedulers::PredictionType;
 use crate::weights::TensorFile;
 use std::path::Path;
-use tch::Kind;
 
 const SUPPORTED: &str = "use a checkpoint of Stable Diffusion 1.x, 2.x or XL base in the layout that A1111, ComfyUI and \
                          kohya share, or a model folder in the diffusers layout";
@@ -27,21 +28,23 @@ const OTHERS: [(&str, &str); 14] = [
     ("down_blocks.", "a UNet or VAE in diffusers' names: put it into a component folder with its config.json"),
     ("decoder.up.", "a VAE alone: give it as the VAE of another model"),
 ];
-/// From this spread on the biases are those of an SD2 that predicts velocity (ComfyUI's rule).
-const VELOCITY_SPREAD: f64 = 0.09;
 
 /// The family of a file.
 ///
 /// # Errors
 /// Every kind of checkpoint that is not supported, by its name where it is known.
-pub fn family(file: &TensorFile) -> Result<Standard> {
+pub fn family(file: &TensorFile) -> Result<&'static Declaration> {
     let refuse = |what: &str| {
         Err(Error::unusable(file.path(), format!("this is {what}, which is not supported here"), SUPPORTED))
     };
     if let Some((_, what)) = OTHERS.iter().find(|(start, _)| file.names().any(|name| name.starts_with(start))) {
         return refuse(what);
     }
-    let shape = |name: &str| file.shape(&format!("{UNET}{name}"));
+    let shape = |name: &str| file.shape(&format!("{NETWORK}{name}"));
+    let holds = |(name, width): &(&str, Option<i64>)| shape(name).and_then(|shape| shape.get(1).copied()) == *width;
+    if let Some(known) = DECLARATIONS.into_iter().find(|known| known.single_file.marks.iter().all(holds)) {
+        return Ok(known);
+    }
     let Some([model_channels, channels, ..]) = shape("input_blocks.0.0.weight") else {
         let count = file.names().count();
         let first = file.names().next().unwrap_or("nothing");
@@ -60,10 +63,7 @@ pub fn family(file: &TensorFile) -> Result<Standard> {
         |block: &str| shape(&format!("{block}.transformer_blocks.0.attn2.to_k.weight")).and_then(|s| s.get(1).copied());
     let labelled = shape("label_emb.0.0.weight").is_some();
     match (width("input_blocks.1.1"), width("input_blocks.4.1"), labelled) {
-        (Some(768), _, false) => Ok(Standard::Sd1),
-        (Some(1024), _, false) => Ok(Standard::Sd2),
         (Some(1024), _, true) => refuse("Stable unCLIP, or another SD2 that takes a picture"),
-        (None, Some(2048), true) => Ok(Standard::Sdxl),
         (None, Some(1280), true) if *model_channels == 384 => refuse("the SDXL refiner"),
         (first, second, _) => {
             let width = first.or(second).map_or("no".to_string(), |w| format!("{w} wide"));
@@ -73,7 +73,7 @@ pub fn family(file: &TensorFile) -> Result<Standard> {
 }
 
 /// What the network of a file predicts, by markers in the file, its header, or a YAML beside it.
-pub fn noise(file: &TensorFile, standard: Standard) -> Result<Noise> {
+pub fn noise(file: &TensorFile, declaration: &Declaration) -> Result<Noise> {
     let has = |name: &str| file.shape(name).is_some();
     let said = ["modelspec.prediction_type", "modelspec.predict_key"].iter().find_map(|key| file.metadata().get(*key));
     let zero_terminal_snr = has("ztsnr") || said.is_some_and(|said| said == "v-zsnr");
@@ -85,8 +85,10 @@ pub fn noise(file: &TensorFile, standard: Standard) -> Result<Noise> {
             return Err(Error::unusable(file.path(), problem, SUPPORTED));
         }
         None if has("v_pred") || yaml_says_velocity(file.path()) => PredictionType::VPrediction,
-        None if standard == Standard::Sd2 && spread_of_velocity(file)? => PredictionType::VPrediction,
-        None => PredictionType::Epsilon,
+        None => match declaration.single_file.predicts_velocity {
+            Some(tells) if tells(file)? => PredictionType::VPrediction,
+            _ => PredictionType::Epsilon,
+        },
     };
     Ok(Noise { prediction, zero_terminal_snr })
 }
@@ -97,14 +99,6 @@ fn yaml_says_velocity(path: &Path) -> bool {
     let value =
         |line: &str| line.trim().strip_prefix("parameterization:").map(|v| v.trim().trim_matches(['"', '\'']) == "v");
     text.lines().find_map(value).unwrap_or(false)
-}
-
-fn spread_of_velocity(file: &TensorFile) -> Result<bool> {
-    let name = format!("{UNET}output_blocks.11.1.transformer_blocks.0.norm1.bias");
-    match file.shape(&name).is_some() && file.not_floating(&name).is_none() {
-        true => Ok(file.tensor(&name)?.f_to_kind(Kind::Double)?.f_std(false)?.double_value(&[]) > VELOCITY_SPREAD),
-        false => Ok(false),
-    }
 }
 
 /// Names that may stand beside a model and are no part of it: copies, buffers of the noise process, leftovers of training.

@@ -1,17 +1,45 @@
 //! Stable Diffusion XL (arXiv 2307.01952): CLIP-L and OpenCLIP-bigG side by side, the pooled embedding of the second, and
 //! the picture's sizes (docs/methods.md 0.5).
 
-use super::text::Encoded;
-use super::{Declaration, Family, TextPart};
+use super::declaration::{Declaration, SingleFileLayout, TextPart, Variant};
+use super::encoded::Encoded;
+use super::unet::{UNET, discrete};
 use crate::conditioning::{Conditioning, POOLED_PROMPT_EMBEDS, PROMPT_EMBEDS, TIME_IDS};
 use crate::error::Result;
-use crate::models::{ClipTextConfig, UNetConfig};
+use crate::models::ClipTextConfig;
+use crate::network::Architecture;
 use crate::schedulers::PredictionType;
 use tch::Tensor;
 
 pub(super) const DECLARATION: Declaration = Declaration {
+    key: "sdxl",
     pipeline_class: "StableDiffusionXLPipeline",
     card_tag: "stable-diffusion-xl",
+    context_width: 2048,
+    network: UNET,
+    text: &[
+        TextPart {
+            encoder: "text_encoder",
+            class: "CLIPTextModel",
+            tokenizer: "tokenizer",
+            pad: "<|endoftext|>",
+            prefixes: &["conditioner.embedders.0.transformer."],
+            openclip: false,
+        },
+        TextPart {
+            encoder: "text_encoder_2",
+            class: "CLIPTextModelWithProjection",
+            tokenizer: "tokenizer_2",
+            // OpenCLIP pads with id 0.
+            pad: "!",
+            prefixes: &["conditioner.embedders.1.model."],
+            openclip: true,
+        },
+    ],
+    conditioning: &[PROMPT_EMBEDS, POOLED_PROMPT_EMBEDS, TIME_IDS],
+    encode,
+    layers_before_last: 1,
+    check,
     defaults: &[
         ("sample", "guidance_scale", "5.0"),
         ("safeguard", "mu", "0.6"),
@@ -25,34 +53,57 @@ pub(super) const DECLARATION: Declaration = Declaration {
         ("spo", "threshold", "0.4"),
         ("spo", "denoise_ahead", "3"),
     ],
-    conditioning_names: &[PROMPT_EMBEDS, POOLED_PROMPT_EMBEDS, TIME_IDS],
-    text: &[
-        TextPart { encoder: "text_encoder", class: "CLIPTextModel", tokenizer: "tokenizer" },
-        TextPart { encoder: "text_encoder_2", class: "CLIPTextModelWithProjection", tokenizer: "tokenizer_2" },
-    ],
     index_entries: &[],
     zeros_for_empty_prompt: Some(true),
     corrects_scheduler: false,
-    layers_before_last: 1,
-    family,
-    check,
-    conditioning,
+    process: discrete,
+    single_file: SingleFileLayout {
+        descriptions: include_str!("../../assets/standard/sdxl.json"),
+        marks: &[
+            ("input_blocks.0.0.weight", Some(4)),
+            ("input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight", None),
+            ("input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight", Some(2048)),
+            ("label_emb.0.0.weight", Some(2816)),
+        ],
+        has_unused_text: false,
+        predicts_velocity: None,
+    },
+    variants: &[
+        Variant {
+            prediction: PredictionType::Epsilon,
+            name: "Stable Diffusion XL",
+            architecture: "stable-diffusion-xl-v1-base",
+            lora_header: &[
+                ("modelspec.architecture", "stable-diffusion-xl-v1-base/lora"),
+                ("ss_base_model_version", "sdxl_base_v1-0"),
+            ],
+            native_side: None,
+            markers: None,
+            yaml: None,
+        },
+        Variant {
+            prediction: PredictionType::VPrediction,
+            name: "Stable Diffusion XL (v-prediction)",
+            architecture: "stable-diffusion-xl-v1-base",
+            lora_header: &[
+                ("modelspec.architecture", "stable-diffusion-xl-v1-base/lora"),
+                ("modelspec.prediction_type", "v"),
+                ("ss_base_model_version", "sdxl_base_v1-0"),
+            ],
+            native_side: None,
+            markers: Some(["v_pred", "ztsnr"]),
+            yaml: None,
+        },
+    ],
 };
 
-/// Original height and width, crop top and left, target height and width.
+/// Numbers of [`crate::conditioning::PictureSizes`].
 const SIZES: i64 = 6;
 
-fn family(_: &UNetConfig, prediction: PredictionType) -> Family {
-    match prediction {
-        PredictionType::Epsilon => Family::Sdxl,
-        PredictionType::VPrediction => Family::SdxlV,
-    }
-}
-
-fn check(unet: &UNetConfig, text: &[ClipTextConfig]) -> Result<()> {
-    let file = unet.file();
+fn check(network: &dyn Architecture, text: &[ClipTextConfig]) -> Result<()> {
+    let file = network.file();
     let width: i64 = text.iter().map(|text| text.hidden_size).sum();
-    if width != unet.cross_attention_dim {
+    if width != network.context_width() {
         let widths: Vec<String> = text.iter().map(|text| text.hidden_size.to_string()).collect();
         let expected = format!("{width}, the hidden sizes of the text encoders ({}) together", widths.join(" + "));
         return Err(file.conflict("cross_attention_dim", expected));
@@ -64,14 +115,14 @@ fn check(unet: &UNetConfig, text: &[ClipTextConfig]) -> Result<()> {
             None => unreachable!("two encoders are declared"),
         };
     };
-    let Some(added) = unet.text_time else {
+    if !network.conditioning().contains(&TIME_IDS) {
         return Err(file.conflict("addition_embed_type", "\"text_time\", as every SDXL UNet has it"));
-    };
-    let input = pooled + SIZES * added.time_width;
-    if added.input_width != input {
+    }
+    let time_width = file.size("addition_time_embed_dim", None)?;
+    let input = pooled + SIZES * time_width;
+    if file.size("projection_class_embeddings_input_dim", None)? != input {
         let expected = format!(
-            "{input}: the pooled embedding's {pooled} and {SIZES} time_ids of {}, the addition_time_embed_dim",
-            added.time_width
+            "{input}: the pooled embedding's {pooled} and {SIZES} time_ids of {time_width}, the addition_time_embed_dim"
         );
         return Err(file.conflict("projection_class_embeddings_input_dim", expected));
     }
@@ -79,7 +130,7 @@ fn check(unet: &UNetConfig, text: &[ClipTextConfig]) -> Result<()> {
 }
 
 /// The output of the block `clip_skip` before the penultimate one, not normed; the pooled output is always the last's.
-fn conditioning(encoded: &[Encoded], clip_skip: usize) -> Result<Conditioning> {
+fn encode(encoded: &[Encoded], clip_skip: usize) -> Result<Conditioning> {
     let before_last = DECLARATION.layers_before_last + clip_skip;
     let states = encoded.iter().map(|text| text.hidden_state(before_last)).collect::<Result<Vec<_>>>()?;
     let pooled = encoded.last().map(|text| text.output.pooled.shallow_clone());

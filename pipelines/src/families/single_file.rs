@@ -1,11 +1,13 @@
 //! A checkpoint in one file, seen as a model folder: its tensors under diffusers' names, and the descriptions that it does
 //! not hold.
 
-use super::layout::{Place, Shapes, TextLayout, UNET, VAE, places};
+use super::declaration::{Declaration, TextPart};
+use super::layout::{NETWORK, Place, Shapes, VAE, places};
 use super::recognise::{family, is_harmless, noise};
-use super::standard::{Standard, descriptions, tokenizer};
+use super::registry::of_key;
+use super::standard::{descriptions, tokenizer};
 use crate::error::{Error, Result};
-use crate::models::{ClipTextConfig, ConfigFile, UNetConfig, VaeConfig};
+use crate::models::{ClipTextConfig, ConfigFile, VaeConfig};
 use crate::weights::{TensorFile, WeightStore};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,14 +32,14 @@ impl SingleFile {
     /// Opens a checkpoint: recognises it, and checks that every tensor is there in its shape. No weights are read.
     pub fn open(path: &Path) -> Result<Self> {
         let file = Arc::new(TensorFile::open(path)?);
-        let (standard, texts) = match file.metadata().get(HEADER) {
+        let (declaration, texts) = match file.metadata().get(HEADER) {
             Some(text) => described(path, text)?,
             None => {
-                let standard = family(&file)?;
-                (standard, descriptions(standard, noise(&file, standard)?)?)
+                let declaration = family(&file)?;
+                (declaration, descriptions(declaration, noise(&file, declaration)?)?)
             }
         };
-        let places = places_in(&file, standard, &texts)?;
+        let places = places_in(&file, declaration, &texts)?;
         Ok(Self { file, texts, places })
     }
 
@@ -62,54 +64,59 @@ impl SingleFile {
 }
 
 /// The layout and the descriptions that a header holds: `{"layout": "sd1" | "sd2" | "sdxl", "files": {name: text}}`.
-fn described(path: &Path, text: &str) -> Result<(Standard, BTreeMap<String, String>)> {
+fn described(path: &Path, text: &str) -> Result<(&'static Declaration, BTreeMap<String, String>)> {
     let damaged = || {
         let problem = format!("its header's {HEADER} is not what this program writes there");
         Error::unusable(path, problem, "export the model again")
     };
     let mut header: Map<String, Value> = serde_json::from_str(text).map_err(|_| damaged())?;
-    let standard = header.get("layout").and_then(Value::as_str).and_then(Standard::named).ok_or_else(damaged)?;
+    let declaration = header.get("layout").and_then(Value::as_str).and_then(of_key).ok_or_else(damaged)?;
     let Some(Value::Object(files)) = header.remove("files") else { return Err(damaged()) };
     let text = |(name, text): (String, Value)| text.as_str().map(|text| (name, text.to_string())).ok_or_else(damaged);
     let mut texts: BTreeMap<String, String> = files.into_iter().map(text).collect::<Result<_>>()?;
     // CLIP's own vocabulary is left out of headers.
     let usual = tokenizer("").into_iter().filter(|(name, _)| ["merges.txt", "vocab.json"].contains(name));
     let usual: Vec<_> = usual.collect();
-    for folder in ["tokenizer", "tokenizer_2"] {
+    for folder in declaration.text.iter().map(|part| part.tokenizer) {
         let has = |name: &str| texts.contains_key(&format!("{folder}/{name}"));
         if has("tokenizer_config.json") && !has("tokenizer.json") {
             let missing: Vec<_> = usual.iter().filter(|(name, _)| !has(name)).cloned().collect();
             texts.extend(missing.into_iter().map(|(name, text)| (format!("{folder}/{name}"), text)));
         }
     }
-    Ok((standard, texts))
+    Ok((declaration, texts))
 }
 
-fn places_in(file: &TensorFile, standard: Standard, texts: &BTreeMap<String, String>) -> Result<Vec<Place>> {
+fn places_in(
+    file: &TensorFile,
+    declaration: &'static Declaration,
+    texts: &BTreeMap<String, String>,
+) -> Result<Vec<Place>> {
     let config = |component: &str| {
         let name = format!("{component}/config.json");
         let text = texts.get(&name).ok_or_else(|| Error::missing(file.path(), &name, "export the model again"))?;
         ConfigFile::parse(&file.path().join(&name), text)
     };
-    let (unet, vae) = (UNetConfig::from_file(config("unet")?)?, VaeConfig::from_file(config("vae")?)?);
-    let text = standard.text().iter().map(|layout| ClipTextConfig::from_file(config(layout.component)?));
+    let network = (declaration.network.describe)(config(declaration.network.component)?)?;
+    let vae = VaeConfig::from_file(config("vae")?)?;
+    let text = declaration.text.iter().map(|part| ClipTextConfig::from_file(config(part.encoder)?));
     let text = text.collect::<Result<Vec<_>>>()?;
-    let shapes = Shapes { unet: &unet, vae: &vae, text: &text };
-    let mut places = places(standard, shapes, &|layout| prefix_in(file, layout))?;
-    drop_text_model(file, standard, &mut places);
-    check(file, standard, &places)?;
+    let shapes = Shapes { network: &*network, vae: &vae, text: &text };
+    let mut places = places(declaration, shapes, &|part| prefix_in(file, part))?;
+    drop_text_model(file, declaration, &mut places);
+    check(file, declaration, &places)?;
     Ok(places)
 }
 
 /// The prefix that a file uses for a text encoder.
-fn prefix_in(file: &TensorFile, layout: &TextLayout) -> String {
-    let used = layout.prefixes.iter().find(|prefix| file.names().any(|name| name.starts_with(**prefix)));
-    used.or(layout.prefixes.first()).map(|prefix| (*prefix).to_string()).unwrap_or_default()
+fn prefix_in(file: &TensorFile, part: &TextPart) -> String {
+    let used = part.prefixes.iter().find(|prefix| file.names().any(|name| name.starts_with(**prefix)));
+    used.or(part.prefixes.first()).map(|prefix| (*prefix).to_string()).unwrap_or_default()
 }
 
 /// Some files leave `text_model.` out of transformers' names.
-fn drop_text_model(file: &TensorFile, standard: Standard, places: &mut [Place]) {
-    let plain = |component: &str| standard.text().iter().any(|text| text.component == component && !text.openclip);
+fn drop_text_model(file: &TensorFile, declaration: &Declaration, places: &mut [Place]) {
+    let plain = |component: &str| declaration.text.iter().any(|text| text.encoder == component && !text.openclip);
     for place in places.iter_mut().filter(|place| plain(place.component)) {
         let short = place.stored.replace("transformer.text_model.", "transformer.");
         if file.shape(&place.stored).is_none() && file.shape(&short).is_some() {
@@ -119,7 +126,7 @@ fn drop_text_model(file: &TensorFile, standard: Standard, places: &mut [Place]) 
 }
 
 /// Compares what a file holds with what its family asks for; everything that differs is in one error.
-fn check(file: &TensorFile, standard: Standard, places: &[Place]) -> Result<()> {
+fn check(file: &TensorFile, declaration: &Declaration, places: &[Place]) -> Result<()> {
     let refuse = |problem: String, hint: &str| Err(Error::unusable(file.path(), problem, hint));
     let wanted: BTreeSet<&str> = places.iter().map(|place| place.stored.as_str()).collect();
     let missing: Vec<&str> = wanted.iter().copied().filter(|name| file.shape(name).is_none()).collect();
@@ -127,11 +134,11 @@ fn check(file: &TensorFile, standard: Standard, places: &[Place]) -> Result<()> 
     if lacks(VAE) {
         return refuse("it holds no VAE (first_stage_model.)".into(), "use the full checkpoint, not the UNet alone");
     }
-    if let Some(layout) = standard.text().iter().find(|layout| layout.prefixes.iter().all(|prefix| lacks(prefix))) {
-        let problem = format!("it holds no text encoder ({})", layout.prefixes.join(" or "));
+    if let Some(part) = declaration.text.iter().find(|part| part.prefixes.iter().all(|prefix| lacks(prefix))) {
+        let problem = format!("it holds no text encoder ({})", part.prefixes.join(" or "));
         return refuse(problem, "use the full checkpoint, not the UNet alone");
     }
-    if let Some(name) = missing.iter().find(|name| name.starts_with(UNET)) {
+    if let Some(name) = missing.iter().find(|name| name.starts_with(NETWORK)) {
         let problem =
             format!("this is a distilled model (SSD-1B, Vega, KOALA, BK-SDM), or a damaged one: {name} is missing");
         return refuse(problem, "use the model that it was distilled from");
@@ -148,7 +155,7 @@ fn check(file: &TensorFile, standard: Standard, places: &[Place]) -> Result<()> 
         }
     }
     let unused =
-        |name: &&str| !wanted.contains(name) && !is_harmless(name) && !is_unused_block(name, standard, &wanted);
+        |name: &&str| !wanted.contains(name) && !is_harmless(name) && !is_unused_block(name, declaration, &wanted);
     let extra: Vec<&str> = file.names().filter(unused).collect();
     match extra[..] {
         [] => Ok(()),
@@ -164,10 +171,11 @@ fn some(names: &[&str]) -> String {
     format!("{}{more}", names.iter().take(LISTED).copied().collect::<Vec<_>>().join(", "))
 }
 
-/// SD2's files hold one block of OpenCLIP more than the model runs.
-fn is_unused_block(name: &str, standard: Standard, wanted: &BTreeSet<&str>) -> bool {
-    let blocks = standard.text().iter().filter(|layout| layout.openclip && standard == Standard::Sd2);
-    blocks.flat_map(|layout| layout.prefixes).any(|prefix| {
+/// Some families' files hold one block of OpenCLIP more than the model runs.
+fn is_unused_block(name: &str, declaration: &Declaration, wanted: &BTreeSet<&str>) -> bool {
+    let unused = declaration.single_file.has_unused_text;
+    let blocks = declaration.text.iter().filter(|part| part.openclip && unused);
+    blocks.flat_map(|part| part.prefixes).any(|prefix| {
         let block = name.strip_prefix(prefix).and_then(|rest| rest.strip_prefix("transformer.resblocks."));
         let number = block.and_then(|rest| rest.split('.').next()).and_then(|number| number.parse::<usize>().ok());
         let last_used = |n: usize| wanted.contains(format!("{prefix}transformer.resblocks.{n}.ln_1.weight").as_str());

@@ -1,8 +1,8 @@
 //! Checkpoints of full size as sparse files: every name and shape, and no data.
 
 use super::*;
-use crate::families::layout::tests::full_size;
-use crate::families::{Family, ModelFolder};
+use crate::families::ModelFolder;
+use crate::families::layout::tests::{declared, full_size};
 use crate::schedulers::PredictionType;
 use serde_json::json;
 use std::io::Write;
@@ -11,12 +11,12 @@ use std::path::PathBuf;
 type Tensors = BTreeMap<String, Vec<i64>>;
 
 /// The tensors of a family's checkpoint as others write them.
-fn tensors(standard: Standard) -> Tensors {
+fn tensors(declaration: &'static Declaration) -> Tensors {
     let prefix = |component: &str| {
-        let layout = standard.text().iter().find(|layout| layout.component == component);
-        layout.map_or("", |layout| layout.prefixes[0])
+        let part = declaration.text.iter().find(|part| part.encoder == component);
+        part.map_or("", |part| part.prefixes[0])
     };
-    let places = full_size(standard).into_iter();
+    let places = full_size(declaration).into_iter();
     places.map(|p| (format!("{}{}", prefix(p.component), p.stored), p.form.stored_shape(&p.shape))).collect()
 }
 
@@ -42,17 +42,17 @@ fn sparse(path: &Path, tensors: &Tensors, metadata: &[(&str, &str)]) -> PathBuf 
 #[test]
 fn every_family_is_recognised_by_its_shapes_and_looks_like_a_folder() {
     let dir = tempfile::tempdir().unwrap();
-    for (standard, family, scheduler, sample_size) in [
-        (Standard::Sd1, Family::Sd1, "PNDMScheduler", 64),
-        (Standard::Sd2, Family::Sd2, "DDIMScheduler", 64),
-        (Standard::Sdxl, Family::Sdxl, "EulerDiscreteScheduler", 128),
+    for (key, family, scheduler, side) in [
+        ("sd1", "Stable Diffusion 1", "PNDMScheduler", 64),
+        ("sd2", "Stable Diffusion 2", "DDIMScheduler", 64),
+        ("sdxl", "Stable Diffusion XL", "EulerDiscreteScheduler", 128),
     ] {
-        let path = sparse(&dir.path().join("model.safetensors"), &tensors(standard), &[]);
+        let path = sparse(&dir.path().join("model.safetensors"), &tensors(declared(key)), &[]);
         let folder = ModelFolder::open(&path).unwrap();
-        assert_eq!((folder.family(), folder.unet().sample_size), (family, sample_size));
+        assert_eq!((folder.family().name(), folder.network().native_side()), (family, side));
         assert_eq!(folder.scheduler().class_name, scheduler);
         assert!(folder.weight_files().iter().all(|(_, file)| *file == path));
-        let parts = if family == Family::Sdxl { 4 } else { 3 };
+        let parts = if key == "sdxl" { 4 } else { 3 };
         assert_eq!((folder.weight_files().len(), folder.text().len()), (parts, parts - 2));
     }
 }
@@ -61,7 +61,7 @@ fn every_family_is_recognised_by_its_shapes_and_looks_like_a_folder() {
 fn files_of_other_programs_are_read_with_what_they_hold_beside_the_model() {
     let dir = tempfile::tempdir().unwrap();
     let open = |tensors: &Tensors| ModelFolder::open(&sparse(&dir.path().join("m.safetensors"), tensors, &[]));
-    let mut sd1 = tensors(Standard::Sd1);
+    let mut sd1 = tensors(declared("sd1"));
     for extra in [
         "alphas_cumprod",
         "global_step",
@@ -82,7 +82,7 @@ fn files_of_other_programs_are_read_with_what_they_hold_beside_the_model() {
         })
         .collect();
     open(&short).unwrap();
-    let mut sd2 = tensors(Standard::Sd2);
+    let mut sd2 = tensors(declared("sd2"));
     let block: Vec<_> = sd2.iter().filter(|(name, _)| name.contains("resblocks.22.")).collect();
     let block: Tensors =
         block.into_iter().map(|(n, s)| (n.replace("resblocks.22.", "resblocks.23."), s.clone())).collect();
@@ -104,7 +104,7 @@ fn what_a_model_predicts_is_told_by_its_markers() {
         (folder.scheduler().prediction_type, folder.scheduler().rescale_betas_zero_snr)
     };
     let (epsilon, velocity) = (PredictionType::Epsilon, PredictionType::VPrediction);
-    let mut sdxl = tensors(Standard::Sdxl);
+    let mut sdxl = tensors(declared("sdxl"));
     assert_eq!(found(&sdxl, &[("modelspec.prediction_type", "v")]), (velocity, false));
     assert_eq!(found(&sdxl, &[("modelspec.prediction_type", "v-zsnr")]), (velocity, true));
     assert_eq!(found(&sdxl, &[("modelspec.predict_key", "epsilon")]), (epsilon, false));
@@ -112,19 +112,19 @@ fn what_a_model_predicts_is_told_by_its_markers() {
     assert_eq!(found(&sdxl, &[]), (velocity, false));
     sdxl.insert("ztsnr".into(), vec![0]);
     assert_eq!(found(&sdxl, &[]), (velocity, true));
-    let sd2 = tensors(Standard::Sd2);
+    let sd2 = tensors(declared("sd2"));
     assert_eq!(found(&sd2, &[]), (epsilon, false));
     std::fs::write(path.with_extension("yaml"), "model:\n  params:\n    parameterization: \"v\"\n").unwrap();
     assert_eq!(found(&sd2, &[]), (velocity, false));
-    assert_eq!(ModelFolder::open(&path).unwrap().unet().sample_size, 96);
+    assert_eq!(ModelFolder::open(&path).unwrap().network().native_side(), 96);
 }
 
 #[test]
 fn an_sd2_without_markers_is_told_by_the_spread_of_its_biases() {
     let dir = tempfile::tempdir().unwrap();
-    let sd2 = tensors(Standard::Sd2);
+    let sd2 = tensors(declared("sd2"));
     let path = sparse(&dir.path().join("model.safetensors"), &sd2, &[]);
-    let name = format!("{UNET}output_blocks.11.1.transformer_blocks.0.norm1.bias");
+    let name = format!("{NETWORK}output_blocks.11.1.transformer_blocks.0.norm1.bias");
     let offset: i64 = sd2.iter().take_while(|(n, _)| **n != name).map(|(_, s)| 2 * s.iter().product::<i64>()).sum();
     let mut length = [0; 8];
     std::io::Read::read_exact(&mut std::fs::File::open(&path).unwrap(), &mut length).unwrap();
@@ -149,13 +149,13 @@ fn checkpoints_of_other_kinds_are_refused_by_name() {
         assert!(message.contains("other.safetensors"), "{message}");
         message
     };
-    let (sd1, sdxl) = (tensors(Standard::Sd1), tensors(Standard::Sdxl));
+    let (sd1, sdxl) = (tensors(declared("sd1")), tensors(declared("sdxl")));
     let with = |tensors: &Tensors, name: &str, shape: &[i64]| {
         let mut tensors = tensors.clone();
         tensors.insert(name.into(), shape.to_vec());
         tensors
     };
-    let input = format!("{UNET}input_blocks.0.0.weight");
+    let input = format!("{NETWORK}input_blocks.0.0.weight");
     for (channels, what) in
         [(9, "an inpainting model"), (8, "InstructPix2Pix"), (5, "steered by depth"), (7, "7 input channels")]
     {
@@ -179,7 +179,7 @@ fn checkpoints_of_other_kinds_are_refused_by_name() {
         ("input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight", vec![768, 1280]),
         ("label_emb.0.0.weight", vec![1536, 2560]),
     ]
-    .map(|(name, shape)| (format!("{UNET}{name}"), shape))
+    .map(|(name, shape)| (format!("{NETWORK}{name}"), shape))
     .into();
     assert!(refused(&refiner, &[]).contains("the SDXL refiner"));
     let distilled = |tensors: &Tensors, block: &str| -> Tensors {
@@ -203,7 +203,7 @@ fn checkpoints_of_other_kinds_are_refused_by_name() {
 #[test]
 fn a_truncated_checkpoint_and_a_pickle_are_refused_with_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
-    let path = sparse(&dir.path().join("model.safetensors"), &tensors(Standard::Sd1), &[]);
+    let path = sparse(&dir.path().join("model.safetensors"), &tensors(declared("sd1")), &[]);
     let length = path.metadata().unwrap().len();
     for cut in [length - 1, length / 2, 100_000, 7] {
         std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(cut).unwrap();

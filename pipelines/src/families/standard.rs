@@ -1,5 +1,6 @@
 //! What a single-file checkpoint does not hold and every model of a family shares: configurations and CLIP's tokenizer.
 
+use super::declaration::Declaration;
 use crate::error::{Error, Result};
 use crate::schedulers::PredictionType;
 use serde_json::{Map, Value, json};
@@ -7,33 +8,8 @@ use std::collections::BTreeMap;
 
 /// CLIP's merges in the order in which they were learnt (`assets/NOTICE`).
 const MERGES: &str = include_str!("../../assets/clip-merges.txt");
-const SD1: &str = include_str!("../../assets/standard/sd1.json");
-const SD2: &str = include_str!("../../assets/standard/sd2.json");
-const SDXL: &str = include_str!("../../assets/standard/sdxl.json");
 const START: &str = "<|startoftext|>";
 const END: &str = "<|endoftext|>";
-
-/// The families whose single files are known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standard {
-    Sd1,
-    Sd2,
-    Sdxl,
-}
-
-impl Standard {
-    const NAMES: [(Self, &'static str); 3] = [(Self::Sd1, "sd1"), (Self::Sd2, "sd2"), (Self::Sdxl, "sdxl")];
-
-    /// Its name in the header of an exported file.
-    pub fn name(self) -> &'static str {
-        Self::NAMES.iter().find(|(standard, _)| *standard == self).map_or("", |(_, name)| name)
-    }
-
-    /// The one with that [`name`](Self::name).
-    pub fn named(name: &str) -> Option<Self> {
-        Self::NAMES.iter().find(|(_, known)| *known == name).map(|(standard, _)| *standard)
-    }
-}
 
 /// The noise process that a file was found to have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,32 +19,24 @@ pub struct Noise {
 }
 
 /// Every description of a model of the family by its name in a model folder, `unet/config.json` for example.
-pub fn descriptions(standard: Standard, noise: Noise) -> Result<BTreeMap<String, String>> {
-    let (text, padding) = match standard {
-        Standard::Sd1 => (SD1, &[("tokenizer", END)][..]),
-        // OpenCLIP pads with id 0, which is `!`.
-        Standard::Sd2 => (SD2, &[("tokenizer", "!")][..]),
-        Standard::Sdxl => (SDXL, &[("tokenizer", END), ("tokenizer_2", "!")][..]),
-    };
+pub fn descriptions(declaration: &'static Declaration, noise: Noise) -> Result<BTreeMap<String, String>> {
     let damaged = |e: serde_json::Error| Error::Invalid(format!("the program's own configurations are damaged: {e}"));
-    let mut files: Map<String, Value> = serde_json::from_str(text).map_err(damaged)?;
+    let mut files: Map<String, Value> = serde_json::from_str(declaration.single_file.descriptions).map_err(damaged)?;
     if let Some(scheduler) = files.get_mut("scheduler/scheduler_config.json") {
         scheduler["prediction_type"] = json!(noise.prediction.name());
         if noise.zero_terminal_snr {
             scheduler["rescale_betas_zero_snr"] = json!(true);
         }
     }
-    // Models that predict velocity are those of 768 pixels.
-    if let (Standard::Sd2, PredictionType::VPrediction, Some(unet)) =
-        (standard, noise.prediction, files.get_mut("unet/config.json"))
-    {
-        unet["sample_size"] = json!(96);
+    let network = files.get_mut(&format!("{}/config.json", declaration.network.component));
+    if let (Some(side), Some(network)) = (declaration.family(noise.prediction).variant.native_side, network) {
+        network["sample_size"] = json!(side);
     }
     let mut texts: BTreeMap<String, String> =
         files.into_iter().map(|(name, value)| (name, format!("{value:#}\n"))).collect();
-    for (folder, pad) in padding {
-        for (name, text) in tokenizer(pad) {
-            texts.insert(format!("{folder}/{name}"), text);
+    for part in declaration.text {
+        for (name, text) in tokenizer(part.pad) {
+            texts.insert(format!("{}/{name}", part.tokenizer), text);
         }
     }
     Ok(texts)

@@ -1,10 +1,11 @@
 //! LoRAs of a family's usual shape, told without the model at hand.
 
-use super::standard::{Noise, Standard, descriptions};
-use super::{Family, family_of_context_width};
+use super::declaration::Family;
+use super::registry::{family_of_context_width, of_context_width};
+use super::standard::{Noise, descriptions};
 use crate::error::{Error, Result};
 use crate::lora::{Lora, LoraTargets};
-use crate::models::{ClipTextConfig, ConfigFile, UNetConfig};
+use crate::models::{ClipTextConfig, ConfigFile};
 use crate::schedulers::PredictionType;
 use crate::weights::TensorFile;
 use std::path::Path;
@@ -18,28 +19,20 @@ pub fn standard_of_lora(path: &Path, prediction: Option<PredictionType>) -> Resu
     let prediction = prediction.unwrap_or(PredictionType::Epsilon);
     let file = TensorFile::open(&Lora::file_in(path))?;
     let width = Lora::context_width(&file);
-    let velocity = prediction == PredictionType::VPrediction;
-    let (standard, family) = match (width, velocity) {
-        (Some(768), false) => (Standard::Sd1, Family::Sd1),
-        (Some(1024), false) => (Standard::Sd2, Family::Sd2),
-        (Some(1024), true) => (Standard::Sd2, Family::Sd2V),
-        (Some(2048), false) => (Standard::Sdxl, Family::Sdxl),
-        (Some(2048), true) => (Standard::Sdxl, Family::SdxlV),
-        _ => {
-            let found = width.map_or("it has no cross-attention".to_string(), |width| {
-                let family = family_of_context_width(width).map(|name| format!(" ({name})")).unwrap_or_default();
-                format!("its cross-attention takes {width} wide prompt embeddings{family}")
-            });
-            let problem = format!("the model that this LoRA is for cannot be told: {found}");
-            return Err(Error::unusable(path, problem, "name the model too, with --model (export) or --base (merge)"));
-        }
+    let Some(declaration) = width.and_then(of_context_width) else {
+        let found = width.map_or("it has no cross-attention".to_string(), |width| {
+            let family = family_of_context_width(width).map(|name| format!(" ({name})")).unwrap_or_default();
+            format!("its cross-attention takes {width} wide prompt embeddings{family}")
+        });
+        let problem = format!("the model that this LoRA is for cannot be told: {found}");
+        return Err(Error::unusable(path, problem, "name the model too, with --model (export) or --base (merge)"));
     };
-    let texts = descriptions(standard, Noise { prediction, zero_terminal_snr: false })?;
+    let texts = descriptions(declaration, Noise { prediction, zero_terminal_snr: false })?;
     let config = |component: &str| {
         let name = format!("{component}/config.json");
         ConfigFile::parse(Path::new(&name), texts.get(&name).map(String::as_str).unwrap_or_default())
     };
-    let text = standard.text().iter().map(|layout| ClipTextConfig::from_file(config(layout.component)?));
-    let unet = UNetConfig::from_file(config("unet")?)?;
-    Ok((LoraTargets::new(&unet, &text.collect::<Result<Vec<_>>>()?), family))
+    let text = declaration.text.iter().map(|part| ClipTextConfig::from_file(config(part.encoder)?));
+    let network = (declaration.network.describe)(config(declaration.network.component)?)?;
+    Ok((LoraTargets::new(&*network, &text.collect::<Result<Vec<_>>>()?), declaration.family(prediction)))
 }

@@ -1,12 +1,13 @@
 //! Prompts to conditioning.
 
-use super::Declaration;
+use super::declaration::Declaration;
+use super::encoded::Encoded;
 use crate::conditioning::Conditioning;
 use crate::error::{Error, Result};
 use crate::lora::{Lora, Network};
-use crate::models::{AdapterSet, ClipOutput, ClipTextModel};
+use crate::models::{AdapterSet, ClipTextModel};
 use crate::text::Tokenizer;
-use tch::{Device, Tensor};
+use tch::Device;
 
 /// A CLIP with its tokenizer.
 pub struct Encoder {
@@ -24,22 +25,6 @@ pub struct TextEncoder {
 /// The LoRA that prompts are encoded with: one set for each encoder, None where the LoRA has no part for it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TextAdapters(Vec<Option<AdapterSet>>);
-
-/// What one encoder made of a batch of prompts.
-pub(super) struct Encoded<'a> {
-    pub clip: &'a ClipTextModel,
-    pub output: ClipOutput,
-}
-
-impl Encoded<'_> {
-    /// The unnormed output of the block that many before the last, `[B, L, D]`.
-    pub fn hidden_state(&self, before_last: usize) -> Result<&Tensor> {
-        let blocks = self.clip.config().layers;
-        self.output.hidden_states.iter().rev().nth(before_last).ok_or_else(|| {
-            Error::Invalid(format!("a text encoder has {blocks} blocks, clip_skip needs {before_last} before the last"))
-        })
-    }
-}
 
 impl TextEncoder {
     pub(super) fn new(encoders: Vec<Encoder>, declaration: &'static Declaration, device: Device) -> Result<Self> {
@@ -69,7 +54,7 @@ impl TextEncoder {
             let set = adapters.and_then(|adapters| adapters.0.get(place).copied().flatten());
             Ok(Encoded { clip: &encoder.clip, output: encoder.clip.forward(&ids, set)? })
         });
-        (self.declaration.conditioning)(&encoded.collect::<Result<Vec<_>>>()?, clip_skip)
+        (self.declaration.encode)(&encoded.collect::<Result<Vec<_>>>()?, clip_skip)
     }
 
     /// Hangs the text parts of a LoRA into the encoders. Several can hang there; a call of `encode_prompts` takes one.

@@ -1,7 +1,7 @@
 //! Checkpoints of Stable Diffusion 2: OpenCLIP's fused projections, and what other programs expect beside the model.
 
 use crate::support;
-use pipelines::families::{Export, Family, Labels, ModelFolder};
+use pipelines::families::{Export, Labels, ModelFolder};
 use pipelines::lora::Lora;
 use pipelines::models::{ClipTextConfig, ClipTextModel};
 use pipelines::weights::{LoadOptions, TensorFile, write_safetensors};
@@ -15,6 +15,8 @@ fn write(path: &Path, text: &serde_json::Value) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(path, text.to_string()).unwrap();
 }
+
+const VELOCITY: &str = "Stable Diffusion 2 (v-prediction)";
 
 /// An SD2 that predicts velocity: the widths by which the family is told, everything else small.
 fn make_model(dir: &Path) {
@@ -48,7 +50,7 @@ fn a_checkpoint_of_sd2_has_what_a1111_looks_for_and_comes_back_with_the_same_ten
     let dir = tempfile::tempdir().unwrap();
     make_model(&dir.path().join("model"));
     let folder = ModelFolder::open(&dir.path().join("model")).unwrap();
-    assert_eq!(folder.family(), Family::Sd2V);
+    assert_eq!(folder.family().name(), VELOCITY);
     let path = dir.path().join("model.safetensors");
     let lora = Lora::default();
     let export = Export::open(&folder, None, None, &lora, None).unwrap();
@@ -82,7 +84,7 @@ fn a_checkpoint_of_sd2_has_what_a1111_looks_for_and_comes_back_with_the_same_ten
     assert!(tensor("transformer.resblocks.1.attn.in_proj_weight").equal(&Tensor::cat(&projections, 0)));
 
     let back = ModelFolder::open(&path).unwrap();
-    assert_eq!((back.family(), back.scheduler().to_json()), (Family::Sd2V, folder.scheduler().to_json()));
+    assert_eq!((back.family().name(), back.scheduler().to_json()), (VELOCITY, folder.scheduler().to_json()));
     Export::open(&back, None, None, &lora, Some(Kind::Float))
         .unwrap()
         .write_folder(&dir.path().join("back"), &mut |_| {})

@@ -1,7 +1,7 @@
 //! LoRA weights: attached, trained, written, read. What diffusers makes of the files: `tools/parity/models.py`.
 
 use crate::support;
-use pipelines::families::Family;
+use pipelines::families::family_named;
 use pipelines::lora::{Lora, LoraTargets, LoraWeights, Network};
 use pipelines::models::{AdapterSet, UNet2DConditionModel};
 use pipelines::weights::{LoadOptions, TensorFile, write_safetensors};
@@ -122,14 +122,14 @@ fn what_is_written_reads_back_bit_equal_in_both_namings() {
         let lora = Lora::of_unet(drawn_lora(&unet, &layers, alpha));
         let (peft, kohya) = (dir.path().join("peft.safetensors"), dir.path().join("kohya.safetensors"));
         lora.write_peft(&peft, Kind::Float).unwrap();
-        lora.write_kohya(&kohya, Kind::Float, &targets, Family::Sd1.lora_header()).unwrap();
+        lora.write_kohya(&kohya, Kind::Float, &targets, family_named("sd1").unwrap().lora_header()).unwrap();
         let says_alpha = TensorFile::open(&peft).unwrap().metadata().contains_key("lora_adapter_metadata");
         assert_eq!(says_alpha, alpha != 2.0);
         for path in [&peft, &kohya] {
             assert_equal(&Lora::read(path, &targets).unwrap(), &lora);
         }
         let bytes = std::fs::read(&kohya).unwrap();
-        lora.write_kohya(&kohya, Kind::Float, &targets, Family::Sd1.lora_header()).unwrap();
+        lora.write_kohya(&kohya, Kind::Float, &targets, family_named("sd1").unwrap().lora_header()).unwrap();
         assert_eq!(bytes, std::fs::read(&kohya).unwrap());
     }
 }

@@ -215,7 +215,7 @@ fn a_model_folder_is_read_and_copied() {
     let denoiser = folder.load_denoiser(None, &LoadOptions::cpu()).unwrap();
     assert_eq!(denoiser.process.error_factor(&Levels::new(&[1.0, 500.0])).size(), [2]);
     assert_eq!(folder.load_vae(None, &LoadOptions::cpu()).unwrap().factor(), 8);
-    folder.copy_without_unet(copy.path()).unwrap();
+    folder.copy_without_network(copy.path()).unwrap();
     denoiser.network.save(&copy.path().join("unet"), Kind::Half, None).unwrap();
     ModelFolder::open(copy.path()).unwrap();
     let index = std::fs::read_to_string(copy.path().join("model_index.json")).unwrap();

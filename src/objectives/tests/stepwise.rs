@@ -1,7 +1,7 @@
 //! docs/methods.md 21.9 and 21.10: losses of methods that sample while they train, and their derivatives.
 
 use super::*;
-use pipelines::families::Family;
+use pipelines::families::{Family, family_named};
 use tch::Kind;
 
 /// beta of the fixtures: the method's own.
@@ -340,7 +340,7 @@ fn methods_that_sample_have_the_published_settings() {
             };
             entry.keys.iter().map(shown).collect::<Vec<_>>().join(", ")
         };
-        (of(Family::Sd1), of(Family::Sdxl))
+        (of(family_named("sd1").unwrap()), of(family_named("sdxl").unwrap()))
     };
     let same = |text: &str| (text.to_string(), text.to_string());
     assert_eq!(settings("d3po"), same("beta 0.1, clamp 0.1"));

@@ -3,7 +3,7 @@
 use crate::support::{self, diffpref, furthest, rgb};
 use assert_cmd::Command;
 use image::RgbImage;
-use pipelines::families::{EmptySide, Family, ModelFolder};
+use pipelines::families::{EmptySide, ModelFolder};
 use pipelines::models::VaeConfig;
 use pipelines::schedulers::PredictionType;
 use pipelines::weights::{LoadOptions, TensorFile};
@@ -120,7 +120,8 @@ fn conditioning_of_sd21_is_that_of_diffusers_for_empty_unicode_and_overlong_prom
 #[test]
 fn families_are_told_apart_and_say_what_they_are() {
     let (sdxl, sd21) = (open("sdxl"), open("sd21"));
-    assert_eq!((sdxl.family(), sd21.family()), (Family::Sdxl, Family::Sd1), "the width of SD2 is 1024");
+    let names = [sdxl.family().name(), sd21.family().name()];
+    assert_eq!(names, ["Stable Diffusion XL", "Stable Diffusion 1"], "the width of SD2 is 1024");
     assert_eq!((sdxl.family().guidance_scale(), sd21.family().guidance_scale()), (5.0, 7.5));
     assert_eq!((sdxl.empty_side(), sd21.empty_side()), (EmptySide::Zeros, EmptySide::Encoded));
     assert!(sdxl.family().tells_sizes() && !sd21.family().tells_sizes());
@@ -128,8 +129,8 @@ fn families_are_told_apart_and_say_what_they_are() {
     assert_eq!(parts, ["text_encoder", "text_encoder_2", "unet", "vae"]);
     let mut velocity = open("sdxl");
     velocity.override_noise_process(Some(PredictionType::VPrediction), Some(true)).unwrap();
-    assert_eq!(velocity.family(), Family::SdxlV);
-    assert!(Family::SdxlV.lora_header().contains(&("modelspec.prediction_type", "v")));
+    assert_eq!(velocity.family().name(), "Stable Diffusion XL (v-prediction)");
+    assert!(velocity.family().lora_header().contains(&("modelspec.prediction_type", "v")));
 }
 
 #[test]
@@ -146,7 +147,7 @@ fn an_overridden_noise_process_is_used_and_written() {
     assert!(process.add_noise(&latents, &noise, &last).equal(&noise));
     assert!(process.target(&latents, &noise, &last).equal(&-&latents));
     let dir = tempfile::tempdir().unwrap();
-    folder.copy_without_unet(dir.path()).unwrap();
+    folder.copy_without_network(dir.path()).unwrap();
     let read =
         |file: &str| -> Value { serde_json::from_slice(&std::fs::read(dir.path().join(file)).unwrap()).unwrap() };
     let scheduler = read("scheduler/scheduler_config.json");

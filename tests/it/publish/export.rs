@@ -3,7 +3,7 @@
 use crate::support::{furthest, golden};
 use assert_cmd::Command;
 use image::RgbImage;
-use pipelines::families::{Family, ModelFolder};
+use pipelines::families::ModelFolder;
 use pipelines::lora::{Lora, Network};
 use pipelines::weights::{LoadOptions, TensorFile, WeightStore, write_safetensors};
 use std::collections::BTreeMap;
@@ -80,7 +80,7 @@ fn a_model_goes_through_one_file_and_back_with_the_same_tensors_and_paints_the_s
         assert_same(&tensors(model), &tensors(&back));
         let (there, here) = (ModelFolder::open(model).unwrap(), ModelFolder::open(&file).unwrap());
         assert_eq!(there.scheduler().to_json(), here.scheduler().to_json());
-        assert_eq!(there.unet().file().to_json(), here.unet().file().to_json());
+        assert_eq!(there.network().file().to_json(), here.network().file().to_json());
         let original = paint(model, &dir.path().join(format!("pictures-{i}")), &[]);
         for (name, copy) in [("file", &file), ("folder", &back)] {
             let picture = paint(copy, &dir.path().join(format!("pictures-{i}-{name}")), &[]);
@@ -122,7 +122,8 @@ fn a_file_says_what_it_is_to_other_programs() {
     assert_eq!(shape("first_stage_model.decoder.mid.attn_1.q.weight"), 4);
     assert_eq!(shape("model.diffusion_model.label_emb.0.0.weight"), 2);
     let folder = ModelFolder::open(&file).unwrap();
-    assert_eq!((folder.family(), folder.scheduler().rescale_betas_zero_snr), (Family::SdxlV, true));
+    assert_eq!(folder.family().name(), "Stable Diffusion XL (v-prediction)");
+    assert!(folder.scheduler().rescale_betas_zero_snr);
 }
 
 #[test]
@@ -166,7 +167,7 @@ fn whole_lora(model: &Path, out: &Path) -> Lora {
         (Tensor::arange(n, (Kind::Float, tch::Device::Cpu)) * (0.37 + seed)).sin().reshape(shape) * 0.05
     });
     let text = folder.text().iter().map(pipelines::models::ClipTextModel::layer_shapes).collect::<Vec<_>>();
-    let unet = pipelines::models::UNet2DConditionModel::layer_shapes(folder.unet());
+    let unet = folder.network().layer_shapes();
     let networks = [("unet", &unet)].into_iter().chain(["text_encoder", "text_encoder_2"].into_iter().zip(&text));
     for (network, layers) in networks {
         for (path, shape) in layers {

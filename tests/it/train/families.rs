@@ -5,7 +5,7 @@ use crate::support::{self, diffpref, root};
 use assert_cmd::Command;
 use diffpref::painting::ModelRequest;
 use diffpref::progress::Silent;
-use pipelines::families::{Family, ModelFolder};
+use pipelines::families::ModelFolder;
 use pipelines::hub::Location;
 use pipelines::lora::{Lora, Network};
 use pipelines::schedulers::PredictionType;
@@ -185,7 +185,7 @@ fn a_full_sdxl_run_ends_with_a_folder_that_loads_as_it_is() {
     run.train(&sets("sdxl-full-constant", json!({"train.steps": 1})), &[]).assert().success();
     let start = ModelFolder::open(&root().join("tests/golden/families/sdxl")).unwrap();
     let last = ModelFolder::open(&run.path("final")).unwrap();
-    assert_eq!((last.family(), last.weight_files().len()), (Family::Sdxl, 4));
+    assert_eq!((last.family().name(), last.weight_files().len()), ("Stable Diffusion XL", 4));
     let weight = |folder: &ModelFolder| {
         let denoiser = folder.load_denoiser(None, &LoadOptions::cpu()).unwrap();
         let named = denoiser.network.named_parameters();
@@ -210,7 +210,7 @@ fn a_run_with_an_overridden_noise_process_ends_with_a_folder_that_says_it() {
     let full = json!({"lora.rank": 0, "optim.lr": 1e-4, "train.steps": 1});
     run.train(&sets("sdxl-velocity-zero-snr", full), &[]).assert().success();
     let last = ModelFolder::open(&run.path("final")).unwrap();
-    assert_eq!(last.family(), Family::SdxlV);
+    assert_eq!(last.family().name(), "Stable Diffusion XL (v-prediction)");
     assert!(last.scheduler().rescale_betas_zero_snr);
 }
 
@@ -281,7 +281,7 @@ fn eval_compares_the_models_as_the_run_trained_them() {
             device: tch::Device::Cpu,
             kind: tch::Kind::Float,
         };
-        assert_eq!(request.folder(&Silent).unwrap().family(), Family::SdxlV);
+        assert_eq!(request.folder(&Silent).unwrap().family().name(), "Stable Diffusion XL (v-prediction)");
     }
 }
 

@@ -4,7 +4,7 @@ use crate::support::root;
 use assert_cmd::Command;
 use pipelines::families::ModelFolder;
 use pipelines::lora::{Lora, Network};
-use pipelines::models::{ClipTextModel, UNet2DConditionModel};
+use pipelines::models::ClipTextModel;
 use pipelines::weights::{WeightStore, write_safetensors};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -108,7 +108,7 @@ fn style(file: &Path) -> Lora {
         let n: i64 = shape.iter().product();
         (Tensor::arange(n, (Kind::Float, Device::Cpu)) * (0.3 + seed)).sin().reshape(shape) * 0.05
     };
-    let unet = UNet2DConditionModel::layer_shapes(folder.unet());
+    let unet = folder.network().layer_shapes();
     let attention = unet.iter().filter(|(path, _)| path.ends_with("to_q") || path.ends_with("conv2"));
     let text = ClipTextModel::layer_shapes(&folder.text()[0]);
     let layers = attention
