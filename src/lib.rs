@@ -7,6 +7,7 @@ pub mod keys;
 pub mod machine;
 pub mod metrics;
 pub mod networks;
+pub mod numbers;
 pub mod objectives;
 pub mod painting;
 pub mod progress;

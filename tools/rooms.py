@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 # Rooms of src/, from the lowest step to the highest.
 STEPS = [
-    {"keys", "progress"},
+    {"keys", "numbers", "progress"},
     {"machine"},
     {"data"},
     {"objectives"},
@@ -40,7 +40,7 @@ UPWARD = {
 # Rooms that break rule 2: reason. A line for a room without a circle is an error.
 CIRCLES = {
     **{f"pipelines/src/{name}": "not untangled yet" for name in ("families", "lora", "models", "weights")},
-    **{f"src/{name}": "not untangled yet" for name in ("cli", "data", "generate", "painting", "publish", "report")},
+    **{f"src/{name}": "not untangled yet" for name in ("cli", "data", "report")},
     **{f"src/{name}": "not untangled yet" for name in ("settings", "train")},
     "src/objectives": "mod.rs is the registry, each method uses what mod.rs declares",
 }

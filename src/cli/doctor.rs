@@ -2,6 +2,7 @@
 
 use super::{Cuda, terminal};
 use anyhow::Result;
+use diffpref::machine::devices::cuda_devices;
 use pipelines::Dtype;
 use serde_json::{Map, Value, json};
 use tch::{Device, Tensor};
@@ -9,7 +10,7 @@ use tch::{Device, Tensor};
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  diffpref doctor --json")]
 pub struct Args {
-    /// Print JSON
+    /// Result as one JSON object on stdout
     #[arg(long)]
     json: bool,
 }
@@ -25,7 +26,7 @@ pub fn run(args: &Args, cuda: &Cuda) -> Result<()> {
         Err(text) => json!(format!("does not load: {text}")),
     };
     facts.insert("libtorch_cuda".into(), cuda);
-    facts.insert("cuda_devices".into(), json!(tch::Cuda::device_count()));
+    facts.insert("cuda_devices".into(), json!(cuda_devices()));
     facts.insert("cores".into(), json!(std::thread::available_parallelism().map_or(1, |n| n.get())));
     facts.insert("threads".into(), json!(tch::get_num_threads()));
     facts.insert("avx2".into(), json!(avx2()));
@@ -38,12 +39,12 @@ pub fn run(args: &Args, cuda: &Cuda) -> Result<()> {
         }),
     );
     facts.insert("precision".into(), json!(precisions()));
-    let cache = diffpref::data::cache::default_cache_dir();
+    let cache = diffpref::machine::disk::default_cache_dir();
     facts.insert("cache_dir".into(), json!(cache.display().to_string()));
     facts.insert(
         "cache_free_gib".into(),
         json!(
-            diffpref::data::cache::free_bytes(&cache)
+            diffpref::machine::disk::free_bytes(&cache)
                 .map(|b| (b as f64 / f64::from(1 << 30) * 10.0).round() / 10.0)
                 .ok()
         ),
@@ -84,7 +85,7 @@ fn avx2() -> bool {
 fn precisions() -> Value {
     let mut out = Map::new();
     let mut devices = vec![Device::Cpu];
-    devices.extend((0..tch::Cuda::device_count().max(0) as usize).map(Device::Cuda));
+    devices.extend((0..cuda_devices()).map(Device::Cuda));
     for device in devices {
         for dtype in [Dtype::Float32, Dtype::BFloat16, Dtype::Float64] {
             let tried = Tensor::f_ones([8, 8], (dtype.kind(), device)).and_then(|t| t.f_matmul(&t));

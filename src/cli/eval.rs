@@ -1,10 +1,10 @@
 //! `diffpref eval`
 
-use super::terminal;
+use super::{choices, terminal};
 use anyhow::Result;
 use clap::builder::TypedValueParser;
-use diffpref::data::cache::default_cache_dir;
 use diffpref::eval::{NamedModel, Request, evaluate, labellers_of, models_of_run};
+use diffpref::machine::disk::default_cache_dir;
 use diffpref::metrics::evaluation::{Compared, Evaluation, Group, Interval};
 use diffpref::painting::{LoraFile, Merge, NegativeRequest};
 use diffpref::progress::Stop;
@@ -69,8 +69,8 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 16)]
     batch: usize,
     /// auto, cpu, cuda or cuda:N
-    #[arg(long, default_value = "auto")]
-    device: String,
+    #[arg(long, default_value = "auto", value_parser = choices::device)]
+    device: Device,
     /// Where pictures and figures go [default: RUN/eval]
     #[arg(long, value_name = "DIR", required_unless_present = "run")]
     out: Option<PathBuf>,
@@ -166,7 +166,7 @@ fn with_negative_sides(args: &Args) -> Result<Vec<NamedModel>, ConfigError> {
 }
 
 fn request(args: &Args, models: Vec<NamedModel>, config: Option<Config>, labellers: Vec<Labeller>) -> Result<Request> {
-    let device = device(&args.device)?;
+    let device = args.device;
     let kind = if device == Device::Cpu { Kind::Float } else { Kind::BFloat16 };
     // clap asks for --out where there is no --run.
     let out = args.out.clone().or_else(|| args.run.as_ref().map(|dir| dir.join("eval"))).unwrap_or_default();
@@ -190,23 +190,6 @@ fn request(args: &Args, models: Vec<NamedModel>, config: Option<Config>, labelle
         cache_dir: config.map_or_else(default_cache_dir, |c| c.data.cache_dir),
         out,
     })
-}
-
-fn device(name: &str) -> Result<Device, ConfigError> {
-    let count = tch::Cuda::device_count().max(0) as usize;
-    let index = match name {
-        "auto" if count > 0 => Some(0),
-        "auto" | "cpu" => return Ok(Device::Cpu),
-        "cuda" => Some(0),
-        other => other.strip_prefix("cuda:").and_then(|index| index.parse().ok()),
-    };
-    match index {
-        Some(index) if index < count => Ok(Device::Cuda(index)),
-        Some(_) => Err(ConfigError(format!(
-            "--device {name}: there are {count} CUDA devices here; `diffpref doctor` shows the reason"
-        ))),
-        None => Err(ConfigError(format!("--device {name}: expected auto, cpu, cuda or cuda:N"))),
-    }
 }
 
 fn in_words(evaluation: &Evaluation, page: &Path) -> String {

@@ -1,13 +1,12 @@
 //! `diffpref export`: a model or a LoRA in another format.
 
+use super::choices::{Prediction, StoredDtype};
 use super::terminal;
 use anyhow::Result;
 use diffpref::painting::LoraFile;
 use diffpref::publish::Format;
 use diffpref::publish::export::{self, Request};
-use pipelines::Dtype;
 use pipelines::hub::Location;
-use pipelines::schedulers::PredictionType;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -19,44 +18,44 @@ const EXAMPLES: &str = "Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The model: a folder in the diffusers layout, a single .safetensors file, or a hub id org/name. A LoRA of Stable
-    /// Diffusion 1, 2 or XL is written without it
+    /// Model: a folder in the diffusers layout, a single .safetensors file, or a hub id org/name. Not needed for a LoRA of
+    /// Stable Diffusion 1, 2 or XL
     #[arg(long, value_name = "MODEL")]
     model: Option<PathBuf>,
     /// Branch, tag or commit of a hub id [default: main]
     #[arg(long, value_name = "REVISION", requires = "model")]
     revision: Option<String>,
-    /// The variant of the weight files, for example fp16 [default: plain files, fp16 where there are none]
+    /// Variant of the weight files, for example fp16 [default: plain files, fp16 where there are none]
     #[arg(long, value_name = "NAME", requires = "model")]
     variant: Option<String>,
-    /// A UNet folder that replaces the model's own
+    /// UNet folder instead of the model's own
     #[arg(long, value_name = "DIR", requires = "model")]
     unet: Option<PathBuf>,
-    /// A VAE folder or file that replaces the model's own
+    /// VAE folder or file instead of the model's own
     #[arg(long, value_name = "PATH", requires = "model")]
     vae: Option<PathBuf>,
-    /// A LoRA and how strongly it acts; may be repeated. Merged into a model, or joined to one LoRA
+    /// LoRA and its scale [default scale: 1]; repeatable. Merged into a model, or joined to one LoRA
     #[arg(long, value_name = "FILE[:SCALE]")]
     lora: Vec<LoraFile>,
-    /// What is written: a folder for diffusers, one file for A1111, ComfyUI and kohya, or a LoRA for the one or the others
-    #[arg(long, value_name = "FORMAT", value_parser = ["diffusers", "checkpoint", "lora-peft", "lora-kohya"])]
-    format: String,
-    /// Of the weights; auto keeps a model's own, and writes a LoRA in float32
-    #[arg(long, default_value = "auto", value_parser = ["auto", "float32", "float16", "bfloat16"])]
-    dtype: String,
-    /// What the network predicts, where the model does not say it rightly
-    #[arg(long, value_name = "TYPE", value_parser = ["epsilon", "v_prediction"])]
-    prediction_type: Option<String>,
-    /// Whether the noise process ends in noise alone, where the model does not say it rightly
+    /// Format: diffusers (a folder), checkpoint (one file for A1111, ComfyUI and kohya), lora-peft or lora-kohya
+    #[arg(long, value_name = "FORMAT", value_enum, hide_possible_values = true)]
+    format: Format,
+    /// Data type of the written weights; auto: that of the model, float32 for a LoRA
+    #[arg(long, default_value = "auto", value_enum)]
+    dtype: StoredDtype,
+    /// What the network predicts; auto: as the model's files say
+    #[arg(long, value_name = "TYPE", default_value = "auto", value_enum)]
+    prediction_type: Prediction,
+    /// Whether the noise schedule ends at pure noise [default: as the model's files say]
     #[arg(long, value_name = "BOOL", requires = "model")]
     zero_terminal_snr: Option<bool>,
-    /// The title in the header of a file [default: its name]
+    /// Title in the header of a file [default: its name]
     #[arg(long, value_name = "TEXT")]
     title: Option<String>,
-    /// The folder or file to write; it must not exist
+    /// Folder or file to write; must not exist
     #[arg(long, value_name = "PATH")]
     out: PathBuf,
-    /// Print what was written as one JSON object
+    /// Result as one JSON object on stdout
     #[arg(long)]
     json: bool,
 }
@@ -66,7 +65,7 @@ pub fn run(args: &Args) -> Result<()> {
     export::run(&request(args), progress.as_ref())?;
     let out = args.out.display();
     match args.json {
-        true => terminal::print(&format!("{}\n", json!({"out": out.to_string(), "format": args.format}))),
+        true => terminal::print(&format!("{}\n", json!({"out": out.to_string(), "format": args.format.to_string()}))),
         false => terminal::print(&format!("{out}\n")),
     }
 }
@@ -77,16 +76,14 @@ fn request(args: &Args) -> Request {
         revision: args.revision.clone(),
         variant: args.variant.clone(),
     };
-    // clap allows only the names of formats.
-    let format = Format::NAMES.iter().find(|(_, name)| *name == args.format).map_or(Format::Diffusers, |(f, _)| *f);
     Request {
         model: args.model.as_ref().map(location),
         unet: args.unet.clone(),
         vae: args.vae.clone(),
         loras: args.lora.clone(),
-        format,
-        kind: args.dtype.parse().ok().map(Dtype::kind),
-        prediction_type: args.prediction_type.as_deref().and_then(PredictionType::named),
+        format: args.format,
+        kind: args.dtype.kind(),
+        prediction_type: args.prediction_type.value(),
         zero_terminal_snr: args.zero_terminal_snr,
         title: args.title.clone(),
         out: args.out.clone(),

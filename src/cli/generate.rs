@@ -3,11 +3,11 @@
 use super::compare::SideArgs;
 use super::model::ModelArgs;
 use super::painting::PaintingArgs;
-use super::terminal;
+use super::{choices, terminal};
 use anyhow::{Context, Result};
-use diffpref::data::cache::default_cache_dir;
 use diffpref::data::prompts;
 use diffpref::generate::{self, Compared, Outcome, Request, Side};
+use diffpref::machine::disk::default_cache_dir;
 use diffpref::painting::ModelRequest;
 use diffpref::progress::Stop;
 use diffpref::settings::ConfigError;
@@ -26,13 +26,13 @@ const EXAMPLES: &str = "Examples:
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// A prompt; may be repeated
+    /// Prompt; repeatable
     #[arg(long, value_name = "TEXT", required_unless_present = "prompts", conflicts_with = "prompts")]
     prompt: Vec<String>,
-    /// A file of prompts: .txt (one a line), .csv, .tsv, .jsonl or .parquet (column prompt, caption, text or Prompt)
+    /// File of prompts: .txt (one per line), .csv, .tsv, .jsonl or .parquet (column prompt, caption, text or Prompt)
     #[arg(long, value_name = "FILE")]
     prompts: Option<PathBuf>,
-    /// The column of --prompts that holds them
+    /// Column of --prompts that holds the prompts
     #[arg(long, value_name = "NAME", requires = "prompts")]
     prompt_column: Option<String>,
     #[command(flatten)]
@@ -43,31 +43,31 @@ pub struct Args {
     /// Pictures per prompt
     #[arg(long, value_name = "N", default_value_t = 1)]
     num_images: u64,
-    /// Pixels [default: the size the model was trained on]
+    /// Width in pixels [default: the size the model was trained on]
     #[arg(long, allow_negative_numbers = true, value_name = "PIXELS")]
     width: Option<i64>,
-    /// Pixels [default: the size the model was trained on]
+    /// Height in pixels [default: the size the model was trained on]
     #[arg(long, allow_negative_numbers = true, value_name = "PIXELS")]
     height: Option<i64>,
     /// Pictures painted at once
     #[arg(long, value_name = "N", default_value_t = 1)]
     batch: usize,
-    /// auto, cpu, cuda or cuda:N
-    #[arg(long, default_value = "auto")]
-    device: String,
-    /// Several models or option sets from the same noise, side by side in compare.png and compare.html
+    /// Device: auto (CUDA where there is one), cpu, cuda or cuda:N
+    #[arg(long, default_value = "auto", value_parser = choices::device)]
+    device: Device,
+    /// Two or more models or option sets, painted from the same noise into compare.png and compare.html
     #[arg(long, value_name = "NAME=\"OPTIONS\"|[NAME=]MODEL", num_args = 1..)]
     compare: Vec<SideArgs>,
-    /// Also lay all pictures side by side in grid.png
+    /// All pictures side by side in grid.png too
     #[arg(long)]
     grid: bool,
-    /// Go on in a folder with pictures: keep those that are equal, make the rest
+    /// Continue in a folder with pictures: keep those with an equal record, paint the rest
     #[arg(long)]
     resume: bool,
-    /// The folder for the pictures
+    /// Output folder
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Print what was made as one JSON object
+    /// Result as one JSON object on stdout
     #[arg(long)]
     json: bool,
 }
@@ -99,7 +99,7 @@ impl Args {
         prompts: Vec<String>,
         out: PathBuf,
     ) -> Result<Request> {
-        let device = device(&self.device)?;
+        let device = self.device;
         Ok(Request {
             model: ModelRequest {
                 model: model.location()?,
@@ -147,23 +147,6 @@ impl Args {
             sides.push(Side { name: name.clone(), request });
         }
         Ok(sides)
-    }
-}
-
-fn device(name: &str) -> Result<Device, ConfigError> {
-    let count = tch::Cuda::device_count().max(0) as usize;
-    let wanted = match name {
-        "cpu" => return Ok(Device::Cpu),
-        "auto" => return Ok(if count > 0 { Device::Cuda(0) } else { Device::Cpu }),
-        "cuda" => Some(0),
-        other => other.strip_prefix("cuda:").and_then(|index| index.parse::<usize>().ok()),
-    };
-    match wanted {
-        Some(index) if index < count => Ok(Device::Cuda(index)),
-        Some(_) => Err(ConfigError(format!(
-            "--device {name}: there are {count} CUDA devices here; `diffpref doctor` shows the reason"
-        ))),
-        None => Err(ConfigError(format!("--device {name}: expected auto, cpu, cuda or cuda:N"))),
     }
 }
 

@@ -1,18 +1,17 @@
 //! `diffpref merge`: weight algebra over models and LoRAs.
 
+use super::choices::{LoraLayers, StoredDtype};
 use super::terminal;
 use anyhow::Result;
 use clap::Subcommand;
-use diffpref::data::cache::default_cache_dir;
+use diffpref::machine::disk::default_cache_dir;
 use diffpref::progress::Stop;
 use diffpref::publish::Format;
 use diffpref::publish::merge::{self, AsLora, Loss, Operation, Request, Weighted};
-use pipelines::Dtype;
-use pipelines::families::Layers;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
-const ABOUT: &str = "A model is a folder in the diffusers layout, a single .safetensors file, a hub id org/name, or a UNet folder; \
+const ABOUT: &str = "A model is a folder in the diffusers layout, a single .safetensors file, a hub id org/name, or a UNet folder. \
                      LoRAs are read in every naming that generate reads. UNets and text encoders are added in float64 and \
                      rounded once; the VAE is the base's.";
 const SOUP: &str = "Examples:
@@ -49,64 +48,67 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// The weighted mean of models, or of LoRAs
+    /// Weighted mean of models, or of LoRAs
     #[command(after_help = SOUP)]
     Soup {
-        /// A model and its share; the shares add up to 1, and are equal where none is given. Or LoRAs alone
+        /// Model and its share; shares add up to 1 [default: equal shares]; repeatable. Or LoRAs alone
         #[arg(long, value_name = "MODEL[:SHARE]", required = true)]
         model: Vec<Weighted>,
         #[command(flatten)]
         output: Output,
     },
-    /// A model plus weighted differences of others from their base
+    /// Model plus weighted differences of other models from their base
     #[command(after_help = TASK_VECTOR)]
     TaskVector {
-        /// The model that the others were trained from
+        /// Model that the others were trained from
         #[arg(long, value_name = "MODEL")]
         base: PathBuf,
-        /// What the differences are added to [default: the base]
+        /// Model that the differences are added to [default: the base]
         #[arg(long, value_name = "MODEL")]
         onto: Option<PathBuf>,
-        /// A model (or a LoRA of the base) and the weight of its difference [default weight: 1]; may be repeated
+        /// Model, or LoRA of the base, and the weight of its difference [default weight: 1]; repeatable
         #[arg(long, value_name = "MODEL[:WEIGHT]", required = true)]
         model: Vec<Weighted>,
         #[command(flatten)]
         output: Output,
     },
-    /// The negative model of Diffusion-NPO: base + alpha (positive - base) + beta (negative - base)
+    /// Negative model of Diffusion-NPO: base + alpha (positive - base) + beta (negative - base)
     #[command(after_help = NPO)]
     Npo {
-        /// The model that both sides were trained from
+        /// Model that both sides were trained from
         #[arg(long, value_name = "MODEL")]
         base: PathBuf,
-        /// The aligned model, or its LoRA
+        /// Aligned model, or its LoRA
         #[arg(long, value_name = "MODEL")]
         positive: PathBuf,
-        /// The model trained on flipped preferences, or its LoRA
+        /// Model trained on flipped preferences, or its LoRA
         #[arg(long, value_name = "MODEL")]
         negative: PathBuf,
+        /// Weight of the positive difference
         #[arg(long, value_name = "NUMBER", default_value_t = 1.0, allow_negative_numbers = true)]
         alpha: f64,
+        /// Weight of the negative difference
         #[arg(long, value_name = "NUMBER", default_value_t = 1.0, allow_negative_numbers = true)]
         beta: f64,
-        /// Write what is added to the base as one LoRA; exact where both sides are LoRAs and no --rank is given
+        /// Difference from the base as one LoRA; exact where both sides are LoRAs and no --rank is given
         #[arg(long)]
         as_lora: bool,
-        /// The rank of that LoRA: the nearest in the Frobenius norm
+        /// Rank of that LoRA, the nearest in the Frobenius norm [default: ranks side by side]
         #[arg(long, value_name = "RANK", requires = "as_lora")]
         rank: Option<i64>,
-        /// Where that LoRA is: every layer, or the attentions and the text encoders
-        #[arg(long, default_value = "all", value_parser = ["all", "attention"], requires = "as_lora")]
-        layers: String,
+        /// Layers of that LoRA: all, or attention (attentions of the UNet, and the text encoders)
+        #[arg(long, default_value = "all", value_enum, requires = "as_lora")]
+        layers: LoraLayers,
         #[command(flatten)]
         output: Output,
     },
     /// LoRAs merged into a model
     #[command(after_help = LORA)]
     Lora {
+        /// Model that the LoRAs are merged into
         #[arg(long, value_name = "MODEL")]
         base: PathBuf,
-        /// A LoRA and how strongly it acts; may be repeated
+        /// LoRA and its scale [default scale: 1]; repeatable
         #[arg(long, value_name = "FILE[:SCALE]", required = true)]
         lora: Vec<Weighted>,
         #[command(flatten)]
@@ -115,31 +117,33 @@ enum Command {
     /// Several LoRAs as one
     #[command(after_help = JOIN)]
     Join {
-        /// The model that they are for; not needed for Stable Diffusion 1, 2 and XL of the usual shape
+        /// Model that they are for; not needed for Stable Diffusion 1, 2 and XL of the usual shape
         #[arg(long, value_name = "MODEL")]
         base: Option<PathBuf>,
-        /// A LoRA and how strongly it acts; may be repeated
+        /// LoRA and its scale [default scale: 1]; repeatable
         #[arg(long, value_name = "FILE[:SCALE]", required = true)]
         lora: Vec<Weighted>,
-        /// Cut to this rank, the nearest in the Frobenius norm [default: ranks side by side, exact]
+        /// Rank of the result, the nearest in the Frobenius norm [default: ranks side by side, exact]
         #[arg(long, value_name = "RANK")]
         rank: Option<i64>,
         #[command(flatten)]
         output: Output,
     },
-    /// The difference of two models as a LoRA
+    /// Difference of two models as a LoRA
     #[command(after_help = EXTRACT)]
     Extract {
+        /// Model that training started from
         #[arg(long, value_name = "MODEL")]
         base: PathBuf,
-        /// The model that was trained from the base
+        /// Model trained from the base
         #[arg(long, value_name = "MODEL")]
         model: PathBuf,
+        /// Rank of the LoRA
         #[arg(long, value_name = "RANK")]
         rank: i64,
-        /// Where the LoRA is: every layer, or the attentions and the text encoders
-        #[arg(long, default_value = "all", value_parser = ["all", "attention"])]
-        layers: String,
+        /// Layers of the LoRA: all, or attention (attentions of the UNet, and the text encoders)
+        #[arg(long, default_value = "all", value_enum)]
+        layers: LoraLayers,
         #[command(flatten)]
         output: Output,
     },
@@ -147,20 +151,20 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct Output {
-    /// The folder or file to write; it must not exist
+    /// Folder or file to write; must not exist
     #[arg(long, value_name = "PATH")]
     out: PathBuf,
-    /// What is written [default: a LoRA lora-peft; a model checkpoint where --out ends in .safetensors, else diffusers, unet
-    /// for a UNet alone]
-    #[arg(long, value_name = "FORMAT", value_parser = ["unet", "diffusers", "checkpoint", "lora-peft", "lora-kohya"])]
-    format: Option<String>,
-    /// Of the weights; auto keeps the base's own, and writes a LoRA in float32
-    #[arg(long, default_value = "auto", value_parser = ["auto", "float32", "float16", "bfloat16"])]
-    dtype: String,
-    /// The title in the header of a file [default: its name]
+    /// Format: unet, diffusers, checkpoint, lora-peft or lora-kohya [default: lora-peft for a LoRA; for a model checkpoint
+    /// where --out ends in .safetensors, else diffusers; unet for a UNet alone]
+    #[arg(long, value_name = "FORMAT", value_enum, hide_possible_values = true)]
+    format: Option<Format>,
+    /// Data type of the written weights; auto: that of the base, float32 for a LoRA
+    #[arg(long, default_value = "auto", value_enum)]
+    dtype: StoredDtype,
+    /// Title in the header of a file [default: its name]
     #[arg(long, value_name = "TEXT")]
     title: Option<String>,
-    /// Print what was written as one JSON object
+    /// Result as one JSON object on stdout
     #[arg(long)]
     json: bool,
 }
@@ -170,11 +174,8 @@ pub fn run(args: Args, stop: &Stop) -> Result<()> {
     let name = operation.name();
     let request = Request {
         operation,
-        // clap allows only the names of formats.
-        format: output
-            .format
-            .and_then(|f| Format::NAMES.iter().find(|(_, name)| *name == f).map(|(format, _)| *format)),
-        kind: output.dtype.parse().ok().map(Dtype::kind),
+        format: output.format,
+        kind: output.dtype.kind(),
         title: output.title,
         out: output.out,
         cache_dir: default_cache_dir(),
@@ -190,7 +191,7 @@ pub fn run(args: Args, stop: &Stop) -> Result<()> {
             let loss = summary.loss.as_ref().map(loss_json);
             println!(
                 "{}",
-                json!({"out": out.to_string(), "operation": name, "format": summary.format.name(), "lora": loss})
+                json!({"out": out.to_string(), "operation": name, "format": summary.format.to_string(), "lora": loss})
             );
         }
         false => println!("{out}"),
@@ -205,20 +206,16 @@ fn operation(command: Command) -> (Operation, Output) {
             (Operation::TaskVector { base, onto, models: model }, output)
         }
         Command::Npo { base, positive, negative, alpha, beta, as_lora, rank, layers, output } => {
-            let lora = as_lora.then(|| AsLora { rank, layers: layers_named(&layers) });
+            let lora = as_lora.then(|| AsLora { rank, layers: layers.value() });
             (Operation::Npo { base, positive, negative, alpha, beta, lora }, output)
         }
         Command::Lora { base, lora, output } => (Operation::Lora { base, loras: lora }, output),
         Command::Join { base, lora, rank, output } => (Operation::Join { base, loras: lora, rank }, output),
         Command::Extract { base, model, rank, layers, output } => {
-            let lora = AsLora { rank: Some(rank), layers: layers_named(&layers) };
+            let lora = AsLora { rank: Some(rank), layers: layers.value() };
             (Operation::Extract { base, model, lora }, output)
         }
     }
-}
-
-fn layers_named(name: &str) -> Layers {
-    if name == "attention" { Layers::Attention } else { Layers::All }
 }
 
 fn say_loss(loss: &Loss) {

@@ -1,5 +1,6 @@
-//! One thin file per command, and their shared parts: signals, threads, the progress sink, exit codes.
+//! One thin file per command, and what they share: signals, the progress sink, exit codes.
 
+mod choices;
 mod compare;
 mod doctor;
 mod eval;
@@ -35,9 +36,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Train a model on preference pairs
+    /// Train a model on preferences
     Train(train::Args),
-    /// Make pictures from prompts
+    /// Paint pictures from prompts
     Generate(Box<generate::Args>),
     /// Compare models on the same prompts and seeds
     Eval(eval::Args),
@@ -47,7 +48,7 @@ enum Command {
     Export(export::Args),
     /// Add models and LoRAs: soups, task vectors, negative models, LoRAs merged, joined and extracted
     Merge(merge::Args),
-    /// Say what works here: libtorch, devices, precision, disk
+    /// Check what works here: libtorch, devices, precision, disk
     Doctor(doctor::Args),
 }
 

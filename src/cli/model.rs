@@ -6,13 +6,13 @@ use std::path::PathBuf;
 
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct ModelArgs {
-    /// The model: a folder in the diffusers layout, a single .safetensors file, or a hub id org/name
+    /// Model: a folder in the diffusers layout, a single .safetensors file, or a hub id org/name
     #[arg(long, value_name = "MODEL")]
     model: Option<PathBuf>,
     /// Branch, tag or commit of a hub id [default: main]
     #[arg(long, value_name = "REVISION")]
     revision: Option<String>,
-    /// The variant of the weight files, for example fp16 [default: plain files, fp16 where there are none]
+    /// Variant of the weight files, for example fp16 [default: plain files, fp16 where there are none]
     #[arg(long, value_name = "NAME")]
     variant: Option<String>,
 }

@@ -1,73 +1,74 @@
 //! Options of `generate` that affect the look of a picture, and that may differ between the sides of a comparison.
 
+use super::choices::{ComputeDtype, Prediction};
 use clap::builder::PossibleValuesParser;
 use diffpref::painting::{LoraFile, Merge, NegativeRequest, Overrides, SamplingRequest, Tiling};
 use diffpref::settings::ConfigError;
-use pipelines::Dtype;
-use pipelines::schedulers::{PredictionType, SCHEDULERS};
+use pipelines::schedulers::SCHEDULERS;
 use std::path::PathBuf;
 use tch::{Device, Kind};
 
 /// Weights of both sides of guidance, and sampling.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct PaintingArgs {
-    /// What the pictures are guided away from [default: the empty prompt, or zeros where the model's pipeline says so]
+    /// Prompt of the negative side of guidance [default: empty, or zeros where the model's pipeline says so]
     #[arg(long, value_name = "TEXT")]
     pub negative_prompt: Option<String>,
-    /// A UNet folder that replaces the model's own
+    /// UNet folder instead of the model's own
     #[arg(long, value_name = "DIR")]
     pub unet: Option<PathBuf>,
-    /// A VAE folder or file that replaces the model's own
+    /// VAE folder or file instead of the model's own
     #[arg(long, value_name = "PATH")]
     pub vae: Option<PathBuf>,
-    /// A LoRA and how strongly it acts; may be repeated
+    /// LoRA and its scale [default scale: 1]; repeatable
     #[arg(long, value_name = "FILE[:SCALE]")]
     pub lora: Vec<LoraFile>,
-    /// A UNet folder for the negative side [default: one network serves both sides]
+    /// UNet folder of the negative side [default: one network for both sides]
     #[arg(long, value_name = "DIR")]
     negative_unet: Option<PathBuf>,
-    /// A LoRA on the model that the negative side wears; may be repeated
+    /// LoRA of the negative side and its scale [default scale: 1]; repeatable
     #[arg(long, value_name = "FILE[:SCALE]")]
     negative_lora: Vec<LoraFile>,
-    /// The negative side is model + ALPHA (positive - model) + BETA (negative - model); NPO publishes 1,1 [default: 0,1]
+    /// Weights of the positive and the negative offset in the negative model: model + ALPHA (positive - model) + BETA
+    /// (negative - model); NPO publishes 1,1 [default: 0,1]
     #[arg(long, allow_hyphen_values = true, value_name = "ALPHA,BETA")]
     negative_merge: Option<Merge>,
-    /// Layers of the text encoders to skip, as diffusers counts them [default: 0]
+    /// Layers of the text encoders to skip, counted as in diffusers [default: 0]
     #[arg(long, value_name = "N")]
     clip_skip: Option<usize>,
-    /// Classifier-free guidance; 1 switches it off [default: 7.5, SDXL 5]
+    /// Scale of classifier-free guidance; 1 switches it off [default: 7.5, SDXL 5]
     #[arg(long, allow_negative_numbers = true, value_name = "SCALE")]
     guidance_scale: Option<f64>,
-    /// Draws the spread of guided predictions back to that of unguided ones, from 0 (not) to 1 (wholly); 0.7 is usual
+    /// Guidance rescale phi (Lin et al. 2023): 0 off, 0.7 usual, at most 1 [default: 0]
     #[arg(long, allow_negative_numbers = true, value_name = "PHI")]
     guidance_rescale: Option<f64>,
-    /// CFG++ instead of classifier-free guidance, from 0 to 1; with ddim only
+    /// CFG++ scale (0 to 1, 0.2 to 0.6 usual) instead of --guidance-scale; ddim only
     #[arg(long, allow_negative_numbers = true, value_name = "LAMBDA")]
     cfg_plus_plus: Option<f64>,
-    /// The sampler; auto is the model's own [default: auto]
+    /// Sampler; auto: the model's own [default: auto]
     #[arg(long, value_name = "NAME", value_parser = schedulers())]
     scheduler: Option<String>,
-    /// Noise added at every step of ddim, from 0 (none) to 1 (as in DDPM) [default: 0]
+    /// Noise per step of ddim, as a share of DDPM's: 0 to 1 [default: 0]
     #[arg(long, allow_negative_numbers = true, value_name = "ETA")]
     eta: Option<f64>,
-    /// Steps through Karras's noise levels, for dpmpp_2m and euler [default: as the model says]
+    /// Karras's noise levels, for dpmpp_2m and euler [default: as the model's files say]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     karras: Option<bool>,
-    /// What the network predicts; auto is what the model says [default: auto]
-    #[arg(long, value_name = "TYPE", value_parser = ["auto", "epsilon", "v_prediction"])]
-    prediction_type: Option<String>,
-    /// Ends the noise schedule in noise alone [default: as the model says]
+    /// What the network predicts; auto: as the model's files say [default: auto]
+    #[arg(long, value_name = "TYPE", value_enum)]
+    prediction_type: Option<Prediction>,
+    /// Whether the noise schedule ends at pure noise [default: as the model's files say]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     zero_terminal_snr: Option<bool>,
     /// Denoising steps [default: 50; dpmpp_2m 25]
     #[arg(long, allow_negative_numbers = true, value_name = "N")]
     steps: Option<i64>,
-    /// What the networks compute in; auto is float32 on the CPU and bfloat16 on CUDA [default: auto]
-    #[arg(long, value_name = "KIND", value_parser = ["auto", "float32", "bfloat16", "float16", "float64"])]
-    dtype: Option<String>,
-    /// Whether the VAE decodes in tiles: less memory, other seams; auto where memory is short [default: auto]
-    #[arg(long, value_name = "WHEN", value_parser = ["auto", "on", "off"])]
-    vae_tiling: Option<String>,
+    /// Data type of the networks; auto: float32 on the CPU, bfloat16 on CUDA [default: auto]
+    #[arg(long, value_name = "KIND", value_enum)]
+    dtype: Option<ComputeDtype>,
+    /// Decoding in tiles, which needs less memory; auto: where memory is short [default: auto]
+    #[arg(long, value_name = "WHEN", value_enum)]
+    vae_tiling: Option<Tiling>,
 }
 
 fn schedulers() -> PossibleValuesParser {
@@ -105,17 +106,12 @@ impl PaintingArgs {
     }
 
     pub fn tiling(&self) -> Tiling {
-        match self.vae_tiling.as_deref() {
-            Some("on") => Tiling::On,
-            Some("off") => Tiling::Off,
-            _ => Tiling::Auto,
-        }
+        self.vae_tiling.unwrap_or_default()
     }
 
     /// Compute type of networks on a device.
     pub fn kind(&self, device: Device) -> Kind {
-        let auto = if device == Device::Cpu { Dtype::Float32 } else { Dtype::BFloat16 };
-        self.dtype.as_deref().and_then(|name| name.parse().ok()).unwrap_or(auto).kind()
+        self.dtype.unwrap_or_default().kind(device)
     }
 
     /// The requested negative side.
@@ -129,7 +125,7 @@ impl PaintingArgs {
     pub fn overrides(&self) -> Overrides {
         Overrides {
             clip_skip: self.clip_skip.unwrap_or_default(),
-            prediction_type: self.prediction_type.as_deref().and_then(PredictionType::named),
+            prediction_type: self.prediction_type.unwrap_or_default().value(),
             zero_terminal_snr: self.zero_terminal_snr,
         }
     }

@@ -12,20 +12,27 @@ use std::path::PathBuf;
     after_help = "Example:\n  diffpref train configs/quickstart.toml --set optim.lr=2e-4 --set train.out=runs/try"
 )]
 pub struct Args {
-    /// The run's configuration
+    /// Configuration of the run, a TOML file
     config: PathBuf,
-    /// Override a key: TABLE.KEY=VALUE (repeatable)
-    #[arg(long = "set", value_name = "KEY=VALUE")]
+    /// Value of a key in place of the file's; repeatable
+    #[arg(long = "set", value_name = "TABLE.KEY=VALUE")]
     sets: Vec<String>,
-    /// Go on from the newest checkpoint; `--resume=auto` starts when there is nothing to resume
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "yes", value_parser = ["yes", "auto"])]
-    resume: Option<String>,
-    /// Check everything, print the plan, write nothing
+    /// Continue from the newest checkpoint; auto: start where there is nothing to resume
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "yes", value_enum)]
+    resume: Option<ResumeArg>,
+    /// Plan of the run on stdout, after all checks; nothing is written
     #[arg(long)]
     dry_run: bool,
-    /// Stream the metric lines as JSON to stdout
+    /// Metrics on stdout, one JSON object per line
     #[arg(long)]
     json: bool,
+}
+
+/// Value of `--resume`.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum ResumeArg {
+    Yes,
+    Auto,
 }
 
 pub fn run(args: &Args, stop: &Stop) -> Result<()> {
@@ -44,9 +51,9 @@ pub fn run(args: &Args, stop: &Stop) -> Result<()> {
         }
         return Ok(());
     }
-    let resume = match args.resume.as_deref() {
-        Some("auto") => Resume::Auto,
-        Some(_) => Resume::Yes,
+    let resume = match args.resume {
+        Some(ResumeArg::Auto) => Resume::Auto,
+        Some(ResumeArg::Yes) => Resume::Yes,
         None => Resume::No,
     };
     match train::run(opened, resume, progress.as_ref(), stop)? {

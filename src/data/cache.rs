@@ -8,17 +8,17 @@ use super::ahead;
 use super::decode::Unreadable;
 use super::records::{Record, Records};
 use super::transforms::{Crop, Transformed, View};
-use crate::machine::disk::check_cache_space;
+use crate::machine::bytes::in_words;
+use crate::machine::disk::check_space;
 use crate::machine::hashes::{HashMemory, of_bytes};
 use crate::progress::{Progress, Stop};
 use anyhow::{Context, Result, bail, ensure};
 use pipelines::Dtype;
+use pipelines::weights::is_finite;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tch::{Kind, Tensor};
-
-pub use crate::machine::disk::free_bytes;
 
 crate::choice! {
     /// Storage type of cached latents and embeddings. They are always returned in float32.
@@ -38,14 +38,6 @@ impl CacheDtype {
         };
         dtype.kind()
     }
-}
-
-/// `$XDG_CACHE_HOME/diffpref`, or `~/.cache/diffpref`.
-pub fn default_cache_dir() -> PathBuf {
-    // The XDG specification ignores relative paths.
-    let xdg = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
-    let home = || std::env::var_os("HOME").map_or_else(|| PathBuf::from("."), PathBuf::from);
-    xdg.unwrap_or_else(|| home().join(".cache")).join("diffpref")
 }
 
 /// All inputs of a run's latents, and the cache folder.
@@ -251,7 +243,7 @@ impl LatentCache {
             value.size()
         );
         let value = value.detach().to_device(tch::Device::Cpu).view(shape).to_kind(self.options.dtype.kind());
-        if value.isfinite().all().int64_value(&[]) == 0 {
+        if !is_finite(&value)? {
             bail!(
                 "the VAE's {name} is not finite in {}; use another VAE or cache_dtype float32",
                 self.options.dtype.name()
@@ -289,6 +281,12 @@ impl LatentCache {
     }
 }
 
+/// Refuses to encode what does not fit on the disk of the cache folder.
+pub(super) fn check_cache_space(dir: &Path, needed: u64) -> Result<()> {
+    let remedy = "set data.cache_dir to another disk, or data.cache_dtype to \"float16\"";
+    check_space(dir, needed, "the cache", remedy)
+}
+
 /// Reports the expected duration of an encode after the second item; the first may include loading the encoder.
 pub(super) fn announce(
     what: &str,
@@ -303,8 +301,8 @@ pub(super) fn announce(
         return;
     }
     let seconds = started.elapsed().as_secs_f64() * n as f64;
-    let mib = bytes as f64 / f64::from(1 << 20);
-    progress.line(&format!("encoding {n} {what} once: {mib:.1} MiB in {}, about {seconds:.0} s", dir.display()));
+    let size = in_words(bytes);
+    progress.line(&format!("encoding {n} {what} once: {size} in {}, about {seconds:.0} s", dir.display()));
 }
 
 /// The first half of a SHA-256: enough to separate records, and half as long in headers.

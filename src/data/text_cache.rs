@@ -1,13 +1,13 @@
 //! Embedding cache: embeddings of prompts, encoded once, keyed by text encoder, tokenizer and prompt.
 
-use super::cache::{CacheDtype, announce, short};
+use super::cache::{CacheDtype, announce, check_cache_space, short};
 use super::records::{Record, Records};
-use crate::machine::disk::check_cache_space;
 use crate::machine::hashes::of_bytes;
 use crate::progress::{Progress, Stop};
 use anyhow::{Context, Result, bail, ensure};
 use pipelines::Conditioning;
 use pipelines::conditioning::POOLED_PROMPT_EMBEDS;
+use pipelines::weights::is_finite;
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -113,7 +113,7 @@ impl TextCache {
             );
             // [1, ..] -> [..]
             let value = value.detach().to_device(Device::Cpu).squeeze_dim(0).to_kind(self.options.dtype.kind());
-            if value.isfinite().all().int64_value(&[]) == 0 {
+            if !is_finite(&value)? {
                 bail!(
                     "the embedding ({name}) of the prompt \"{prompt}\" is not finite in {}",
                     self.options.dtype.name()

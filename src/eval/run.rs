@@ -7,6 +7,7 @@ use super::groups::{Cell, PromptGroup, groups, plan};
 use super::models::NamedModel;
 use super::prompts::{Prompt, read_prompts};
 use super::scores::{self, ModelScores, Rater};
+use crate::machine::devices;
 use crate::machine::files::write_atomically;
 use crate::machine::hashes::HashMemory;
 use crate::metrics::evaluation::{Evaluated, Evaluation, Group, Measured, PictureSettings, Scored};
@@ -177,17 +178,13 @@ fn settings(request: &Request, progress: &dyn Progress) -> Result<PictureSetting
         ))
         .into());
     }
-    let device = match request.device {
-        Device::Cuda(index) => format!("cuda:{index}"),
-        other => format!("{other:?}").to_lowercase(),
-    };
     Ok(PictureSettings {
         scheduler: Scheduler::ddim().name.into(),
         steps: request.steps,
         guidance_scale,
         width: side,
         height: side,
-        device,
+        device: devices::name(request.device),
         dtype: if request.kind == Kind::Float { "float32" } else { "bfloat16" }.into(),
     })
 }

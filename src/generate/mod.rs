@@ -5,7 +5,9 @@ mod compare;
 mod folder;
 mod planned;
 mod record;
+mod request;
 mod run;
 
 pub use compare::{Compared, Side, compare};
-pub use run::{Outcome, Request, run};
+pub use request::Request;
+pub use run::{Outcome, run};

@@ -1,7 +1,8 @@
 //! Records of the pictures of a request, before any is painted.
 
-use super::Request;
 use super::record::PROGRAM;
+use super::request::Request;
+use crate::machine::devices;
 use crate::machine::hashes::{self, HashMemory};
 use crate::painting::{Look, Tiling, lora_hashes};
 use anyhow::Result;
@@ -11,7 +12,6 @@ use pipelines::sampling::Guidance;
 use pipelines::schedulers::SchedulerConfig;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-use tch::Device;
 
 /// The records of all pictures, in order.
 pub fn plan(request: &Request, folder: &ModelFolder, look: &Look, hashes: &mut HashMemory) -> Result<Vec<Value>> {
@@ -48,7 +48,7 @@ pub fn plan(request: &Request, folder: &ModelFolder, look: &Look, hashes: &mut H
                 "width": look.width,
                 "height": look.height,
                 "dtype": Dtype::of_kind(request.model.kind).map(Dtype::name),
-                "device": device_name(request.model.device),
+                "device": devices::name(request.model.device),
                 "batch": look.batch,
                 "vae_tiling": tiled,
                 "weights": weights,
@@ -84,12 +84,4 @@ fn sampling_record(look: &Look, noise_process: &SchedulerConfig) -> Result<Map<S
         "steps": sampling.steps,
     });
     Ok(record.as_object().cloned().unwrap_or_default())
-}
-
-fn device_name(device: Device) -> String {
-    match device {
-        Device::Cpu => "cpu".to_string(),
-        Device::Cuda(index) => format!("cuda:{index}"),
-        other => format!("{other:?}").to_lowercase(),
-    }
 }

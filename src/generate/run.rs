@@ -2,10 +2,10 @@
 
 use super::folder::{self, OutFolder};
 use super::planned::plan;
+use super::request::Request;
 use crate::machine::hashes::HashMemory;
 use crate::painting::{
-    Grid, Look, Model, ModelRequest, NegativeSide, Painted, Picture, PromptMemory, SamplingRequest, Tiling, Worn,
-    check_size, grid, write_png,
+    Grid, Look, Model, NegativeSide, Painted, Picture, PromptMemory, Tiling, Worn, check_size, grid, write_png,
 };
 use crate::progress::{Progress, Stop};
 use crate::settings::ConfigError;
@@ -16,30 +16,6 @@ use pipelines::sampling::Guidance;
 use pipelines::schedulers::{Scheduler, SchedulerConfig, ddim};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-
-/// All options of `diffpref generate`.
-#[derive(Debug, Clone)]
-pub struct Request {
-    pub model: ModelRequest,
-    pub prompts: Vec<String>,
-    /// None: default of the model's pipeline for the side without a prompt.
-    pub negative_prompt: Option<String>,
-    pub sampling: SamplingRequest,
-    /// Picture i of every prompt has the seed `seed + i`.
-    pub seed: u64,
-    pub num_images: u64,
-    /// None: the training size of the UNet.
-    pub width: Option<i64>,
-    pub height: Option<i64>,
-    pub batch: usize,
-    pub tiling: Tiling,
-    /// Whether to write grid.png too.
-    pub grid: bool,
-    pub resume: bool,
-    pub out: PathBuf,
-    /// Folder of remembered hashes of large files.
-    pub cache_dir: PathBuf,
-}
 
 /// Result of [`run`].
 #[derive(Debug)]

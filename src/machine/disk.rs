@@ -1,10 +1,19 @@
-//! Free space of a disk.
+//! The cache folder, and the free space of a disk.
 
+use super::bytes::in_words;
 use anyhow::{Result, bail};
 use std::ffi::CString;
 use std::io::{Error, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// `$XDG_CACHE_HOME/diffpref`, or `~/.cache/diffpref`.
+pub fn default_cache_dir() -> PathBuf {
+    // Relative paths are ignored, as the XDG rules say.
+    let xdg = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
+    let home = || std::env::var_os("HOME").map_or_else(|| PathBuf::from("."), PathBuf::from);
+    xdg.unwrap_or_else(|| home().join(".cache")).join("diffpref")
+}
 
 /// Bytes that this user can still write in `dir`. If `dir` does not exist yet, its nearest existing parent counts.
 pub fn free_bytes(dir: &Path) -> std::io::Result<u64> {
@@ -18,15 +27,8 @@ pub fn free_bytes(dir: &Path) -> std::io::Result<u64> {
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
-/// Refuses to encode more than the disk of the cache folder can hold.
-pub fn check_cache_space(dir: &Path, needed: u64) -> Result<()> {
-    check_space(dir, needed, "the cache", CACHE_REMEDY)
-}
-
-const CACHE_REMEDY: &str = "set data.cache_dir to another disk, or data.cache_dtype to \"float16\"";
-
-/// Refuses work of `needed` bytes that the disk of a folder cannot hold. `what` names the work; `remedy` is an
-/// alternative to freeing space.
+/// Refuses work whose result, `needed` bytes, does not fit on the disk of a folder. `what` names the result, `remedy` what
+/// helps beside freeing space.
 pub fn check_space(dir: &Path, needed: u64, what: &str, remedy: &str) -> Result<()> {
     match free_bytes(dir) {
         Ok(free) => fits(dir, needed, free, what, remedy),
@@ -36,13 +38,12 @@ pub fn check_space(dir: &Path, needed: u64, what: &str, remedy: &str) -> Result<
 }
 
 fn fits(dir: &Path, needed: u64, free: u64, what: &str, remedy: &str) -> Result<()> {
-    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     if needed > free {
         bail!(
-            "{what} needs {:.1} MiB in {}, where {:.1} MiB are free; free space there, {remedy}",
-            mib(needed),
+            "{what} needs {} in {}, where {} are free; free space there, {remedy}",
+            in_words(needed),
             dir.display(),
-            mib(free)
+            in_words(free)
         );
     }
     Ok(())
@@ -54,9 +55,9 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_refused_with_both_sizes_and_a_way_out() {
-        let error = fits(Path::new("/cache"), 3 << 20, 1 << 20, "the cache", CACHE_REMEDY).unwrap_err().to_string();
+        let error = fits(Path::new("/cache"), 3 << 20, 1 << 20, "the cache", "remove things").unwrap_err().to_string();
         assert!(error.starts_with("the cache needs 3.0 MiB in /cache, where 1.0 MiB are free; free space"), "{error}");
-        assert!(fits(Path::new("/cache"), 1, 1, "the cache", CACHE_REMEDY).is_ok());
+        assert!(fits(Path::new("/cache"), 1, 1, "the cache", "remove things").is_ok());
     }
 
     #[test]

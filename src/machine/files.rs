@@ -5,7 +5,7 @@ use std::ffi::CString;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Writes `bytes` to a temporary file beside `path`, syncs it and renames it into place (mode 0644).
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
@@ -26,6 +26,20 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
 /// Syncs a folder, so that the names in it survive a crash.
 pub fn sync_dir(dir: &Path) -> Result<()> {
     std::fs::File::open(dir).and_then(|d| d.sync_all()).with_context(|| format!("cannot sync {}", dir.display()))
+}
+
+/// `PATH[:NUMBER]` as its parts. What follows the last colon is the number if it is one, else part of the path. None
+/// without a path, or with a number that is not finite.
+pub fn path_and_number(text: &str) -> Option<(PathBuf, Option<f64>)> {
+    let numbered = text.rsplit_once(':').and_then(|(path, number)| Some((path, number.parse::<f64>().ok()?)));
+    let (path, number) = numbered.map_or((text, None), |(path, number)| (path, Some(number)));
+    (!path.is_empty() && number.is_none_or(f64::is_finite)).then(|| (PathBuf::from(path), number))
+}
+
+/// What a file is called below the folder that is read; the folder's own name for a single file that stands for it.
+pub fn name_below(root: &Path, file: &Path) -> String {
+    let inside = file.strip_prefix(root).ok().filter(|rest| !rest.as_os_str().is_empty());
+    inside.or(file.file_name().map(Path::new)).unwrap_or(file).display().to_string()
 }
 
 /// Name prefix of unfinished folders and files before their rename. A killed process leaves them behind.
@@ -133,5 +147,14 @@ mod tests {
         remove_unfinished(parent.path()).unwrap();
         let names: Vec<_> = std::fs::read_dir(parent.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(names, ["checkpoint-000001"]);
+    }
+    #[test]
+    fn a_number_behind_the_last_colon_belongs_to_a_path_if_it_is_one() {
+        let both = |path: &str, number| Some((PathBuf::from(path), number));
+        assert_eq!(path_and_number("a:0.5"), both("a", Some(0.5)));
+        assert_eq!(path_and_number("c:/a:-1"), both("c:/a", Some(-1.0)));
+        assert_eq!(path_and_number("c:/a"), both("c:/a", None));
+        assert_eq!(path_and_number("a:b"), both("a:b", None));
+        assert_eq!([path_and_number(""), path_and_number(":1"), path_and_number("a:inf")], [None, None, None]);
     }
 }

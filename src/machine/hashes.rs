@@ -1,6 +1,8 @@
 //! SHA-256 of files, stored by path, size and mtime so that large weights are read once.
 
+use super::files::{name_below, write_atomically};
 use anyhow::{Context, Result};
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -55,6 +57,21 @@ impl HashMemory {
         Ok(hash)
     }
 
+    /// SHA-256 of several files, in their order.
+    pub fn of_files<P: AsRef<Path>>(&mut self, files: impl IntoIterator<Item = P>) -> Result<Vec<String>> {
+        files.into_iter().map(|file| self.of_file(file.as_ref())).collect()
+    }
+
+    /// `{name: SHA-256}` of named files, in their order.
+    pub fn named(&mut self, files: impl IntoIterator<Item = (String, PathBuf)>) -> Result<Map<String, Value>> {
+        files.into_iter().map(|(name, file)| Ok((name, Value::String(self.of_file(&file)?)))).collect()
+    }
+
+    /// `{path below root: SHA-256}` of files of a folder, in their order.
+    pub fn below(&mut self, root: &Path, files: &[PathBuf]) -> Result<Map<String, Value>> {
+        self.named(files.iter().map(|file| (name_below(root, file), file.clone())))
+    }
+
     /// Writes the store. Its loss costs only time, so failures are not errors.
     pub fn save(&self) {
         if !self.changed {
@@ -64,7 +81,7 @@ impl HashMemory {
             let _ = std::fs::create_dir_all(dir);
         }
         if let Ok(text) = serde_json::to_vec_pretty(&self.known) {
-            let _ = crate::machine::files::write_atomically(&self.file, &text);
+            let _ = write_atomically(&self.file, &text);
         }
     }
 }

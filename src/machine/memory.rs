@@ -11,12 +11,6 @@ pub fn on(device: Device) -> Option<u64> {
     }
 }
 
-/// Bytes in words: `1.5 GiB`.
-pub fn in_words(bytes: u64) -> String {
-    let mib = bytes as f64 / f64::from(1 << 20);
-    if mib < 1024.0 { format!("{mib:.1} MiB") } else { format!("{:.2} GiB", mib / 1024.0) }
-}
-
 /// Minimum of the kernel's available memory and of the free memory of every control group above this process.
 fn host(root: &Path) -> Option<u64> {
     let meminfo = std::fs::read_to_string(root.join("proc/meminfo")).ok()?;
@@ -96,6 +90,5 @@ mod tests {
     #[test]
     fn this_machine_says_what_it_has() {
         assert!(on(Device::Cpu).is_some_and(|bytes| bytes > 1 << 20));
-        assert_eq!((in_words(3 << 19).as_str(), in_words(5 << 29).as_str()), ("1.5 MiB", "2.50 GiB"));
     }
 }

@@ -1,6 +1,8 @@
-//! The machine under a run: files that appear whole, hashes of files, disk, memory, time of day.
+//! The machine under a run: devices, memory, disk, files that appear whole, hashes of files, time of day.
 
+pub mod bytes;
 pub mod clock;
+pub mod devices;
 pub mod disk;
 pub mod files;
 pub mod hashes;

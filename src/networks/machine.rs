@@ -1,5 +1,6 @@
 //! Where a run computes, and in what numbers.
 
+use crate::machine::devices;
 use crate::settings::{Config, ConfigError};
 use anyhow::Result;
 use pipelines::Dtype;
@@ -36,21 +37,8 @@ impl Machine {
     }
 }
 
-/// `cpu`, `cuda` or `cuda:N`.
-pub fn device(text: &str) -> Result<Device> {
-    let index = match text {
-        "cpu" => return Ok(Device::Cpu),
-        "cuda" => Some(0),
-        other => other.strip_prefix("cuda:").and_then(|n| n.parse::<usize>().ok()),
-    };
-    let count = tch::Cuda::device_count().max(0) as usize;
-    let wrong = |text: String| ConfigError(text).into();
-    match index {
-        Some(i) if i < count => Ok(Device::Cuda(i)),
-        Some(_) if count == 0 => Err(wrong(format!(
-            "model.device = \"{text}\": no CUDA device was found. `diffpref doctor` lists the devices; use \"cpu\"."
-        ))),
-        Some(_) => Err(wrong(format!("model.device = \"{text}\": expected one of the {count} CUDA devices found."))),
-        None => Err(wrong(format!("model.device = \"{text}\": expected \"auto\", \"cpu\", \"cuda\" or \"cuda:N\"."))),
-    }
+/// The device of `model.device`.
+fn device(name: &str) -> Result<Device, ConfigError> {
+    let opened = name.parse::<devices::Device>().and_then(devices::Device::open);
+    opened.map_err(|e| ConfigError(format!("model.device = \"{name}\": {e}")))
 }

@@ -15,7 +15,7 @@ mod weights;
 
 pub use inverted::{InversionWatch, Inverted, Inverting};
 pub use load::load;
-pub use machine::{Machine, device};
+pub use machine::Machine;
 pub use noised::{Noised, Space, mean_product, mean_square};
 pub use policy::Policy;
 pub use predict::{Model, Networks};

@@ -1,5 +1,6 @@
 //! From latents to pictures within the free memory: one picture at a time, as a whole or in tiles.
 
+use crate::machine::bytes::in_words;
 use crate::machine::memory;
 use crate::progress::Progress;
 use anyhow::Result;
@@ -7,10 +8,10 @@ use pipelines::models::AutoencoderKl;
 use pipelines::sampling::to_bytes;
 use tch::{Device, Tensor};
 
-/// Whether a picture larger than a tile is decoded in tiles: less memory, a slightly different picture.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// Whether a picture larger than a tile is decoded in tiles, which needs less memory and changes the picture. Auto: where
+/// it would not fit in memory otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Tiling {
-    /// Where the whole picture would not fit into memory.
     #[default]
     Auto,
     On,
@@ -55,8 +56,8 @@ impl Decoding {
             progress.line(&format!(
                 "note: to decode {width} x {height} pixels takes about {} and {} are free, so the VAE works in tiles, which \
                  changes the picture a little (--vae-tiling off: try it whole)",
-                memory::in_words(chosen.whole),
-                memory::in_words(free)
+                in_words(chosen.whole),
+                in_words(free)
             ));
         }
         chosen

@@ -5,7 +5,7 @@ use image::{Rgb, RgbImage, imageops};
 /// Pixels between pictures.
 const GAP: u32 = 2;
 /// Largest side of a PNG that common programs open.
-pub const LARGEST_SIDE: u32 = 32_768;
+const LARGEST_SIDE: u32 = 32_768;
 
 /// The layout of a grid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,8 +26,12 @@ impl Grid {
             }
             _ => (images, prompts),
         };
-        let fits = |count: u32, side: u32| count.checked_mul(side + GAP).is_some_and(|pixels| pixels <= LARGEST_SIDE);
-        (fits(columns, width) && fits(rows, height)).then_some(Self { columns, rows })
+        (columns <= Self::most(width) && rows <= Self::most(height)).then_some(Self { columns, rows })
+    }
+
+    /// How many pictures of `side` pixels fit beside each other into a PNG that programs open.
+    pub fn most(side: u32) -> u32 {
+        LARGEST_SIDE / side.saturating_add(GAP)
     }
 }
 

@@ -1,132 +1,16 @@
-//! A model named by `--model`, `--unet`, `--lora` and the options of the negative side: loaded, its files hashed.
+//! A requested model in memory.
 
-use super::sides::{NegativeRequest, NegativeSide};
-use super::{Network, Painter, PromptMemory};
-use crate::machine::hashes::HashMemory;
-use crate::machine::memory::in_words;
-use crate::progress::Progress;
-use crate::settings::ConfigError;
+use super::painter::{Network, Painter};
+use super::prompt_memory::PromptMemory;
+use super::request::{LoraFile, ModelRequest};
+use super::sides::NegativeSide;
+use crate::machine::bytes::in_words;
 use anyhow::{Context, Result};
 use pipelines::families::{Denoiser, ModelFolder};
-use pipelines::hub::Location;
 use pipelines::lora::{self, Lora, LoraTargets};
 use pipelines::models::{AdapterSet, AutoencoderKl};
-use pipelines::schedulers::PredictionType;
-use pipelines::weights::{LoadOptions, component_files};
-use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-use tch::{Device, Kind, Tensor};
-
-/// Model files and device.
-#[derive(Debug, Clone)]
-pub struct ModelRequest {
-    /// A folder in the diffusers layout, a single file, or a hub id.
-    pub model: Location,
-    /// Replaces the folder's UNet.
-    pub unet: Option<PathBuf>,
-    /// Replaces the folder's VAE: a component folder, or a file of the original layout.
-    pub vae: Option<PathBuf>,
-    /// All are applied at once.
-    pub loras: Vec<LoraFile>,
-    /// None: one network serves both sides of guidance.
-    pub negative: Option<NegativeRequest>,
-    pub overrides: Overrides,
-    pub device: Device,
-    pub kind: Kind,
-}
-
-/// Settings of a model besides its files.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Overrides {
-    /// Text encoder layers to skip, counted as in diffusers.
-    pub clip_skip: usize,
-    /// None: the value in the model's scheduler_config.json.
-    pub prediction_type: Option<PredictionType>,
-    pub zero_terminal_snr: Option<bool>,
-}
-
-impl Overrides {
-    /// The options that override the noise process; may be empty.
-    fn noise_process(&self) -> String {
-        let said = [
-            self.prediction_type.map(|kind| format!("--prediction-type {}", kind.name())),
-            self.zero_terminal_snr.map(|zero| format!("--zero-terminal-snr {zero}")),
-        ];
-        said.into_iter().flatten().collect::<Vec<_>>().join(", ")
-    }
-}
-
-/// A LoRA file and the factor on its effect.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LoraFile {
-    pub path: PathBuf,
-    pub scale: f64,
-}
-
-impl std::str::FromStr for LoraFile {
-    type Err = String;
-
-    /// `FILE[:scale]`. Text after the last colon is the scale if it is a number, else part of the name.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (path, scale) = match text.rsplit_once(':') {
-            Some((path, scale)) if scale.parse::<f64>().is_ok() => (path, scale.parse().unwrap_or(1.0)),
-            _ => (text, 1.0),
-        };
-        match path.is_empty() || !f64::is_finite(scale) {
-            true => Err(format!("{text:?}: expected FILE or FILE:scale, for example style.safetensors:0.8")),
-            false => Ok(Self { path: PathBuf::from(path), scale }),
-        }
-    }
-}
-
-impl ModelRequest {
-    fn load_options(&self) -> LoadOptions {
-        LoadOptions { device: self.device, kind: self.kind }
-    }
-
-    /// Opens the model, and downloads a hub id. Reports every error except those in weights.
-    pub fn folder(&self, progress: &dyn Progress) -> Result<ModelFolder> {
-        let mut folder = ModelFolder::find(&self.model, &mut |line| progress.line(line))?;
-        let Overrides { prediction_type, zero_terminal_snr, .. } = self.overrides;
-        let file = folder.scheduler().path.display().to_string();
-        let overridden = folder.override_noise_process(prediction_type, zero_terminal_snr);
-        match (overridden, self.overrides.noise_process()) {
-            (Ok(()), _) => Ok(folder),
-            (Err(e), said) if !said.is_empty() => Err(ConfigError(format!("{said}: {e}")).into()),
-            (Err(e), _) => Err(anyhow::Error::new(e).context(file)),
-        }
-    }
-
-    /// `{"unet/diffusion_pytorch_model.safetensors": sha256, ..}` of every weight file in use except the LoRAs.
-    pub fn weight_hashes(&self, folder: &ModelFolder, hashes: &mut HashMemory) -> Result<Map<String, Value>> {
-        let mut files: Vec<(&str, PathBuf)> = folder.weight_files();
-        for (part, other) in [("unet", &self.unet), ("vae", &self.vae)] {
-            let Some(path) = other else { continue };
-            files.retain(|(component, _)| *component != part);
-            let others = match path.is_file() {
-                true => vec![path.clone()],
-                false => component_files(path, "diffusion_pytorch_model", None)?,
-            };
-            files.extend(others.into_iter().map(|file| (part, file)));
-        }
-        let mut found = BTreeMap::new();
-        for (component, file) in files {
-            let name = file.file_name().unwrap_or_default().to_string_lossy();
-            found.insert(format!("{component}/{name}"), json!(hashes.of_file(&file)?));
-        }
-        Ok(found.into_iter().collect())
-    }
-}
-
-/// `[{"file": .., "scale": .., "sha256": ..}, ..]` of LoRAs.
-pub fn lora_hashes(loras: &[LoraFile], hashes: &mut HashMemory) -> Result<Vec<Value>> {
-    let record = |lora: &LoraFile| {
-        let sha256 = hashes.of_file(&Lora::file_in(&lora.path))?;
-        Ok(json!({"file": lora.path.display().to_string(), "scale": lora.scale, "sha256": sha256}))
-    };
-    loras.iter().map(record).collect()
-}
+use pipelines::weights::LoadOptions;
+use tch::Tensor;
 
 /// The LoRAs of both sides in memory.
 pub struct Worn {

@@ -1,7 +1,7 @@
 //! From model parts to pictures.
 
-use super::Sampling;
 use super::decoding::{Decoding, Tiling};
+use super::sampling::Sampling;
 use crate::progress::{Progress, Stop};
 use crate::settings::ConfigError;
 use anyhow::{Context, Result};
@@ -36,7 +36,7 @@ pub struct Painter<'a> {
     pub vae: &'a AutoencoderKl,
     /// The model's scheduler_config.json: samplers are built from it as by diffusers' `from_config`.
     pub scheduler: &'a SchedulerConfig,
-    /// From a [`super::PromptMemory`], or from a cache if the text encoder is not resident.
+    /// From a [`PromptMemory`](super::prompt_memory::PromptMemory), or from a cache if the text encoder is not resident.
     pub conditioning: OfPrompt<'a>,
     pub negative: OfNegative<'a>,
     /// Device of the networks, and their compute type.

@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use image::imageops::FilterType;
 use image::{ImageFormat, RgbImage};
-use std::io::{BufReader, Cursor};
+use std::io::BufReader;
 use std::path::Path;
 
 /// Writes a picture with text chunks (keyword, text) before its pixels; the file appears whole or not at all.
@@ -16,7 +16,8 @@ pub fn write(path: &Path, image: &RgbImage, texts: &[(&str, &str)]) -> Result<()
     write_atomically(path, &bytes)
 }
 
-fn encode(image: &RgbImage, texts: &[(&str, &str)]) -> Result<Vec<u8>> {
+/// Bytes of a PNG file with text chunks (keyword, text) before its pixels.
+pub fn encode(image: &RgbImage, texts: &[(&str, &str)]) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, image.width(), image.height());
     encoder.set_color(png::ColorType::Rgb);
@@ -58,12 +59,9 @@ pub fn inline(path: &Path, largest_side: u32) -> Result<String> {
     if image.width().max(image.height()) <= largest_side {
         return Ok(address(&bytes));
     }
-    let mut small = Cursor::new(Vec::new());
-    let resized = image.resize(largest_side, largest_side, FilterType::Triangle);
-    resized
-        .write_to(&mut small, ImageFormat::Png)
-        .with_context(|| format!("cannot make {} smaller", path.display()))?;
-    Ok(address(small.get_ref()))
+    let small = image.resize(largest_side, largest_side, FilterType::Triangle).to_rgb8();
+    let small = encode(&small, &[]).with_context(|| format!("cannot make {} smaller", path.display()))?;
+    Ok(address(&small))
 }
 
 fn address(png: &[u8]) -> String {

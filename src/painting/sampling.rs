@@ -1,6 +1,6 @@
 //! Sampling options, checked against one another and against the model.
 
-use super::Overrides;
+use super::request::Overrides;
 use crate::settings::ConfigError;
 use anyhow::Result;
 use pipelines::sampling::Guidance;

@@ -1,6 +1,6 @@
 //! `diffpref export` as a library call: a model or a LoRA written in another format.
 
-use super::Format;
+use super::format::Format;
 use super::lora_file::{LoraOutput, write_lora_file};
 use crate::machine::clock::now_iso;
 use crate::painting::{LoraFile, read_loras};

@@ -1,7 +1,7 @@
 //! The formats in which models and LoRAs are written.
 
 /// Format of a written model or LoRA.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// A UNet folder.
     Unet,
@@ -15,20 +15,19 @@ pub enum Format {
     LoraKohya,
 }
 
-impl Format {
-    /// Values of `--format` by name.
-    pub const NAMES: [(Self, &'static str); 5] = [
-        (Self::Unet, "unet"),
-        (Self::Diffusers, "diffusers"),
-        (Self::Checkpoint, "checkpoint"),
-        (Self::LoraPeft, "lora-peft"),
-        (Self::LoraKohya, "lora-kohya"),
-    ];
-
-    pub fn name(self) -> &'static str {
-        Self::NAMES.iter().find(|(format, _)| *format == self).map_or("", |(_, name)| name)
+impl std::fmt::Display for Format {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Unet => "unet",
+            Self::Diffusers => "diffusers",
+            Self::Checkpoint => "checkpoint",
+            Self::LoraPeft => "lora-peft",
+            Self::LoraKohya => "lora-kohya",
+        })
     }
+}
 
+impl Format {
     pub fn is_lora(self) -> bool {
         matches!(self, Self::LoraPeft | Self::LoraKohya)
     }

@@ -4,6 +4,7 @@ use crate::machine::clock::now_iso;
 use anyhow::Result;
 use pipelines::families::Family;
 use pipelines::lora::{Lora, LoraTargets, Network};
+use pipelines::weights::is_finite;
 use std::path::Path;
 use tch::Kind;
 
@@ -42,8 +43,7 @@ pub fn write_lora_file(lora: &Lora, output: &LoraOutput) -> Result<()> {
 fn check_range(lora: &Lora, kind: Kind) -> Result<()> {
     for (network, weights) in lora.networks() {
         for (path, module) in &weights.modules {
-            let finite = [&module.a, &module.b].iter().all(|t| t.to_kind(kind).isfinite().all().int64_value(&[]) != 0);
-            if !finite {
+            if !is_finite(&module.a.to_kind(kind))? || !is_finite(&module.b.to_kind(kind))? {
                 let name = Network::name(network);
                 anyhow::bail!(
                     "{name}.{path}: a value is not finite as {kind:?}; write bfloat16 or float32, or the LoRA is damaged"

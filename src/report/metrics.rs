@@ -47,11 +47,6 @@ impl Metrics {
         Ok(Self { rows })
     }
 
-    /// Metrics from rows in memory.
-    pub fn from_rows(rows: Vec<Map<String, Value>>) -> Self {
-        Self { rows }
-    }
-
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }

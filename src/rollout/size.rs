@@ -2,6 +2,7 @@
 
 use super::Rollout;
 use super::law::Law;
+use crate::machine::bytes::in_words;
 use crate::machine::disk::check_space;
 use crate::machine::memory;
 use crate::settings::{Buffer, ConfigError};
@@ -57,8 +58,8 @@ impl Rollout {
         match memory::on(Device::Cpu) {
             Some(free) if bytes > free => Err(ConfigError(format!(
                 "rollout.buffer = \"memory\": what an iteration keeps takes up to {}, and {} are free. Set rollout.buffer = \"disk\", or lower rollout.prompts_per_iteration, rollout.trajectories or rollout.steps.",
-                memory::in_words(bytes),
-                memory::in_words(free)
+                in_words(bytes),
+                in_words(free)
             ))
             .into()),
             _ => Ok(()),

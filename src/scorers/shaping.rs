@@ -1,5 +1,7 @@
 //! From ratings of a group of pictures to their rewards (docs/scorers.md).
 
+use crate::numbers::median;
+
 crate::choice! {
     /// Shaping of ratings into rewards. r_k: rating of a picture by scorer k; w_k: weight of scorer k; median_k:
     /// median of r_k over the group, for an even number of pictures the mean of the middle two.
@@ -31,22 +33,12 @@ impl Shaping {
 fn mixed(weights: &[f64], scored: &[Vec<f64>], f: impl Fn(f64, f64) -> f64) -> Vec<f64> {
     let mut sums = vec![0.0; scored.first().map_or(0, Vec::len)];
     for (weight, row) in weights.iter().zip(scored) {
-        let median = median(row);
+        let median = median(row).unwrap_or(0.0);
         for (sum, r) in sums.iter_mut().zip(row) {
             *sum += weight * f(*r, median);
         }
     }
     sums
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    match sorted.as_slice() {
-        [] => 0.0,
-        odd if odd.len() % 2 == 1 => odd[odd.len() / 2],
-        even => 0.5 * even[even.len() / 2 - 1] + 0.5 * even[even.len() / 2],
-    }
 }
 
 /// log(1 / (1 + exp(-x))), exact at both ends.

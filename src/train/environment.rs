@@ -16,27 +16,15 @@ pub fn contents(opened: &Opened) -> Result<Map<String, Value>> {
     let config = &opened.config;
     let mut memory = HashMemory::open(&config.data.cache_dir);
     let mut out = Map::new();
-    let mut model = Map::new();
-    for file in opened.folder.files()? {
-        // Of a single file nothing is left below itself: its name stands for it.
-        let inside = file.strip_prefix(opened.folder.path()).ok().filter(|name| !name.as_os_str().is_empty());
-        let name = inside.map_or_else(|| file.file_name().unwrap_or_default().into(), std::path::Path::to_path_buf);
-        let name = name.display().to_string();
-        model.insert(name, json!(memory.of_file(&file)?));
-    }
-    out.insert("model.path".into(), Value::Object(model));
-    for (key, dir) in [("model.unet", &config.model.unet), ("model.vae", &config.model.vae)] {
-        if let Some(dir) = dir {
-            let files = match dir.is_file() {
-                true => vec![dir.clone()],
-                false => {
-                    let mut files = component_files(dir, "diffusion_pytorch_model", None)?;
-                    files.push(dir.join("config.json"));
-                    files
-                }
-            };
-            let hashes: Result<Vec<String>> = files.iter().map(|f| memory.of_file(f)).collect();
-            out.insert(key.into(), json!(hashes?));
+    let (folder, files) = (&opened.folder, opened.folder.files()?);
+    out.insert("model.path".into(), Value::Object(memory.below(folder.path(), &files)?));
+    for (key, path) in [("model.unet", &config.model.unet), ("model.vae", &config.model.vae)] {
+        if let Some(path) = path {
+            let mut files = component_files(path, "diffusion_pytorch_model", None)?;
+            if path.is_dir() {
+                files.push(path.join("config.json"));
+            }
+            out.insert(key.into(), json!(memory.of_files(files)?));
         }
     }
     // With a validation file the hash of the index is that of both.
@@ -53,7 +41,7 @@ pub fn contents(opened: &Opened) -> Result<Map<String, Value>> {
         let weighed: Vec<&ScorerSpec> = reward.scorers.iter().map(|weighted| &weighted.scorer).collect();
         for (key, scorers) in [("reward.scorers", weighed), ("reward.watch", reward.watch.iter().collect())] {
             let files = |scorer: &&ScorerSpec| {
-                let hashes: Result<Vec<String>> = scorer.files()?.iter().map(|f| memory.of_file(f)).collect();
+                let hashes = memory.of_files(scorer.files()?);
                 let hashes = hashes.with_context(|| format!("{key}: cannot open the scorer \"{}\"", scorer.name));
                 hashes.map(|hashes| json!(hashes))
             };

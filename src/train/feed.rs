@@ -155,8 +155,7 @@ impl Feed {
             images.extend(self.validation.iter().flat_map(|item| &item.images));
         }
         let mut memory = HashMemory::open(&config.data.cache_dir);
-        let hashes: Result<Vec<String>> =
-            images.into_iter().filter(|image| image.is_file()).map(|image| memory.of_file(image)).collect();
+        let hashes = memory.of_files(images.into_iter().filter(|image| image.is_file()));
         memory.save();
         let sha256 = data_sha256(&self.index_sha256, hashes?.iter().map(String::as_str));
         Ok(DataHash { sha256, steps, validated })
@@ -304,9 +303,9 @@ fn text_lora(config: &Config, folder: &ModelFolder) -> Result<Lora> {
 fn component_hashes(config: &Config, folder: &ModelFolder, lora: &Lora) -> Result<ComponentHashes> {
     let mut memory = HashMemory::open(&config.data.cache_dir);
     let mut of_files = |files: &[PathBuf], texts: &[String]| -> Result<String> {
-        let files: Result<Vec<String>> = files.iter().map(|f| memory.of_file(f)).collect();
+        let files = memory.of_files(files)?;
         let texts = texts.iter().map(|text| of_bytes(text.as_bytes()));
-        Ok(of_bytes(files?.into_iter().chain(texts).collect::<Vec<_>>().join("\n").as_bytes()))
+        Ok(of_bytes(files.into_iter().chain(texts).collect::<Vec<_>>().join("\n").as_bytes()))
     };
     let own = || folder.weight_files().into_iter().filter(|(part, _)| *part == "vae").map(|(_, file)| file).collect();
     let (vae, description) = match &config.model.vae {

@@ -1,6 +1,7 @@
 //! What a run will cost, said once after its first twenty steps.
 
 use super::session::Session;
+use crate::machine::bytes::in_words;
 use crate::machine::clock::utc_after;
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -52,12 +53,12 @@ impl Forecast {
         };
         let samples = next(session.step, config.sample.every, config.train.steps).unwrap_or_else(|| "none".into());
         Some(format!(
-            "forecast: {left} steps left, about {} (until {} UTC); next validation {}, next samples {}; disk {:.1} MiB a checkpoint; time: {}",
+            "forecast: {left} steps left, about {} (until {} UTC); next validation {}, next samples {}; disk {} a checkpoint; time: {}",
             duration(seconds),
             utc_after(seconds),
             validation,
             samples,
-            session.checkpoint_bytes() as f64 / f64::from(1 << 20),
+            in_words(session.checkpoint_bytes()),
             shares.join(", ")
         ))
     }

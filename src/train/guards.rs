@@ -1,5 +1,6 @@
 //! Running statistics that steer a run: beta = "auto" and the spike guard. Both live in the checkpoint.
 
+use crate::numbers::median;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
@@ -71,8 +72,9 @@ impl SpikeGuard {
         if self.window.len() < Self::NEEDED || grad_norm <= 0.0 {
             return false;
         }
-        let centre = median(self.window.clone());
-        let deviation = median(self.window.iter().map(|g| (g - centre).abs()).collect());
+        let Some(centre) = median(&self.window) else { return false };
+        let distances: Vec<f64> = self.window.iter().map(|g| (g - centre).abs()).collect();
+        let deviation = median(&distances).unwrap_or(0.0);
         grad_norm.log10() > centre + 10.0 * deviation.max(0.05)
     }
 
@@ -133,12 +135,6 @@ impl RunawayGuard {
             100.0 * (ratio - 1.0)
         ))
     }
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    if values.len() % 2 == 1 { values[middle] } else { 0.5 * (values[middle - 1] + values[middle]) }
 }
 
 #[cfg(test)]

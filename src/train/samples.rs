@@ -3,7 +3,7 @@
 use super::feed::Feed;
 use crate::machine::files::write_atomically;
 use crate::networks::Networks;
-use crate::painting::{Grid, Look, Painter, Picture, Sampling, grid};
+use crate::painting::{Grid, Look, Painter, Picture, Sampling, encode_png, grid, write_png};
 use crate::progress::{Progress, Stop};
 use crate::settings::{Config, ConfigError, SampleConfig};
 use anyhow::{Context, Result};
@@ -81,19 +81,12 @@ pub fn paint(
     progress.begin("sample", 0, pictures.len() as u64);
     let mut images: Vec<RgbImage> = Vec::new();
     let painted = painter.paint(&pictures, &look, networks.policy.adapters, progress, stop, &mut |i, painted| {
-        write_atomically(&files[i], &png_bytes(&painted.image)?)?;
+        write_png(&files[i], &painted.image, &[])?;
         images.push(painted.image);
         Ok(())
     });
     progress.end();
     painted?;
     let layout = Grid { columns: sample.seeds.len().max(1) as u32, rows: sample.prompts.len() as u32 };
-    png_bytes(&grid(layout, &images))
-}
-
-/// A picture as PNG.
-pub fn png_bytes(image: &RgbImage) -> Result<Vec<u8>> {
-    let mut out = std::io::Cursor::new(Vec::new());
-    image.write_to(&mut out, image::ImageFormat::Png).context("cannot encode a PNG")?;
-    Ok(out.into_inner())
+    encode_png(&grid(layout, &images), &[])
 }

@@ -22,7 +22,6 @@ unsafe extern "C" {
     );
     fn dp_global_norm(grads: *const *mut C_tensor, n: i64, error: *mut *mut c_char) -> f64;
     fn dp_scale(list: *const *mut C_tensor, n: i64, factor: f64, error: *mut *mut c_char);
-    fn dp_deterministic(on: bool, error: *mut *mut c_char);
     fn dp_cuda_peak_bytes(device: i64, error: *mut *mut c_char) -> i64;
     fn dp_cuda_free_bytes(device: i64, error: *mut *mut c_char) -> i64;
 }
@@ -88,11 +87,6 @@ pub fn global_norm(grads: &[Tensor]) -> Result<f64> {
 pub fn scale_(tensors: &[Tensor], factor: f64) -> Result<()> {
     let list = pointers(tensors);
     checked(|e| unsafe { dp_scale(list.as_ptr(), list.len() as i64, factor, e) })
-}
-
-/// Asks libtorch for deterministic kernels where it has them (warns where it has none).
-pub fn set_deterministic(on: bool) -> Result<()> {
-    checked(|e| unsafe { dp_deterministic(on, e) })
 }
 
 /// Peak of the bytes allocated on CUDA device `device` by this process.

@@ -7,7 +7,7 @@ mod kernels;
 
 pub use checkpoint::{checkpoint, grad_enabled};
 pub use generator::Generator;
-pub use kernels::{FusedAdamW, cuda_free_bytes, cuda_peak_bytes, global_norm, load_cuda, scale_, set_deterministic};
+pub use kernels::{FusedAdamW, cuda_free_bytes, cuda_peak_bytes, global_norm, load_cuda, scale_};
 
 use std::ffi::{CStr, c_char};
 

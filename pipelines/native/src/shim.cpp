@@ -2,7 +2,6 @@
 #include "guarded.h"
 
 #include <ATen/CPUGeneratorImpl.h>
-#include <ATen/Context.h>
 #include <ATen/core/grad_mode.h>
 #include <c10/core/CachingDeviceAllocator.h>
 
@@ -65,12 +64,6 @@ void dp_scale(at::Tensor **list, int64_t n, double factor, char **error) {
     });
 }
 
-void dp_deterministic(bool on, char **error) {
-    guarded(error, [&] {
-        at::globalContext().setDeterministicAlgorithms(on, /*warn_only=*/true);
-        return 0;
-    });
-}
 // Peak of the bytes ever allocated on a CUDA device since the start of the process.
 int64_t dp_cuda_peak_bytes(int64_t device, char **error) {
     return guarded(error, [&] {

@@ -14,7 +14,7 @@ use crate::models::{AutoencoderKl, ClipTextModel, VaeConfig};
 use crate::network::Architecture;
 use crate::schedulers::PredictionType;
 use crate::weights::original::Form;
-use crate::weights::{Entry, ParameterShapes, WeightStore, check_store, write_file, write_streaming};
+use crate::weights::{Entry, ParameterShapes, WeightStore, check_store, is_finite, write_file, write_streaming};
 use serde_json::{Map, json};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -292,11 +292,10 @@ fn network(part: &str) -> Option<Network> {
 /// A weight in the kind in which it is written.
 fn rounded(weight: &Tensor, kind: Kind, path: &Path, part: &str, name: &str) -> Result<Tensor> {
     let written = weight.f_to_kind(kind)?;
-    let finite = |t: &Tensor| -> Result<bool> { Ok(t.f_isfinite()?.f_all()?.int64_value(&[]) != 0) };
-    if finite(&written)? {
+    if is_finite(&written)? {
         return Ok(written);
     }
-    let hint = match finite(weight)? {
+    let hint = match is_finite(weight)? {
         true => format!("a value is too large for {kind:?}: write bfloat16 or float32"),
         false => "it is not finite: the weights, or a LoRA that is merged, are damaged".to_string(),
     };

@@ -8,7 +8,7 @@ use crate::lora::{LoraTargets, Network};
 use crate::models::{ClipTextConfig, ClipTextModel, ConfigFile};
 use crate::network::{Architecture, first_difference};
 use crate::schedulers::PredictionType;
-use crate::weights::{ParameterShapes, WeightStore, check_store};
+use crate::weights::{ParameterShapes, WeightStore, check_store, is_finite};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -133,7 +133,7 @@ impl ModelWeights {
     }
 
     pub(super) fn finite(&self, network: Network, name: &str, tensor: Tensor) -> Result<Tensor> {
-        if tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
+        if !is_finite(&tensor)? {
             let problem = format!("{} {name} has values that are not finite", network.name());
             return Err(Error::unusable(&self.path, problem, "the weights are damaged: use another checkpoint"));
         }

@@ -3,6 +3,7 @@
 use super::{LoraModule, LoraWeights, Network};
 use crate::error::{Error, Result};
 use crate::models::{AdapterHost, AdapterSet};
+use crate::weights::is_finite;
 use std::collections::BTreeMap;
 use std::path::Path;
 use tch::{Kind, Tensor};
@@ -56,8 +57,7 @@ impl Lora {
     pub fn check_finite(&self, path: &Path) -> Result<()> {
         for (network, weights) in &self.networks {
             for (module, LoraModule { a, b, .. }) in &weights.modules {
-                let finite = |t: &Tensor| -> Result<bool> { Ok(t.f_isfinite()?.f_all()?.f_int64_value(&[])? != 0) };
-                if !finite(a)? || !finite(b)? {
+                if !is_finite(a)? || !is_finite(b)? {
                     let problem = format!("{}.{module} has values that are not finite", network.name());
                     return Err(Error::unusable(path, problem, "the LoRA is damaged: make or download it again"));
                 }

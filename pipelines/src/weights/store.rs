@@ -133,9 +133,12 @@ impl WeightStore {
     }
 }
 
-/// The weight files of a component folder: one safetensors file, or an index and its shards. Without a variant the
-/// plain files come first, then fp16; a variant that is asked for must be there.
+/// The weight files of a component: `dir` itself where it is a file, else the folder's one safetensors file, or its index
+/// and shards. Without a variant the plain files come first, then fp16; a variant that is asked for must be there.
 pub fn component_files(dir: &Path, stem: &str, variant: Option<&str>) -> Result<Vec<PathBuf>> {
+    if dir.is_file() {
+        return Ok(vec![dir.to_path_buf()]);
+    }
     let tried: &[Option<&str>] = if variant.is_some() { &[variant] } else { &[None, Some("fp16")] };
     for variant in tried {
         let infix = variant.map(|v| format!(".{v}")).unwrap_or_default();

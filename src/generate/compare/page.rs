@@ -1,7 +1,7 @@
 //! compare.html: the pictures of all sides in one self-contained page.
 
-use super::Gallery;
-use crate::generate::Outcome;
+use super::gallery::Gallery;
+use crate::generate::run::Outcome;
 use crate::painting::inline_png;
 use anyhow::{Context, Result};
 use minijinja::{Environment, UndefinedBehavior, context};

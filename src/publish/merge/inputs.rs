@@ -1,5 +1,6 @@
 //! Inputs of a merge: models, UNets and LoRAs, recognised, opened and hashed.
 
+use super::operation::refused;
 use super::recipe::{Recipe, Term};
 use crate::machine::hashes::HashMemory;
 use crate::progress::Progress;
@@ -8,33 +9,8 @@ use pipelines::families::{Combination, Difference, Family, ModelFolder, ModelWei
 use pipelines::hub::Location;
 use pipelines::lora::{Lora, LoraTargets};
 use pipelines::weights::component_files;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-
-/// A path and its weight.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Weighted {
-    pub path: PathBuf,
-    pub weight: Option<f64>,
-}
-
-impl std::str::FromStr for Weighted {
-    type Err = String;
-
-    /// `PATH[:weight]`. Text after the last colon is the weight if it is a number, else part of the name.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (path, weight) = match text.rsplit_once(':') {
-            Some((path, weight)) if weight.parse::<f64>().is_ok() => (path, weight.parse().ok()),
-            _ => (text, None),
-        };
-        match path.is_empty() || !weight.is_none_or(f64::is_finite) {
-            true => {
-                Err(format!("{text:?}: expected PATH or PATH:weight with a finite weight, for example models/a:0.5"))
-            }
-            false => Ok(Self { path: PathBuf::from(path), weight }),
-        }
-    }
-}
 
 /// One input of a sum.
 enum Source {
@@ -93,7 +69,7 @@ impl Inputs {
             let source = Source::open(&term.path, progress)?;
             if let Source::Lora(path) = &source {
                 let (path, role) = (path.display(), term.role);
-                return Err(super::refused(format!("--{role} {path}: this is a LoRA; give the model that it is for")));
+                return Err(refused(format!("--{role} {path}: this is a LoRA; give the model that it is for")));
             }
             Ok(Some(source))
         };
@@ -127,7 +103,7 @@ impl Inputs {
                 let (targets, family) = standard_of_lora(&term.path, None)?;
                 Ok((targets, Some(family)))
             }
-            (None, None) => Err(super::refused("nothing was named to merge")),
+            (None, None) => Err(refused("nothing was named to merge")),
         }
     }
 
@@ -166,12 +142,7 @@ impl Inputs {
     pub fn record(&self, operation: &str, cache_dir: &Path) -> Result<String> {
         let mut hashes = HashMemory::open(cache_dir);
         let one = |term: &Term, source: &Source, hashes: &mut HashMemory| -> Result<Value> {
-            let mut files = Map::new();
-            for file in source.files()? {
-                let inside = file.strip_prefix(&term.path).ok().filter(|rest| !rest.as_os_str().is_empty());
-                let name = inside.or(file.file_name().map(Path::new)).unwrap_or(&file).display().to_string();
-                files.insert(name, json!(hashes.of_file(&file)?));
-            }
+            let files = hashes.below(&term.path, &source.files()?)?;
             Ok(json!({"role": term.role, "path": term.path, "weight": term.weight, "files": files}))
         };
         let ends = [(&self.recipe.frame, &self.frame), (&self.recipe.from, &self.from)];

@@ -1,7 +1,6 @@
 //! The sum of an operation, in one form for all operations.
 
-use super::inputs::Weighted;
-use super::{AsLora, Operation, refused};
+use super::operation::{AsLora, Operation, Weighted, refused};
 use anyhow::{Result, anyhow};
 use pipelines::families::Layers;
 use pipelines::lora::Lora;

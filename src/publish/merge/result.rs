@@ -1,10 +1,10 @@
 //! Output of a merge: a UNet folder, a model folder, a checkpoint, or a LoRA.
 
 use super::inputs::Inputs;
-use super::{Operation, Request, refused};
+use super::operation::{AsLora, Operation, Request, refused};
 use crate::machine::clock::now_iso;
 use crate::progress::{Progress, Stop};
-use crate::publish::Format;
+use crate::publish::format::Format;
 use crate::publish::lora_file::{LoraOutput, write_lora_file};
 use anyhow::{Result, anyhow};
 use pipelines::families::{Change, Export, Extracted, Labels, write_unet};
@@ -57,7 +57,7 @@ pub fn format(request: &Request, inputs: &Inputs) -> Result<Format> {
         (false, false, Some(_)) => Format::Diffusers,
         (false, false, None) => Format::Unet,
     });
-    let (out, name) = (request.out.display(), format.name());
+    let (out, name) = (request.out.display(), format);
     let problem = match (lora, format.is_lora()) {
         (true, false) => format!("--format {name}: the result is a LoRA; use lora-peft or lora-kohya"),
         (false, true) => {
@@ -223,7 +223,7 @@ pub fn write_lora(
     Ok(Summary { format, loss: Some(Loss { modules: reduced.modules, left_out, left_out_share }) })
 }
 
-fn extract(inputs: &Inputs, how: super::AsLora, stop: &Stop, progress: &dyn Progress) -> Result<Extracted> {
+fn extract(inputs: &Inputs, how: AsLora, stop: &Stop, progress: &dyn Progress) -> Result<Extracted> {
     let Some(frame) = inputs.frame() else {
         let lora = inputs.lora(&inputs.targets()?.0)?;
         let modules = lora.networks().map(|(_, weights)| weights.modules.len()).sum();

@@ -77,22 +77,19 @@ fn every_side_holds_the_pictures_of_a_call_of_its_own() {
 }
 
 #[test]
-fn the_grid_has_a_row_a_prompt_and_seed_and_a_column_a_side() {
+fn the_grid_has_a_row_per_prompt_and_seed_and_a_column_per_side() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");
     with_model(&out, &["base=", "more=--steps 4"], &[]).assert().success();
     let sheet = rgb(&out.join("compare.png"));
-    // 2 columns of 128 and 3 gaps of 8; a head of 17 and 4 rows of 8 + 2 x 9 + 4 + 32, and a gap.
-    assert_eq!(sheet.dimensions(), (2 * 128 + 3 * 8, 17 + 4 * 62 + 8));
+    assert_eq!(sheet.dimensions(), (2 * 32 + 2, 4 * 32 + 3 * 2), "gaps of 2 pixels");
     for (row, file) in ["000000-00.png", "000000-01.png", "000001-00.png", "000001-01.png"].iter().enumerate() {
         for (column, side) in ["base", "more"].iter().enumerate() {
-            let (x, y) = (8 + column as u32 * 136, 17 + row as u32 * 62 + 30);
+            let (x, y) = (column as u32 * 34, row as u32 * 34);
             let cell = image::imageops::crop_imm(&sheet, x, y, 32, 32).to_image();
             assert_eq!(cell, rgb(&out.join(side).join(file)), "{side}/{file}");
         }
     }
-    let ink = |x, y, w, h| image::imageops::crop_imm(&sheet, x, y, w, h).to_image().pixels().any(|p| p.0[0] < 100);
-    assert!(ink(8, 8, 128, 8) && ink(144, 8, 128, 8) && ink(8, 25, 264, 18), "names and a caption are drawn");
 }
 
 #[test]

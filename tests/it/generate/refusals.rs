@@ -35,7 +35,7 @@ fn wrong_arguments_exit_with_2_and_name_the_option() {
         (&["--eta", "1.5"], "--eta 1.5: expected 0"),
         (&["--guidance-scale", "-1"], "--guidance-scale -1: expected a number from 0 up"),
         (&["--scheduler", "lms"], "[possible values: auto, pndm, ddim, dpmpp_2m, euler, euler_a]"),
-        (&["--device", "tpu"], "--device tpu: expected auto, cpu, cuda or cuda:N"),
+        (&["--device", "tpu"], "invalid value 'tpu' for '--device <DEVICE>': expected auto, cpu, cuda or cuda:N"),
         (&["--lora", ":0.5"], "expected FILE or FILE:scale"),
         (&["--seed", "18446744073709551615"], "--seed 18446744073709551615: with --num-images it passes 2^63 - 1"),
     ];

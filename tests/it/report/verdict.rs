@@ -23,7 +23,13 @@ fn run(row: impl Fn(f64, f64) -> Value, validation: impl Fn(f64) -> Value) -> Ve
         }
         row
     });
-    judge(&Metrics::from_rows(rows.collect()))
+    judge(&metrics(rows))
+}
+
+fn metrics(rows: impl Iterator<Item = Map<String, Value>>) -> Metrics {
+    let mut metrics = Metrics::default();
+    rows.for_each(|row| metrics.push(row));
+    metrics
 }
 
 fn margin(value: f64, half_band: f64) -> Value {
@@ -161,9 +167,8 @@ fn samples_that_grow_alike_while_the_reward_rises_are_hacked() {
 
 #[test]
 fn a_few_iterations_tell_nothing() {
-    let verdict = judge(&Metrics::from_rows(
-        (1..=5).map(|step| json!({"step": step, "rollout_reward": step}).as_object().unwrap().clone()).collect(),
-    ));
+    let verdict =
+        judge(&metrics((1..=5).map(|step| json!({"step": step, "rollout_reward": step}).as_object().unwrap().clone())));
     assert_eq!(verdict.state, State::NothingLearntYet);
     assert!(verdict.reasons[0].contains("5 iterations were sampled; 6 are needed"), "{verdict:?}");
 }

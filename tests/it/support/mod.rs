@@ -185,7 +185,7 @@ pub fn json(path: &Path) -> Value {
 }
 
 pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+    hex::encode(Sha256::digest(bytes))
 }
 
 /// Relative path -> hash of every file below `dir`.
