@@ -88,6 +88,11 @@ class Rooms(unittest.TestCase):
         self.write("low/a.rs", "mod tests {\n    use super::*;\n    use super::super::Thing;\n}\nuse super::Thing;")
         self.assertEqual([(one.line, one.target) for one in self.imports()], [(3, "src/low/mod.rs"), (5, "src/low/mod.rs")])
 
+    def test_a_path_of_a_macro_is_no_import_of_its_file(self):
+        self.write("low/mod.rs", "mod a;")
+        self.write("low/a.rs", "macro_rules! m { () => { $crate::low::f() } }")
+        self.assertEqual(self.targets(), [])
+
     def test_a_path_of_another_crate_is_no_import(self):
         self.write("low.rs", "use std::high::x;\nuse serde::{de, ser};\nfn f() { tch::Kind::Float; }")
         self.write("high.rs", "")
