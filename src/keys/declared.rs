@@ -1,6 +1,6 @@
 //! Tables as structs: one declaration is both the type of the values and the list of keys.
 
-use super::Key;
+use super::key::Key;
 
 /// A struct whose fields are keys of a table.
 pub trait Keys {
@@ -12,7 +12,7 @@ pub trait Keys {
 /// # Panics
 /// At compile time for another `N`.
 pub const fn join<const N: usize>(lists: &[&[Key]]) -> [Key; N] {
-    let mut all = [super::switch(); N];
+    let mut all = [super::key::switch(); N];
     let (mut n, mut list) = (0, 0);
     while list < lists.len() {
         let mut i = 0;

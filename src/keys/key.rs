@@ -1,7 +1,8 @@
 //! One key of one table: its values, its default, and whether it may change on resume.
 
+use super::choice::Choice;
 use super::kind::Kind;
-use super::{Choice, Range};
+use super::range::Range;
 use toml::Value;
 
 /// Default of a key.

@@ -1,6 +1,6 @@
 //! The form of a key's values.
 
-use super::Range;
+use super::range::Range;
 use toml::Value;
 
 /// The values that a key accepts.
