@@ -1,6 +1,6 @@
 //! Statistics of plain numbers.
 
-/// Median, of an even count the mean of the middle two; `None` of no numbers.
+/// Median, for an even count the mean of the middle two; `None` for an empty list.
 pub fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);

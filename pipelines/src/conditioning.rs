@@ -1,4 +1,4 @@
-//! What a network reads beside latents and noise levels: tensors by name, one row per sample.
+//! Conditioning: inputs of a network besides latents and noise levels, as tensors by name, one row per sample.
 
 use crate::{Error, Result};
 use std::collections::BTreeMap;
@@ -43,7 +43,7 @@ impl Conditioning {
         self
     }
 
-    /// Adds the sizes of pictures, one row per sample, where the embeddings are.
+    /// Adds the sizes of pictures, one row per sample, on the device of the embeddings.
     #[must_use]
     pub fn with_sizes(self, rows: &[PictureSizes]) -> Self {
         let sizes = Tensor::from_slice(rows.as_flattened()).view([rows.len() as i64, 6]).to_kind(Kind::Float);
@@ -56,12 +56,12 @@ impl Conditioning {
         self.0.values().next().and_then(|tensor| tensor.size().first().copied()).unwrap_or_default()
     }
 
-    /// Memory of all tensors.
+    /// Bytes of all tensors.
     pub fn bytes(&self) -> usize {
         self.0.values().map(|tensor| tensor.numel() * tensor.kind().elt_size_in_bytes()).sum()
     }
 
-    /// The same values; writes to the one show in the other.
+    /// A shallow clone: writes to one are visible in the other.
     pub fn shallow_clone(&self) -> Self {
         self.map(Tensor::shallow_clone)
     }
@@ -75,15 +75,15 @@ impl Conditioning {
         Self(self.0.iter().map(|(name, tensor)| (name.clone(), f(name, tensor))).collect())
     }
 
-    /// All tensors on `device`, embeddings in `kind`. Sizes stay in float32: bfloat16 rounds 1023 to 1024, which
-    /// diffusers lets happen.
+    /// All tensors on `device`, embeddings in `kind`. Sizes stay in float32: bfloat16 would round 1023 to 1024, as
+    /// happens in diffusers.
     pub fn to(&self, device: Device, kind: Kind) -> Self {
         self.map_named(|name, tensor| {
             tensor.to_device(device).to_kind(if is_embedding(name) { kind } else { Kind::Float })
         })
     }
 
-    /// All tensors where those of `other` are, embeddings in their kind.
+    /// All tensors on the devices of `other`, embeddings in their kind.
     pub fn like(&self, other: &Self) -> Self {
         let embedding = other.0.iter().find(|(name, _)| is_embedding(name)).or(other.0.iter().next());
         embedding.map_or_else(|| self.shallow_clone(), |(_, tensor)| self.to(tensor.device(), tensor.kind()))
@@ -94,27 +94,27 @@ impl Conditioning {
         self.map(|tensor| tensor.index_select(0, index))
     }
 
-    /// All rows `times` times over.
+    /// All rows repeated `times` times.
     pub fn repeat(&self, times: i64) -> Self {
         self.map(|tensor| tensor.repeat([&[times][..], &vec![1; tensor.dim() - 1]].concat()))
     }
 
-    /// Zeros in place of the embeddings.
+    /// Zeros for the embeddings.
     pub fn without_prompt(&self) -> Self {
         self.map_named(|name, tensor| if is_embedding(name) { tensor.zeros_like() } else { tensor.shallow_clone() })
     }
 
-    /// The embeddings of `other` in place of its own.
+    /// The embeddings of `other` instead of its own.
     pub fn with_prompt_of(&self, other: &Self) -> Self {
         let own = self.0.iter().filter(|(name, _)| !is_embedding(name));
         let others = other.0.iter().filter(|(name, _)| is_embedding(name));
         Self(own.chain(others).map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect())
     }
 
-    /// Several below one another, `[B_1 + B_2 + .., ..]`.
+    /// Concatenation, `[B_1 + B_2 + .., ..]`.
     ///
     /// # Errors
-    /// A tensor that some of them lack; shapes that do not fit.
+    /// A tensor that only some have; shapes that do not match.
     pub fn stacked(all: &[&Self]) -> Result<Self> {
         let names: std::collections::BTreeSet<&String> = all.iter().flat_map(|one| one.0.keys()).collect();
         let stack = |name: &String| {

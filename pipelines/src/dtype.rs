@@ -1,10 +1,10 @@
-//! Floating point types by the names that configurations, command lines and files give them.
+//! Floating point types by their names in configurations, command lines and files.
 
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 use tch::Kind;
 
-/// A type in which weights are stored or networks compute.
+/// Type of stored weights or of a network's computation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dtype {
@@ -73,12 +73,12 @@ const STORED: [(safetensors::Dtype, Kind); 10] = [
     (safetensors::Dtype::BOOL, Kind::Bool),
 ];
 
-/// The kind of a stored type; `None` where libtorch has none.
+/// The kind of a stored type; `None` if libtorch has none.
 pub(crate) fn kind_of_stored(dtype: safetensors::Dtype) -> Option<Kind> {
     STORED.iter().find(|(stored, _)| *stored == dtype).map(|(_, kind)| *kind)
 }
 
-/// The type in which a file stores a kind; `None` where safetensors has none.
+/// The type in which a file stores a kind; `None` if safetensors has none.
 pub(crate) fn stored_of_kind(kind: Kind) -> Option<safetensors::Dtype> {
     STORED.iter().find(|(_, known)| *known == kind).map(|(dtype, _)| *dtype)
 }

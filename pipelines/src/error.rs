@@ -1,10 +1,10 @@
-//! What can go wrong with files of a model: every message says what, where, expected and found, and what to do.
+//! Errors in files of a model. Every message states the place, the expected and the found value, and the remedy.
 
 use std::path::{Path, PathBuf};
 
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// The most entries of one kind that a message lists; the rest is counted.
+/// Largest number of listed entries of one kind; the rest is counted.
 const LISTED: usize = 12;
 
 #[derive(Debug, thiserror::Error)]
@@ -13,15 +13,15 @@ pub enum Error {
     #[error("cannot {action} {}: {source}", path.display())]
     Io { action: &'static str, path: PathBuf, source: std::io::Error },
 
-    /// A JSON file that does not parse, or not into what it should hold.
+    /// A JSON file that does not parse, or not into the expected type.
     #[error("{} is not valid JSON for its purpose: {source}; restore the file from where the model came", path.display())]
     Json { path: PathBuf, source: serde_json::Error },
 
-    /// A file or folder that should be there and is not.
+    /// A missing file or folder.
     #[error("{} has no {what}: {hint}", folder.display())]
     Missing { folder: PathBuf, what: String, hint: String },
 
-    /// A file is there, but its content cannot be used.
+    /// An existing file with unusable content.
     #[error("{}: {problem}; {hint}", path.display())]
     Unusable { path: PathBuf, problem: String, hint: String },
 
@@ -33,16 +33,16 @@ pub enum Error {
     #[error("{0}")]
     Tensors(TensorProblems),
 
-    /// Two models whose weights cannot be added; `other` is the one that says what is expected.
+    /// Two models whose weights cannot be added; `other` is the one with the expected value.
     #[error("{} is of another architecture than {}:{}\nMerge models that were trained from one base",
         problems.path.display(), other.display(), problems.lists())]
     Architecture { other: PathBuf, problems: Box<TensorProblems> },
 
-    /// A tensor handed to a network has a shape that the network cannot take.
+    /// A tensor of unsupported shape was passed to a network.
     #[error("{what} has the shape {found}, expected {expected}")]
     Shape { what: &'static str, expected: String, found: String },
 
-    /// A call that the caller can correct: the text says how.
+    /// A call that the caller can correct, as the text states.
     #[error("{0}")]
     Invalid(String),
 
@@ -51,7 +51,7 @@ pub enum Error {
     Torch(String),
 }
 
-/// Everything in which the files of a component differ from what its config.json asks for.
+/// All differences between the files of a component and its config.json.
 #[derive(Debug, Default, Clone)]
 pub struct TensorProblems {
     /// The file or folder that was read.
@@ -60,7 +60,7 @@ pub struct TensorProblems {
     pub extra: Vec<String>,
     /// name, shape by config.json, shape in the file
     pub misshapen: Vec<(String, Vec<i64>, Vec<i64>)>,
-    /// Names of tensors whose type holds no real numbers, with that type.
+    /// Names and types of tensors without real numbers.
     pub untyped: Vec<(String, String)>,
 }
 
@@ -78,7 +78,7 @@ impl std::fmt::Display for TensorProblems {
 }
 
 impl TensorProblems {
-    /// The lists of what differs, each entry on a line of its own.
+    /// The lists of differences, one entry per line.
     fn lists(&self) -> String {
         let misshapen = self.misshapen.iter().map(|(n, want, got)| format!("{n}: expected {want:?}, found {got:?}"));
         let untyped = self.untyped.iter().map(|(n, kind)| format!("{n}: {kind} instead of floating point"));
@@ -123,7 +123,7 @@ impl Error {
 impl From<tch::TchError> for Error {
     fn from(error: tch::TchError) -> Self {
         let text = error.to_string();
-        // libtorch appends its C++ stack: 24 lines that help nobody who holds a broken file.
+        // libtorch appends its C++ stack: 24 lines that do not help the owner of a damaged file.
         let text = text.split("\nException raised from").next().unwrap_or(&text);
         Self::Torch(text.trim().to_string())
     }

@@ -1,53 +1,54 @@
-//! The way back: from latents of a picture to the noisy latents from which the model itself would paint it
-//! (docs/methods.md 18, 21.5).
+//! Inversion: from latents of a picture to the noisy latents from which the model would paint it (docs/methods.md 18,
+//! 21.5).
 
 use crate::levels::Levels;
 use crate::process::{Coefficients, Process, check_like};
 use crate::{Error, Result};
 use tch::Tensor;
 
-/// Which level the network is told while a step is corrected.
+/// Level of the network's call in a correction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CorrectionLabel {
-    /// The level that the step leads to, where the corrected latents are: second order, as in ReNoise itself.
+    /// The destination level of the step, that of the corrected latents: second order, as in ReNoise itself.
     Destination,
-    /// The level that the step comes from, as SmPO was published: first order.
+    /// The source level of the step, as published for SmPO: first order.
     Source,
 }
 
-/// How each step of an inversion is made.
+/// Options of each step of an inversion.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Inversion {
-    /// ReNoise corrections a step (arXiv 2403.14602), each one more call of the network; 0 is plain DDIM inversion
+    /// ReNoise corrections per step (arXiv 2403.14602), each one more call of the network; 0 is plain DDIM inversion
     /// (arXiv 2010.02502).
     pub corrections: usize,
     pub label: CorrectionLabel,
-    /// Noise added after every step as a share of what DDPM removes between the two levels; 0 is deterministic.
+    /// Noise added after every step as a share of that removed by DDPM between the two levels; 0 is deterministic.
     pub eta: f64,
 }
 
 impl Inversion {
     /// Deterministic DDIM inversion.
     pub const DDIM: Self = Self { corrections: 0, label: CorrectionLabel::Destination, eta: 0.0 };
-    /// Deterministic, every step corrected once at its destination.
+    /// Deterministic, with one correction per step at its destination.
     pub const RENOISE: Self = Self { corrections: 1, ..Self::DDIM };
 }
 
-/// A network while latents are inverted: `latents` `[n, C, h, w]` at `levels` `[n]` (negative where a level is), which are the
-/// rows `rows` of the batch. Returns its prediction in its own parameterisation, `[n, C, h, w]`.
+/// The network of an inversion: called with `latents` `[n, C, h, w]` at `levels` `[n]` (negative for a negative
+/// level), which are the rows `rows` of the batch. Returns its prediction in its own parameterisation,
+/// `[n, C, h, w]`.
 pub type Predict<'a> = dyn FnMut(&Tensor, &Levels, &[i64]) -> Result<Tensor> + 'a;
 
 /// Draws N(0, I) `[C, h, w]` for a row of the batch and one of its steps, both from 0.
 pub type Draw<'a> = dyn FnMut(i64, usize) -> Tensor + 'a;
 
-/// Inverts `latents` `[B, C, h, w]`, row i along `levels[i]`: rising levels, the first of them the level at which the
-/// latents are taken to be. A negative level stands for level 0, but is what the network is told. Rows may have any number
-/// of levels; one that has arrived waits and is not asked about again.
+/// Inverts `latents` `[B, C, h, w]`, row i along `levels[i]`: rising levels, the first of them the level of the given
+/// latents. A negative level has the noise of level 0, but is passed to the network unchanged. Rows may have any
+/// number of levels; a finished row is no longer computed.
 ///
-/// `noise` is asked where eta > 0. Nothing is tracked for gradients.
+/// `noise` is called if eta > 0. Nothing is tracked for gradients.
 ///
 /// # Errors
-/// Levels that do not rise, pass the last one, or are not one list per row; a failing `predict`.
+/// Levels that do not rise, exceed the last one, or are not one list per row; a failing `predict`.
 pub fn invert(
     process: &dyn Process,
     method: Inversion,
@@ -124,7 +125,7 @@ impl Span<'_> {
                 CorrectionLabel::Destination => &self.destination,
                 CorrectionLabel::Source => &self.source,
             };
-            // not in place: the first of the sum is the tensor that `predict` gave
+            // not in place: the first term is the tensor returned by `predict`
             sum = self.epsilon(&predict(&moved, told)?, &moved, told)? + &sum;
             moved = self.noised(latents, &(&sum / (correction + 1) as f64));
         }

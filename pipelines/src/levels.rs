@@ -1,11 +1,11 @@
-//! Noise levels: tensors of them, and the range that a noise process has.
+//! Noise levels: batches of them, and the range of a noise process.
 
 use crate::Result;
 use diffpref_native::Generator;
 use tch::{Device, Tensor};
 
-/// Noise levels of a batch, `[B]` float64, in the unit of their process ([`LevelRange`]). Only processes and networks look
-/// inside.
+/// Noise levels of a batch, `[B]` float64, in the unit of their process ([`LevelRange`]). Only processes and networks
+/// read the values.
 #[derive(Debug)]
 pub struct Levels(Tensor);
 
@@ -41,7 +41,7 @@ impl Levels {
         Self(self.0.index_select(0, index))
     }
 
-    /// All rows `times` times over.
+    /// All rows repeated `times` times.
     pub fn repeat(&self, times: i64) -> Self {
         Self(self.0.repeat([times]))
     }
@@ -51,17 +51,17 @@ impl Levels {
     }
 }
 
-/// The noise levels of a process, from the picture to noise alone.
+/// The noise levels of a process, from the picture to pure noise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LevelRange {
     /// Whole timesteps 0 .. T - 1 of a discrete schedule; holds T.
     Steps(i64),
-    /// Real numbers in [0, 1], as flow matching has them.
+    /// Real numbers in [0, 1], for flow matching.
     Unit,
 }
 
 impl LevelRange {
-    /// The level of noise alone.
+    /// The level of pure noise.
     pub fn last(self) -> f64 {
         match self {
             Self::Steps(total) => (total - 1) as f64,
@@ -69,7 +69,7 @@ impl LevelRange {
         }
     }
 
-    /// The lowest level that a picture can be inverted to: level 0 holds no noise of a flow, and no step leads to it.
+    /// The lowest level of an inversion: level 0 of a flow has no noise, and no step leads to it.
     pub fn lowest_inverted(self) -> f64 {
         match self {
             Self::Steps(_) => 1.0,
@@ -77,7 +77,7 @@ impl LevelRange {
         }
     }
 
-    /// All levels, or a thousand of them where there are infinitely many.
+    /// All levels, or a thousand of infinitely many.
     pub fn all(self) -> Vec<f64> {
         match self {
             Self::Steps(total) => (0..total).map(|t| t as f64).collect(),
@@ -85,7 +85,7 @@ impl LevelRange {
         }
     }
 
-    /// A level drawn evenly from the whole range.
+    /// A level drawn uniformly from the whole range.
     pub fn draw(self, generator: &mut Generator) -> Result<f64> {
         Ok(match self {
             Self::Steps(total) => generator.randint(total)? as f64,
@@ -93,7 +93,7 @@ impl LevelRange {
         })
     }
 
-    /// A level drawn evenly above `level`.
+    /// A level drawn uniformly above `level`.
     pub fn draw_above(self, level: f64, generator: &mut Generator) -> Result<f64> {
         Ok(match self {
             Self::Steps(total) => level + 1.0 + generator.randint(total - 1 - level as i64)? as f64,
@@ -101,7 +101,7 @@ impl LevelRange {
         })
     }
 
-    /// The level at `u` in [0, 1) of the even distribution over `low ..= high`.
+    /// The level at `u` in [0, 1) of the uniform distribution over `low ..= high`.
     pub fn between(self, low: f64, high: f64, u: f64) -> f64 {
         match self {
             Self::Steps(_) => low + (u * (high - low + 1.0)).floor(),
@@ -109,12 +109,12 @@ impl LevelRange {
         }
     }
 
-    /// The level that lies `depth` parts below `high`, of `parts` equal ones of `low ..= high`.
+    /// The level `depth` parts below `high`, of `parts` equal parts of `low ..= high`.
     pub fn below(self, low: f64, high: f64, depth: f64, parts: i64) -> f64 {
         match self {
             Self::Steps(_) => {
                 let width = high - low + 1.0;
-                // Rounding may carry the very end of the last part over its border.
+                // Rounding may carry the end of the last bin over its border.
                 high - (depth * width / parts as f64).floor().min(width - 1.0)
             }
             Self::Unit => (high - depth * (high - low) / parts as f64).max(low),
@@ -129,7 +129,7 @@ impl LevelRange {
         }
     }
 
-    /// Which of `parts` equal parts of the range holds `level`, from 0.
+    /// Index of the part of the range that holds `level`, of `parts` equal ones, from 0.
     pub fn part(self, level: f64, parts: i64) -> i64 {
         match self {
             Self::Steps(total) => level as i64 * parts / total,
@@ -149,13 +149,13 @@ impl LevelRange {
     pub fn rung_below(self, level: f64, parts: i64) -> f64 {
         match self {
             Self::Steps(total) => (level - (total / parts) as f64).max(0.0),
-            // What is left of rounding is no level of its own.
+            // The remainder of rounding is no level of its own.
             Self::Unit => Some(level - 1.0 / parts as f64).filter(|below| *below > 1e-9).unwrap_or(0.0),
         }
     }
 
-    /// Levels from the picture to `level`, evenly spaced, with as many steps as `level` needs where `steps` lead through
-    /// the whole range.
+    /// Levels from the picture to `level`, evenly spaced: the share of `steps` that corresponds to `level`, `steps`
+    /// for the whole range.
     pub fn path(self, level: f64, steps: i64) -> Vec<f64> {
         match self {
             Self::Steps(total) => {
@@ -170,8 +170,8 @@ impl LevelRange {
         }
     }
 
-    /// The grid of the published inversions: sources 1 - spacing, 1, 1 + spacing, .. below `level`, and where the last of
-    /// them leads. A flow's grid begins at 0 instead.
+    /// The grid of the published inversions: sources 1 - spacing, 1, 1 + spacing, .. below `level`, and the
+    /// destination of the last one. A flow's grid begins at 0 instead.
     pub fn published_path(self, level: f64, steps: i64) -> Vec<f64> {
         let (first, spacing) = match self {
             Self::Steps(total) => ((1 - total / steps) as f64, (total / steps) as f64),

@@ -1,5 +1,5 @@
-//! Diffusion models for training: what a model is. Networks, formats, schedulers and sampling; no training, no files
-//! of a run, no command line.
+//! Diffusion models for training: networks, formats, schedulers and sampling. No training, no files of a run, no
+//! command line.
 
 pub mod conditioning;
 pub mod dtype;

@@ -11,10 +11,10 @@ use tch::{Kind, Tensor};
 
 /// A network with its weights as leaves: a trainer sets `requires_grad` on them and changes them in place.
 pub trait Network: AdapterHost + Debug {
-    /// What the network predicts, in the parameterisation of its process: latents `[B, C, h, w]`, result likewise.
+    /// Prediction in the parameterisation of the network's process: latents `[B, C, h, w]`, result of the same shape.
     ///
     /// # Errors
-    /// Shapes that do not fit the network; a tensor that `conditioning` lacks.
+    /// Shapes that do not fit the network; a missing tensor of `conditioning`.
     fn predict(
         &self,
         latents: &Tensor,
@@ -28,49 +28,49 @@ pub trait Network: AdapterHost + Debug {
 
     fn architecture(&self) -> &dyn Architecture;
 
-    /// Which parts a differentiated forward pass computes a second time instead of keeping what they made.
+    /// Selects the parts that a differentiated forward pass recomputes instead of storing.
     fn set_recompute(&mut self, recompute: Recompute);
 
     /// Writes config.json and the weights in `kind`; `values` replaces the network's own (an EMA, for example).
     fn save(&self, dir: &Path, kind: Kind, values: Option<&[(String, Tensor)]>) -> Result<()>;
 }
 
-/// What the config.json of a network describes, without weights.
+/// The config.json of a network, without weights.
 pub trait Architecture: Debug + Send + Sync {
-    /// The config.json that was read.
+    /// The parsed config.json.
     fn file(&self) -> &ConfigFile;
 
     /// C of the latents.
     fn latent_channels(&self) -> i64;
 
-    /// Side of the latents that the network was trained on.
+    /// Side of the latents in training.
     fn native_side(&self) -> i64;
 
-    /// Width of the prompt embeddings, by which LoRAs of different families are told apart.
+    /// Width of the prompt embeddings, which separates LoRAs of different families.
     fn context_width(&self) -> i64;
 
-    /// Names of the tensors of [`Conditioning`] that `predict` reads.
+    /// Names of the tensors of [`Conditioning`] read by `predict`.
     fn conditioning(&self) -> &'static [&'static str];
 
     /// Names and shapes of all parameters, sorted by name.
     fn parameter_shapes(&self) -> ParameterShapes;
 
-    /// Layers that can wear a LoRA.
+    /// Layers available to a LoRA.
     fn layer_shapes(&self) -> LayerShapes;
 
-    /// Key of config.json and value, of everything that makes another network of it.
+    /// Keys of config.json, with values, that determine the shapes of the network.
     fn shape(&self) -> Vec<(&'static str, String)>;
 
-    /// Key of config.json and value, of everything that makes a network of equal shapes compute something else.
+    /// Keys of config.json, with values, that change the computation at equal shapes.
     fn computation(&self) -> Vec<(&'static str, String)>;
 
-    /// The name of a parameter or module in a single-file checkpoint; `None` where it has none there.
+    /// Name of a parameter or module in a single-file checkpoint; `None` without one.
     fn original_name(&self, name: &str) -> Option<String>;
 
-    /// The name of a module in kohya's LoRA files, dots in place of underscores.
+    /// Name of a module in kohya's LoRA files, with dots for underscores.
     fn kohya_name(&self, path: &str) -> String;
 
-    /// Builds the network out of tensors with the names of [`Architecture::parameter_shapes`].
+    /// Builds the network from tensors with the names of [`Architecture::parameter_shapes`].
     fn load(&self, store: WeightStore, options: &LoadOptions) -> Result<Box<dyn Network>>;
 }
 

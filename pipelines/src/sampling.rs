@@ -8,14 +8,15 @@ use crate::schedulers::{Prediction, Sampler};
 use crate::{Error, Result};
 use tch::{Device, Kind, Tensor};
 
-/// How the predictions of the negative and the positive side become one.
+/// Combination of the predictions of the negative and the positive side.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Guidance {
-    /// eps = eps_negative + scale (eps_positive - eps_negative) (arXiv 2207.12598); scale 1 switches guidance off.
-    /// `rescale` in [0, 1] draws its spread towards that of the positive side (arXiv 2305.08891, 3.4).
+    /// eps = eps_negative + scale (eps_positive - eps_negative) (arXiv 2207.12598); scale 1 turns guidance off.
+    /// `rescale` in [0, 1] is guidance rescale: the standard deviation moves towards that of the positive side (arXiv
+    /// 2305.08891, 3.4).
     ClassifierFree { scale: f64, rescale: f64 },
     /// CFG++ (arXiv 2406.08070): denoises with eps_negative + lambda (eps_positive - eps_negative), lambda in [0, 1],
-    /// noises again with eps_negative. For samplers that take a renoise prediction.
+    /// renoises with eps_negative. For samplers with a renoise prediction.
     PlusPlus { lambda: f64 },
 }
 
@@ -25,12 +26,12 @@ impl Guidance {
         Self::ClassifierFree { scale, rescale: 0.0 }
     }
 
-    /// Whether the positive side alone decides.
+    /// Whether the positive side alone counts.
     pub fn is_off(&self) -> bool {
         matches!(self, Self::ClassifierFree { scale, .. } if *scale == 1.0)
     }
 
-    /// What a sampler denoises with, from both sides' predictions `[B, C, h, w]` (epsilon or v).
+    /// Denoising prediction of a sampler, from both sides' predictions `[B, C, h, w]` (epsilon or v).
     pub fn combine(&self, negative: &Tensor, positive: &Tensor) -> Prediction {
         match *self {
             Self::ClassifierFree { scale, rescale } => {
@@ -44,7 +45,7 @@ impl Guidance {
     }
 }
 
-/// One side of guidance: a network, the adapters it wears, and what it is told, `[B, L, D]`.
+/// One side of guidance: a network, its adapters, and its conditioning `[B, L, D]`.
 pub struct Side<'a> {
     pub denoiser: &'a Denoiser,
     pub adapters: Option<AdapterSet>,
@@ -62,12 +63,12 @@ impl Side<'_> {
     }
 }
 
-/// Denoises `latents` `[B, C, h, w]` (N(0, I)) down to scaled latents of pictures, without tracking gradients.
+/// Denoises `latents` `[B, C, h, w]` (N(0, I)) to scaled latents of pictures, without tracking gradients.
 ///
-/// * `negative`: None, or guidance switched off, and only `positive` is asked. Where both sides are the same network with
-///   the same adapters, one forward pass of 2B serves them, negative half first as in diffusers.
-/// * `noise` draws N(0, I) of the latents' shape; asked once a call, and only by samplers that add noise.
-/// * `on_call(i)` after call i of the network (from 0); false stops, and the result is `None`.
+/// * `negative`: with None, or guidance turned off, only `positive` is computed. If both sides have the same network
+///   and adapters, one forward pass of 2B serves both, negative half first as in diffusers.
+/// * `noise` draws N(0, I) of the latents' shape; called once per network call, and only by stochastic samplers.
+/// * `on_call(i)` is called after call i of the network (from 0); false stops, and the result is `None`.
 ///
 /// Both sides' conditionings must be on the latents' device.
 pub fn sample(
@@ -101,7 +102,7 @@ pub fn sample(
     }
 }
 
-/// The denoising loop itself: `predict(input, timestep)` is asked at every timestep of `sampler`. See [`sample`].
+/// The denoising loop: calls `predict(input, timestep)` at every timestep of `sampler`. See [`sample`].
 pub fn denoise(
     sampler: &mut dyn Sampler,
     latents: Tensor,
@@ -125,7 +126,7 @@ pub fn guided(negative: &Tensor, positive: &Tensor, scale: f64) -> Tensor {
     negative + (positive - negative) * scale
 }
 
-/// `guided` with its standard deviation over C, h, w drawn to that of `positive`: wholly with `rescale` 1.
+/// `guided` with its standard deviation over C, h, w moved to that of `positive`: fully with `rescale` 1.
 fn rescaled(guided: &Tensor, positive: &Tensor, rescale: f64) -> Tensor {
     let spread = |x: &Tensor| x.std_dim([1i64, 2, 3].as_slice(), true, true);
     let drawn = guided * (spread(positive) / spread(guided));
@@ -138,11 +139,11 @@ pub fn to_bytes(images: &Tensor) -> Result<Tensor> {
     Ok((unit.f_permute([0, 2, 3, 1])?.contiguous() * 255.0).round().to_kind(Kind::Uint8))
 }
 
-/// What one network predicts for `latents` `[B, C, h, w]` at `levels` `[B]` on the negative and on the positive side, by one
-/// forward pass of 2B, negative half first.
+/// Predictions of one network for `latents` `[B, C, h, w]` at `levels` `[B]` on the negative and on the positive
+/// side, by one forward pass of 2B, negative half first.
 ///
 /// # Errors
-/// Conditionings of different models, what `predict` refuses.
+/// Conditionings of different models, errors of `predict`.
 pub fn both_sides<E: From<Error>>(
     predict: &dyn Fn(&Tensor, &Levels, &Conditioning) -> std::result::Result<Tensor, E>,
     latents: &Tensor,

@@ -39,14 +39,15 @@ impl Tokenizer {
         Self::from_texts(dir, &|name| read_text(&dir.join(name)), max_position_embeddings)
     }
 
-    /// The same where `text` gives the text of a file by its name, None where there is none; `dir` is for messages.
+    /// Reads a tokenizer from `text`, which returns the text of a file by its name, or None; `dir` is for messages.
     pub fn from_texts(dir: &Path, text: TextOf, max_position_embeddings: i64) -> Result<Self> {
         let files = Files { dir, text };
         let config = files.object("tokenizer_config.json")?.unwrap_or_default();
         let words = Words::read(&files)?;
         let special = SpecialTokens::read(&files, &config, &words)?;
         let length = length_of(dir, &config, max_position_embeddings)?;
-        // Asked of the vocabulary itself: the crate would give an unknown special token a new id, past the embedding.
+        // Looked up in the vocabulary itself: the crate would give an unknown special token a new id, past the
+        // embedding.
         let id =
             |name: &str| {
                 let content = special.content(name);
@@ -59,12 +60,12 @@ impl Tokenizer {
         Ok(Self { inner: build(dir, words, &special)?, length, bos, eos, pad })
     }
 
-    /// Ids a prompt gets, with start, end and padding.
+    /// Ids per prompt, with start, end and padding.
     pub fn length(&self) -> i64 {
         self.length as i64
     }
 
-    /// Token ids `[B, L]` int64 of `prompts`: start, at most L - 2 tokens, end, padding. What is too long is cut.
+    /// Token ids `[B, L]` int64 of `prompts`: start, at most L - 2 tokens, end, padding. Longer prompts are cut.
     pub fn encode(&self, prompts: &[&str]) -> Result<Tensor> {
         let mut ids = Vec::with_capacity(prompts.len() * self.length);
         for prompt in prompts {
@@ -77,7 +78,7 @@ impl Tokenizer {
         Ok(Tensor::f_from_slice(&ids)?.f_reshape([prompts.len() as i64, self.length as i64])?)
     }
 
-    /// Tokens of `prompt` that do not fit between start and end: what `encode` cuts off. 0 for nearly every prompt.
+    /// Number of tokens of `prompt` that `encode` cuts off. 0 for nearly every prompt.
     pub fn tokens_cut(&self, prompt: &str) -> Result<usize> {
         Ok((self.tokens(prompt)?.len() + 2).saturating_sub(self.length))
     }
@@ -90,10 +91,10 @@ impl Tokenizer {
     }
 }
 
-/// The text of a tokenizer's file by its name; None where there is none.
+/// The text of a tokenizer's file by its name; None if absent.
 pub type TextOf<'a> = &'a dyn Fn(&str) -> Result<Option<String>>;
 
-/// The files of a tokenizer: those of a folder, or texts that were never files.
+/// The files of a tokenizer: those of a folder, or texts in memory.
 struct Files<'a> {
     dir: &'a Path,
     text: TextOf<'a>,
@@ -106,11 +107,11 @@ impl Files<'_> {
     }
 }
 
-/// Vocabulary and merges, wherever they came from.
+/// Vocabulary and merges of either source.
 struct Words {
     vocab: HashMap<String, u32>,
     merges: Vec<(String, String)>,
-    /// `added_tokens` of tokenizer.json: flags of special tokens where nothing else states them.
+    /// `added_tokens` of tokenizer.json: flags of special tokens that no other file states.
     added: Vec<AddedTokenEntry>,
 }
 
@@ -191,7 +192,7 @@ impl Words {
     }
 }
 
-/// A special token as the JSON files write it; `normalized` means that it is looked for in the lower-cased prompt.
+/// A special token in the JSON files; `normalized` means that it is searched in the lower-cased prompt.
 #[derive(Deserialize, Clone)]
 struct AddedTokenEntry {
     content: String,
@@ -225,8 +226,9 @@ struct SpecialTokens {
 }
 
 impl SpecialTokens {
-    /// transformers' order of trust (tokenization_utils_base.py): `added_tokens_decoder` of tokenizer_config.json; without
-    /// it special_tokens_map.json over tokenizer_config.json, then the flags in tokenizer.json.
+    /// transformers' order of precedence (tokenization_utils_base.py): `added_tokens_decoder` of
+    /// tokenizer_config.json; without it special_tokens_map.json over tokenizer_config.json, then the flags in
+    /// tokenizer.json.
     fn read(files: &Files, config: &Map<String, Value>, words: &Words) -> Result<Self> {
         let config_path = files.dir.join("tokenizer_config.json");
         let parse = |path: &Path, value: &Value| -> Result<AddedTokenEntry> {
@@ -285,8 +287,8 @@ impl SpecialTokens {
         }
         let named_tokens = NAMED.iter().filter_map(|name| named_entries.get(name)).map(|entry| entry.token(true));
         for token in named_tokens {
-            // The same content with other flags is added again, and the last one counts: SD1.5's pad_token is a bare text,
-            // so that its end token is not looked for in the lower-cased prompt whatever eos_token says.
+            // Equal content with other flags is added again, and the last one counts. SD1.5's pad_token is a bare
+            // text, so its end token is not searched in the lower-cased prompt, whatever eos_token states.
             let is_listed = listed.iter().any(|entry| entry.content == token.content);
             if !is_listed && !tokens.contains(&token) {
                 tokens.push(token);
@@ -300,7 +302,7 @@ impl SpecialTokens {
     }
 }
 
-/// min(model_max_length, max_position_embeddings); transformers writes 1e30 where a tokenizer has no limit.
+/// min(model_max_length, max_position_embeddings); transformers writes 1e30 for a tokenizer without a limit.
 fn length_of(dir: &Path, config: &Map<String, Value>, max_position_embeddings: i64) -> Result<usize> {
     let limit = match config.get("model_max_length") {
         None | Some(Value::Null) => max_position_embeddings,

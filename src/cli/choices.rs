@@ -1,4 +1,4 @@
-//! Values of options that several commands have.
+//! Values of options of several commands.
 
 use clap::ValueEnum;
 use diffpref::machine::devices::Device;
@@ -6,7 +6,7 @@ use pipelines::families::Layers;
 use pipelines::schedulers::PredictionType;
 use tch::Kind;
 
-/// `auto`, `cpu`, `cuda` or `cuda:N` as a device that is there.
+/// `auto`, `cpu`, `cuda` or `cuda:N` as an existing device.
 pub fn device(name: &str) -> Result<tch::Device, String> {
     let device = if name == "auto" { Ok(Device::best()) } else { name.parse() };
     device.and_then(Device::open).map_err(|e| e.to_string())

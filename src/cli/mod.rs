@@ -1,4 +1,4 @@
-//! One thin file per command, and what they share: signals, the progress sink, exit codes.
+//! One thin file per command, and their shared parts: signals, the progress sink, exit codes.
 
 mod choices;
 mod compare;

@@ -1,4 +1,4 @@
-//! Numbers of bytes for people.
+//! Numbers of bytes in words.
 
 /// `1.5 MiB`, `2.50 GiB`.
 pub fn in_words(bytes: u64) -> String {

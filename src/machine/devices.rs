@@ -11,7 +11,7 @@ pub enum Device {
     Cuda(usize),
 }
 
-/// Reason why a name stands for no device of this machine.
+/// Reason why a name matches no device of this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {
     #[error("expected auto, cpu, cuda or cuda:N")]
@@ -23,15 +23,15 @@ pub enum DeviceError {
 }
 
 impl Device {
-    /// The first CUDA device, or the CPU where there is none: what `auto` means.
+    /// The first CUDA device, else the CPU: the meaning of `auto`.
     pub fn best() -> Self {
         if cuda_devices() > 0 { Self::Cuda(0) } else { Self::Cpu }
     }
 
-    /// The device as libtorch knows it.
+    /// The device for libtorch.
     ///
     /// # Errors
-    /// A CUDA device that is not there.
+    /// A CUDA device that does not exist.
     pub fn open(self) -> Result<tch::Device, DeviceError> {
         match (self, cuda_devices()) {
             (Self::Cpu, _) => Ok(tch::Device::Cpu),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// `$XDG_CACHE_HOME/diffpref`, or `~/.cache/diffpref`.
 pub fn default_cache_dir() -> PathBuf {
-    // Relative paths are ignored, as the XDG rules say.
+    // Relative paths are ignored, as in the XDG rules.
     let xdg = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
     let home = || std::env::var_os("HOME").map_or_else(|| PathBuf::from("."), PathBuf::from);
     xdg.unwrap_or_else(|| home().join(".cache")).join("diffpref")
@@ -27,8 +27,8 @@ pub fn free_bytes(dir: &Path) -> std::io::Result<u64> {
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
-/// Refuses work whose result, `needed` bytes, does not fit on the disk of a folder. `what` names the result, `remedy` what
-/// helps beside freeing space.
+/// Refuses work whose result of `needed` bytes does not fit on the disk of a folder. `what` names the result,
+/// `remedy` an alternative to freeing space.
 pub fn check_space(dir: &Path, needed: u64, what: &str, remedy: &str) -> Result<()> {
     match free_bytes(dir) {
         Ok(free) => fits(dir, needed, free, what, remedy),

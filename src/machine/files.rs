@@ -28,7 +28,7 @@ pub fn sync_dir(dir: &Path) -> Result<()> {
     std::fs::File::open(dir).and_then(|d| d.sync_all()).with_context(|| format!("cannot sync {}", dir.display()))
 }
 
-/// `PATH[:NUMBER]` as its parts. What follows the last colon is the number if it is one, else part of the path. None
+/// `PATH[:NUMBER]` as its parts. Text after the last colon is the number if it is one, else part of the path. None
 /// without a path, or with a number that is not finite.
 pub fn path_and_number(text: &str) -> Option<(PathBuf, Option<f64>)> {
     let numbered = text.rsplit_once(':').and_then(|(path, number)| Some((path, number.parse::<f64>().ok()?)));
@@ -36,7 +36,7 @@ pub fn path_and_number(text: &str) -> Option<(PathBuf, Option<f64>)> {
     (!path.is_empty() && number.is_none_or(f64::is_finite)).then(|| (PathBuf::from(path), number))
 }
 
-/// What a file is called below the folder that is read; the folder's own name for a single file that stands for it.
+/// Name of a file relative to its folder; the name itself for a single file.
 pub fn name_below(root: &Path, file: &Path) -> String {
     let inside = file.strip_prefix(root).ok().filter(|rest| !rest.as_os_str().is_empty());
     inside.or(file.file_name().map(Path::new)).unwrap_or(file).display().to_string()

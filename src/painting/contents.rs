@@ -1,4 +1,4 @@
-//! SHA-256 of every weight file that a model request reads: what a picture was made of.
+//! SHA-256 of every weight file of a model request, the origin of a picture.
 
 use super::request::{LoraFile, ModelRequest};
 use crate::machine::hashes::HashMemory;
@@ -10,7 +10,8 @@ use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 
 impl ModelRequest {
-    /// `{"unet/diffusion_pytorch_model.safetensors": sha256, ..}` of every weight file but the LoRAs, sorted by name.
+    /// `{"unet/diffusion_pytorch_model.safetensors": sha256, ..}` of every weight file except the LoRAs, sorted by
+    /// name.
     pub fn weight_hashes(&self, folder: &ModelFolder, hashes: &mut HashMemory) -> Result<Map<String, Value>> {
         let mut files: Vec<(&str, PathBuf)> = folder.weight_files();
         for (part, other) in [("unet", &self.unet), ("vae", &self.vae)] {
@@ -24,7 +25,7 @@ impl ModelRequest {
         hashes.named(named)
     }
 
-    /// `{"unet", "loras", "merge", "weights"}` of the negative side, every file with its hash. Null where there is none.
+    /// `{"unet", "loras", "merge", "weights"}` of the negative side, every file with its hash. Null without one.
     pub fn negative_record(&self, folder: &ModelFolder, hashes: &mut HashMemory) -> Result<Value> {
         let Some(negative) = &self.negative else { return Ok(Value::Null) };
         let named = |part: &str, dir: Option<&Path>| -> Result<Vec<(String, PathBuf)>> {

@@ -29,7 +29,7 @@ impl Grid {
         (columns <= Self::most(width) && rows <= Self::most(height)).then_some(Self { columns, rows })
     }
 
-    /// How many pictures of `side` pixels fit beside each other into a PNG that programs open.
+    /// Number of pictures of `side` pixels that fit side by side into a PNG within the limit of common programs.
     pub fn most(side: u32) -> u32 {
         LARGEST_SIDE / side.saturating_add(GAP)
     }

@@ -1,4 +1,4 @@
-//! A model by the options that name it: `--model`, `--unet`, `--vae`, `--lora` and those of the negative side.
+//! A model by its options: `--model`, `--unet`, `--vae`, `--lora` and those of the negative side.
 
 use crate::machine::files::path_and_number;
 use crate::progress::Progress;

@@ -6,9 +6,9 @@ use crate::lora::{Lora, LoraModule, LoraWeights, Network, Reduced, Truncation, c
 use std::collections::{BTreeMap, BTreeSet};
 use tch::{Kind, Tensor};
 
-/// What becomes of a model's weights on their way into a file.
+/// A change of a model's weights while they are written.
 pub trait Change {
-    /// The weight `name` of a network, changed or as it is; of any floating point kind.
+    /// The weight `name` of a network, changed or not; of any floating point kind.
     fn changed(&self, network: Network, name: &str, weight: Tensor) -> Result<Tensor>;
 }
 
@@ -22,24 +22,24 @@ impl Change for Lora {
 #[derive(Clone, Copy)]
 pub struct Difference<'a> {
     pub to: &'a ModelWeights,
-    /// None: the model that the differences are added to.
+    /// None: the frame of the sum.
     pub from: Option<&'a ModelWeights>,
     pub weight: f64,
 }
 
 impl Difference<'_> {
-    /// Whether both sides have the network. A UNet alone says nothing of text encoders: they do not differ then.
+    /// Whether both sides have the network. Without text encoders a UNet alone counts as equal to the base in them.
     fn has(&self, network: Network) -> bool {
         self.to.has(network) && self.from.is_none_or(|from| from.has(network))
     }
 }
 
-/// Which layers a LoRA of a difference is on.
+/// Layers of a difference's LoRA.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layers {
     /// Every matrix and convolution.
     All,
-    /// Those inside the UNet's attentions, and the text encoders': what kohya's plain LoRAs are on.
+    /// Layers inside the UNet's attentions, and in the text encoders, as in kohya's plain LoRAs.
     Attention,
 }
 
@@ -50,18 +50,18 @@ pub struct Combination<'a> {
     lora: Lora,
 }
 
-/// A difference as LoRA, and what of it no LoRA holds.
+/// A difference as a LoRA, and the rest that no LoRA holds.
 #[derive(Debug)]
 pub struct Extracted {
     pub reduced: Reduced,
-    /// Tensors that differ and that the LoRA has no place for: biases, norms, embeddings, layers that were not asked for.
+    /// Differing tensors without a place in the LoRA: biases, norms, embeddings, layers outside the selection.
     pub left_out: Vec<String>,
     /// Their Frobenius norm as a share of the whole difference's, in `[0, 1]`.
     pub left_out_share: f64,
 }
 
 impl<'a> Combination<'a> {
-    /// Checks that all models are of one architecture. Differences of weight 0 are dropped.
+    /// Checks that all models have one architecture. Differences of weight 0 are dropped.
     pub fn new(frame: &'a ModelWeights, differences: Vec<Difference<'a>>, lora: Lora) -> Result<Self> {
         for model in differences.iter().flat_map(|d| std::iter::once(d.to).chain(d.from)) {
             model.check_fits(frame)?;
@@ -70,7 +70,7 @@ impl<'a> Combination<'a> {
         Ok(Self { frame, differences, lora })
     }
 
-    /// All that is added to one weight, float64; None where nothing is.
+    /// The sum of changes of one weight, float64; None without any.
     fn added(&self, network: Network, name: &str, shape: &[i64]) -> Result<Option<Tensor>> {
         let mut sum = self.product(network, name, shape)?;
         for difference in self.differences.iter().filter(|d| d.has(network)) {
@@ -94,7 +94,7 @@ impl<'a> Combination<'a> {
         self.lora.networks().map(|(network, _)| network)
     }
 
-    /// How many calls of `on_module` [`Combination::to_lora`] makes.
+    /// Number of calls of `on_module` by [`Combination::to_lora`].
     pub fn steps(&self) -> usize {
         match self.differences.is_empty() {
             true => self.lora.networks().map(|(_, weights)| weights.modules.len()).sum(),
@@ -102,12 +102,12 @@ impl<'a> Combination<'a> {
         }
     }
 
-    /// The difference that the combination makes as a LoRA: exact by laying ranks side by side where it is made of LoRAs
-    /// alone and no `rank` is given, else the nearest of at most `rank` module by module. `on_module` hears of every module
-    /// before it is computed and may stop the work.
+    /// The combination's difference as a LoRA. Sums of LoRAs alone without a `rank` are exact, with concatenated
+    /// ranks. Otherwise each module gets the nearest product of at most `rank`. `on_module` is called before every
+    /// module and may stop the work.
     ///
     /// # Errors
-    /// No rank where whole weights differ; a rank that no layer has.
+    /// Differing whole weights without a rank; a rank above that of every layer.
     pub fn to_lora(
         &self,
         rank: Option<i64>,
@@ -136,7 +136,7 @@ impl<'a> Combination<'a> {
         Ok(found.finish())
     }
 
-    /// The layers of the frame that can wear a LoRA: network, module path, the weight's shape.
+    /// The frame's layers available to a LoRA: network, module path, the weight's shape.
     fn layers(&self, layers: Layers) -> impl Iterator<Item = (Network, &str, &[i64])> {
         let targets = self.frame.lora_targets();
         let chosen = move |network: Network, path: &str| {
@@ -152,14 +152,14 @@ impl<'a> Combination<'a> {
 }
 
 impl Change for Combination<'_> {
-    /// Written as a sum of weights, not of differences: with the whole weight on one model the result is that model's to
-    /// the bit.
+    /// Written as a sum of weights, not of differences: with the whole weight on one model the result equals that
+    /// model to the bit.
     fn changed(&self, network: Network, name: &str, weight: Tensor) -> Result<Tensor> {
         let shape = weight.size();
         let weight = self.frame.finite(network, name, weight)?;
         let mut own = 1.0;
         let mut sum = self.product(network, name, &shape)?;
-        // In place: the tensors are this call's own, and the largest of SDXL take 100 MB each.
+        // In place: the tensors belong to this call, and the largest of SDXL take 100 MB each.
         let mut add = |mut part: Tensor, factor: f64| -> Result<()> {
             let part = part.f_mul_scalar_(factor)?;
             match sum.as_mut() {
@@ -186,7 +186,7 @@ fn full_name(network: Network, path: &str) -> String {
     format!("{}.{path}", network.name())
 }
 
-/// What an extraction has found so far.
+/// Progress of an extraction.
 #[derive(Default)]
 struct Found {
     networks: BTreeMap<Network, LoraWeights>,
@@ -198,7 +198,7 @@ struct Found {
 }
 
 impl Found {
-    /// Takes the difference of one weight; `path` is its module where the LoRA has a place for it.
+    /// Adds the difference of one weight; `path` is its module if the LoRA has a place for it.
     fn take(&mut self, network: Network, name: &str, path: Option<&str>, added: &Tensor, rank: i64) -> Result<()> {
         let square = added.f_square()?.f_sum(Kind::Double)?.f_double_value(&[])?;
         if square == 0.0 {

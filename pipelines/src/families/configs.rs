@@ -8,12 +8,12 @@ use crate::network::Architecture;
 use crate::schedulers::SchedulerConfig;
 use std::sync::Arc;
 
-/// What the config.json of every component says.
+/// The config.json of every component.
 #[derive(Debug)]
 pub struct Configs {
     pub network: Arc<dyn Architecture>,
     pub vae: VaeConfig,
-    /// One for each text encoder of the family, in its order.
+    /// One per text encoder of the family, in order.
     pub text: Vec<ClipTextConfig>,
     pub scheduler: SchedulerConfig,
 }
@@ -57,7 +57,7 @@ impl Configs {
         read_network(file, declaration, &self.vae, &self.text)
     }
 
-    /// Checks a VAE that is, or is to replace, the model's own.
+    /// Checks the model's own VAE or its replacement.
     pub(super) fn check_vae(&self, vae: &VaeConfig) -> Result<()> {
         if vae.latent_channels != self.network.latent_channels() {
             let expected = format!("{}, the in_channels of the UNet", self.network.latent_channels());

@@ -28,9 +28,9 @@ pub struct Declaration {
     /// D of the prompt embeddings in models of full size.
     pub(super) context_width: i64,
     pub(super) network: NetworkPart,
-    /// Text encoders in the order in which their embeddings lie side by side.
+    /// Text encoders in the order of their concatenated embeddings.
     pub(super) text: &'static [TextPart],
-    /// Names of the tensors that the network reads beside latents and noise levels.
+    /// Names of the network's inputs besides latents and noise levels.
     pub(super) conditioning: &'static [&'static str],
     /// The conditioning of prompts: one output per text encoder, `clip_skip` as diffusers counts it.
     pub(super) encode: fn(&[Encoded], usize) -> Result<Conditioning>,
@@ -38,10 +38,10 @@ pub struct Declaration {
     pub(super) layers_before_last: usize,
     /// Whether a network fits the text encoders.
     pub(super) check: fn(&dyn Architecture, &[ClipTextConfig]) -> Result<()>,
-    /// Values of settings that were published for the family, where they differ from those of most models:
-    /// table (of a method's keys: the method's name), key, TOML literal.
+    /// Published values of settings for the family that differ from those of most models: table (for keys of a
+    /// method: its name), key, TOML literal.
     pub(super) defaults: &'static [(&'static str, &'static str, &'static str)],
-    /// What model_index.json needs beside its components.
+    /// Entries of model_index.json besides its components.
     pub(super) index_entries: &'static [(&'static str, bool)],
     /// `force_zeros_for_empty_prompt` where model_index.json does not say it; `None`: the pipeline has no such key.
     pub(super) zeros_for_empty_prompt: Option<bool>,
@@ -103,7 +103,7 @@ pub(super) struct Variant {
     pub name: &'static str,
     /// The architecture in the header of a checkpoint (`modelspec.architecture`).
     pub architecture: &'static str,
-    /// The header of a kohya LoRA file: A1111 tells the base model by it and hides LoRAs of others.
+    /// The header of a kohya LoRA file: A1111 derives the base model from it and hides LoRAs of others.
     pub lora_header: &'static [(&'static str, &'static str)],
     /// Side of the latents where it is not that of the descriptions.
     pub native_side: Option<i64>,
@@ -114,7 +114,7 @@ pub(super) struct Variant {
 }
 
 impl Declaration {
-    /// Component, the classes that are implemented for it (none listed: the reader of the component decides).
+    /// Component and its implemented classes (none listed: the reader of the component decides).
     pub(super) fn parts(&self) -> Vec<(&'static str, Vec<&'static str>)> {
         let mut parts = vec![
             ("scheduler", vec![]),
@@ -169,19 +169,19 @@ impl Family {
         self.declaration.card_tag
     }
 
-    /// The scale of classifier-free guidance where nobody says one, as diffusers' pipelines have it.
+    /// Default scale of classifier-free guidance, that of diffusers' pipelines.
     pub fn guidance_scale(&self) -> f64 {
         self.default("sample", "guidance_scale").and_then(|literal| literal.parse().ok()).unwrap_or(1.0)
     }
 
-    /// The family's own default of a setting as a TOML literal, where it has one: `("sample", "guidance_scale")`,
-    /// `("reference", "divergence_limit")`. Keys of a method stand under its name: `("npo", "beta")`.
+    /// The family's own default of a setting as a TOML literal, if any: `("sample", "guidance_scale")`,
+    /// `("reference", "divergence_limit")`. Keys of a method are under its name: `("npo", "beta")`.
     pub fn default(&self, table: &str, key: &str) -> Option<&'static str> {
         let own = self.declaration.defaults.iter().find(|(of, name, _)| (*of, *name) == (table, key));
         own.map(|(_, _, literal)| *literal)
     }
 
-    /// Names of the tensors that the network reads beside latents and noise levels.
+    /// Names of the network's inputs besides latents and noise levels.
     pub fn conditioning_names(&self) -> &'static [&'static str] {
         self.declaration.conditioning
     }

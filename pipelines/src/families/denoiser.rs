@@ -8,7 +8,7 @@ use crate::network::Network;
 use crate::process::Process;
 use tch::Tensor;
 
-/// What trainer, sampler and inversion know of a model.
+/// A model for trainer, sampler and inversion.
 #[derive(Debug)]
 pub struct Denoiser {
     pub network: Box<dyn Network>,
@@ -27,8 +27,8 @@ impl Denoiser {
         self.network.predict(latents, levels, conditioning, adapters)
     }
 
-    /// The conditioning of pictures that are made from noise: a network that reads sizes gets `height` and `width` in
-    /// pixels as original and target size, nothing cropped.
+    /// The conditioning of pictures sampled from noise. A network with size inputs gets `height` and `width` in
+    /// pixels as original and target size, without crop.
     pub fn with_size(&self, conditioning: Conditioning, height: i64, width: i64) -> Conditioning {
         if !self.network.architecture().conditioning().contains(&TIME_IDS) {
             return conditioning;

@@ -4,14 +4,14 @@ use crate::error::{Error, Result};
 use crate::models::{ClipOutput, ClipTextModel};
 use tch::Tensor;
 
-/// What one encoder made of a batch of prompts.
+/// Outputs of one encoder for a batch of prompts.
 pub(super) struct Encoded<'a> {
     pub clip: &'a ClipTextModel,
     pub output: ClipOutput,
 }
 
 impl Encoded<'_> {
-    /// The unnormed output of the block that many before the last, `[B, L, D]`.
+    /// The output without norm of the block `n` before the last, `[B, L, D]`.
     pub fn hidden_state(&self, before_last: usize) -> Result<&Tensor> {
         let blocks = self.clip.config().layers;
         self.output.hidden_states.iter().rev().nth(before_last).ok_or_else(|| {

@@ -1,5 +1,5 @@
-//! A model written in another format: a folder of the diffusers layout, a UNet folder, or a single-file checkpoint; weights
-//! changed on the way. Tensors go through one at a time.
+//! Models written in another format: a folder of the diffusers layout, a UNet folder, or a single-file checkpoint,
+//! with changed weights. Tensors are converted one at a time.
 
 use super::combination::Change;
 use super::declaration::{DIFFUSERS, Variant};
@@ -21,7 +21,7 @@ use std::path::Path;
 use std::sync::Arc;
 use tch::{Kind, Tensor};
 
-/// A model about to be written.
+/// A model to be written.
 pub struct Export<'a> {
     folder: &'a ModelFolder,
     change: &'a dyn Change,
@@ -32,7 +32,7 @@ pub struct Export<'a> {
     parts: BTreeMap<&'static str, (WeightStore, ParameterShapes)>,
 }
 
-/// What the header of a checkpoint says of it beside its architecture.
+/// Header texts of a checkpoint besides its architecture.
 #[derive(Debug, Clone)]
 pub struct Labels {
     pub title: String,
@@ -41,8 +41,9 @@ pub struct Labels {
 }
 
 impl<'a> Export<'a> {
-    /// Opens the weights of a model and checks that they fit its descriptions. `unet` and `vae` replace the model's own;
-    /// `change` is made to the UNet and the text encoders, a LoRA for example; `kind` None keeps the kind in which the UNet is stored.
+    /// Opens the weights of a model and checks them against its descriptions. `unet` and `vae` replace the model's
+    /// own. `change` applies to the UNet and the text encoders, for example a LoRA. `kind` None keeps the stored kind
+    /// of the UNet.
     pub fn open(
         folder: &'a ModelFolder,
         unet: Option<&Path>,
@@ -77,7 +78,7 @@ impl<'a> Export<'a> {
         self
     }
 
-    /// Writes a folder that diffusers loads; `to` must not exist. It appears when it is whole.
+    /// Writes a folder for diffusers; `to` must not exist. It appears once it is whole.
     pub fn write_folder(&self, to: &Path, on_file: &mut dyn FnMut(&Path)) -> Result<()> {
         let temporary = temporary_beside(to)?;
         let dir = temporary.path();
@@ -106,7 +107,7 @@ impl<'a> Export<'a> {
         publish(temporary, to)
     }
 
-    /// Writes a single-file checkpoint, and beside it the YAML that A1111 wants where an SD2 predicts velocity.
+    /// Writes a single-file checkpoint, and for an SD2 with velocity prediction the YAML for A1111.
     pub fn write_checkpoint(&self, to: &Path, labels: &Labels) -> Result<()> {
         let family = self.folder.family();
         let shapes = Shapes { network: &*self.network, vae: &self.vae, text: self.folder.text() };
@@ -158,7 +159,7 @@ impl<'a> Export<'a> {
         }
     }
 
-    /// One tensor of a component as it will be written.
+    /// One tensor of a component in its written form.
     fn tensor(&self, part: &str, name: &str) -> Result<Tensor> {
         let (store, shapes) = &self.parts[part];
         let shape =
@@ -171,7 +172,7 @@ impl<'a> Export<'a> {
         rounded(&changed, self.kind, store.path(), part, name)
     }
 
-    /// One tensor of a checkpoint out of those that lie in it.
+    /// One tensor of a checkpoint from the model's tensors.
     fn stored(&self, places: &[Place]) -> Result<Tensor> {
         let parts = places.iter().map(|place| place.form.stored_of(self.tensor(place.component, &place.name)?));
         let parts = parts.collect::<Result<Vec<_>>>()?;
@@ -213,7 +214,7 @@ impl<'a> Export<'a> {
         Ok(())
     }
 
-    /// The descriptions of the model as [`HEADER`] holds them; CLIP's vocabulary is left out where it is the usual one.
+    /// The descriptions of the model in the form of [`HEADER`]; CLIP's vocabulary is left out if it is the usual one.
     fn header(&self) -> Result<String> {
         let usual: BTreeMap<&str, String> = tokenizer("").into_iter().collect();
         let mut files = Map::new();
@@ -237,7 +238,7 @@ impl<'a> Export<'a> {
     }
 }
 
-/// Whether a tokenizer's file says what CLIP's own says.
+/// Whether a tokenizer's file equals CLIP's own.
 fn is_usual(usual: &BTreeMap<&str, String>, name: &str, text: &str) -> bool {
     match (name, usual.get(name)) {
         ("merges.txt", Some(own)) => {
@@ -256,7 +257,7 @@ fn is_usual(usual: &BTreeMap<&str, String>, name: &str, text: &str) -> bool {
 
 /// A tensor of a checkpoint.
 enum Stored {
-    /// Made of one tensor of the model, or of the three that a fused one joins, in their order.
+    /// Made of one tensor of the model, or of the three parts of a fused tensor, in order.
     Of(Vec<Place>),
     Given(Tensor),
 }
@@ -289,7 +290,7 @@ fn network(part: &str) -> Option<Network> {
     [Network::Unet, Network::TextEncoder, Network::TextEncoder2].into_iter().find(|network| network.name() == part)
 }
 
-/// A weight in the kind in which it is written.
+/// A weight in its written kind.
 fn rounded(weight: &Tensor, kind: Kind, path: &Path, part: &str, name: &str) -> Result<Tensor> {
     let written = weight.f_to_kind(kind)?;
     if is_finite(&written)? {
@@ -306,8 +307,8 @@ fn header<'a>(texts: &[(&'a str, &'a str)], notes: &'a [(String, String)]) -> Ve
     texts.iter().copied().chain(notes.iter().map(|(key, text)| (key.as_str(), text.as_str()))).collect()
 }
 
-/// Writes the changed UNet of a model as a UNet folder; `to` must not exist. It appears when it is whole. `kind` None keeps
-/// the kind in which it is stored; `notes` go into the header.
+/// Writes the changed UNet of a model as a UNet folder; `to` must not exist. It appears once it is whole. `kind` None
+/// keeps the stored kind; `notes` become part of the header.
 pub fn write_unet(
     weights: &ModelWeights,
     change: &dyn Change,
@@ -344,7 +345,7 @@ fn publish(temporary: tempfile::TempDir, to: &Path) -> Result<()> {
         std::fs::set_permissions(temporary.path(), mode).map_err(|e| Error::io("write", temporary.path(), e))?;
     }
     std::fs::rename(temporary.path(), to).map_err(|e| Error::io("rename the finished folder to", to, e))?;
-    // It is no longer where it was made: there is nothing left to remove.
+    // Already renamed: nothing remains to be removed.
     drop(temporary.keep());
     Ok(())
 }

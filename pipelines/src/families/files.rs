@@ -1,5 +1,5 @@
-//! The files of a model: those of a folder in the diffusers layout, or what a single-file checkpoint is seen as. Who reads
-//! a model asks here and does not know which of the two it is.
+//! The files of a model: those of a folder in the diffusers layout, or the equivalent view of a single-file
+//! checkpoint. Readers of a model do not know which of the two it is.
 
 use super::single_file::SingleFile;
 use crate::error::{Error, Result};
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 pub enum ModelFiles {
     Folder {
         path: PathBuf,
-        /// Of the weight files: `fp16`, for example.
+        /// Variant of the weight files, for example `fp16`.
         variant: Option<String>,
     },
     Single(Box<SingleFile>),
@@ -44,7 +44,7 @@ impl ModelFiles {
         }
     }
 
-    /// Whether there is such a component.
+    /// Whether the component exists.
     pub fn has(&self, component: &str) -> bool {
         match self {
             Self::Folder { path, .. } => path.join(component).is_dir(),
@@ -52,7 +52,7 @@ impl ModelFiles {
         }
     }
 
-    /// The text of a description, `unet/config.json` for example; None where there is none.
+    /// The text of a description, for example `unet/config.json`; None if absent.
     pub fn text(&self, name: &str) -> Result<Option<String>> {
         match self {
             Self::Folder { path, .. } => match std::fs::read_to_string(path.join(name)) {
@@ -88,7 +88,7 @@ impl ModelFiles {
         }
     }
 
-    /// The tensors of a component under diffusers' names; `stem` is what its weight files are called.
+    /// The tensors of a component under diffusers' names; `stem` is the name of its weight files.
     pub fn store(&self, component: &str, stem: &str) -> Result<WeightStore> {
         match self {
             Self::Folder { path, variant } => {
@@ -98,7 +98,7 @@ impl ModelFiles {
         }
     }
 
-    /// The files that hold a component's weights: shards and their index one by one.
+    /// The files of a component's weights: each shard and the index.
     pub fn weight_files(&self, component: &str, stem: &str) -> Result<Vec<PathBuf>> {
         match self {
             Self::Folder { path, variant } => component_files(&path.join(component), stem, variant.as_deref()),
@@ -126,7 +126,7 @@ impl ModelFiles {
         let dir = path.join(component);
         let entries = std::fs::read_dir(&dir).map_err(|e| Error::io("read the folder", &dir, e))?;
         let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-        // An index of shards describes weight files, which are read and written as one.
+        // An index of shards describes weight files, which are written as one file.
         let text = |name: &String| {
             [".json", ".txt"].iter().any(|end| name.ends_with(end)) && !name.contains(".safetensors.index")
         };

@@ -1,4 +1,4 @@
-//! A model of the diffusers layout, or a single file seen as one: everything that can be wrong with it is found before weights are read.
+//! A model of the diffusers layout, or a single file seen as one. All its errors are found before weights are read.
 
 use super::configs::{Configs, Latent};
 use super::declaration::{DIFFUSERS, Declaration, EmptySide, Family, TRANSFORMERS};
@@ -24,8 +24,8 @@ use std::sync::Arc;
 
 const FORCE_ZEROS: &str = "force_zeros_for_empty_prompt";
 
-/// A model whose model_index.json and every config.json are read and fit together; no weights yet. A single-file
-/// checkpoint looks the same from here: [`ModelFiles`] gives it the descriptions of its family.
+/// A model whose model_index.json and config.json files are read and consistent; no weights yet. A single-file
+/// checkpoint has the same interface: [`ModelFiles`] adds the descriptions of its family.
 #[derive(Debug)]
 pub struct ModelFolder {
     files: ModelFiles,
@@ -37,19 +37,19 @@ pub struct ModelFolder {
 }
 
 impl ModelFolder {
-    /// Reads the descriptions in a folder, or recognises a single file, and checks that all parts are there and fit
-    /// together.
+    /// Reads the descriptions in a folder, or recognises a single file, and checks that all parts exist and are
+    /// consistent.
     pub fn open(path: &Path) -> Result<Self> {
         Self::open_variant(path, None)
     }
 
-    /// Opens what a location names; a hub id is fetched first. `say` gets a line for every file that is downloaded.
+    /// Opens a location; a hub id is downloaded first. `say` gets one line per downloaded file.
     pub fn find(location: &Location, say: &mut dyn FnMut(&str)) -> Result<Self> {
         Self::open_variant(&location.fetch(say)?, location.variant.as_deref())
     }
 
-    /// The same with a variant of the weight files, `fp16` for example; None takes the plain files, or fp16 where there are
-    /// none.
+    /// Opens a model with a variant of the weight files, for example `fp16`. None: the plain files, or fp16 without
+    /// plain ones.
     pub fn open_variant(path: &Path, variant: Option<&str>) -> Result<Self> {
         let files = ModelFiles::open(path, variant)?;
         let index = read_index(&files)?;
@@ -70,10 +70,10 @@ impl ModelFolder {
         Ok(Self { files, index, declaration, configs, empty_side, weight_files })
     }
 
-    /// Puts another noise process in place of the one that scheduler_config.json describes; None keeps a value.
+    /// Replaces the noise process of scheduler_config.json; None keeps a value.
     ///
     /// # Errors
-    /// Epsilon prediction with zero terminal SNR: at abar = 0 the noise says nothing of the picture.
+    /// Epsilon prediction with zero terminal SNR: at abar = 0 the noise has no information about the picture.
     pub fn override_noise_process(
         &mut self,
         prediction_type: Option<PredictionType>,
@@ -92,13 +92,13 @@ impl ModelFolder {
         Ok(Denoiser { network, process })
     }
 
-    /// The noise process that the model was trained on.
+    /// The noise process of the model.
     pub fn process(&self) -> Box<dyn Process> {
         (self.declaration.process)(&self.configs.scheduler)
     }
 
-    /// The VAE; `other` replaces the model's own: a component folder, or a file of the original layout, which is taken for
-    /// a VAE of the model's own shape and scaling_factor.
+    /// The VAE. `other` replaces the model's own: a component folder, or a file of the original layout with the
+    /// model's own shape and scaling_factor.
     pub fn load_vae(&self, other: Option<&Path>, options: &LoadOptions) -> Result<AutoencoderKl> {
         let (config, store) = self.vae_parts(other)?;
         AutoencoderKl::from_store(config, store, options)
@@ -117,7 +117,7 @@ impl ModelFolder {
         }
     }
 
-    /// What a VAE says that is, or is to replace, the model's own.
+    /// Configuration of the model's own VAE or its replacement.
     pub fn vae_config(&self, other: Option<&Path>) -> Result<VaeConfig> {
         let config = match other {
             Some(dir) if !dir.is_file() => VaeConfig::read(dir)?,
@@ -163,7 +163,7 @@ impl ModelFolder {
         self.declaration.family(self.configs.scheduler.prediction_type)
     }
 
-    /// The layers that a LoRA of this model can be on.
+    /// The layers available to a LoRA of this model.
     pub fn lora_targets(&self) -> LoraTargets {
         LoraTargets::new(&*self.configs.network, &self.configs.text)
     }
@@ -188,7 +188,7 @@ impl ModelFolder {
         &self.configs.vae
     }
 
-    /// One configuration for each text encoder.
+    /// One configuration per text encoder.
     pub fn text(&self) -> &[ClipTextConfig] {
         &self.configs.text
     }
@@ -197,24 +197,24 @@ impl ModelFolder {
         &self.configs.scheduler
     }
 
-    /// What guidance tells the side that has no prompt.
+    /// Conditioning of the side of guidance without a prompt.
     pub fn empty_side(&self) -> EmptySide {
         self.empty_side
     }
 
-    /// The largest clip_skip that every text encoder has layers for: at most down to the token embeddings.
+    /// The largest clip_skip for which every text encoder has layers: at most down to the token embeddings.
     pub fn most_clip_skip(&self) -> usize {
         let blocks = self.configs.text.iter().map(|text| text.layers as usize).min().unwrap_or_default();
         blocks.saturating_sub(self.declaration.layers_before_last)
     }
 
-    /// Component -> weight file (shards and their index one by one), for hashes.
+    /// Component -> weight file (each shard and the index), for hashes.
     pub fn weight_files(&self) -> Vec<(&'static str, PathBuf)> {
         self.weight_files.clone()
     }
 
-    /// Every file that results depend on: weights, config.json of each part, the files of tokenizers and scheduler; sorted.
-    /// Of a single file it is the file alone: what it lacks comes with the program.
+    /// Every file that affects results: weights, config.json of each part, the files of tokenizers and scheduler;
+    /// sorted. For a single file the file alone: missing descriptions are part of the program.
     pub fn files(&self) -> Result<Vec<PathBuf>> {
         let mut files: Vec<PathBuf> = self.weight_files.iter().map(|(_, file)| file.clone()).collect();
         for (part, _) in self.declaration.parts() {
@@ -232,7 +232,7 @@ impl ModelFolder {
         self.weight_files.iter().filter(|(name, _)| own(name)).map(|(_, file)| file.clone()).collect()
     }
 
-    /// Every description that the embeddings of prompts depend on, for hashes: configurations and tokenizers.
+    /// Every description that affects the embeddings of prompts, for hashes: configurations and tokenizers.
     pub fn text_descriptions(&self) -> Result<Vec<String>> {
         let mut texts = Vec::new();
         for part in self.declaration.text {
@@ -242,7 +242,7 @@ impl ModelFolder {
         Ok(texts)
     }
 
-    /// What the VAE's config.json says, as text, for hashes.
+    /// The VAE's config.json as text, for hashes.
     pub fn vae_description(&self) -> Result<String> {
         Ok(self.files.text("vae/config.json")?.unwrap_or_default())
     }
@@ -302,7 +302,7 @@ fn declaration_of(path: &Path, index: &Map<String, Value>) -> Result<&'static De
     of_class(class, None).ok_or_else(|| refuse_class(path, class, index))
 }
 
-/// The class of a component; None where it is absent or `[null, null]`.
+/// The class of a component; None if it is absent or `[null, null]`.
 fn class_of<'a>(index: &'a Map<String, Value>, part: &str) -> Option<&'a str> {
     index.get(part)?.as_array()?.get(1)?.as_str()
 }
@@ -323,7 +323,7 @@ fn check_part(files: &ModelFiles, index: &Map<String, Value>, part: &str, classe
     Ok(())
 }
 
-/// Refuses components that change a picture and that the family does not run.
+/// Refuses components that affect a picture and that the family does not support.
 fn check_foreign_parts(path: &Path, index: &Map<String, Value>, declaration: &Declaration) -> Result<()> {
     let own = |part: &&str| declaration.parts().iter().any(|(known, _)| known == part);
     let foreign = ["text_encoder_2", "tokenizer_2", "image_encoder"].into_iter().filter(|part| !own(part));
@@ -350,7 +350,7 @@ fn empty_side(path: &Path, index: &Map<String, Value>, declaration: &Declaration
     Ok(if zeros { EmptySide::Zeros } else { EmptySide::Encoded })
 }
 
-/// Writes all tensors of a component as they are, one after the other.
+/// Writes all tensors of a component unchanged, one after the other.
 fn copy_weights(store: &WeightStore, to: &Path, stem: &str) -> Result<()> {
     let mut entries = Vec::new();
     for name in store.names() {

@@ -1,4 +1,4 @@
-//! Where every tensor of a model lies in a single-file checkpoint.
+//! Place of every tensor of a model in a single-file checkpoint.
 
 use super::declaration::{Declaration, TextPart};
 use crate::error::{Error, Result};
@@ -24,19 +24,19 @@ pub struct Place {
     pub form: Form,
 }
 
-/// The shapes of a model's networks, as far as a file's layout follows from them.
+/// Shapes of a model's networks that determine the layout of a file.
 #[derive(Debug, Clone, Copy)]
 pub struct Shapes<'a> {
     pub network: &'a dyn Architecture,
     pub vae: &'a VaeConfig,
-    /// One for each text encoder of the layout.
+    /// One per text encoder of the layout.
     pub text: &'a [ClipTextConfig],
 }
 
 /// The places of all tensors. `prefix` chooses among the prefixes of a text encoder.
 ///
 /// # Errors
-/// A network that the layout has no names for.
+/// A network without names in the layout.
 pub fn places(
     declaration: &'static Declaration,
     shapes: Shapes,

@@ -1,4 +1,4 @@
-//! A UNet as a weighted sum of others (docs/methods.md 6), and the sides of guidance that such sums are.
+//! A UNet as a weighted sum of others (docs/methods.md 6), for the sides of guidance.
 
 use super::combination::{Change, Combination, Difference};
 use super::declaration::DIFFUSERS;
@@ -11,7 +11,7 @@ use crate::network::first_difference;
 use crate::weights::{LoadOptions, component_files};
 use std::path::{Path, PathBuf};
 
-/// One summand of a UNet: a factor and the UNet it is on.
+/// One summand of a UNet: a factor and its UNet.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UnetTerm {
     /// None: the model's own.
@@ -32,8 +32,8 @@ impl ModelFolder {
         }
     }
 
-    /// Refuses a UNet folder that describes another network than the model's own: sums and differences of the two mean
-    /// nothing.
+    /// Refuses a UNet folder of another architecture than the model's own: sums and differences of the two have no
+    /// meaning.
     pub fn check_same_network(&self, dir: &Path) -> Result<()> {
         let (config, _) = self.network_parts(Some(dir))?;
         match first_difference(self.network().shape(), config.shape()) {
@@ -49,8 +49,8 @@ impl ModelFolder {
         }
     }
 
-    /// The UNet `sum_i factor_i U_i` of factors that add up to 1, with the model's noise schedule: the [`Combination`] that
-    /// `merge` would write, rounded once. A single term of factor 1 is loaded as it is.
+    /// The UNet `sum_i factor_i U_i` of factors that add up to 1, with the model's noise schedule: the
+    /// [`Combination`] of `merge`, rounded once. A single term of factor 1 is loaded unchanged.
     ///
     /// # Errors
     /// A term of another architecture or with values that are not finite, no terms, factors of another sum.

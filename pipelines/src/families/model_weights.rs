@@ -1,4 +1,4 @@
-//! The networks of a model as a merge reads them: tensor by tensor, float64, checked against each other.
+//! The networks of a model for a merge: tensor by tensor, float64, checked against each other.
 
 use super::declaration::{DIFFUSERS, Family};
 use super::folder::ModelFolder;
@@ -14,19 +14,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tch::{Kind, Tensor};
 
-/// The UNet of a model, and its text encoders where it is a whole model.
+/// The UNet of a model, and its text encoders if it is a whole model.
 pub struct ModelWeights {
     path: PathBuf,
     architecture: Arc<dyn Architecture>,
     text: Vec<ClipTextConfig>,
-    /// None: a UNet folder does not say it.
+    /// None: unknown for a UNet folder.
     prediction: Option<PredictionType>,
     family: Option<Family>,
     parts: BTreeMap<Network, (WeightStore, ParameterShapes)>,
 }
 
 impl ModelWeights {
-    /// The networks of a whole model. Checks that names and shapes fit its descriptions.
+    /// The networks of a whole model. Checks names and shapes against its descriptions.
     pub fn of_model(folder: &ModelFolder) -> Result<Self> {
         let (architecture, store) = folder.network_parts(None)?;
         let shapes = architecture.parameter_shapes();
@@ -53,7 +53,7 @@ impl ModelWeights {
         Self::of_network_alone(dir, architecture, WeightStore::open_component(dir, DIFFUSERS)?)
     }
 
-    /// The UNet of a folder, or the model's own, whatever its files are called.
+    /// The UNet of a folder, or the model's own.
     pub(super) fn of_unet_for(model: &ModelFolder, dir: Option<&Path>) -> Result<Self> {
         let (architecture, store) = model.network_parts(dir)?;
         Self::of_network_alone(dir.unwrap_or(model.path()), architecture, store)
@@ -80,17 +80,17 @@ impl ModelWeights {
         &*self.architecture
     }
 
-    /// None where it is a UNet alone.
+    /// None for a UNet alone.
     pub fn family(&self) -> Option<Family> {
         self.family
     }
 
-    /// The layers that a LoRA of these networks can be on.
+    /// The layers available to a LoRA of these networks.
     pub fn lora_targets(&self) -> LoraTargets {
         LoraTargets::new(&*self.architecture, &self.text)
     }
 
-    /// The networks that are there.
+    /// The existing networks.
     pub fn networks(&self) -> impl Iterator<Item = Network> {
         self.parts.keys().copied()
     }
@@ -99,18 +99,18 @@ impl ModelWeights {
         self.parts.contains_key(&network)
     }
 
-    /// Names and shapes of a network's parameters, sorted by name; empty where it is not there.
+    /// Names and shapes of a network's parameters, sorted by name; empty for an absent network.
     pub fn shapes(&self, network: Network) -> &[(String, Vec<i64>)] {
         self.parts.get(&network).map(|(_, shapes)| shapes.as_slice()).unwrap_or_default()
     }
 
-    /// The kind in which the UNet is stored.
+    /// The stored kind of the UNet.
     pub fn kind(&self) -> Kind {
         let stored = self.parts.get(&Network::Unet).and_then(|(store, _)| store.kind(store.names().next()?));
         stored.unwrap_or(Kind::Float)
     }
 
-    /// One parameter as it is stored, in the network's own shape.
+    /// One parameter in its stored kind, in the network's own shape.
     pub fn tensor(&self, network: Network, name: &str) -> Result<Tensor> {
         let known = self.parts.get(&network);
         let found = known.and_then(|(store, shapes)| Some((store, shapes.iter().find(|(known, _)| known == name)?)));
@@ -127,7 +127,7 @@ impl ModelWeights {
     /// One parameter in float64.
     ///
     /// # Errors
-    /// Values that are not finite: a sum would spread them without a trace of where they came from.
+    /// Values that are not finite: a sum would spread them without a trace of their origin.
     pub fn finite_tensor(&self, network: Network, name: &str) -> Result<Tensor> {
         self.finite(network, name, self.tensor(network, name)?)
     }
@@ -140,8 +140,8 @@ impl ModelWeights {
         Ok(tensor.f_to_kind(Kind::Double)?)
     }
 
-    /// Refuses weights that cannot be added to those of `frame`: other names or shapes (listed), another meaning of equal
-    /// shapes, or another prediction.
+    /// Refuses weights that cannot be added to those of `frame`: other names or shapes (listed), another computation
+    /// with equal shapes, or another prediction type.
     pub fn check_fits(&self, frame: &Self) -> Result<()> {
         let other = || frame.path.clone();
         for (network, (_, shapes)) in &frame.parts {

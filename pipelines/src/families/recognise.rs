@@ -1,4 +1,4 @@
-//! What a single-file checkpoint is, told by its tensors: the family, the noise process, and what must be refused.
+//! Recognition of a single-file checkpoint by its tensors: the family, the noise process, and unsupported kinds.
 
 use super::declaration::Declaration;
 use super::layout::NETWORK;
@@ -11,7 +11,7 @@ use std::path::Path;
 
 const SUPPORTED: &str = "use a checkpoint of Stable Diffusion 1.x, 2.x or XL base in the layout that A1111, ComfyUI and \
                          kohya share, or a model folder in the diffusers layout";
-/// Names (or their beginnings) that only other kinds of models have.
+/// Names (or prefixes) that exist only in other kinds of models.
 const OTHERS: [(&str, &str); 14] = [
     ("edm_mean", "a model of EDM's noise process (Playground)"),
     ("edm_vpred.sigma_max", "a model of EDM's noise process"),
@@ -32,7 +32,7 @@ const OTHERS: [(&str, &str); 14] = [
 /// The family of a file.
 ///
 /// # Errors
-/// Every kind of checkpoint that is not supported, by its name where it is known.
+/// Every unsupported kind of checkpoint, by name if known.
 pub fn family(file: &TensorFile) -> Result<&'static Declaration> {
     let refuse = |what: &str| {
         Err(Error::unusable(file.path(), format!("this is {what}, which is not supported here"), SUPPORTED))
@@ -72,7 +72,7 @@ pub fn family(file: &TensorFile) -> Result<&'static Declaration> {
     }
 }
 
-/// What the network of a file predicts, by markers in the file, its header, or a YAML beside it.
+/// Prediction type of a file, by markers in the file, its header, or a YAML beside it.
 pub fn noise(file: &TensorFile, declaration: &Declaration) -> Result<Noise> {
     let has = |name: &str| file.shape(name).is_some();
     let said = ["modelspec.prediction_type", "modelspec.predict_key"].iter().find_map(|key| file.metadata().get(*key));
@@ -93,7 +93,7 @@ pub fn noise(file: &TensorFile, declaration: &Declaration) -> Result<Noise> {
     Ok(Noise { prediction, zero_terminal_snr })
 }
 
-/// A1111 is told by NAME.yaml beside NAME.safetensors.
+/// A1111 reads NAME.yaml beside NAME.safetensors.
 fn yaml_says_velocity(path: &Path) -> bool {
     let text = std::fs::read_to_string(path.with_extension("yaml")).unwrap_or_default();
     let value =
@@ -101,7 +101,8 @@ fn yaml_says_velocity(path: &Path) -> bool {
     text.lines().find_map(value).unwrap_or(false)
 }
 
-/// Names that may stand beside a model and are no part of it: copies, buffers of the noise process, leftovers of training.
+/// Names that may be in a model's file without being part of it: copies, buffers of the noise process, leftovers of
+/// training.
 pub fn is_harmless(name: &str) -> bool {
     const STARTS: [&str; 5] =
         ["model_ema.", "denoiser.", "embedding_manager.", "first_stage_model.loss.", "first_stage_model.model_ema."];

@@ -1,14 +1,14 @@
-//! Models that look like a supported one and are none: refused by name, before a shape is compared.
+//! Models that resemble a supported one: refused by name, before shapes are compared.
 
 use crate::error::{Error, Result};
 use crate::models::ConfigFile;
 use serde_json::{Map, Value};
 use std::path::Path;
 
-/// What to do about a model that is not supported.
+/// Remedy for an unsupported model.
 pub(super) const SUPPORTED: &str = "use a Stable Diffusion 1.x, 2.x or XL base model in the diffusers layout";
 
-/// Parts of pipeline classes, and what such models are.
+/// Parts of pipeline classes, and the kind of such models.
 const CLASSES: [(&str, &str); 6] = [
     ("Inpaint", "an inpainting model"),
     ("InstructPix2Pix", "a model that edits a given picture (InstructPix2Pix)"),
@@ -18,7 +18,7 @@ const CLASSES: [(&str, &str); 6] = [
     ("StableDiffusion3", "Stable Diffusion 3"),
 ];
 
-/// The error for a pipeline class that is not supported.
+/// The error for an unsupported pipeline class.
 pub(super) fn refuse_class(path: &Path, class: &str, index: &Map<String, Value>) -> Error {
     let refiner = class == "StableDiffusionXLImg2ImgPipeline"
         && (index.get("requires_aesthetics_score") == Some(&Value::Bool(true)) || !has_part(index, "text_encoder"));
@@ -31,7 +31,7 @@ pub(super) fn refuse_class(path: &Path, class: &str, index: &Map<String, Value>)
     Error::unusable(path, problem, SUPPORTED)
 }
 
-/// Names what a UNet may be that lacks blocks which its config.json speaks of, or has fewer than that says.
+/// Names the probable kind of a UNet that lacks blocks of its config.json.
 pub(super) fn name_distilled(error: Error) -> Error {
     let Error::Tensors(problems) = &error else { return error };
     let is_block = |name: &&String| name.contains("transformer_blocks.") || name.starts_with("mid_block.");
@@ -65,7 +65,7 @@ pub(super) fn refuse_unet(unet: &ConfigFile, latent_channels: i64) -> Result<()>
     if (unet.integer("cross_attention_dim", 0)?, unet.integer(pooled, 0)?) == (1280, 2560) {
         return refused(pooled, "2816, as SDXL's base has it", "the SDXL refiner");
     }
-    // Another depth on the way up than on the way down: only models that lost blocks say so.
+    // Different depths on the way up and down occur only in models with removed blocks.
     if unet.get("reverse_transformer_layers_per_block").is_some() {
         let what = "a distilled SDXL (SSD-1B, Segmind Vega, KOALA)";
         return refused("reverse_transformer_layers_per_block", "null", what);

@@ -29,7 +29,7 @@ pub(super) const DECLARATION: Declaration = Declaration {
     layers_before_last: 0,
     check,
     defaults: &[("sample", "guidance_scale", "7.5")],
-    // Without it diffusers asks for the checker that [null, null] has just marked as absent.
+    // Without it diffusers requires the checker that [null, null] has just marked as absent.
     index_entries: &[("requires_safety_checker", false)],
     zeros_for_empty_prompt: None,
     corrects_scheduler: true,

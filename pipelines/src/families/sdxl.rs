@@ -129,7 +129,8 @@ fn check(network: &dyn Architecture, text: &[ClipTextConfig]) -> Result<()> {
     Ok(())
 }
 
-/// The output of the block `clip_skip` before the penultimate one, not normed; the pooled output is always the last's.
+/// The output of the block `clip_skip` before the penultimate one, without norm; the pooled output is always that of
+/// the last.
 fn encode(encoded: &[Encoded], clip_skip: usize) -> Result<Conditioning> {
     let before_last = DECLARATION.layers_before_last + clip_skip;
     let states = encoded.iter().map(|text| text.hidden_state(before_last)).collect::<Result<Vec<_>>>()?;

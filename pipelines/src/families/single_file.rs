@@ -1,5 +1,5 @@
-//! A checkpoint in one file, seen as a model folder: its tensors under diffusers' names, and the descriptions that it does
-//! not hold.
+//! A checkpoint in one file, seen as a model folder: its tensors under diffusers' names, with the descriptions that
+//! the file lacks.
 
 use super::declaration::{Declaration, TextPart};
 use super::layout::{NETWORK, Place, Shapes, VAE, places};
@@ -14,10 +14,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-/// The key of the header under which this program writes the descriptions of what it exports, so that a model that is not
-/// of a family's usual shape, or has a scheduler of its own, comes back as it was.
+/// Header key of the descriptions of an exported model. With it a model of unusual shape, or with a scheduler of its
+/// own, is restored exactly.
 pub const HEADER: &str = "diffpref.model";
-/// The most names that a message lists.
+/// Largest number of names listed in a message.
 const LISTED: usize = 5;
 
 /// The file, its descriptions by name (`unet/config.json`), and the places of its tensors.
@@ -29,7 +29,7 @@ pub struct SingleFile {
 }
 
 impl SingleFile {
-    /// Opens a checkpoint: recognises it, and checks that every tensor is there in its shape. No weights are read.
+    /// Opens a checkpoint: recognises it, and checks that every tensor exists in its shape. No weights are read.
     pub fn open(path: &Path) -> Result<Self> {
         let file = Arc::new(TensorFile::open(path)?);
         let (declaration, texts) = match file.metadata().get(HEADER) {
@@ -63,7 +63,7 @@ impl SingleFile {
     }
 }
 
-/// The layout and the descriptions that a header holds: `{"layout": "sd1" | "sd2" | "sdxl", "files": {name: text}}`.
+/// Layout and descriptions in a header: `{"layout": "sd1" | "sd2" | "sdxl", "files": {name: text}}`.
 fn described(path: &Path, text: &str) -> Result<(&'static Declaration, BTreeMap<String, String>)> {
     let damaged = || {
         let problem = format!("its header's {HEADER} is not what this program writes there");
@@ -125,7 +125,7 @@ fn drop_text_model(file: &TensorFile, declaration: &Declaration, places: &mut [P
     }
 }
 
-/// Compares what a file holds with what its family asks for; everything that differs is in one error.
+/// Compares the tensors of a file with those of its family; one error lists all differences.
 fn check(file: &TensorFile, declaration: &Declaration, places: &[Place]) -> Result<()> {
     let refuse = |problem: String, hint: &str| Err(Error::unusable(file.path(), problem, hint));
     let wanted: BTreeSet<&str> = places.iter().map(|place| place.stored.as_str()).collect();

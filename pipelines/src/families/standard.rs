@@ -1,4 +1,5 @@
-//! What a single-file checkpoint does not hold and every model of a family shares: configurations and CLIP's tokenizer.
+//! Descriptions common to all models of a family, which single-file checkpoints lack: configurations and CLIP's
+//! tokenizer.
 
 use super::declaration::Declaration;
 use crate::error::{Error, Result};
@@ -6,19 +7,19 @@ use crate::schedulers::PredictionType;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
-/// CLIP's merges in the order in which they were learnt (`assets/NOTICE`).
+/// CLIP's merges in the order of learning (`assets/NOTICE`).
 const MERGES: &str = include_str!("../../assets/clip-merges.txt");
 const START: &str = "<|startoftext|>";
 const END: &str = "<|endoftext|>";
 
-/// The noise process that a file was found to have.
+/// The noise process found in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Noise {
     pub prediction: PredictionType,
     pub zero_terminal_snr: bool,
 }
 
-/// Every description of a model of the family by its name in a model folder, `unet/config.json` for example.
+/// Every description of a model of the family by its name in a model folder, for example `unet/config.json`.
 pub fn descriptions(declaration: &'static Declaration, noise: Noise) -> Result<BTreeMap<String, String>> {
     let damaged = |e: serde_json::Error| Error::Invalid(format!("the program's own configurations are damaged: {e}"));
     let mut files: Map<String, Value> = serde_json::from_str(declaration.single_file.descriptions).map_err(damaged)?;
@@ -64,7 +65,7 @@ pub fn tokenizer(pad: &str) -> [(&'static str, String); 4] {
 }
 
 /// CLIP's vocabulary follows from its merges (`simple_tokenizer.py` of the published code): the symbols of all bytes,
-/// the same at the end of a word, what every merge makes, and the two ends of a prompt.
+/// those symbols at the end of a word, the result of every merge, and the two ends of a prompt.
 fn vocabulary() -> Map<String, Value> {
     let symbols = byte_symbols();
     let ends = symbols.iter().map(|symbol| format!("{symbol}</w>"));
@@ -74,7 +75,7 @@ fn vocabulary() -> Map<String, Value> {
     words.enumerate().map(|(id, word)| (word, json!(id))).collect()
 }
 
-/// GPT-2's letters for bytes: those that print stand for themselves, the others follow from U+0100 on.
+/// GPT-2's letters for bytes: printable bytes represent themselves, the others follow from U+0100 on.
 fn byte_symbols() -> Vec<char> {
     let prints = |byte: &u32| matches!(byte, 33..=126 | 161..=172 | 174..=255);
     let others = (0..256).filter(|byte| !prints(byte)).count() as u32;

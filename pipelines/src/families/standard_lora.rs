@@ -1,4 +1,4 @@
-//! LoRAs of a family's usual shape, told without the model at hand.
+//! LoRAs of a family's usual shape, recognised without a model.
 
 use super::declaration::Family;
 use super::registry::{family_of_context_width, of_context_width};
@@ -10,11 +10,11 @@ use crate::schedulers::PredictionType;
 use crate::weights::TensorFile;
 use std::path::Path;
 
-/// The layers and the family of the model that a LoRA file is for, by the width of the prompt embeddings that its
-/// cross-attention takes. What the model predicts is not told by a LoRA: None is epsilon.
+/// The layers and the family of a LoRA file's model, by the width of the prompt embeddings of its cross-attention. A
+/// LoRA does not contain the prediction type; None is epsilon.
 ///
 /// # Errors
-/// A file without cross-attention, or of a family that is not supported.
+/// A file without cross-attention, or of an unsupported family.
 pub fn standard_of_lora(path: &Path, prediction: Option<PredictionType>) -> Result<(LoraTargets, Family)> {
     let prediction = prediction.unwrap_or(PredictionType::Epsilon);
     let file = TensorFile::open(&Lora::file_in(path))?;

@@ -15,14 +15,14 @@ pub struct Encoder {
     pub clip: ClipTextModel,
 }
 
-/// The text encoders of a model, in the order in which their embeddings lie side by side.
+/// The text encoders of a model, in the order of their concatenated embeddings.
 pub struct TextEncoder {
     encoders: Vec<Encoder>,
     declaration: &'static Declaration,
     device: Device,
 }
 
-/// The LoRA that prompts are encoded with: one set for each encoder, None where the LoRA has no part for it.
+/// The LoRA of the text encoders: one set per encoder, None if the LoRA has no part for it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TextAdapters(Vec<Option<AdapterSet>>);
 
@@ -40,9 +40,9 @@ impl TextEncoder {
         Ok(Self { encoders, declaration, device })
     }
 
-    /// What the UNet is told of B prompts: `[B, L, D]`, and `[B, P]` where the family pools; no time_ids. `clip_skip` as
-    /// diffusers counts it: 0 is the family's own layer, n the output of the block n before that. `adapters`: the LoRA of
-    /// the side that the prompts are for.
+    /// Conditioning of B prompts: `[B, L, D]`, and `[B, P]` if the family pools; no time_ids. `clip_skip` is counted
+    /// as in diffusers: 0 is the family's own layer, n the output of the block n before it. `adapters`: the LoRA of
+    /// the prompts' side.
     pub fn encode_prompts(
         &self,
         prompts: &[&str],
@@ -57,7 +57,7 @@ impl TextEncoder {
         (self.declaration.encode)(&encoded.collect::<Result<Vec<_>>>()?, clip_skip)
     }
 
-    /// Hangs the text parts of a LoRA into the encoders. Several can hang there; a call of `encode_prompts` takes one.
+    /// Attaches the text encoder parts of a LoRA. Several can be attached; a call of `encode_prompts` uses one.
     pub fn attach(&mut self, lora: &Lora) -> Result<TextAdapters> {
         let encoders = self.encoders.iter_mut().zip(Network::TEXT_ENCODERS);
         encoders
@@ -66,7 +66,7 @@ impl TextEncoder {
             .map(TextAdapters)
     }
 
-    /// Memory that the weights take.
+    /// Bytes of the weights.
     pub fn bytes(&self) -> usize {
         let parameters = self.encoders.iter().flat_map(|encoder| encoder.clip.named_parameters());
         parameters.map(|(_, tensor)| tensor.numel() * tensor.kind().elt_size_in_bytes()).sum()
@@ -76,12 +76,12 @@ impl TextEncoder {
         &self.encoders
     }
 
-    /// Ids a prompt gets, with start, end and padding.
+    /// Ids per prompt, with start, end and padding.
     pub fn length(&self) -> i64 {
         self.encoders.first().map_or(0, |encoder| encoder.tokenizer.length())
     }
 
-    /// Tokens of `prompt` that the encoders do not see, of the one that sees least. 0 for nearly every prompt.
+    /// Tokens of `prompt` cut off by the encoder with the shortest limit. 0 for nearly every prompt.
     pub fn tokens_cut(&self, prompt: &str) -> Result<usize> {
         let mut cut = self.encoders.iter().map(|encoder| encoder.tokenizer.tokens_cut(prompt));
         cut.try_fold(0, |most, cut| Ok(most.max(cut?)))

@@ -1,11 +1,11 @@
-//! Which files of a hub model are needed: the descriptions of all parts, and one form of each part's weights.
+//! Choice of the required files of a hub model: the descriptions of all parts, and one form of each part's weights.
 
 use crate::error::{Error, Result};
 use crate::weights::component_files;
 use std::path::{Path, PathBuf};
 
 const INDEX: &str = "model_index.json";
-/// Folders of a model, and how their weight files are called; None where there are no weights.
+/// Folders of a model, and the names of their weight files; None without weights.
 const PARTS: [(&str, Option<&str>); 7] = [
     ("scheduler", None),
     ("text_encoder", Some("model")),
@@ -16,7 +16,7 @@ const PARTS: [(&str, Option<&str>); 7] = [
     ("vae", Some("diffusion_pytorch_model")),
 ];
 
-/// The needed ones among the files of a model.
+/// The required files of a model.
 pub struct Wanted {
     /// Where the files are, for messages.
     from: String,
@@ -27,12 +27,12 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// Chooses among the names that a repository lists.
+    /// Chooses among the file names of a repository.
     ///
     /// # Errors
     /// Neither a model in the diffusers layout nor exactly one single-file checkpoint.
     pub fn among(from: &str, names: Vec<String>, variant: Option<&str>) -> Result<Self> {
-        // What a server lists becomes a path on this machine.
+        // Names from a server become paths on this machine.
         let inside = |name: &String| name.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
         let names: Vec<String> = names.into_iter().filter(inside).collect();
         let variant = variant.map(String::from);
@@ -79,7 +79,7 @@ impl Wanted {
         self.names.iter().filter(is_text).map(String::as_str).collect()
     }
 
-    /// Weight files, once the descriptions are in `snapshot`: they say what the shards are called.
+    /// Weight files, once the descriptions are in `snapshot`: the indices name the shards.
     pub fn weights(&self, snapshot: &Path) -> Result<Vec<String>> {
         if let Some(single) = &self.single {
             return Ok(vec![single.clone()]);
@@ -121,13 +121,13 @@ impl Wanted {
         )))
     }
 
-    /// What to open: the snapshot, or the one file in it.
+    /// The path to open: the snapshot, or the one file in it.
     pub fn in_snapshot(&self, snapshot: &Path) -> PathBuf {
         self.single.as_ref().map_or_else(|| snapshot.to_path_buf(), |name| snapshot.join(name))
     }
 }
 
-/// What to open of a snapshot in the cache: a model folder, or the only checkpoint in it.
+/// The path to open in a cached snapshot: a model folder, or the only checkpoint in it.
 pub fn of_snapshot(snapshot: &Path) -> Result<PathBuf> {
     let entries = std::fs::read_dir(snapshot).map_err(|e| Error::io("read the folder", snapshot, e))?;
     let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();

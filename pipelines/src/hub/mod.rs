@@ -1,7 +1,7 @@
 //! Models of the Hugging Face hub: `org/name` to a folder or file of the usual cache.
 //!
-//! The cache is huggingface_hub's own (`$HF_HUB_CACHE`, `$HF_HOME/hub`, `~/.cache/huggingface/hub`), so that a model that
-//! Python has fetched is not fetched again. `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE` are respected.
+//! The cache is huggingface_hub's own (`$HF_HUB_CACHE`, `$HF_HOME/hub`, `~/.cache/huggingface/hub`): a model already
+//! downloaded by Python is not downloaded again. `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE` are respected.
 
 mod choice;
 
@@ -13,33 +13,33 @@ use hf_hub::{Cache, Repo, RepoType};
 use std::path::{Path, PathBuf};
 
 const ENDPOINT: &str = "https://huggingface.co";
-/// How often a download is taken up again where it broke off.
+/// Number of times an interrupted download is resumed.
 const RETRIES: usize = 3;
 const MIB: f64 = (1 << 20) as f64;
 
-/// Where a model is to be found, and which of its versions.
+/// Location and version of a model.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Location {
     /// A folder, a file, or a hub id `org/name`.
     pub path: PathBuf,
     /// Branch, tag or commit of a hub id; None is `main`.
     pub revision: Option<String>,
-    /// `fp16`, for example: the variant of the weight files.
+    /// Variant of the weight files, for example `fp16`.
     pub variant: Option<String>,
 }
 
 impl Location {
-    /// What lies at a path, without anything else said.
+    /// A path with default revision and variant.
     pub fn of(path: &Path) -> Self {
         Self { path: path.to_path_buf(), revision: None, variant: None }
     }
 
-    /// The folder or file on this machine; a hub id is fetched as far as the cache lacks it. `say` gets a line for every
-    /// file that is downloaded.
+    /// The folder or file on this machine; files of a hub id that the cache lacks are downloaded. `say` gets one line
+    /// per downloaded file.
     ///
     /// # Errors
-    /// A path that is not there and no hub id, a hub that cannot be reached or does not know the model, a model that has
-    /// no safetensors weights.
+    /// A missing path that is no hub id, an unreachable hub or one without the model, a model without safetensors
+    /// weights.
     pub fn fetch(&self, say: &mut dyn FnMut(&str)) -> Result<PathBuf> {
         if self.path.exists() {
             return match &self.revision {
@@ -59,7 +59,7 @@ impl Location {
     }
 }
 
-/// `org/name`, and nothing that says path.
+/// `org/name`, without any sign of a path.
 fn hub_id(path: &Path) -> Option<&str> {
     let text = path.to_str()?;
     let (org, name) = text.split_once('/')?;
@@ -71,7 +71,7 @@ fn hub_id(path: &Path) -> Option<&str> {
     (plain(org) && plain(name) && !file).then_some(text)
 }
 
-/// One model of the hub, as the environment says how to reach it.
+/// One model of the hub, with the access settings of the environment.
 struct Hub<'a> {
     id: &'a str,
     revision: &'a str,
@@ -109,12 +109,12 @@ impl<'a> Hub<'a> {
         Repo::with_revision(self.id.to_string(), RepoType::Model, revision.to_string())
     }
 
-    /// The snapshot of the revision that the cache holds, if it holds one.
+    /// The cached snapshot of the revision, if any.
     fn snapshot(&self) -> Option<PathBuf> {
         let folder = self.cache.path().join(self.repo(self.revision).folder_name());
         let named = std::fs::read_to_string(folder.join("refs").join(self.revision)).ok();
         let commit = named.as_deref().map_or(self.revision, str::trim);
-        // A ref is a text that anything could have written: it must not lead out of the cache.
+        // A ref is an untrusted text: it must not lead out of the cache.
         let inside = !commit.is_empty() && commit.chars().all(|c| c.is_ascii_alphanumeric());
         let snapshot = folder.join("snapshots").join(commit);
         (inside && snapshot.is_dir()).then_some(snapshot)
@@ -138,7 +138,7 @@ impl<'a> Hub<'a> {
             .build()
             .map_err(|e| self.failure(&e))?;
         let info = api.repo(self.repo(self.revision)).info().map_err(|e| self.failure(&e))?;
-        // Every file of that one commit, even where the branch moves on meanwhile.
+        // Every file of that one commit, even if the branch moves meanwhile.
         let snapshot = self.cache.repo(self.repo(&info.sha)).pointer_path(&info.sha);
         let repo = Pinned { hub: self, repo: api.repo(self.repo(&info.sha)), snapshot: &snapshot };
         let names = info.siblings.into_iter().map(|file| file.rfilename).collect();
@@ -154,7 +154,7 @@ impl<'a> Hub<'a> {
         Ok(wanted.in_snapshot(&snapshot))
     }
 
-    /// What an error of the hub means to its user.
+    /// The user's message for an error of the hub.
     fn failure(&self, error: &ApiError) -> Error {
         let (id, endpoint, text) = (self.id, &self.endpoint, error.to_string());
         let status = |code: &str| text.contains(&format!("status: {code}"));
@@ -199,7 +199,7 @@ impl Pinned<'_> {
     }
 }
 
-/// Says once what is being downloaded.
+/// Reports the download once.
 struct Told<'a> {
     say: &'a mut dyn FnMut(&str),
     name: String,

@@ -1,4 +1,4 @@
-//! A whole LoRA: what one file holds for the networks of a model.
+//! A whole LoRA: the content of one file for the networks of a model.
 
 use super::{LoraModule, LoraWeights, Network};
 use crate::error::{Error, Result};
@@ -20,7 +20,7 @@ impl Lora {
         Self::of_networks([(Network::Unet, weights)])
     }
 
-    /// A LoRA of several networks; parts without modules are left out.
+    /// A LoRA of several networks; empty parts are left out.
     pub fn of_networks(networks: impl IntoIterator<Item = (Network, LoraWeights)>) -> Self {
         Self { networks: networks.into_iter().filter(|(_, weights)| !weights.modules.is_empty()).collect() }
     }
@@ -30,12 +30,12 @@ impl Lora {
         self.networks.get(&network)
     }
 
-    /// Takes the part of one network out; empty where there is none.
+    /// Removes and returns the part of one network; empty if absent.
     pub fn take(&mut self, network: Network) -> LoraWeights {
         self.networks.remove(&network).unwrap_or_default()
     }
 
-    /// The networks that have a part, in order.
+    /// The networks with a part, in order.
     pub fn networks(&self) -> impl Iterator<Item = (Network, &LoraWeights)> {
         self.networks.iter().map(|(network, weights)| (*network, weights))
     }
@@ -44,7 +44,7 @@ impl Lora {
         self.networks.is_empty()
     }
 
-    /// The same with `scale` on what it adds.
+    /// The LoRA with its effect multiplied by `scale`.
     #[must_use]
     pub fn scaled(mut self, scale: f64) -> Self {
         for module in self.networks.values_mut().flat_map(|weights| weights.modules.values_mut()) {
@@ -53,7 +53,7 @@ impl Lora {
         self
     }
 
-    /// Refuses matrices with values that are not finite, by name; `path` is where the LoRA was read.
+    /// Refuses matrices with values that are not finite, by name; `path` is the source of the LoRA.
     pub fn check_finite(&self, path: &Path) -> Result<()> {
         for (network, weights) in &self.networks {
             for (module, LoraModule { a, b, .. }) in &weights.modules {
@@ -66,7 +66,8 @@ impl Lora {
         Ok(())
     }
 
-    /// Several LoRAs as one that adds their sum: a forward pass takes one set, so their ranks are laid side by side.
+    /// Several LoRAs as one with the sum of their effects: a forward pass uses one set, so their ranks are
+    /// concatenated.
     pub fn joined(loras: Vec<Self>) -> Result<Self> {
         let mut by_module: BTreeMap<(Network, String), Vec<LoraModule>> = BTreeMap::new();
         for (network, weights) in loras.into_iter().flat_map(|lora| lora.networks) {
@@ -82,13 +83,13 @@ impl Lora {
         Ok(joined)
     }
 
-    /// Attaches the part of one network; None where there is none.
+    /// Attaches the part of one network; None without one.
     pub fn attach(&self, network: Network, to: &mut dyn AdapterHost) -> Result<Option<AdapterSet>> {
         self.networks.get(&network).map(|weights| weights.attach(to)).transpose()
     }
 
-    /// A weight with the LoRA added, summed in float32 (float64 stays so) and not rounded back. `name` is the parameter's,
-    /// for example `mid_block.attentions.0.proj_in.weight`. Weights that the LoRA leaves alone come back as they are.
+    /// A weight plus the LoRA, summed in float32 (float64 stays float64) and not rounded back. `name` is the
+    /// parameter's, for example `mid_block.attentions.0.proj_in.weight`. Other weights are returned unchanged.
     pub fn merged(&self, network: Network, name: &str, weight: Tensor) -> Result<Tensor> {
         let module = name.strip_suffix(".weight").and_then(|path| self.networks.get(&network)?.modules.get(path));
         let Some(module) = module else { return Ok(weight) };

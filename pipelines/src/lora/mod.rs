@@ -21,7 +21,7 @@ use tch::{Kind, Tensor};
 /// The LoRA of one layer: `y += scale * B A x`.
 #[derive(Debug)]
 pub struct LoraModule {
-    /// `[r, in]`, or `[r, in, k, k]` where the layer is stored as a convolution; float32
+    /// `[r, in]`, or `[r, in, k, k]` for a layer stored as a convolution; float32
     pub a: Tensor,
     /// `[out, r]`, or `[out, r, 1, 1]`; float32
     pub b: Tensor,
@@ -45,12 +45,12 @@ impl LoraModule {
         Ok((b.f_matmul(&a)? * self.scale).f_view(shape)?)
     }
 
-    /// The same values in tensors of their own that no gradient follows.
+    /// A copy of the values, detached.
     fn copy(&self) -> Self {
         Self { a: self.a.detach().copy(), b: self.b.detach().copy(), scale: self.scale }
     }
 
-    /// sum_i s_i B_i A_i as one B A: A's rows below one another, the columns of s_i B_i beside one another.
+    /// sum_i s_i B_i A_i as one B A: rows of the A stacked, columns of s_i B_i concatenated.
     fn joined(modules: &[Self]) -> Result<Self> {
         if let [one] = modules {
             return Ok(Self { a: one.a.shallow_clone(), b: one.b.shallow_clone(), scale: one.scale });
@@ -71,8 +71,8 @@ pub struct LoraWeights {
 impl LoraWeights {
     /// New adapters on every layer of a network whose path is a target or ends in `.target`, as PEFT matches them.
     ///
-    /// `draw("unet.<module path>", shape of A)` gives the first matrix; the second is zero, so that the network starts
-    /// as it was. A target that matches no layer is an error.
+    /// `draw("unet.<module path>", shape of A)` gives the first matrix; the second is zero, so that the network's
+    /// output is unchanged at the start. A target that matches no layer is an error.
     pub fn init(
         network: &dyn network::Network,
         rank: i64,
@@ -106,8 +106,8 @@ impl LoraWeights {
         Ok(Self { modules })
     }
 
-    /// Hangs the adapters into a network as a new set. The set shares these tensors: what an optimizer does to them in
-    /// place, the network sees. They are moved to the network's device where they are elsewhere.
+    /// Attaches the adapters to a network as a new set. The set shares these tensors: in-place changes by an
+    /// optimizer affect the network. They are moved to the network's device if necessary.
     ///
     /// # Errors
     /// A module that is no layer of the network, or does not fit it.
@@ -141,7 +141,7 @@ impl LoraWeights {
         tensors
     }
 
-    /// The same values in tensors of their own that no gradient follows.
+    /// A copy of the values, detached.
     pub fn copy(&self) -> Self {
         Self { modules: self.modules.iter().map(|(path, module)| (path.clone(), module.copy())).collect() }
     }
@@ -186,7 +186,7 @@ fn adapter_shapes(shape: &[i64], rank: i64) -> (Vec<i64>, Vec<i64>) {
     }
 }
 
-/// Says in which way two matrices do not fit a layer.
+/// Describes the mismatch between two matrices and a layer.
 fn check_shapes(path: &str, a: &[i64], b: &[i64], weight: &[i64]) -> std::result::Result<(), String> {
     let rank = a.first().copied().unwrap_or_default();
     if rank > 0 && adapter_shapes(weight, rank) == (a.to_vec(), b.to_vec()) {

@@ -1,5 +1,5 @@
-//! Reading LoRA files: PEFT naming, diffusers' older two, and kohya's. What is not understood is refused by name:
-//! a part that is skipped in silence gives a wrong picture.
+//! Reading LoRA files: PEFT naming, diffusers' older two, and kohya's. Unknown tensors are refused by name: a
+//! silently skipped part gives a wrong picture.
 
 use super::targets::{LoraTargets, Network};
 use super::{Lora, LoraModule, adapter_shapes, check_shapes};
@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use tch::{Kind, Tensor};
 
-/// What parts of other adapters are called in files, and what they are.
+/// Names of other adapters' parts in files, and the kind of adapter.
 const REFUSED: [(&str, &str); 20] = [
     (".dora_scale", "DoRA"),
     (".lora_magnitude_vector", "DoRA"),
@@ -35,7 +35,7 @@ const REFUSED: [(&str, &str); 20] = [
     ("bundle_emb.", "a bundled embedding"),
 ];
 
-/// Ends of tensor names, and whether the tensor is the first matrix (A, down) or the second (B, up).
+/// Suffixes of tensor names, and whether the tensor is the first matrix (A, down) or the second (B, up).
 const PARTS: [(&str, Part); 11] = [
     (".lora_A.weight", Part::A),
     (".lora_B.weight", Part::B),
@@ -50,7 +50,7 @@ const PARTS: [(&str, Part); 11] = [
     (".alpha", Part::Alpha),
 ];
 
-/// How the modules of models without a UNet are named.
+/// Module names of models without a UNet.
 const TRANSFORMERS: [&str; 4] = ["transformer.", "lora_transformer_", "diffusion_model.", "lora_unet_double_blocks"];
 /// The weights of a PEFT adapter folder.
 const ADAPTER: &str = "adapter_model.safetensors";
@@ -72,7 +72,7 @@ struct Found {
 }
 
 impl Lora {
-    /// The weight file that a path stands for: itself, or the one that a folder holds.
+    /// The weight file of a path: itself, or the one in a folder.
     pub fn file_in(path: &Path) -> PathBuf {
         let adapter = path.join(ADAPTER);
         match (adapter.is_file(), path.is_dir()) {
@@ -82,7 +82,7 @@ impl Lora {
         }
     }
 
-    /// Whether a path names a LoRA, by the names of its tensors: of any kind, those that are refused too.
+    /// Whether a path is a LoRA, by the names of its tensors: of any kind, including refused ones.
     pub fn is_at(path: &Path) -> bool {
         let Ok(file) = TensorFile::open(&Self::file_in(path)) else { return false };
         let is_part = |name: &str| PARTS.iter().any(|(end, part)| *part != Part::Alpha && name.ends_with(end));
@@ -90,8 +90,8 @@ impl Lora {
         file.names().any(|name| is_part(name) || is_kohya(name))
     }
 
-    /// The width of the prompt embeddings that the cross-attention of a LoRA file takes: it tells the family. None where
-    /// the file has no cross-attention.
+    /// Width of the prompt embeddings of a LoRA file's cross-attention, which identifies the family. None for a file
+    /// without cross-attention.
     pub fn context_width(file: &TensorFile) -> Option<i64> {
         let is_key = |name: &str| name.contains("attn2") && name.contains("to_k");
         let is_first = |name: &str| PARTS.iter().any(|(end, part)| *part == Part::A && name.ends_with(end));
@@ -99,12 +99,12 @@ impl Lora {
         file.shape(name)?.get(1).copied()
     }
 
-    /// Reads a LoRA for a model from a file, or from a folder that holds `pytorch_lora_weights.safetensors` or a PEFT
+    /// Reads a LoRA for a model from a file, or from a folder with `pytorch_lora_weights.safetensors` or a PEFT
     /// adapter of a UNet (adapter_config.json beside adapter_model.safetensors). float32 on the CPU.
     ///
     /// # Errors
-    /// Every tensor that is not understood or does not belong to a layer of the model, by name; another family; DoRA and
-    /// LyCORIS files.
+    /// Every unknown tensor and every tensor without a layer of the model, by name; another family; DoRA and LyCORIS
+    /// files.
     pub fn read(path: &Path, targets: &LoraTargets) -> Result<Self> {
         let file = Self::file_in(path);
         if path.is_dir() && file.ends_with(ADAPTER) {
@@ -153,7 +153,7 @@ fn read_file(file: &TensorFile, scales: &BTreeMap<Network, Scales>, targets: &Lo
     Ok(Lora::of_networks(networks))
 }
 
-/// The module and the matrix that a tensor's name stands for.
+/// Module and matrix of a tensor's name.
 fn split<'a>(file: &Path, name: &'a str) -> Result<(&'a str, Part)> {
     let refused = REFUSED.iter().find(|(mark, _)| name.contains(mark));
     let known = PARTS.iter().find_map(|(end, part)| Some((name.strip_suffix(end)?, *part)));
@@ -171,7 +171,7 @@ fn look_up<'a>(names: &'a HashMap<String, (Network, String)>, stored: &str) -> O
     if let Some(found) = names.get(stored) {
         return Some(found);
     }
-    // diffusers' oldest naming has the attention's processor in between, and leaves out that to_out is a list.
+    // diffusers' oldest naming inserts the attention's processor, and omits the list index of to_out.
     let plain = stored.replace(".processor.", ".");
     let plain = if plain.ends_with(".to_out") { format!("{plain}.0") } else { plain };
     names.get(&plain)
@@ -202,7 +202,7 @@ fn take(file: &TensorFile, name: &str, part: Part, found: &mut Found) -> Result<
     }
 }
 
-/// Tells a LoRA of another family by the width of the prompt embeddings that its cross-attention takes.
+/// Refuses a LoRA of another family, by the width of the prompt embeddings of its cross-attention.
 fn check_family(file: &TensorFile, targets: &LoraTargets) -> Result<()> {
     if let Some(name) = file.names().find(|name| TRANSFORMERS.iter().any(|start| name.starts_with(start))) {
         let problem = format!("{name} belongs to a LoRA of a transformer model (such as SD3 or FLUX), not of a UNet");
@@ -263,7 +263,7 @@ fn assemble(
     Ok(LoraModule { a, b, scale })
 }
 
-/// A matrix in the form that the layer's weight has: programs write 1x1 convolutions as matrices and the reverse.
+/// A matrix in the form of the layer's weight: programs write 1x1 convolutions as matrices and the reverse.
 fn in_form_of(tensor: Tensor, weight: &[i64], first: bool) -> Result<Tensor> {
     let shape = tensor.size();
     let rank = if first { shape.first() } else { shape.get(1) }.copied().unwrap_or_default();
@@ -287,7 +287,7 @@ struct Scales {
 }
 
 impl Scales {
-    /// `prefix` stands before every key: `unet.` in diffusers' metadata.
+    /// `prefix` precedes every key: `unet.` in diffusers' metadata.
     fn parse(path: &Path, text: &str, prefix: &str) -> Result<Self> {
         let values: Map<String, Value> =
             serde_json::from_str(text).map_err(|source| Error::Json { path: path.into(), source })?;
@@ -301,7 +301,7 @@ impl Scales {
             return Err(Error::config(path, "bias", "\"none\": nothing else is implemented", bias.to_string()));
         }
         let alpha = match get("lora_alpha") {
-            // PEFT's own default, whatever the rank is
+            // PEFT's own default, for every rank
             None => 8.0,
             Some(value) => {
                 let alpha = value.as_f64().filter(|alpha| alpha.is_finite());

@@ -5,23 +5,23 @@ use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
-/// What a reduction to a lower rank left out of one module.
+/// Truncation error of one module.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Truncation {
-    /// The Frobenius norm of what is left out.
+    /// Frobenius norm of the omitted part.
     pub left: f64,
-    /// The Frobenius norm of the whole difference.
+    /// Frobenius norm of the whole difference.
     pub whole: f64,
 }
 
 impl Truncation {
-    /// `left / whole`, in `[0, 1]` up to rounding; 0 where there was nothing.
+    /// `left / whole`, in `[0, 1]` up to rounding; 0 for an empty difference.
     pub fn relative(&self) -> f64 {
         if self.whole > 0.0 { self.left / self.whole } else { 0.0 }
     }
 }
 
-/// A LoRA of lower rank, and what each module lost: `unet.<module path>` with its truncation.
+/// A LoRA of lower rank, and the truncation of each module: `unet.<module path>` and its error.
 #[derive(Debug)]
 pub struct Reduced {
     pub lora: Lora,
@@ -29,17 +29,17 @@ pub struct Reduced {
 }
 
 impl LoraModule {
-    /// The module of at most `rank` that is nearest to a difference of weights in the Frobenius norm (Eckart and Young:
-    /// the largest singular values are kept). A layer that allows a smaller rank only gets that one and loses nothing.
-    /// `difference` is in the shape of the weight. float64 inside, the matrices float32, the scale 1.
+    /// The module of at most `rank` nearest to a difference of weights in the Frobenius norm (Eckart and Young: the
+    /// largest singular values are kept). A layer smaller than `rank` gets its full rank without loss. `difference`
+    /// has the shape of the weight. float64 inside, the matrices float32, the scale 1.
     pub fn of_difference(difference: &Tensor, rank: i64) -> Result<(Self, Truncation)> {
         let shape = difference.size();
         let (a, b, truncation) = nearest(&difference.f_to_kind(Kind::Double)?.f_flatten(1, -1)?, rank)?;
         Ok((Self::shaped(&a, &b, &shape)?, truncation))
     }
 
-    /// The same of the product that a module is, in the space that its own rank spans. A module that has no higher rank
-    /// keeps its matrices, its scale taken into B.
+    /// The nearest module of at most `rank` to a module's product, computed in the space of its own rank. A module of
+    /// no higher rank keeps its matrices, with its scale moved into B.
     pub fn truncated(&self, rank: i64) -> Result<(Self, Truncation)> {
         let shape = [&self.b.size()[..1], &self.a.size()[1..]].concat();
         let a = self.a.f_to_kind(Kind::Double)?.f_flatten(1, -1)?;
@@ -57,7 +57,7 @@ impl LoraModule {
         Ok((module, truncation))
     }
 
-    /// Float32 matrices in the form that belongs to a weight of `shape`.
+    /// Float32 matrices in the form for a weight of `shape`.
     fn shaped(a: &Tensor, b: &Tensor, shape: &[i64]) -> Result<Self> {
         let (a_shape, b_shape) = adapter_shapes(shape, a.size().first().copied().unwrap_or_default());
         let form = |t: &Tensor, shape: &[i64]| -> Result<Tensor> {
@@ -68,11 +68,11 @@ impl LoraModule {
 }
 
 impl Lora {
-    /// The same with every module at most of `rank`; None keeps all ranks. Scales are taken into B. `on_module` hears of
-    /// every module before it is computed and may stop the work.
+    /// The LoRA with every module of at most `rank`; None keeps all ranks. Scales move into B. `on_module` is called
+    /// before every module and may stop the work.
     ///
     /// # Errors
-    /// A rank below 1, or beyond what any module allows.
+    /// A rank below 1, or above that of every module.
     pub fn reduced(&self, rank: Option<i64>, on_module: &mut dyn FnMut(&str) -> Result<()>) -> Result<Reduced> {
         let named = |network: Network, path: &str| format!("{}.{path}", network.name());
         let shapes = self.networks().flat_map(|(network, weights)| {
@@ -99,7 +99,7 @@ impl Lora {
     }
 }
 
-/// Refuses a rank that is none, or that not even the layer with the most room has.
+/// Refuses a rank of 0, or above that of the largest layer.
 pub(crate) fn check_rank(rank: i64, layers: impl Iterator<Item = (String, Vec<i64>)>) -> Result<()> {
     if rank < 1 {
         return Err(Error::Invalid(format!("the rank is {rank}, expected at least 1")));
@@ -118,8 +118,9 @@ pub(crate) fn check_rank(rank: i64, layers: impl Iterator<Item = (String, Vec<i6
 
 /// A `[r, n]` and B `[m, r]`, float64, whose product is the matrix of rank `r = min(rank, m, n)` nearest to `[m, n]`.
 ///
-/// The smaller Gram matrix is diagonalised in place of a decomposition of the whole: several times faster, and what float64
-/// loses by it (directions below 1e-8 of the largest singular value) is below the rounding of the float32 matrices.
+/// The smaller Gram matrix is diagonalised instead of a decomposition of the whole, which is several times faster.
+/// The loss in float64 (directions below 1e-8 of the largest singular value) is below the rounding of the float32
+/// matrices.
 fn nearest(matrix: &Tensor, rank: i64) -> Result<(Tensor, Tensor, Truncation)> {
     let &[m, n] = matrix.size().as_slice() else {
         return Err(Error::Invalid(format!("a LoRA is of matrices, not of {:?}", matrix.size())));
@@ -134,7 +135,7 @@ fn nearest(matrix: &Tensor, rank: i64) -> Result<(Tensor, Tensor, Truncation)> {
     let kept = rank.min(n);
     let right = vectors.f_narrow(1, n - kept, kept)?.f_flip([1])?;
     let left = matrix.f_matmul(&right)?;
-    // Both matrices get the root of a singular value, so that neither leaves the range of float16.
+    // Each matrix gets the root of a singular value, so that both stay in the range of float16.
     let roots =
         left.f_square()?.f_sum_dim_intlist([0_i64].as_slice(), true, Kind::Double)?.f_pow_tensor_scalar(0.25)?;
     let inverse = roots.f_reciprocal()?.f_nan_to_num(0.0, 0.0, 0.0)?;
@@ -145,7 +146,7 @@ fn nearest(matrix: &Tensor, rank: i64) -> Result<(Tensor, Tensor, Truncation)> {
     Ok((a, b, truncation))
 }
 
-/// As the float32 matrices hold it.
+/// The values after rounding to float32 matrices.
 fn rounded(tensor: &Tensor) -> Result<Tensor> {
     Ok(tensor.f_to_kind(Kind::Float)?.f_to_kind(Kind::Double)?)
 }

@@ -1,11 +1,11 @@
-//! What a LoRA file can name: the layers of a model's networks, in every naming that is in use.
+//! Layers of a model's networks in every naming of LoRA files.
 
 use super::{LoraWeights, no_such_layer};
 use crate::models::{ClipTextConfig, ClipTextModel, LayerShapes};
 use crate::network::Architecture;
 use std::collections::{BTreeMap, HashMap};
 
-/// A network that a LoRA can be on.
+/// A network with a LoRA.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Network {
     Unet,
@@ -18,7 +18,7 @@ impl Network {
     /// The text encoders, in the order in which a family has them.
     pub const TEXT_ENCODERS: [Self; 2] = [Self::TextEncoder, Self::TextEncoder2];
 
-    /// The component's name, before the module path in files of diffusers.
+    /// The component's name, the prefix of module paths in files of diffusers.
     pub fn name(self) -> &'static str {
         match self {
             Self::Unet => "unet",
@@ -28,17 +28,17 @@ impl Network {
     }
 }
 
-/// The layers of a model that can wear a LoRA, and how files name them.
+/// The layers of a model available to a LoRA, and their names in files.
 #[derive(Debug, Clone)]
 pub struct LoraTargets {
     layers: BTreeMap<Network, LayerShapes>,
-    /// kohya's names of the denoiser's layers, dots in place of underscores.
+    /// kohya's names of the denoiser's layers, with dots for underscores.
     kohya_names: BTreeMap<String, String>,
     context_width: i64,
 }
 
 impl LoraTargets {
-    /// The layers of a denoiser and of the text encoders that stand before it, in their order.
+    /// The layers of a denoiser and of its text encoders, in order.
     pub fn new(denoiser: &dyn Architecture, text_encoders: &[ClipTextConfig]) -> Self {
         let text = Network::TEXT_ENCODERS.into_iter().zip(text_encoders);
         let mut layers: BTreeMap<Network, LayerShapes> =
@@ -49,7 +49,7 @@ impl LoraTargets {
         Self { layers, kohya_names, context_width: denoiser.context_width() }
     }
 
-    /// The width of the prompt embeddings, by which families are told apart.
+    /// Width of the prompt embeddings, which identifies the family.
     pub(super) fn context_width(&self) -> i64 {
         self.context_width
     }
@@ -64,7 +64,7 @@ impl LoraTargets {
         self.layers.get(&network)?.get(path).map(Vec::as_slice)
     }
 
-    /// The first module of `weights` that is no layer of the network.
+    /// The first module of `weights` without a layer in the network.
     pub(super) fn check(&self, network: Network, weights: &LoraWeights) -> Result<(), String> {
         match weights.modules.keys().find(|path| self.weight_shape(network, path).is_none()) {
             Some(path) => Err(no_such_layer(&format!("{}.{path}", network.name()))),
@@ -86,8 +86,8 @@ impl LoraTargets {
         }
     }
 
-    /// Every name that a file may have for a module, without the end that says which matrix it is. kohya's underscores
-    /// cannot be undone by splitting, so that the names of all known modules are built and looked up.
+    /// Every possible name of a module in files, without the suffix of the matrix. kohya's underscores cannot be
+    /// split back, so the names of all known modules are generated and looked up.
     pub(super) fn names(&self) -> HashMap<String, (Network, String)> {
         let mut names = HashMap::new();
         for (network, layers) in &self.layers {
@@ -113,7 +113,7 @@ impl LoraTargets {
             Network::TextEncoder => names.push(format!("lora_te_{underscored}")),
             Network::TextEncoder2 => {}
         }
-        // Some files leave out what stands before every layer of a text encoder.
+        // Some files omit the common prefix of a text encoder's layers.
         let short = path.strip_prefix("text_model.").filter(|_| network != Network::Unet);
         names.extend(short.map(|path| format!("{}.{path}", network.name())));
         names

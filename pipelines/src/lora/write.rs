@@ -8,13 +8,13 @@ use std::path::Path;
 use tch::{Kind, Tensor};
 
 impl Lora {
-    /// Writes the file that diffusers' `load_lora_weights` reads. Where a scale is not 1, the header's
-    /// `lora_adapter_metadata` says so; diffusers refuses `.alpha` tensors under these names.
+    /// Writes a file for diffusers' `load_lora_weights`. A scale other than 1 is recorded in the header's
+    /// `lora_adapter_metadata`; diffusers refuses `.alpha` tensors under these names.
     pub fn write_peft(&self, path: &Path, kind: Kind) -> Result<()> {
         self.write_peft_with(path, kind, &[])
     }
 
-    /// The same with further texts in the header.
+    /// [`write_peft`](Self::write_peft) with further texts in the header.
     pub fn write_peft_with(&self, path: &Path, kind: Kind, header: &[(&str, &str)]) -> Result<()> {
         let mut tensors = Vec::new();
         let mut metadata = Map::new();
@@ -24,7 +24,7 @@ impl Lora {
                 tensors.push((format!("{prefix}.{path}.lora_A.weight"), module.a.f_to_kind(kind)?));
                 tensors.push((format!("{prefix}.{path}.lora_B.weight"), module.b.f_to_kind(kind)?));
             }
-            // diffusers gives a network without these keys the scale 1, so that a part may go without.
+            // diffusers uses the scale 1 for a network without these keys, so they may be absent.
             if weights.modules.values().any(|module| module.scale != 1.0) {
                 metadata.extend(adapter_metadata(prefix, weights));
             }
@@ -36,7 +36,7 @@ impl Lora {
         write_safetensors(path, &tensors, &texts)
     }
 
-    /// Writes the file that ComfyUI and A1111 read. `header` says for which base model it is: `Family::lora_header`.
+    /// Writes a file for ComfyUI and A1111. `header` names the base model: `Family::lora_header`.
     ///
     /// # Errors
     /// A module that is no layer of the model.
@@ -48,11 +48,11 @@ impl Lora {
                 let name = targets.kohya_name(network, path);
                 tensors.push((format!("{name}.lora_down.weight"), module.a.f_to_kind(kind)?));
                 tensors.push((format!("{name}.lora_up.weight"), module.b.f_to_kind(kind)?));
-                // An alpha in half precision would be a scale that is off by up to a thousandth.
+                // An alpha in half precision would change the scale by up to a thousandth.
                 tensors.push((format!("{name}.alpha"), Tensor::from(module.alpha() as f32)));
             }
         }
-        // kohya's header has one rank and one alpha: those of the UNet, the largest where they differ.
+        // kohya's header has one rank and one alpha: the largest of the UNet.
         let unet = self.network(Network::Unet).or_else(|| self.networks().next().map(|(_, weights)| weights));
         let modules = || unet.into_iter().flat_map(|weights| weights.modules.values());
         let rank = modules().map(|module| module.rank()).max().unwrap_or_default().to_string();
@@ -68,8 +68,8 @@ impl Lora {
     }
 }
 
-/// PEFT's configuration of these adapters as the flat keys that diffusers writes. Modules of text encoders are named
-/// without `text_model.`: transformers dropped it in 5.6, and PEFT matches ends of names, so that every version finds them.
+/// PEFT's configuration of these adapters as flat keys, as written by diffusers. Modules of text encoders are named
+/// without `text_model.`: transformers dropped it in 5.6, and PEFT matches suffixes, so every version finds them.
 fn adapter_metadata(prefix: &str, weights: &LoraWeights) -> Map<String, Value> {
     let rank = weights.modules.values().next().map_or(0, |module| module.rank());
     let alpha = weights.modules.values().next().map_or(0.0, |module| module.alpha());
@@ -94,7 +94,7 @@ fn adapter_metadata(prefix: &str, weights: &LoraWeights) -> Map<String, Value> {
     keys.into_iter().map(|(key, value)| (format!("{prefix}.{key}"), value)).collect()
 }
 
-/// A whole number without a point, as PEFT's configuration has it.
+/// A whole number without a point, as in PEFT's configuration.
 fn number(value: f64) -> Value {
     if value.fract() == 0.0 && value.abs() < 1e15 { json!(value as i64) } else { json!(value) }
 }

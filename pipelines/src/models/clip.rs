@@ -10,21 +10,21 @@ use std::path::Path;
 use tch::{Kind, Tensor};
 
 const STEM: &str = "model";
-/// Everything but the projection lies below this name.
+/// Prefix of all parameters except the projection.
 const PREFIX: &str = "text_model";
-/// The end token that transformers wrote into every configuration before 4.31, whatever the tokenizer's was.
+/// The end token in every configuration by transformers before 4.31, whatever the tokenizer's was.
 const LEGACY_END: i64 = 2;
 
 /// The activation between the two layers of the MLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
-    /// `x * sigmoid(1.702 x)`, as OpenAI trained CLIP
+    /// `x * sigmoid(1.702 x)`, as in OpenAI's CLIP
     QuickGelu,
-    /// `x * Phi(x)`, as OpenCLIP did
+    /// `x * Phi(x)`, as in OpenCLIP
     Gelu,
 }
 
-/// The shape of a text encoder. A value of config.json that is not implemented is refused when it is read.
+/// The shape of a text encoder. Values of config.json that are not implemented are refused on reading.
 #[derive(Debug, Clone)]
 pub struct ClipTextConfig {
     pub vocab_size: i64,
@@ -37,7 +37,7 @@ pub struct ClipTextConfig {
     pub activation: Activation,
     pub eps: f64,
     pub eos_token_id: i64,
-    /// The width of the projected pooled output; only `CLIPTextModelWithProjection` has it.
+    /// Width of the projected pooled output; only for `CLIPTextModelWithProjection`.
     pub projection: Option<i64>,
     file: ConfigFile,
 }
@@ -48,7 +48,7 @@ impl ClipTextConfig {
         Self::from_file(ConfigFile::read(dir)?)
     }
 
-    /// Takes a config.json of a text encoder that is read already.
+    /// Parses a config.json of a text encoder.
     pub fn from_file(file: ConfigFile) -> Result<Self> {
         file.only("model_type", &json!("clip_text_model"))?;
         let projects = file.get("architectures") == Some(&json!(["CLIPTextModelWithProjection"]));
@@ -77,20 +77,20 @@ impl ClipTextConfig {
         Ok(config)
     }
 
-    /// The config.json that was read.
+    /// The parsed config.json.
     pub fn file(&self) -> &ConfigFile {
         &self.file
     }
 }
 
-/// What the encoder makes of a batch of prompts.
+/// Outputs of the encoder for a batch of prompts.
 #[derive(Debug)]
 pub struct ClipOutput {
     /// `[B, L, D]`, after the final norm
     pub last_hidden_state: Tensor,
-    /// The embeddings and the output of every block: `layers + 1` of `[B, L, D]`, none of them normed
+    /// The embeddings and the output of every block: `layers + 1` of `[B, L, D]`, without norm
     pub hidden_states: Vec<Tensor>,
-    /// `[B, D]` at the end token after the final norm; `[B, P]` projected where there is a projection
+    /// `[B, D]` at the end token after the final norm; `[B, P]` with a projection
     pub pooled: Tensor,
 }
 
@@ -123,7 +123,7 @@ impl ClipTextModel {
         Ok(clip)
     }
 
-    /// Gives the tensors of a file the names of the parameters, whatever version of transformers wrote it.
+    /// Renames the tensors of a file to the names of the parameters, for every version of transformers.
     pub fn rename(store: &mut WeightStore) {
         store.rename(with_prefix);
     }
@@ -135,7 +135,7 @@ impl ClipTextModel {
         loader.shapes()
     }
 
-    /// The layers of a configuration that can wear a LoRA.
+    /// The layers of a configuration available to a LoRA.
     pub fn layer_shapes(config: &ClipTextConfig) -> LayerShapes {
         layer_shapes(&mut Self::build(config.clone(), &Loader::describing()))
     }
@@ -161,8 +161,8 @@ impl ClipTextModel {
         &self.config
     }
 
-    /// `ids: [B, L]` int64, padded, in the vocabulary; L is at most `max_length`. No attention mask: padding is seen,
-    /// as in Stable Diffusion.
+    /// `ids: [B, L]` int64, padded, in the vocabulary; L is at most `max_length`. Without attention mask: padding
+    /// takes part, as in Stable Diffusion.
     pub fn forward(&self, ids: &Tensor, adapters: Option<AdapterSet>) -> Result<ClipOutput> {
         self.check(ids)?;
         let length = ids.size()[1];
@@ -186,7 +186,7 @@ impl ClipTextModel {
     /// The state at the end token of every prompt.
     fn pool(&self, states: &Tensor, ids: &Tensor) -> Tensor {
         let ends = match self.config.eos_token_id {
-            // The end token is the last of CLIP's vocabulary: the largest id is it.
+            // The end token is the last of CLIP's vocabulary, hence the largest id.
             LEGACY_END => ids.argmax(-1, false),
             eos => ids.eq(eos).to_kind(Kind::Int).argmax(-1, false), // [B]
         };
@@ -222,14 +222,14 @@ impl ClipTextModel {
         shallow(&self.parameters)
     }
 
-    /// Writes config.json and the weights in `kind`, with the `text_model.` that every published file has.
+    /// Writes config.json and the weights in `kind`, with the prefix `text_model.` of every published file.
     pub fn save(&self, dir: &Path, kind: Kind) -> Result<()> {
         save_component(dir, STEM, &self.config.file, kind, self.named_parameters())
     }
 }
 
 impl AdapterHost for ClipTextModel {
-    /// The projection of `CLIPTextModelWithProjection` is none of them: no program puts a LoRA there.
+    /// Without the projection of `CLIPTextModelWithProjection`: no program puts a LoRA there.
     fn adapters_mut(&mut self, visit: &mut dyn FnMut(&mut Adapters)) {
         for block in &mut self.blocks {
             let attention = [&mut block.q_proj, &mut block.k_proj, &mut block.v_proj, &mut block.out_proj];
@@ -249,7 +249,7 @@ impl AdapterHost for ClipTextModel {
     }
 }
 
-/// transformers from 5.6 on saves the encoder without its prefix; older files hold position_ids, which is no weight.
+/// transformers from 5.6 on saves the encoder without its prefix. Older files hold position_ids, which is no weight.
 fn with_prefix(name: &str) -> Option<String> {
     if name.ends_with("embeddings.position_ids") {
         return None;
@@ -286,7 +286,7 @@ impl Block {
         }
     }
 
-    /// `[B, L, D] -> [B, L, D]`, every token seeing those before it.
+    /// `[B, L, D] -> [B, L, D]`, causal.
     fn forward(&self, x: &Tensor, config: &ClipTextConfig, adapters: Option<AdapterSet>) -> Tensor {
         let normed = self.layer_norm1.forward(x);
         let project = |linear: &Linear| linear.forward(&normed, adapters);

@@ -1,10 +1,10 @@
-//! config.json of a component: typed reading, and refusal of values that no code here implements.
+//! config.json of a component: typed reading, and refusal of values that are not implemented.
 
 use crate::error::{Error, Result};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
-/// No width or count of a model comes near this; products of a few of them stay inside an i64.
+/// Upper limit of widths and counts; products of a few of them stay inside an i64.
 const LARGEST: i64 = 1 << 20;
 
 /// The keys and values of one config.json.
@@ -25,7 +25,7 @@ impl ConfigFile {
         Self::parse(path, &text)
     }
 
-    /// Takes the text of a config.json that is not a file of its own; `path` is for messages.
+    /// Parses the text of a config.json; `path` is for messages.
     pub fn parse(path: &Path, text: &str) -> Result<Self> {
         let parsed = serde_json::from_str(text).map_err(|source| Error::Json { path: path.into(), source })?;
         match parsed {
@@ -34,12 +34,12 @@ impl ConfigFile {
         }
     }
 
-    /// The same keys as JSON.
+    /// The keys as JSON.
     pub fn to_json(&self) -> Value {
         Value::Object(self.values.clone())
     }
 
-    /// Writes the same keys as `config.json` into another folder.
+    /// Writes the keys as `config.json` into another folder.
     pub fn write(&self, dir: &Path) -> Result<()> {
         std::fs::create_dir_all(dir).map_err(|e| Error::io("create the folder", dir, e))?;
         let text = format!("{:#}\n", Value::Object(self.values.clone()));
@@ -123,7 +123,7 @@ impl ConfigFile {
         list.iter().map(|value| positive(value).ok_or_else(refused)).collect()
     }
 
-    /// One whole number for each of `blocks` blocks; a single number is repeated.
+    /// One whole number per block of `blocks`; a single number is repeated.
     pub fn per_block(&self, key: &str, default: i64, blocks: usize) -> Result<Vec<i64>> {
         match self.get(key) {
             None => Ok(vec![default; blocks]),
@@ -143,7 +143,7 @@ impl ConfigFile {
         list.iter().map(|value| place(value).ok_or_else(refused)).collect()
     }
 
-    /// An error about a key whose value does not fit another one.
+    /// An error about a key whose value conflicts with another one.
     pub fn conflict(&self, key: &str, expected: impl Into<String>) -> Error {
         self.refuse(key, expected)
     }

@@ -1,11 +1,11 @@
-//! The layers that the networks share. Weights are cast to the kind of the input where the two differ, so that
-//! float32 masters can serve a bfloat16 forward pass.
+//! Layers shared by the networks. Weights are cast to the kind of the input if the two differ, so that float32
+//! masters serve a bfloat16 forward pass.
 
 use crate::weights::Loader;
 use std::ops::Deref;
 use tch::{Kind, Tensor};
 
-/// A weight. A clone shows the same values, and its gradient is theirs.
+/// A weight. A clone shares its values and its gradient.
 #[derive(Debug)]
 pub struct Parameter(Tensor);
 
@@ -25,19 +25,19 @@ impl Deref for Parameter {
 
 /// A layer, or layers together.
 pub trait Weights {
-    /// Visits every tensor that a forward pass under these adapters reads beside its input.
+    /// Visits every tensor that a forward pass with these adapters reads besides its input.
     fn weights(&self, adapters: Option<AdapterSet>, visit: &mut dyn FnMut(&Tensor));
 }
 
-/// Names one set of LoRA adapters that is attached to a network. Networks take `Option<AdapterSet>`: `None` is the
-/// network of the file alone, bit for bit.
+/// Index of a set of LoRA adapters attached to a network. Networks take `Option<AdapterSet>`: `None` is the network
+/// of the file alone, bit for bit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AdapterSet(pub usize);
 
 /// The LoRA of one layer: `y += scale * B A x` (arXiv 2106.09685).
 #[derive(Debug)]
 pub struct Adapter {
-    /// `[r, in]`, or `[r, in, k, k]` where the layer is a convolution
+    /// `[r, in]`, or `[r, in, k, k]` for a convolution
     pub a: Tensor,
     /// `[out, r]`, or `[out, r, 1, 1]`
     pub b: Tensor,
@@ -51,12 +51,12 @@ impl Clone for Adapter {
     }
 }
 
-/// The place of a layer where adapters go: one for each set.
+/// Adapters of a layer: one per set.
 #[derive(Debug, Clone)]
 pub struct Adapters {
     /// The module path, for example `down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q`.
     path: String,
-    /// The shape of the layer's weight, as it is stored.
+    /// The stored shape of the layer's weight.
     shape: Vec<i64>,
     by_set: Vec<Option<Adapter>>,
 }
@@ -71,12 +71,12 @@ impl Adapters {
         &self.path
     }
 
-    /// The shape of the layer's weight: `[out, in]`, or `[out, in, k, k]` where the file has a convolution.
+    /// The shape of the layer's weight: `[out, in]`, or `[out, in, k, k]` for a stored convolution.
     pub fn weight_shape(&self) -> &[i64] {
         &self.shape
     }
 
-    /// Puts an adapter into the given set, in place of the one it may hold there.
+    /// Puts an adapter into the given set, replacing an existing one.
     pub fn attach(&mut self, set: AdapterSet, adapter: Adapter) {
         if self.by_set.len() <= set.0 {
             self.by_set.resize_with(set.0 + 1, || None);
@@ -100,24 +100,24 @@ impl Weights for Adapters {
     }
 }
 
-/// What a network offers to LoRA: every layer that can wear an adapter.
+/// Access of LoRA to a network: every layer that takes an adapter.
 pub trait AdapterHost {
     /// Visits the layers.
     fn adapters_mut(&mut self, visit: &mut dyn FnMut(&mut Adapters));
 
-    /// A set that no adapter belongs to yet.
+    /// A new, empty set.
     fn new_adapter_set(&mut self) -> AdapterSet;
 
-    /// Where the weights are.
+    /// Device of the weights.
     fn device(&self) -> tch::Device;
 }
 
-/// `tensor` in the kind and on the device of a computation; the tensor itself where it is there already.
+/// `tensor` in the kind and on the device of a computation; unchanged if it is there already.
 fn cast(tensor: &Tensor, kind: Kind) -> Tensor {
     if tensor.kind() == kind { tensor.shallow_clone() } else { tensor.to_kind(kind) }
 }
 
-/// A matrix out of a weight that may be stored as a 1x1 convolution.
+/// The matrix of a weight that may be stored as a 1x1 convolution.
 fn matrix(weight: &Tensor, kind: Kind) -> Tensor {
     let weight = cast(weight, kind);
     match weight.size()[..] {
@@ -126,10 +126,10 @@ fn matrix(weight: &Tensor, kind: Kind) -> Tensor {
     }
 }
 
-/// `y = x W^T + b` over the last dimension, with LoRA adapters beside it.
+/// `y = x W^T + b` over the last dimension, plus LoRA adapters.
 #[derive(Debug, Clone)]
 pub struct Linear {
-    /// `[out, in]`, or `[out, in, 1, 1]` where the file has a 1x1 convolution
+    /// `[out, in]`, or `[out, in, 1, 1]` for a stored 1x1 convolution
     weight: Parameter,
     bias: Option<Parameter>,
     pub adapters: Adapters,
@@ -140,7 +140,7 @@ impl Linear {
         Self::with_weight(from, &[output, input], bias)
     }
 
-    /// A layer that the file stores as a 1x1 convolution: over channels-last data it is the same product.
+    /// A layer stored as a 1x1 convolution: over channels-last data it is the same product.
     pub fn load_pointwise(from: &Loader, input: i64, output: i64, bias: bool) -> Self {
         Self::with_weight(from, &[output, input, 1, 1], bias)
     }
@@ -178,7 +178,7 @@ impl Adapter {
         self.scaled(narrow).linear(&matrix(&self.b, kind), None::<Tensor>)
     }
 
-    /// `[B, in, H, W] -> [B, out, H', W']` beside a convolution of that stride and padding.
+    /// `[B, in, H, W] -> [B, out, H', W']` parallel to a convolution of that stride and padding.
     fn over_pixels(&self, x: &Tensor, stride: i64, padding: i64) -> Tensor {
         let kind = x.kind();
         let narrow = convolve(x, &cast(&self.a, kind), None, stride, padding);
@@ -194,7 +194,7 @@ fn convolve(x: &Tensor, weight: &Tensor, bias: Option<Tensor>, stride: i64, padd
     x.conv2d(weight, bias, [stride; 2], [padding; 2], [1, 1], 1)
 }
 
-/// A 2-d convolution with bias, with LoRA adapters beside it.
+/// A 2-d convolution with bias, plus LoRA adapters.
 #[derive(Debug, Clone)]
 pub struct Conv2d {
     weight: Parameter,
@@ -297,7 +297,7 @@ impl Weights for LayerNorm {
     }
 }
 
-/// Scaled dot product attention over heads that lie side by side in the last dimension.
+/// Scaled dot product attention over heads concatenated in the last dimension.
 ///
 /// `q: [B, N, heads * d]`, `k`, `v: [B, M, heads * d]`, result `[B, N, heads * d]`.
 pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, heads: i64, causal: bool) -> Tensor {

@@ -21,8 +21,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use tch::{Kind, Tensor};
 
-/// Module paths of the layers that can wear a LoRA, with the shapes of their weights: `[out, in]`, or `[out, in, k, k]`
-/// where the file has a convolution.
+/// Module paths of the layers available to a LoRA, with the shapes of their weights: `[out, in]`, or
+/// `[out, in, k, k]` for a stored convolution.
 pub type LayerShapes = BTreeMap<String, Vec<i64>>;
 
 fn layer_shapes(network: &mut dyn AdapterHost) -> LayerShapes {

@@ -1,5 +1,5 @@
-//! Memory for time: parts of a network that are computed again in the backward pass, so that what they make on their way
-//! need not be kept until then (gradient checkpointing, arXiv 1604.06174).
+//! Gradient checkpointing (arXiv 1604.06174): parts of a network are recomputed in the backward pass instead of
+//! storing their activations.
 
 use crate::error::Result;
 use crate::models::layers::{AdapterSet, Weights};
@@ -7,7 +7,7 @@ use diffpref_native::{checkpoint, grad_enabled};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-/// Which parts of a UNet. Each choice includes the ones before it.
+/// Recomputed parts of a UNet. Each choice includes the ones before it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Recompute {
@@ -15,10 +15,10 @@ pub enum Recompute {
     None,
     /// Every transformer (the `attentions` of a block).
     Attention,
-    /// Every resnet too: what is kept are the feature maps between them.
+    /// Every resnet too: the feature maps between them are stored.
     Blocks,
-    /// On the way up each skip with the resnet and transformer that take it in as one part, the upsampled maps, and the
-    /// last norm: what is kept are the skips and a map a layer.
+    /// On the way up each skip connection with its resnet and transformer as one part, the upsampled maps, and the
+    /// last norm. Stored are the skips and one map per layer.
     All,
 }
 
@@ -27,11 +27,11 @@ impl Recompute {
     pub const NAMES: [&str; 4] = ["none", "attention", "blocks", "all"];
 }
 
-/// `run(part, inputs)`, of which only `inputs` are kept where gradients are recorded; elsewhere it is a plain call. The
-/// graph keeps a clone of the part, which shares its weights.
+/// `run(part, inputs)` that stores only `inputs` if gradients are recorded; otherwise a plain call. The graph keeps a
+/// clone of the part, which shares its weights.
 ///
 /// # Errors
-/// When `run` panics where gradients are recorded: a panic cannot pass through libtorch.
+/// A panic of `run` while gradients are recorded: a panic cannot pass through libtorch.
 pub(crate) fn recomputed<P: Weights + Clone + Send + 'static>(
     part: &P,
     adapters: Option<AdapterSet>,

@@ -4,7 +4,7 @@ use crate::models::layers::{AdapterSet, Adapters, Conv2d, GroupNorm, Linear, Wei
 use crate::weights::Loader;
 use tch::Tensor;
 
-/// What the residual blocks of one network have in common.
+/// Settings common to the residual blocks of one network.
 #[derive(Debug, Clone, Copy)]
 pub struct ResnetShape {
     pub groups: i64,
@@ -42,7 +42,7 @@ impl Resnet {
         self.forward_beside(x, x, time, adapters)
     }
 
-    /// `forward(x)` where `beside` is `x` too: what goes past the block and what goes into it, each by a handle of its own.
+    /// `forward(x)` with `beside` equal to `x`: the skip connection and the block's input, each by its own handle.
     pub fn forward_beside(
         &self,
         beside: &Tensor,
@@ -50,8 +50,8 @@ impl Resnet {
         time: Option<&Tensor>,
         adapters: Option<AdapterSet>,
     ) -> Tensor {
-        // A layer with an adapter reads its input twice. Behind an alias the two gradients are added before they meet those of
-        // other parts: the same sum whether this block is computed once or, for its gradient, again.
+        // A layer with an adapter reads its input twice. Behind an alias the two gradients are added before they meet
+        // those of other parts: the sum is equal whether this block is computed once or recomputed.
         let mut h = self.conv1.forward(&self.norm1.forward(x).silu(), adapters);
         if let (Some(project), Some(time)) = (&self.time_emb_proj, time) {
             h += project.forward(&time.alias(), adapters).unsqueeze(-1).unsqueeze(-1); // [B, out, 1, 1]

@@ -17,10 +17,10 @@ use tch::{Kind, Tensor};
 const STEM: &str = "diffusion_pytorch_model";
 /// diffusers fixes this epsilon in every normalisation of its VAE.
 const EPS: f64 = 1e-6;
-/// The factor of SD1.5 and SD2.1, whose files do not name it.
+/// The factor of SD1.5 and SD2.1, whose files omit it.
 const DEFAULT_SCALING_FACTOR: f64 = 0.18215;
 
-/// The shape of a VAE. A value of config.json that is not implemented is refused when it is read.
+/// The shape of a VAE. Values of config.json that are not implemented are refused on reading.
 #[derive(Debug, Clone)]
 pub struct VaeConfig {
     pub in_channels: i64,
@@ -30,11 +30,12 @@ pub struct VaeConfig {
     pub block_out_channels: Vec<i64>,
     pub layers_per_block: i64,
     pub norm_num_groups: i64,
-    /// latents of the UNet = sample x this.
+    /// Latents of the UNet = sample x this.
     pub scaling_factor: f64,
-    /// Whether the network may overflow in half precision (SDXL's does). True where the file does not say, as in diffusers.
+    /// Whether the network may overflow in half precision (SDXL's does). True if the file does not state it, as in
+    /// diffusers.
     pub force_upcast: bool,
-    /// Pixels of a side that the network was trained on; diffusers' tiles have it.
+    /// Side of the training pictures in pixels, also that of diffusers' tiles.
     pub sample_size: i64,
     file: ConfigFile,
 }
@@ -45,7 +46,7 @@ impl VaeConfig {
         Self::from_file(ConfigFile::read(dir)?)
     }
 
-    /// Takes a config.json of a VAE that is read already.
+    /// Parses a config.json of a VAE.
     pub fn from_file(file: ConfigFile) -> Result<Self> {
         file.only("_class_name", &json!("AutoencoderKL"))?;
         file.only("act_fn", &json!("silu"))?;
@@ -87,8 +88,8 @@ impl VaeConfig {
         ResnetShape { groups: self.norm_num_groups, eps: EPS, time_width: None }
     }
 
-    /// Bytes of what decoding a picture needs at its peak, beside weights and result: about five times the widest
-    /// activation, the input of the last level (measured: 3.8 at 512 pixels, 4.8 at 256).
+    /// Peak bytes of decoding a picture, without weights and result: about five times the widest activation, the
+    /// input of the last level (measured: 3.8 at 512 pixels, 4.8 at 256).
     pub fn decoding_bytes(&self, height: i64, width: i64, kind: Kind) -> u64 {
         let widest = self.block_out_channels.get(1).or(self.block_out_channels.first()).copied().unwrap_or(1);
         let values = [5, widest, height, width].into_iter().map(|n| n.max(0) as u64);
@@ -100,7 +101,7 @@ impl VaeConfig {
         self.block_out_channels.iter().skip(1).fold(1, |factor, _| factor * 2)
     }
 
-    /// The config.json that was read.
+    /// The parsed config.json.
     pub fn file(&self) -> &ConfigFile {
         &self.file
     }
@@ -133,8 +134,8 @@ pub struct AutoencoderKl {
 }
 
 impl AutoencoderKl {
-    /// Reads a component folder: config.json and safetensors. A VAE with `force_upcast` is held in float32 where
-    /// float16 or bfloat16 is asked for.
+    /// Reads a component folder: config.json and safetensors. A VAE with `force_upcast` is held in float32 instead of
+    /// float16 or bfloat16.
     pub fn load(dir: &Path, options: &LoadOptions) -> Result<Self> {
         let config = VaeConfig::read(dir)?;
         Self::from_store(config, WeightStore::open_component(dir, STEM)?, options)
@@ -151,7 +152,7 @@ impl AutoencoderKl {
         Ok(vae)
     }
 
-    /// Gives the tensors of a file the names of the parameters, whatever version of diffusers wrote it.
+    /// Renames the tensors of a file to the names of the parameters, for every version of diffusers.
     pub fn rename(store: &mut WeightStore) {
         store.rename(|name| Some(newer_name(name)));
     }
@@ -180,7 +181,7 @@ impl AutoencoderKl {
         &self.config
     }
 
-    /// The kind in which the network computes.
+    /// The compute type of the network.
     pub fn kind(&self) -> Kind {
         self.kind
     }
@@ -227,7 +228,7 @@ impl AutoencoderKl {
     }
 }
 
-/// Older files call the projections of the attention otherwise.
+/// Names of the attention's projections in older files.
 fn newer_name(name: &str) -> String {
     const RENAMED: [(&str, &str); 4] =
         [(".query.", ".to_q."), (".key.", ".to_k."), (".value.", ".to_v."), (".proj_attn.", ".to_out.0.")];

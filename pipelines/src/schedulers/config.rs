@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 const FILE: &str = "scheduler_config.json";
 
-/// What the network predicts (methods.md 0.2).
+/// Target of the network (methods.md 0.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PredictionType {
@@ -23,7 +23,7 @@ impl PredictionType {
     /// In the order of [`ALL`](Self::ALL).
     pub const NAMES: [&str; 2] = [Self::ALL[0].name(), Self::ALL[1].name()];
 
-    /// The word for it in scheduler_config.json, in configurations and on the command line.
+    /// Name in scheduler_config.json, in configurations and on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Epsilon => "epsilon",
@@ -37,7 +37,7 @@ impl PredictionType {
     }
 }
 
-/// How n sampling steps are laid over the training timesteps (methods.md 18; table 2 of arXiv 2305.08891).
+/// Placement of n sampling steps on the training timesteps (methods.md 18; table 2 of arXiv 2305.08891).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimestepSpacing {
     Leading,
@@ -49,15 +49,14 @@ pub enum TimestepSpacing {
 pub enum BetaSchedule {
     /// beta interpolated
     Linear,
-    /// sqrt(beta) interpolated: every Stable Diffusion
+    /// sqrt(beta) interpolated, in every Stable Diffusion
     ScaledLinear,
 }
 
 /// A scheduler_config.json.
 ///
-/// Fields whose default depends on the class that is built from the file are `None` where the file has no such key:
-/// diffusers' `from_config` passes on only what the file states. Keys that one class alone reads are asked for by name:
-/// [`Self::flag`], [`Self::number`], [`Self::text`].
+/// Fields with a class-dependent default are `None` if absent from the file: diffusers' `from_config` passes on only
+/// keys of the file. Keys of a single class are read by name: [`Self::flag`], [`Self::number`], [`Self::text`].
 #[derive(Debug, Clone)]
 pub struct SchedulerConfig {
     /// `_class_name`: the model's own sampler.
@@ -80,7 +79,7 @@ pub struct SchedulerConfig {
     pub thresholding: bool,
     /// The file, for messages.
     pub path: PathBuf,
-    /// Every key of the file, as it is written again.
+    /// Every key of the file, for writing it again.
     values: Map<String, Value>,
 }
 
@@ -106,8 +105,8 @@ struct File {
 impl SchedulerConfig {
     /// Reads `dir`/scheduler_config.json. A value that is not implemented is an error that names it.
     ///
-    /// As diffusers' pipelines for Stable Diffusion 1 and 2 do when they are put together, a stated steps_offset becomes
-    /// 1 and a stated clip_sample false; [`Self::uncorrected`] takes that back.
+    /// As in diffusers' pipelines for Stable Diffusion 1 and 2, a stated steps_offset becomes 1 and a stated
+    /// clip_sample false; [`Self::uncorrected`] reverts that.
     pub fn read(dir: &Path) -> Result<Self> {
         let path = dir.join(FILE);
         let text = match std::fs::read_to_string(&path) {
@@ -120,10 +119,10 @@ impl SchedulerConfig {
         Self::parse(&path, &text)
     }
 
-    /// Takes the text of a scheduler_config.json that is not a file of its own; `path` is for messages.
+    /// Parses the text of a scheduler_config.json; `path` is for messages.
     pub fn parse(path: &Path, text: &str) -> Result<Self> {
         let json = |source| Error::Json { path: path.to_path_buf(), source };
-        // Python writes an unset lambda_min_clipped as -Infinity, which is no JSON.
+        // Python writes an unset lambda_min_clipped as -Infinity, which is not valid JSON.
         let text = text.replace(": -Infinity", ": null");
         let value: Value = serde_json::from_str(&text).map_err(json)?;
         let values = value.as_object().cloned().unwrap_or_default();
@@ -131,18 +130,18 @@ impl SchedulerConfig {
         Self::checked(file, values, path)
     }
 
-    /// As the file states it, for pipelines that correct nothing (SDXL): missing keys have the defaults that the classes
-    /// of diffusers share.
+    /// The unchanged values of the file, for pipelines that correct nothing (SDXL): absent keys have the defaults
+    /// that diffusers' classes share.
     pub fn uncorrected(mut self) -> Self {
         self.steps_offset = Some(self.values.get("steps_offset").and_then(Value::as_i64).unwrap_or(0));
         self.clip_sample = Some(self.values.get("clip_sample").and_then(Value::as_bool).unwrap_or(true));
         self
     }
 
-    /// The same noise process with another prediction type or another end; None keeps the file's.
+    /// The noise process with another prediction type or another end; None keeps the file's.
     ///
     /// # Errors
-    /// Epsilon prediction with zero terminal SNR: at abar = 0 the noise says nothing of the picture.
+    /// Epsilon prediction with zero terminal SNR: at abar = 0 the noise has no information about the picture.
     pub fn overridden(&self, prediction_type: Option<PredictionType>, zero_terminal_snr: Option<bool>) -> Result<Self> {
         let mut config = self.clone();
         if let Some(prediction_type) = prediction_type {
@@ -169,12 +168,12 @@ impl SchedulerConfig {
         Ok(())
     }
 
-    /// The keys that were read, overrides in place, as JSON.
+    /// The keys of the file with overrides, as JSON.
     pub fn to_json(&self) -> Value {
         Value::Object(self.values.clone())
     }
 
-    /// Writes `scheduler_config.json` into a folder: the keys that were read, overrides in place.
+    /// Writes `scheduler_config.json` into a folder: the keys of the file with overrides.
     pub fn write(&self, dir: &Path) -> Result<()> {
         std::fs::create_dir_all(dir).map_err(|e| Error::io("create the folder", dir, e))?;
         let text = format!("{:#}\n", Value::Object(self.values.clone()));
@@ -207,28 +206,28 @@ impl SchedulerConfig {
         Ok(config)
     }
 
-    /// steps_offset as `class` is built: the file's, else 0, but 1 in the model's own class, whose steps_offset the
-    /// pipeline corrects.
+    /// steps_offset of `class`: the file's, else 0, but 1 in the model's own class, whose steps_offset the pipeline
+    /// corrects.
     pub fn steps_offset_of(&self, class: &str) -> i64 {
         self.steps_offset.unwrap_or(i64::from(self.class_name == class))
     }
 
-    /// Everything that the file states, overrides in place.
+    /// Every key stated in the file, with overrides.
     pub fn values(&self) -> &Map<String, Value> {
         &self.values
     }
 
-    /// A true or false that the file states; None where it does not, or says null.
+    /// A true or false of the file; None if absent or null.
     pub fn flag(&self, key: &str) -> Result<Option<bool>> {
         self.value(key, "true or false", Value::as_bool)
     }
 
-    /// A number that the file states; None where it does not, or says null.
+    /// A number of the file; None if absent or null.
     pub fn number(&self, key: &str) -> Result<Option<f64>> {
         self.value(key, "a number", Value::as_f64)
     }
 
-    /// A text that the file states; None where it does not, or says null.
+    /// A text of the file; None if absent or null.
     pub fn text(&self, key: &str) -> Result<Option<&str>> {
         self.value(key, "a text", Value::as_str)
     }
@@ -243,7 +242,7 @@ impl SchedulerConfig {
         }
     }
 
-    /// Refuses a file in which one of `keys` is true: what it switches on is not implemented.
+    /// Refuses a file in which one of `keys` is true: its feature is not implemented.
     pub fn refuse_flags(&self, keys: &[&str]) -> Result<()> {
         match keys.iter().find(|key| self.values.get(**key) == Some(&Value::Bool(true))) {
             Some(key) => Err(Error::config(&self.path, key, "false", "true, which is not implemented")),

@@ -26,7 +26,7 @@ pub(super) static SCHEDULER: Scheduler = Scheduler {
 #[derive(Debug)]
 pub struct Ddim {
     timesteps: Vec<f64>,
-    /// abar at each timestep, and where its step leads to.
+    /// abar at each timestep, and the destination of its step.
     levels: Vec<(f32, f32)>,
     prediction_type: PredictionType,
     eta: f32,
@@ -41,27 +41,27 @@ pub struct Transition {
     pub std: f64,
 }
 
-/// What x_t splits into and what x_p is put together from, each a scalar or `[B, 1, 1, 1]`, float32.
+/// Coefficients that split x_t and recombine x_p, each a scalar or `[B, 1, 1, 1]`, float32.
 struct Coefficients {
     /// sqrt(abar_t), sqrt(1 - abar_t)
     signal: Tensor,
     sigma: Tensor,
-    /// sqrt(abar_p), and what is left to epsilon beside the new noise.
+    /// sqrt(abar_p), and the coefficient of epsilon besides the new noise.
     signal_prev: Tensor,
     direction: Tensor,
 }
 
 impl Ddim {
-    /// The sampler that `DDIMScheduler.from_config` makes of `config`: keys that the file lacks take DDIM's defaults.
+    /// The sampler of `DDIMScheduler.from_config` for `config`: absent keys have DDIM's defaults.
     ///
     /// # Errors
-    /// Steps that the model does not have, dynamic thresholding.
+    /// More steps than the model has, dynamic thresholding.
     pub fn new(config: &SchedulerConfig, steps: i64, options: &SamplerOptions) -> Result<Self> {
         config.refuse_flags(&["thresholding"])?;
         let timesteps = spacing::whole(config, CLASS, steps)?;
         let abar = Vec::<f32>::try_from(NoiseSchedule::new(config).alphas_cumprod())?;
         let last = if config.set_alpha_to_one.unwrap_or(true) { 1.0 } else { abar[0] };
-        // The step leads back by T div steps whatever the spacing.
+        // The step length is T div steps, for every spacing.
         let stride = config.num_train_timesteps / steps;
         let at = |t: i64| if t < 0 { last } else { abar[t as usize] };
         Ok(Self {
@@ -86,7 +86,7 @@ impl Ddim {
         }
     }
 
-    /// Where call number `call` may lead: eq. 12 of the paper.
+    /// Distribution after call number `call`: eq. 12 of the paper.
     pub fn transition(&self, call: usize, prediction: &Prediction, latents: &Tensor) -> Transition {
         let mean = self.mean(&self.coefficients(call), prediction, latents);
         Transition { mean, std: f64::from(self.std(call)) }
@@ -119,7 +119,7 @@ impl Ddim {
         x0 * &coefficients.signal_prev + epsilon * &coefficients.direction
     }
 
-    /// The predicted x_0, clamped where the file wants it, and the noise to go on with.
+    /// The predicted x_0, clamped if the file has it so, and the noise for the next step.
     fn estimate(&self, coefficients: &Coefficients, prediction: &Prediction, latents: &Tensor) -> (Tensor, Tensor) {
         let Coefficients { signal, sigma, .. } = coefficients;
         let split = |p: &Tensor| self.prediction_type.estimate(p, latents, signal, sigma);
@@ -154,7 +154,7 @@ impl Sampler for Ddim {
 }
 
 impl StochasticSampler for Ddim {
-    /// Coefficients are float32 whatever the latents' kind.
+    /// Coefficients are float32 for every kind of latents.
     fn transitions(&self, calls: &[usize], prediction: &Prediction, latents: &Tensor) -> Transitions {
         let device = latents.device();
         let of_rows: Vec<Coefficients> = calls.iter().map(|call| self.coefficients(*call)).collect();
@@ -174,7 +174,7 @@ impl StochasticSampler for Ddim {
         }
     }
 
-    /// Clamped where the file wants it.
+    /// Clamped if the file has it so.
     fn x0(&self, call: usize, prediction: &Prediction, latents: &Tensor) -> Tensor {
         self.estimate(&self.coefficients(call), prediction, latents).0
     }
@@ -184,8 +184,8 @@ impl StochasticSampler for Ddim {
     }
 }
 
-/// True where DDIM built from the file clamps the predicted x_0, which only pixel models want: DDIM's default where the
-/// file says nothing, except in a DDIM model's own, which the pipeline corrects.
+/// True if DDIM built from the file clamps the predicted x_0, for pixel models only: DDIM's default without the key,
+/// except in a DDIM model's own file, which the pipeline corrects.
 pub fn clips_latents(config: &SchedulerConfig) -> bool {
     config.clip_sample.unwrap_or(config.class_name != CLASS)
 }

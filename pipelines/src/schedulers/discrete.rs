@@ -1,5 +1,4 @@
-//! Discrete diffusion as a [`Process`]: levels are whole timesteps, or numbers between them where a sampler asks the
-//! network there.
+//! Discrete diffusion as a [`Process`]: levels are timesteps, fractional ones for some samplers.
 
 use super::config::PredictionType;
 use super::ddim::Ddim;

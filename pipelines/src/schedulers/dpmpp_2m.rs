@@ -10,7 +10,7 @@ use crate::{Error, Result};
 use tch::Tensor;
 
 const CLASS: &str = "DPMSolverMultistepScheduler";
-/// With fewer steps than this, diffusers makes the last one of first order (lower_order_final).
+/// Number of steps below which the last one is of first order in diffusers (lower_order_final).
 const FEW_STEPS: usize = 15;
 
 pub(super) static SCHEDULER: Scheduler = Scheduler {
@@ -25,17 +25,17 @@ pub(super) static SCHEDULER: Scheduler = Scheduler {
     build: |config, steps, options| Ok(Box::new(DpmSolverPlusPlus::new(config, steps, options)?)),
 };
 
-/// A DPM-Solver++ 2M sampler and the x_0 that it predicted last.
+/// A DPM-Solver++ 2M sampler and its previous prediction of x_0.
 #[derive(Debug)]
 pub struct DpmSolverPlusPlus {
     grid: SigmaGrid,
     prediction_type: PredictionType,
-    /// Whether the last step is of first order though there is an older prediction.
+    /// Whether the last step is of first order despite an older prediction.
     plain_end: bool,
     older: Option<Tensor>,
 }
 
-/// A noise level as the solver sees it.
+/// A noise level in the solver's terms.
 #[derive(Clone, Copy)]
 struct Level {
     signal: f32,
@@ -53,10 +53,10 @@ impl Level {
 }
 
 impl DpmSolverPlusPlus {
-    /// The sampler that `DPMSolverMultistepScheduler.from_config` makes of `config`.
+    /// The sampler of `DPMSolverMultistepScheduler.from_config` for `config`.
     ///
     /// # Errors
-    /// Steps that the model does not have or that visit a level twice; a file that asks for another solver of that class.
+    /// Steps that the model lacks or that visit a level twice; a file with another solver of that class.
     pub fn new(config: &SchedulerConfig, steps: i64, options: &SamplerOptions) -> Result<Self> {
         check_solver(config)?;
         let table = SigmaTable::new(config)?;
@@ -88,7 +88,7 @@ impl DpmSolverPlusPlus {
         &self.grid.sigmas
     }
 
-    /// D_1 of the paper: how the predicted x_0 changes over a step of `h`; None where the step is of first order.
+    /// D_1 of the paper: change of the predicted x_0 over a step of `h`; None for a step of first order.
     fn change(&self, call: usize, x0: &Tensor, h: f32) -> Option<Tensor> {
         let older = self.older.as_ref()?;
         if self.plain_end && call + 1 == self.grid.timesteps.len() {
@@ -137,7 +137,7 @@ fn check_solver(config: &SchedulerConfig) -> Result<()> {
         "use_lu_lambdas",
         "use_flow_sigmas",
     ])?;
-    // What diffusers takes for these two in files of other classes.
+    // Replacements of these two in diffusers for files of other classes.
     config.refuse_other_texts("algorithm_type", &["dpmsolver++", "deis"])?;
     config.refuse_other_texts("solver_type", &["midpoint", "logrho", "bh1", "bh2"])?;
     config.refuse_other_texts("variance_type", &["fixed_small", "fixed_large"])?;

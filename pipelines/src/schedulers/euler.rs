@@ -32,11 +32,11 @@ pub struct Euler {
 }
 
 impl Euler {
-    /// The sampler that `EulerDiscreteScheduler.from_config` makes of `config`.
+    /// The sampler of `EulerDiscreteScheduler.from_config` for `config`.
     ///
     /// # Errors
-    /// Steps that the model does not have; noise levels that are not implemented (exponential, beta, log-linear),
-    /// continuous timesteps.
+    /// Steps that the model lacks; noise levels that are not implemented (exponential, beta, log-linear), continuous
+    /// timesteps.
     pub fn new(config: &SchedulerConfig, steps: i64, options: &SamplerOptions) -> Result<Self> {
         config.refuse_flags(&["use_exponential_sigmas", "use_beta_sigmas"])?;
         config.refuse_other_texts("interpolation_type", &["linear"])?;

@@ -23,7 +23,7 @@ pub(super) static SCHEDULER: Scheduler = Scheduler {
     build: |config, steps, _| Ok(Box::new(EulerAncestral::new(config, steps)?)),
 };
 
-/// An ancestral Euler sampler: it steps below the next level and adds the noise that leads up to it.
+/// An ancestral Euler sampler: it steps below the next level and adds the noise up to that level.
 #[derive(Debug)]
 pub struct EulerAncestral {
     grid: SigmaGrid,
@@ -32,13 +32,13 @@ pub struct EulerAncestral {
 }
 
 impl EulerAncestral {
-    /// The sampler that `EulerAncestralDiscreteScheduler.from_config` makes of `config`.
+    /// The sampler of `EulerAncestralDiscreteScheduler.from_config` for `config`.
     ///
     /// # Errors
-    /// Steps that the model does not have.
+    /// Steps that the model lacks.
     pub fn new(config: &SchedulerConfig, steps: i64) -> Result<Self> {
         let mut grid = SigmaTable::new(config)?.at(fractional(config, CLASS, steps)?);
-        // The class knows no final_sigmas_type: it always ends without noise.
+        // The class has no final_sigmas_type: it always ends without noise.
         grid.sigmas[steps as usize] = 0.0;
         let init_noise_sigma = init_noise_sigma(config, &grid);
         Ok(Self { grid, prediction_type: config.prediction_type, init_noise_sigma })
@@ -50,7 +50,7 @@ impl EulerAncestral {
     }
 }
 
-/// Where to step to from `sigma` on the way to `next`, and how much noise to add there: up^2 + down^2 = next^2.
+/// Target level of a step from `sigma` to `next`, and the added noise: up^2 + down^2 = next^2.
 pub fn split(sigma: f32, next: f32) -> (f32, f32) {
     let up = (next * next * (sigma * sigma - next * next) / (sigma * sigma)).sqrt();
     (up, (next * next - up * up).sqrt())

@@ -1,5 +1,5 @@
-//! Noise schedules and samplers. A sampler is one file here and one line in `registry.rs`; [`NoiseSchedule`] is what
-//! training needs of all of them.
+//! Noise schedules and samplers. A sampler is one file here and one line in `registry.rs`; training needs only
+//! [`NoiseSchedule`].
 
 pub mod config;
 pub mod ddim;

@@ -1,5 +1,5 @@
 //! Pseudo linear multi-step (arXiv 2202.09778), as diffusers' `PNDMScheduler` steps it with skip_prk_steps: PLMS, the
-//! sampler that Stable Diffusion 1 was published with (docs/methods.md 18).
+//! published sampler of Stable Diffusion 1 (docs/methods.md 18).
 
 use super::config::{PredictionType, SchedulerConfig};
 use super::sampler::{Prediction, Sampler, Scheduler};
@@ -9,7 +9,7 @@ use crate::{Error, Result};
 use tch::Tensor;
 
 const CLASS: &str = "PNDMScheduler";
-/// Older predictions that the longest multi-step formula looks at.
+/// Older predictions in the longest multi-step formula.
 const REMEMBERED: usize = 3;
 
 pub(super) static SCHEDULER: Scheduler = Scheduler {
@@ -24,24 +24,24 @@ pub(super) static SCHEDULER: Scheduler = Scheduler {
     build: |config, steps, _| Ok(Box::new(Pndm::new(config, steps)?)),
 };
 
-/// A PLMS sampler and what it remembers. The second timestep is called twice: its first call only improves the first step.
+/// A PLMS sampler and its state. The second timestep is called twice: its first call only improves the first step.
 #[derive(Debug)]
 pub struct Pndm {
     timesteps: Vec<f64>,
-    /// abar at the level that each call steps from and to.
+    /// abar at the source and destination level of each call.
     levels: Vec<(f32, f32)>,
     prediction_type: PredictionType,
     /// Predictions of earlier calls, the latest last.
     older: Vec<Tensor>,
-    /// The latents of the first call, from which the second one steps again.
+    /// The latents of the first call, the start of the second step too.
     start: Option<Tensor>,
 }
 
 impl Pndm {
-    /// The sampler that `PNDMScheduler.from_config` makes of `config`.
+    /// The sampler of `PNDMScheduler.from_config` for `config`.
     ///
     /// # Errors
-    /// Steps that the model does not have; a file without skip_prk_steps = true: the Runge-Kutta start is not implemented.
+    /// Steps that the model lacks; a file without skip_prk_steps = true: the Runge-Kutta start is not implemented.
     pub fn new(config: &SchedulerConfig, steps: i64) -> Result<Self> {
         if config.flag("skip_prk_steps")? != Some(true) {
             let found = "not true: PNDM would start with Runge-Kutta steps, which are not implemented";
@@ -52,7 +52,7 @@ impl Pndm {
                 found,
             ));
         }
-        // The class knows no zero terminal SNR: it ignores the key.
+        // The class does not support zero terminal SNR: it ignores the key.
         let config = &config.overridden(None, Some(false))?;
         let mut timesteps = spacing::whole(config, CLASS, steps)?;
         let abar = Vec::<f32>::try_from(NoiseSchedule::new(config).alphas_cumprod())?;
@@ -75,7 +75,7 @@ impl Pndm {
         })
     }
 
-    /// Adams-Bashforth over the newest prediction and the older ones, of as high an order as there are predictions.
+    /// Adams-Bashforth over the newest prediction and the older ones, of the highest order available.
     fn extrapolated(&self, newest: &Tensor) -> Tensor {
         match &self.older[..] {
             [.., fourth, third, second] => (newest * 55.0 - second * 59.0 + third * 37.0 - fourth * 9.0) * (1.0 / 24.0),

@@ -1,9 +1,9 @@
-//! What a prediction says of a noisy latent (docs/methods.md 0.2, 18).
+//! From a prediction to x_0 and noise (docs/methods.md 0.2, 18).
 
 use super::config::PredictionType;
 use tch::{Kind, Tensor};
 
-/// The two halves into which a prediction splits x_t = signal x_0 + sigma epsilon, each of the latents' shape.
+/// The two parts of x_t = signal x_0 + sigma epsilon according to a prediction, each of the latents' shape.
 #[derive(Debug)]
 pub struct Estimate {
     pub x0: Tensor,
@@ -11,8 +11,8 @@ pub struct Estimate {
 }
 
 impl PredictionType {
-    /// Splits latents x_t with signal^2 + sigma^2 = 1 by the network's `prediction` for them. `signal` and `sigma` are
-    /// scalars, or one a sample (`[B, 1, 1, 1]`).
+    /// Splits latents x_t with signal^2 + sigma^2 = 1 by the network's `prediction` for them. `signal` and `sigma`
+    /// are scalars, or one per sample (`[B, 1, 1, 1]`).
     pub fn estimate(self, prediction: &Tensor, latents: &Tensor, signal: &Tensor, sigma: &Tensor) -> Estimate {
         match self {
             Self::Epsilon => {
@@ -24,7 +24,7 @@ impl PredictionType {
         }
     }
 
-    /// The x_0 of variance-exploding latents z = x_t / signal = x_0 + sigma epsilon, in which Euler's methods step.
+    /// The x_0 of variance-exploding latents z = x_t / signal = x_0 + sigma epsilon, the latents of Euler's methods.
     pub fn denoised(self, prediction: &Tensor, z: &Tensor, sigma: f32) -> Tensor {
         let variance = f64::from(sigma * sigma + 1.0);
         match self {
@@ -34,7 +34,7 @@ impl PredictionType {
     }
 }
 
-/// The kind in which a step is computed: half precision loses the small differences between two levels.
+/// Compute type of a step: half precision loses the small differences between two levels.
 pub(super) fn step_kind(latents: &Tensor) -> Kind {
     match latents.kind() {
         Kind::Half | Kind::BFloat16 => Kind::Float,

@@ -1,11 +1,11 @@
-//! The samplers that are built.
+//! The registry of samplers.
 
 use super::config::SchedulerConfig;
 use super::sampler::{Sampler, SamplerOptions, Scheduler};
 use super::{ddim, dpmpp_2m, euler, euler_a, pndm};
 use crate::{Error, Result};
 
-/// Every sampler: adding one is its file and its line here.
+/// Every sampler: a new one is its file and its line here.
 pub static SCHEDULERS: [&Scheduler; 5] =
     [&pndm::SCHEDULER, &ddim::SCHEDULER, &dpmpp_2m::SCHEDULER, &euler::SCHEDULER, &euler_a::SCHEDULER];
 
@@ -15,7 +15,7 @@ impl Scheduler {
         SCHEDULERS.iter().copied().find(|scheduler| scheduler.name == name)
     }
 
-    /// The sampler that evaluations and samples while training use unless told otherwise.
+    /// Default sampler of evaluations and of samples while training.
     pub fn ddim() -> &'static Self {
         &ddim::SCHEDULER
     }
@@ -25,11 +25,11 @@ impl Scheduler {
         SCHEDULERS.iter().copied().find(|scheduler| scheduler.class == class)
     }
 
-    /// A fresh sampler of `steps` steps for one batch of pictures: samplers remember what they have seen.
+    /// A fresh sampler of `steps` steps for one batch of pictures: samplers have state.
     ///
     /// # Errors
-    /// As [`Self::check_options`]; steps that the model does not have, a key of the file that is not implemented, epsilon
-    /// prediction with zero terminal SNR.
+    /// Those of [`Self::check_options`]; steps that the model lacks, a key of the file that is not implemented,
+    /// epsilon prediction with zero terminal SNR.
     pub fn sampler(&self, config: &SchedulerConfig, steps: i64, options: &SamplerOptions) -> Result<Box<dyn Sampler>> {
         self.check_options(options)?;
         if self.takes_zero_terminal_snr {
@@ -38,7 +38,7 @@ impl Scheduler {
         (self.build)(config, steps, options)
     }
 
-    /// Refuses options that this sampler does not take, with those that do.
+    /// Refuses options outside this sampler, and names the samplers with them.
     pub fn check_options(&self, options: &SamplerOptions) -> Result<()> {
         let eta = options.eta;
         if !(0.0..=1.0).contains(&eta) {
@@ -63,7 +63,7 @@ pub fn scheduler_names() -> String {
     SCHEDULERS.map(|scheduler| scheduler.name).join(", ")
 }
 
-/// `ddim has` or `dpmpp_2m, euler have`: the samplers that can do something.
+/// `ddim has` or `dpmpp_2m, euler have`: the samplers with a feature.
 pub fn those_with(can: impl Fn(&Scheduler) -> bool) -> String {
     let able: Vec<&str> = SCHEDULERS.iter().filter(|s| can(s)).map(|s| s.name).collect();
     format!("{} {}", able.join(", "), if able.len() == 1 { "has" } else { "have" })

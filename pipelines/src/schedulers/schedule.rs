@@ -1,4 +1,4 @@
-//! The noise schedule of discrete diffusion: what training needs of all samplers.
+//! The noise schedule of discrete diffusion, for training.
 
 use super::config::{BetaSchedule, PredictionType, SchedulerConfig};
 use tch::{Device, Kind, Tensor};
@@ -11,7 +11,7 @@ pub struct NoiseSchedule {
 }
 
 impl NoiseSchedule {
-    /// The schedule of a scheduler_config.json, made by the operations of diffusers in float32, so that it has its bits.
+    /// The schedule of a scheduler_config.json, by diffusers' operations in float32, with the same bits.
     pub fn new(config: &SchedulerConfig) -> Self {
         let mut betas = betas(config);
         if config.rescale_betas_zero_snr {
@@ -31,17 +31,17 @@ impl NoiseSchedule {
         self.alphas_cumprod.size()[0]
     }
 
-    /// What the network predicts.
+    /// The prediction type of the network.
     pub fn prediction_type(&self) -> PredictionType {
         self.config.prediction_type
     }
 
-    /// The scheduler_config.json that it was made of.
+    /// The scheduler_config.json of the schedule.
     pub fn config(&self) -> &SchedulerConfig {
         &self.config
     }
 
-    /// The same schedule with its table on `device`: saves a copy per call when latents live there.
+    /// The schedule with its table on `device`: saves one copy per call for latents on that device.
     pub fn to_device(&self, device: Device) -> Self {
         Self { config: self.config.clone(), alphas_cumprod: self.alphas_cumprod.to_device(device) }
     }

@@ -8,8 +8,8 @@ use tch::Tensor;
 /// rho of arXiv 2206.00364.
 const RHO: f64 = 7.0;
 
-/// Timesteps at which the network is called, falling, and the noise level of each, followed by the level that the last
-/// step leads to. float32 as in diffusers.
+/// Timesteps of the network's calls, falling, and the noise level of each, followed by the destination level of the
+/// last step. float32 as in diffusers.
 #[derive(Debug, Clone)]
 pub struct SigmaGrid {
     pub timesteps: Vec<f64>,
@@ -24,7 +24,7 @@ pub(super) struct SigmaTable {
 }
 
 impl SigmaTable {
-    /// Zero terminal SNR ends at abar = 2^-24 here, so that the first sigma is not infinite: as diffusers puts it.
+    /// Zero terminal SNR ends at abar = 2^-24 here, so that the first sigma is finite, as in diffusers.
     ///
     /// # Errors
     /// A final_sigmas_type that is neither "zero" nor "sigma_min".
@@ -61,8 +61,8 @@ impl SigmaTable {
         SigmaGrid { timesteps, sigmas }
     }
 
-    /// `steps` levels from `most` to `least` noise, evenly spaced in sigma^(1/7) (arXiv 2206.00364 eq. 5), with the
-    /// timesteps to which they belong. The file's sigma_min and sigma_max win over both ends.
+    /// `steps` levels from `most` to `least` noise, evenly spaced in sigma^(1/7) (arXiv 2206.00364 eq. 5), with their
+    /// timesteps. The file's sigma_min and sigma_max override both ends.
     pub fn karras(&self, config: &SchedulerConfig, steps: i64, most: f32, least: f32) -> Result<SigmaGrid> {
         let most = config.number("sigma_max")?.unwrap_or(f64::from(most)).powf(1.0 / RHO);
         let least = config.number("sigma_min")?.unwrap_or(f64::from(least)).powf(1.0 / RHO);
@@ -89,7 +89,8 @@ impl SigmaTable {
     }
 }
 
-/// The spread of the noise to start from: as if x_0 were 0, except for leading spacing, which starts below the last level.
+/// Standard deviation of the initial noise: as if x_0 were 0, except for leading spacing, which starts below the last
+/// level.
 pub(super) fn init_noise_sigma(config: &SchedulerConfig, grid: &SigmaGrid) -> f64 {
     let most = grid.sigmas.iter().copied().fold(0.0, f32::max);
     match config.timestep_spacing.unwrap_or(TimestepSpacing::Linspace) {
@@ -98,7 +99,7 @@ pub(super) fn init_noise_sigma(config: &SchedulerConfig, grid: &SigmaGrid) -> f6
     }
 }
 
-/// x_t = z / sqrt(sigma^2 + 1), which the network was trained on.
+/// x_t = z / sqrt(sigma^2 + 1), the network's training input.
 pub(super) fn variance_preserving(z: &Tensor, sigma: f32) -> Tensor {
     z / f64::from((sigma * sigma + 1.0).sqrt())
 }

@@ -1,12 +1,12 @@
-//! How n steps are laid over the training timesteps (docs/methods.md 18; table 2 of arXiv 2305.08891).
+//! Placement of n steps on the training timesteps (docs/methods.md 18; table 2 of arXiv 2305.08891).
 
 use super::config::{SchedulerConfig, TimestepSpacing};
 use crate::{Error, Result};
 
-/// n timesteps as diffusers 0.42 lays them, falling, before a sampler rounds them: numpy's operations in float64.
+/// n timesteps of diffusers 0.42, falling, before a sampler rounds them: numpy's operations in float64.
 ///
-/// "trailing" deviates from diffusers where its `np.arange(T, 0, -T/n)` yields n + 1 entries, the last of them -1 (62 of
-/// the n up to 1000, the smallest is 61): here there are always n.
+/// "trailing" deviates from diffusers where its `np.arange(T, 0, -T/n)` yields n + 1 entries, the last of them -1 (62
+/// of the n up to 1000, the smallest is 61): here there are always n.
 pub(super) fn evenly(spacing: TimestepSpacing, total: i64, steps: i64, offset: i64) -> Vec<f64> {
     match spacing {
         TimestepSpacing::Leading => (0..steps).rev().map(|j| (total / steps * j + offset) as f64).collect(),
@@ -25,7 +25,7 @@ pub(super) fn evenly(spacing: TimestepSpacing, total: i64, steps: i64, offset: i
 /// The whole timesteps of DDIM and PNDM.
 ///
 /// # Errors
-/// As [`check_steps`], and where leading spacing with its offset starts past the last training timestep.
+/// Those of [`check_steps`], and leading spacing whose offset starts past the last training timestep.
 pub(super) fn whole(config: &SchedulerConfig, class: &str, steps: i64) -> Result<Vec<i64>> {
     check_steps(config, steps)?;
     let offset = config.steps_offset_of(class);
@@ -35,7 +35,7 @@ pub(super) fn whole(config: &SchedulerConfig, class: &str, steps: i64) -> Result
     Ok(timesteps)
 }
 
-/// The timesteps of both Euler samplers, which may lie between the whole ones: float32 as in diffusers.
+/// The timesteps of both Euler samplers, which may be fractional: float32 as in diffusers.
 pub(super) fn fractional(config: &SchedulerConfig, class: &str, steps: i64) -> Result<Vec<f64>> {
     check_steps(config, steps)?;
     let kind = config.timestep_spacing.unwrap_or(TimestepSpacing::Linspace);
@@ -47,7 +47,7 @@ pub(super) fn rounded(timesteps: Vec<f64>) -> Vec<i64> {
     timesteps.into_iter().map(|t| t.round_ties_even() as i64).collect()
 }
 
-/// Refuses a number of steps that the model does not have.
+/// Refuses a number of steps that the model lacks.
 pub(super) fn check_steps(config: &SchedulerConfig, steps: i64) -> Result<()> {
     let total = config.num_train_timesteps;
     if !(1..=total).contains(&steps) {
@@ -58,7 +58,7 @@ pub(super) fn check_steps(config: &SchedulerConfig, steps: i64) -> Result<()> {
     Ok(())
 }
 
-/// Refuses timesteps that the model does not have.
+/// Refuses timesteps that the model lacks.
 pub(super) fn check_start(config: &SchedulerConfig, timesteps: &[i64], steps: i64) -> Result<()> {
     let last = config.num_train_timesteps - 1;
     match timesteps.iter().find(|t| !(0..=last).contains(*t)) {

@@ -1,4 +1,4 @@
-//! Samplers whose steps are draws from normal distributions: what methods that train on their own trajectories read.
+//! Samplers whose steps are draws from normal distributions, for methods that train on their own trajectories.
 
 use super::sampler::{Prediction, Sampler};
 use tch::{Kind, Tensor};
@@ -10,32 +10,33 @@ pub struct Transitions {
     pub std: Tensor,
 }
 
-/// A sampler that remembers nothing, so that rows may be at different calls.
+/// A sampler without state, so that rows may be at different calls.
 pub trait StochasticSampler: Sampler + std::fmt::Debug {
-    /// Where row i of prediction and `latents` `[B, C, h, w]` may lead from call `calls[i]`.
+    /// Distribution of row i of prediction and `latents` `[B, C, h, w]` after call `calls[i]`.
     ///
-    /// In float64 where both are, in float32 where they are of half precision.
+    /// In float64 if both are, in float32 for half precision.
     ///
     /// # Panics
-    /// Where a call is none of this sampler's, or there is not one for each row: calls come from a rollout, not from a user.
+    /// On a call outside this sampler, or a number of calls other than that of the rows: calls come from a rollout,
+    /// not from a user.
     fn transitions(&self, calls: &[usize], prediction: &Prediction, latents: &Tensor) -> Transitions;
 
-    /// The x_0 that `prediction` says of latents `[B, C, h, w]` at call number `call`: their posterior mean (Tweedie).
+    /// The x_0 of `prediction` for latents `[B, C, h, w]` at call number `call`: their posterior mean (Tweedie).
     fn x0(&self, call: usize, prediction: &Prediction, latents: &Tensor) -> Tensor;
 
-    /// Whether call number `call` adds noise where eta is above 0. Only the last may add none.
+    /// Whether call number `call` adds noise for eta above 0. Only the last may add none.
     fn adds_noise(&self, call: usize) -> bool;
 
-    /// Calls that add noise.
+    /// Number of calls with noise.
     fn noisy_calls(&self) -> usize {
         (0..self.timesteps().len()).filter(|call| self.adds_noise(*call)).count()
     }
 }
 
-/// log p(`next` | x_t) of transitions N(`mean`, `std`^2), `[B]` float64: the mean over C, H, W of every row, as methods that
-/// train on transitions compare them (docs/methods.md, section 10). `mean` and `next` `[B, C, h, w]`, `std` `[B]`.
+/// log p(`next` | x_t) of transitions N(`mean`, `std`^2), `[B]` float64: the mean over C, H, W of every row, for
+/// methods that train on transitions (docs/methods.md, section 10). `mean` and `next` `[B, C, h, w]`, `std` `[B]`.
 ///
-/// Not to be asked where `std` is 0 (eta 0): such a step has no density, and the result is not finite.
+/// Not valid for `std` 0 (eta 0): such a step has no density, and the result is not finite.
 pub fn log_prob(mean: &Tensor, std: &Tensor, next: &Tensor) -> Tensor {
     let std = std.to_kind(Kind::Double);
     let distance = (next.to_kind(Kind::Double) - mean.to_kind(Kind::Double)) / std.view([-1, 1, 1, 1]);

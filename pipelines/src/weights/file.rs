@@ -11,7 +11,7 @@ use tch::{Kind, Tensor};
 
 const AGAIN: &str = "download or copy the file again";
 
-/// A safetensors file whose header, offsets and length were checked when it was opened.
+/// A safetensors file with checked header, offsets and length.
 #[derive(Debug)]
 pub struct TensorFile {
     path: PathBuf,
@@ -28,15 +28,15 @@ struct Entry {
 }
 
 impl TensorFile {
-    /// Opens and checks a file. Truncated, damaged and foreign files are errors that name the file; a pickle is refused
-    /// with the way to convert it.
+    /// Opens and checks a file. Truncated, damaged and foreign files are errors that name the file. A pickle is
+    /// refused with the way to convert it.
     pub fn open(path: &Path) -> Result<Self> {
         if is_pickle_name(path) && path.exists() {
             return Err(Error::unusable(path, "this is a pickle, not a safetensors file", pickle_hint(path)));
         }
         let file = std::fs::File::open(path).map_err(|e| Error::io("open", path, e))?;
-        // SAFETY: the map is read-only and private to this value. A file that another process shortens meanwhile
-        // raises SIGBUS, as with every program that maps its weights.
+        // SAFETY: the map is read-only and private to this value. A file shortened meanwhile by another process
+        // raises SIGBUS, as in every program that maps its weights.
         let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io("map", path, e))?;
         let (header, parsed) = SafeTensors::read_metadata(&map).map_err(|e| refuse(path, &map, e))?;
         let mut entries = BTreeMap::new();
@@ -67,12 +67,12 @@ impl TensorFile {
         self.entries.get(name).map(|e| e.shape.as_slice())
     }
 
-    /// The kind a tensor is stored in; None where there is no such tensor or libtorch has no such kind.
+    /// The stored kind of a tensor; None for an absent tensor or a kind that libtorch lacks.
     pub fn kind(&self, name: &str) -> Option<Kind> {
         self.entries.get(name).and_then(|entry| kind_of_stored(entry.dtype))
     }
 
-    /// The file's name for a tensor's type where it is not one of the floating point kinds.
+    /// The file's name of a tensor's type if it is not a floating point kind.
     pub fn not_floating(&self, name: &str) -> Option<String> {
         let entry = self.entries.get(name)?;
         let floating = matches!(entry.dtype, Dtype::F16 | Dtype::BF16 | Dtype::F32 | Dtype::F64);
@@ -84,7 +84,7 @@ impl TensorFile {
         &self.metadata
     }
 
-    /// A copy of one tensor on the CPU, in the kind it is stored in.
+    /// A copy of one tensor on the CPU, in its stored kind.
     pub fn tensor(&self, name: &str) -> Result<Tensor> {
         let entry = self.entries.get(name);
         let entry = entry.ok_or_else(|| Error::unusable(&self.path, format!("there is no tensor {name}"), AGAIN))?;
@@ -93,7 +93,7 @@ impl TensorFile {
             Error::unusable(&self.path, problem, "convert the file to float32, float16 or bfloat16")
         })?;
         let bytes = self.map.get(entry.bytes.clone()).unwrap_or_default();
-        // libtorch reads as many bytes as the shape says whatever the slice holds: never let it pass the end.
+        // libtorch reads as many bytes as the shape has, whatever the slice holds: it must not pass the end.
         let numel = entry.shape.iter().try_fold(1_i64, |n, &d| n.checked_mul(d));
         let wanted = numel.and_then(|n| usize::try_from(n).ok()).and_then(|n| n.checked_mul(kind.elt_size_in_bytes()));
         if wanted != Some(bytes.len()) {
@@ -110,28 +110,28 @@ impl TensorFile {
 }
 
 impl TensorFile {
-    /// Gives the memory of pages that were copied back to the system, so that reading a file tensor by tensor does not fill
-    /// memory with it.
+    /// Returns the memory of copied pages to the system, so that reading a file tensor by tensor does not fill
+    /// memory.
     fn release(&self, bytes: &Range<usize>) {
         #[cfg(unix)]
         {
-            // SAFETY: the map is a read-only view of a file: a page that is dropped is read again from the file.
+            // SAFETY: the map is a read-only view of a file: a dropped page is read again from the file.
             let dropped = unsafe {
                 let advice = memmap2::UncheckedAdvice::DontNeed;
                 self.map.unchecked_advise_range(advice, bytes.start, bytes.len())
             };
-            // Advice that is not taken costs memory, nothing else.
+            // Ignored advice costs only memory.
             let _ = dropped;
         }
     }
 }
 
-/// Whether a file is called as Python's pickles are.
+/// Whether the name is that of a Python pickle.
 pub(super) fn is_pickle_name(path: &Path) -> bool {
     path.extension().is_some_and(|e| ["bin", "ckpt", "pt", "pth"].iter().any(|known| e.eq_ignore_ascii_case(known)))
 }
 
-/// How a pickle becomes a safetensors file, by what it probably holds.
+/// The way from a pickle to a safetensors file, by its probable content.
 pub(super) fn pickle_hint(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let (stem, end) = name.rsplit_once('.').unwrap_or((&name, ""));
@@ -148,7 +148,7 @@ pub(super) fn pickle_hint(path: &Path) -> String {
     format!("a pickle can run code and is never loaded. Convert it once with Python, where you trust it: {convert}")
 }
 
-/// Says what a file that is no whole safetensors file probably is.
+/// Describes the probable content of a file that is no whole safetensors file.
 fn refuse(path: &Path, bytes: &[u8], error: SafeTensorError) -> Error {
     if bytes.starts_with(b"version https://git-lfs") {
         let hint = "fetch the real file with `git lfs pull`, or download it again";

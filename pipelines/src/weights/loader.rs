@@ -1,4 +1,4 @@
-//! How a network takes its tensors out of a store.
+//! The loader, by which a network reads its tensors from a store.
 
 use crate::error::{Error, Result, TensorProblems};
 use crate::weights::{LoadOptions, WeightStore};
@@ -10,8 +10,8 @@ use tch::{Device, Kind, Tensor};
 /// Parameter names of a network with their shapes, sorted by name.
 pub type ParameterShapes = Vec<(String, Vec<i64>)>;
 
-/// Hands out tensors by path and remembers what was asked for. A problem does not stop the building of a network:
-/// the place gets an empty tensor, and `finish` refuses the whole with one list.
+/// Returns tensors by path and records the requests. A problem does not stop the construction of a network: an empty
+/// tensor takes the place, and `finish` refuses the whole with one list.
 #[derive(Clone)]
 pub struct Loader {
     shared: Rc<Shared>,
@@ -19,7 +19,7 @@ pub struct Loader {
 }
 
 struct Shared {
-    /// None: only the names and shapes are wanted.
+    /// None: only names and shapes are recorded.
     store: Option<(WeightStore, LoadOptions)>,
     taken: RefCell<BTreeMap<String, Tensor>>,
     shapes: RefCell<BTreeMap<String, Vec<i64>>>,
@@ -32,7 +32,7 @@ impl Loader {
         Self::over(Some((store, *options)))
     }
 
-    /// A loader without a file: `shapes` tells afterwards what a network asked for.
+    /// A loader without a file: `shapes` lists a network's requests afterwards.
     pub fn describing() -> Self {
         Self::over(None)
     }
@@ -64,7 +64,7 @@ impl Loader {
         &self.prefix
     }
 
-    /// Takes one tensor: a leaf on the device and in the kind of the options.
+    /// Reads one tensor: a leaf on the device and in the kind of the options.
     pub fn tensor(&self, name: &str, shape: &[i64]) -> Tensor {
         let name = self.path(name);
         let tensor = self.read(&name, shape).unwrap_or_else(|| Tensor::empty([0], (Kind::Float, Device::Cpu)));
@@ -94,7 +94,7 @@ impl Loader {
         tensor.map_err(|e| self.shared.failure.borrow_mut().get_or_insert(e).to_string()).ok()
     }
 
-    /// All tensors that were taken, by name; an error if any was missing, misshapen, or left over in the file.
+    /// All loaded tensors by name; an error if any was missing, misshapen, or left over in the file.
     pub fn finish(self) -> Result<BTreeMap<String, Tensor>> {
         if let Some(failure) = self.shared.failure.borrow_mut().take() {
             return Err(failure);
@@ -108,14 +108,14 @@ impl Loader {
         if problems.is_empty() { Ok(taken) } else { Err(Error::Tensors(problems)) }
     }
 
-    /// What was asked for so far.
+    /// The requests so far.
     pub fn shapes(&self) -> ParameterShapes {
         self.shared.shapes.borrow().iter().map(|(name, shape)| (name.clone(), shape.clone())).collect()
     }
 }
 
-/// Refuses a store that does not hold exactly the parameters of a network, with the list of what differs: what a loader
-/// does, without reading a tensor.
+/// Refuses a store that does not hold exactly the parameters of a network, with the list of differences, without
+/// reading a tensor.
 pub fn check_store(store: &WeightStore, shapes: &ParameterShapes) -> Result<()> {
     let mut problems = TensorProblems { path: store.path().to_path_buf(), ..TensorProblems::default() };
     for (name, shape) in shapes {
@@ -130,7 +130,7 @@ pub fn check_store(store: &WeightStore, shapes: &ParameterShapes) -> Result<()> 
     if problems.is_empty() { Ok(()) } else { Err(Error::Tensors(problems)) }
 }
 
-/// Equal shapes, where a 1x1 convolution and the matrix it is count as equal: older VAE files store attention so.
+/// Equality of shapes, where a 1x1 convolution equals its matrix: older VAE files store attention so.
 fn same_matrix(found: &[i64], wanted: &[i64]) -> bool {
     let matrix = |shape: &[i64]| match shape {
         [out, input, 1, 1] => vec![*out, *input],

@@ -1,4 +1,4 @@
-//! Weights on disk: safetensors files, component folders, and the one way networks take tensors out of them.
+//! Weights on disk: safetensors files, component folders, and the loader of networks.
 
 mod file;
 mod loader;
@@ -11,7 +11,7 @@ pub use loader::{Loader, ParameterShapes, check_store};
 pub use store::{WeightStore, component_files};
 pub use write::{Entry, write_file, write_safetensors, write_streaming};
 
-/// Where the weights of a network go and in which kind they are held there.
+/// Device and kind of loaded weights.
 #[derive(Debug, Clone, Copy)]
 pub struct LoadOptions {
     pub device: tch::Device,

@@ -1,4 +1,4 @@
-//! The tensors of a component by name, over one file or over the shards of an index.
+//! The tensors of a component by name, from one file or from the shards of an index.
 
 use crate::error::{Error, Result};
 use crate::weights::TensorFile;
@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tch::{Kind, Tensor};
 
-/// All tensors of one component. A name can be changed before a network asks for it, so that files with older
-/// names read like new ones.
+/// All tensors of one component. Names can be changed before a network reads them, so that files with older names
+/// work like new ones.
 pub struct WeightStore {
     path: PathBuf,
     entries: BTreeMap<String, Source>,
@@ -29,12 +29,13 @@ struct Index {
 }
 
 impl WeightStore {
-    /// Opens the weights of a component folder: `<stem>.safetensors`, its shards, or the same as `.fp16`, in this order.
+    /// Opens the weights of a component folder: `<stem>.safetensors`, its shards, or their `.fp16` variants, in this
+    /// order.
     pub fn open_component(dir: &Path, stem: &str) -> Result<Self> {
         Self::open_variant(dir, stem, None)
     }
 
-    /// Opens one variant of a component folder, `<stem>.<variant>.safetensors` or its shards; None as `open_component`.
+    /// Opens one variant of a component folder, `<stem>.<variant>.safetensors` or its shards; None: `open_component`.
     pub fn open_variant(dir: &Path, stem: &str, variant: Option<&str>) -> Result<Self> {
         let files = component_files(dir, stem, variant)?;
         let mut store = Self { path: dir.to_path_buf(), entries: BTreeMap::new() };
@@ -58,8 +59,8 @@ impl WeightStore {
         Ok(store)
     }
 
-    /// Tensors of a file under other names: (name, the file's name, how the tensor is made of what is stored).
-    /// Names that the file lacks are left out; a loader then lists them as missing.
+    /// Tensors of a file under other names: (name, the file's name, conversion). Names absent from the file are left
+    /// out; a loader then lists them as missing.
     pub fn of_places(file: &Arc<TensorFile>, places: impl IntoIterator<Item = (String, String, Form)>) -> Self {
         let there = places.into_iter().filter(|(_, stored_name, _)| file.shape(stored_name).is_some());
         let entries =
@@ -101,7 +102,7 @@ impl WeightStore {
         self.entries.keys().map(String::as_str)
     }
 
-    /// Gives every tensor the name that `rename` returns; `None` leaves the tensor out.
+    /// Renames every tensor to the result of `rename`; `None` leaves the tensor out.
     pub fn rename(&mut self, rename: impl Fn(&str) -> Option<String>) {
         let entries = std::mem::take(&mut self.entries);
         self.entries = entries.into_iter().filter_map(|(name, source)| Some((rename(&name)?, source))).collect();
@@ -112,19 +113,19 @@ impl WeightStore {
         Some(source.form.shape_of(source.file.shape(&source.stored_name)?))
     }
 
-    /// The kind a tensor is stored in; None where there is no such tensor or no such kind.
+    /// The stored kind of a tensor; None for an absent tensor or kind.
     pub fn kind(&self, name: &str) -> Option<Kind> {
         let source = self.entries.get(name)?;
         source.file.kind(&source.stored_name)
     }
 
-    /// The type of a tensor that holds no floating point numbers.
+    /// The type of a tensor without floating point numbers.
     pub fn not_floating(&self, name: &str) -> Option<String> {
         let source = self.entries.get(name)?;
         source.file.not_floating(&source.stored_name)
     }
 
-    /// A copy of one tensor on the CPU, in the kind it is stored in.
+    /// A copy of one tensor on the CPU, in its stored kind.
     pub fn tensor(&self, name: &str) -> Result<Tensor> {
         match self.entries.get(name) {
             Some(source) => source.form.tensor_of(source.file.tensor(&source.stored_name)?),
@@ -163,7 +164,7 @@ fn read_index(path: &Path) -> Result<Index> {
     let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
     let index: Index = serde_json::from_str(&text).map_err(|source| Error::Json { path: path.into(), source })?;
     for shard in index.weight_map.values() {
-        // A shard lies beside its index: a path in the index could name any file of the machine.
+        // A shard must be beside its index: a path in the index could name any file of the machine.
         if Path::new(shard).file_name() != Some(std::ffi::OsStr::new(shard)) {
             let problem = format!("the shard name {shard:?} is a path");
             return Err(Error::unusable(path, problem, "name files in the index's own folder"));

@@ -1,4 +1,4 @@
-//! Writing safetensors: the same tensors give the same bytes, and a file appears only when it is whole.
+//! Writing safetensors: equal tensors give equal bytes, and a file appears only once it is whole.
 
 use crate::dtype::stored_of_kind;
 use crate::error::{Error, Result};
@@ -8,7 +8,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 use tch::{Kind, Tensor};
 
-/// A tensor that a file will hold.
+/// Entry of a tensor to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     pub name: String,
@@ -28,18 +28,18 @@ pub fn write_safetensors(path: &Path, tensors: &[(String, Tensor)], metadata: &[
     write_streaming(path, tensors.iter().map(entry).collect(), metadata, &mut |name| found(name))
 }
 
-/// Writes a file whose tensors are made one after the other, so that no more than one is in memory: `make` gives the
-/// tensor of a name, with the kind and shape that its entry says.
+/// Writes a file whose tensors are made one after the other, with one of them in memory: `make` returns the tensor of
+/// a name, with the kind and shape of its entry.
 ///
-/// The same tensors give the same bytes: the header is sorted here because the safetensors crate writes its metadata in
-/// the order of a hash map, which differs from run to run. An error of `make` leaves no file.
+/// Equal tensors give equal bytes: the header is sorted here, because the safetensors crate writes its metadata in
+/// the random order of a hash map. An error of `make` leaves no file.
 pub fn write_streaming(
     path: &Path,
     mut entries: Vec<Entry>,
     metadata: &[(&str, &str)],
     make: &mut dyn FnMut(&str) -> Result<Tensor>,
 ) -> Result<()> {
-    // Wide elements first keeps every tensor aligned, as the safetensors crate does it.
+    // Wide elements first keeps every tensor aligned, as in the safetensors crate.
     entries.sort_by(|a, b| {
         let width = |e: &Entry| std::cmp::Reverse(e.kind.elt_size_in_bytes());
         (width(a), &a.name).cmp(&(width(b), &b.name))
@@ -102,7 +102,7 @@ fn header(path: &Path, order: &[Entry], metadata: &[(&str, &str)]) -> Result<Vec
     Ok(header)
 }
 
-/// The elements in row-major order, whatever the tensor's strides and device are.
+/// The elements in row-major order, for every stride and device.
 fn bytes(tensor: &Tensor) -> std::result::Result<Vec<u8>, tch::TchError> {
     let tensor = tensor.detach().f_to_device(tch::Device::Cpu)?.f_contiguous()?;
     let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
@@ -112,8 +112,8 @@ fn bytes(tensor: &Tensor) -> std::result::Result<Vec<u8>, tch::TchError> {
     Ok(bytes)
 }
 
-/// Writes a file beside its target, syncs it and renames it over the target (mode 0644): a crash leaves the old
-/// file or the new one, never a half.
+/// Writes a temporary file, syncs it and renames it over the target (mode 0644): a crash leaves the old file or the
+/// new one, never a part.
 pub fn write_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,

@@ -36,7 +36,8 @@ pub struct Compared {
 /// All requests must have the same prompts, seeds and numbers of pictures.
 ///
 /// # Errors
-/// As [`run`](crate::generate::run()), for any side and before the first picture of any; sides that cannot start from the same noise.
+/// Those of [`run`](crate::generate::run()) for any side, before the first picture of any; sides that cannot start
+/// from the same noise.
 pub fn compare(sides: &[Side], out: &Path, resume: bool, progress: &dyn Progress, stop: &Stop) -> Result<Compared> {
     let jobs = sides.iter().map(|side| named(side, Job::check(&side.request, progress))).collect::<Result<Vec<_>>>()?;
     let (width, height) = check_same_noise(sides, &jobs)?;

@@ -10,7 +10,7 @@ use anyhow::Result;
 /// Merges the inputs of a request. The result appears once it is whole; existing files are never overwritten.
 ///
 /// # Errors
-/// [`ConfigError`](crate::settings::ConfigError) for what the options say (exit code 2); everything that is wrong with models and LoRAs;
+/// [`ConfigError`](crate::settings::ConfigError) for wrong options (exit code 2); every error of models and LoRAs;
 /// [`crate::progress::Stopped`] between two tensors after a signal.
 pub fn run(request: &Request, stop: &Stop, progress: &dyn Progress) -> Result<Summary> {
     let out = request.out.display();

@@ -9,7 +9,7 @@ use crate::weights::original::{UNetLayout, unet_name};
 use crate::weights::{LoadOptions, ParameterShapes, WeightStore};
 
 impl UNetConfig {
-    /// Numbers of blocks in a single-file checkpoint; `None` where levels have different numbers of layers.
+    /// Numbers of blocks in a single-file checkpoint; `None` for levels with different numbers of layers.
     fn original_layout(&self) -> Option<UNetLayout> {
         UNetLayout::of(&self.layers_per_block, &self.up_attention)
     }
@@ -81,7 +81,7 @@ impl Architecture for UNetConfig {
         unet_name(name, &self.original_layout()?)
     }
 
-    /// Blocks of SDXL have their numbers of single-file checkpoints there.
+    /// Blocks of SDXL have the numbers of single-file checkpoints.
     fn kohya_name(&self, path: &str) -> String {
         let original = self.text_time.and_then(|_| self.original_name(path));
         original.unwrap_or_else(|| path.to_string())

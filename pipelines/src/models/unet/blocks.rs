@@ -9,7 +9,7 @@ use crate::models::unet::transformer::{Transformer, TransformerShape};
 use crate::weights::Loader;
 use tch::Tensor;
 
-/// What every block gets beside its feature map.
+/// Inputs of every block besides its feature map.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
     /// `[B, time_width]`, after its silu
@@ -38,7 +38,7 @@ impl UNetConfig {
     }
 }
 
-/// A residual block and, in levels that have them, the transformer behind it.
+/// A residual block and, in levels with attention, the transformer after it.
 #[derive(Debug, Clone)]
 struct Layer {
     resnet: Resnet,
@@ -54,7 +54,7 @@ impl Layer {
         }
     }
 
-    /// On the way up: the layer over `x` and `skip` side by side.
+    /// On the way up: the layer over the concatenation of `x` and `skip`.
     fn forward_joined(&self, x: &Tensor, skip: &Tensor, context: Context<'_>) -> Result<Tensor> {
         if context.recompute != Recompute::All {
             return self.forward(&Tensor::cat(&[x, skip], 1), context);
@@ -83,8 +83,8 @@ impl Weights for Layer {
     }
 }
 
-/// A resnet, recomputed where the context asks for it. Its input is given twice, for the way past it and the way in, so
-/// that gradients of the two meet in the order of a network that keeps everything: the sum has the same bits.
+/// A resnet, recomputed depending on the context. Its input is passed twice, for the skip connection and the block,
+/// so that both gradients meet in the order of a network that stores everything: the sum has the same bits.
 fn forward_resnet(resnet: &Resnet, x: &Tensor, context: Context<'_>) -> Result<Tensor> {
     let adapters = context.adapters;
     if context.recompute < Recompute::Blocks {
@@ -95,7 +95,7 @@ fn forward_resnet(resnet: &Resnet, x: &Tensor, context: Context<'_>) -> Result<T
     })
 }
 
-/// As [`forward_resnet`] for a transformer.
+/// [`forward_resnet`] for a transformer.
 fn forward_attention(attention: &Transformer, x: &Tensor, context: Context<'_>) -> Result<Tensor> {
     let adapters = context.adapters;
     if context.recompute < Recompute::Attention {
@@ -200,7 +200,7 @@ impl UpBlock {
         let before = if index == 0 { output } else { channels[level + 1] };
         let count = config.layers_per_block[level] + 1;
         let layer = |j: i64| {
-            // The skips come back in the order last in, first out: the last of a level is what came into it.
+            // Skips are popped last in, first out: the last one of a level is its input.
             let skip = if j + 1 == count { channels[level.saturating_sub(1)] } else { output };
             let input = if j == 0 { before } else { output } + skip;
             Layer {
@@ -212,7 +212,7 @@ impl UpBlock {
         Self { layers: (0..count).map(layer).collect(), upsample: (level > 0).then(|| Upsample::load(&from, output)) }
     }
 
-    /// Pops one feature map per layer; grows to the size of the one that the next level takes.
+    /// Pops one feature map per layer; upsamples to the size of the next level.
     pub fn forward(&self, x: Tensor, context: Context<'_>, skips: &mut Vec<Tensor>) -> Result<Tensor> {
         let mut x = x;
         for layer in &self.layers {
@@ -234,7 +234,7 @@ impl UpBlock {
     }
 }
 
-/// As [`forward_resnet`] for the way to the next level: what the convolution sees is four times its input.
+/// [`forward_resnet`] for the upsampling between levels: the convolution's input is four times the map.
 fn forward_upsample(
     upsample: &Upsample,
     x: &Tensor,

@@ -1,28 +1,28 @@
-//! What a UNet's config.json says (diffusers' `UNet2DConditionModel`).
+//! A UNet's config.json (diffusers' `UNet2DConditionModel`).
 
 use crate::error::Result;
 use crate::models::ConfigFile;
 use serde_json::json;
 use std::path::Path;
 
-/// The shape of a UNet. A value of config.json that is not implemented is refused when it is read.
+/// The shape of a UNet. Values of config.json that are not implemented are refused on reading.
 #[derive(Debug, Clone)]
 pub struct UNetConfig {
-    /// Channels of the latents that go in, 4 in Stable Diffusion.
+    /// Channels of the input latents, 4 in Stable Diffusion.
     pub in_channels: i64,
     pub out_channels: i64,
-    /// The side of the latents the model was trained on.
+    /// Side of the latents in training.
     pub sample_size: i64,
     /// Channels per level, outermost first.
     pub block_out_channels: Vec<i64>,
     /// Whether a level of the way down has cross-attention.
     pub down_attention: Vec<bool>,
-    /// The same of the way up, innermost first.
+    /// Whether a level of the way up has cross-attention, innermost first.
     pub up_attention: Vec<bool>,
     pub layers_per_block: Vec<i64>,
     /// Transformer blocks in each attention of a level, outermost first.
     pub transformer_layers: Vec<i64>,
-    /// Heads per level, outermost first: the file calls it `attention_head_dim`.
+    /// Heads per level, outermost first: `attention_head_dim` in the file.
     pub heads: Vec<i64>,
     /// The width of the prompt embeddings.
     pub cross_attention_dim: i64,
@@ -30,10 +30,10 @@ pub struct UNetConfig {
     pub use_linear_projection: bool,
     pub norm_num_groups: i64,
     pub norm_eps: f64,
-    /// Whether the cosines come first in the time embedding.
+    /// Whether the cosines are first in the time embedding.
     pub flip_sin_to_cos: bool,
     pub freq_shift: f64,
-    /// Pooled text and picture sizes beside the time, as SDXL has it.
+    /// Pooled text and picture sizes in addition to the time, in SDXL.
     pub text_time: Option<TextTime>,
     pub(crate) file: ConfigFile,
 }
@@ -41,13 +41,13 @@ pub struct UNetConfig {
 /// `addition_embed_type = "text_time"`.
 #[derive(Debug, Clone, Copy)]
 pub struct TextTime {
-    /// Values that each of the time_ids becomes.
+    /// Size of the embedding of each time_id.
     pub time_width: i64,
-    /// Pooled text and embedded time_ids side by side.
+    /// Width of pooled text and embedded time_ids, concatenated.
     pub input_width: i64,
 }
 
-/// Keys that change the computation and are implemented at one value only.
+/// Keys that affect the computation and are implemented at one value only.
 fn fixed() -> [(&'static str, serde_json::Value); 20] {
     [
         ("act_fn", json!("silu")),
@@ -73,7 +73,7 @@ fn fixed() -> [(&'static str, serde_json::Value); 20] {
     ]
 }
 
-/// Keys that stand for parts that are not implemented.
+/// Keys of parts that are not implemented.
 const UNUSED: [&str; 11] = [
     "class_embed_type",
     "encoder_hid_dim",
@@ -94,7 +94,7 @@ impl UNetConfig {
         Self::from_file(ConfigFile::read(dir)?)
     }
 
-    /// Takes a config.json of a UNet that is read already.
+    /// Parses a config.json of a UNet.
     pub fn from_file(file: ConfigFile) -> Result<Self> {
         for (key, value) in fixed() {
             file.only(key, &value)?;
@@ -135,7 +135,7 @@ impl UNetConfig {
         4 * self.block_out_channels.first().copied().unwrap_or_default()
     }
 
-    /// The config.json that was read.
+    /// The parsed config.json.
     pub fn file(&self) -> &ConfigFile {
         &self.file
     }

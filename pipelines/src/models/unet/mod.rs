@@ -111,8 +111,8 @@ impl UNet2DConditionModel {
         &self.config
     }
 
-    /// Predicts noise (or velocity): `latents: [B, C, h, w]`, `timesteps: [B]`, result `[B, C, h, w]` in the kind of the
-    /// latents. A shape that does not fit the configuration is an error.
+    /// Predicts noise (or velocity): `latents: [B, C, h, w]`, `timesteps: [B]`, result `[B, C, h, w]` in the kind of
+    /// the latents. A shape that conflicts with the configuration is an error.
     pub fn forward(
         &self,
         latents: &Tensor,
@@ -122,7 +122,7 @@ impl UNet2DConditionModel {
     ) -> Result<Tensor> {
         let prompt_embeds = self.check(latents, timesteps, conditioning)?.to_kind(latents.kind());
         let kind = latents.kind();
-        // Every resnet takes the silu of the same embedding: once is enough.
+        // Every resnet needs the silu of one embedding: computed once.
         let time = self.embedding.forward(timesteps, conditioning, kind, adapters).silu();
         let context = Context { time: &time, prompt_embeds: &prompt_embeds, adapters, recompute: self.recompute };
         let mut x = self.conv_in.forward(latents, adapters);
@@ -179,7 +179,7 @@ impl UNet2DConditionModel {
         }
     }
 
-    /// The layers of a configuration that can wear a LoRA.
+    /// The layers of a configuration available to a LoRA.
     pub fn layer_shapes(config: &UNetConfig) -> LayerShapes {
         layer_shapes(&mut Self::build(config.clone(), &Loader::describing()))
     }
@@ -204,7 +204,7 @@ impl Network for UNet2DConditionModel {
         &self.config
     }
 
-    /// Results and gradients stay the same, on the CPU bit for bit.
+    /// Results and gradients are unchanged, on the CPU bit for bit.
     fn set_recompute(&mut self, recompute: Recompute) {
         self.recompute = recompute;
     }

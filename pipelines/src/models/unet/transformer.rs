@@ -8,7 +8,7 @@ use tch::Tensor;
 const GROUP_NORM_EPS: f64 = 1e-6;
 const LAYER_NORM_EPS: f64 = 1e-5;
 
-/// What the transformers of one level have in common.
+/// Settings common to the transformers of one level.
 #[derive(Debug, Clone, Copy)]
 pub struct TransformerShape {
     pub channels: i64,
@@ -52,7 +52,7 @@ impl Transformer {
         self.forward_beside(x, x, context, adapters)
     }
 
-    /// `forward(x)` where `beside` is `x` too: what goes past the blocks and what goes into them, each by a handle of its own.
+    /// `forward(x)` with `beside` equal to `x`: the skip connection and the blocks' input, each by its own handle.
     pub fn forward_beside(
         &self,
         beside: &Tensor,

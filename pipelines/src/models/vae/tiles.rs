@@ -1,13 +1,14 @@
-//! Decoding in tiles that overlap, as diffusers' `enable_vae_tiling` does: memory as for one tile, whatever the picture.
+//! Decoding in overlapping tiles, as diffusers' `enable_vae_tiling` does: the memory of one tile, for every picture
+//! size.
 //!
-//! A tile normalises over itself alone, so a tiled picture differs from a whole one: seams are blended, tones may drift
-//! from tile to tile.
+//! A tile normalises over itself alone, so a tiled picture differs from a whole one: seams are blended, tones may
+//! drift from tile to tile.
 
 use super::{AutoencoderKl, VaeConfig};
 use crate::error::Result;
 use tch::Tensor;
 
-/// The sizes of tiles: squares, of which a quarter of the side overlaps.
+/// Sizes of tiles: squares that overlap by a quarter of the side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tiles {
     /// Side of a tile in latents.
@@ -21,7 +22,7 @@ pub struct Tiles {
 }
 
 impl Tiles {
-    /// `sample_size`: pixels of a tile's side; `factor`: pixels per latent. None where the sizes do not come out whole:
+    /// `sample_size`: pixels of a tile's side; `factor`: pixels per latent. None if the sizes are not whole numbers:
     /// diffusers then makes a picture of another size.
     fn of(sample_size: i64, factor: i64) -> Option<Self> {
         let latents = sample_size / factor;
@@ -37,17 +38,17 @@ impl Tiles {
 }
 
 impl VaeConfig {
-    /// The tiles that diffusers would decode in: the side is `sample_size`. None where that cannot be divided.
+    /// The tiles of diffusers: the side is `sample_size`. None if it cannot be divided.
     pub fn tiles(&self) -> Option<Tiles> {
         Tiles::of(self.sample_size, self.factor())
     }
 }
 
 impl AutoencoderKl {
-    /// As [`AutoencoderKl::decode`], tile by tile where the latents are larger than a tile.
+    /// [`AutoencoderKl::decode`], tile by tile if the latents are larger than a tile.
     ///
     /// # Errors
-    /// As of `decode`, and a `sample_size` that cannot be tiled.
+    /// Those of `decode`, and a `sample_size` that cannot be tiled.
     pub fn decode_tiled(&self, latents: &Tensor) -> Result<Tensor> {
         let Some(tiles) = self.config.tiles() else {
             let expected = format!("a size of which 3/4 are a multiple of {}, to decode in tiles", self.factor());

@@ -1,5 +1,5 @@
-//! The layout of single-file checkpoints, as CompVis and Stability published them and A1111, ComfyUI and kohya share
-//! them: for every name of the diffusers layout its place in such a file, and the way from the one tensor to the other.
+//! The layout of single-file checkpoints, as published by CompVis and Stability and used by A1111, ComfyUI and kohya:
+//! the place of every name of the diffusers layout in such a file, and the conversion between the tensors.
 
 mod text;
 mod unet;
@@ -12,20 +12,20 @@ pub use vae::vae_place;
 use crate::error::Result;
 use tch::Tensor;
 
-/// How a tensor of the diffusers layout is made of the one that a file holds.
+/// Form of a tensor of the diffusers layout in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     Same,
-    /// A matrix that the file holds as a 1x1 convolution, `[out, in, 1, 1]`; older files as a matrix too.
+    /// A matrix stored as a 1x1 convolution, `[out, in, 1, 1]`; in older files also as a matrix.
     Pointwise,
-    /// A matrix that the file holds the other way round, without `.weight`.
+    /// A matrix stored transposed, without `.weight`.
     Transposed,
     /// One third of the rows of OpenCLIP's fused `in_proj`: 0 is q, 1 is k, 2 is v.
     Third(i64),
 }
 
 impl Form {
-    /// The shape of what is made of a stored tensor.
+    /// The shape after conversion of a stored tensor.
     pub fn shape_of(self, stored: &[i64]) -> Vec<i64> {
         match (self, stored) {
             (Self::Pointwise, [out, input, 1, 1]) => vec![*out, *input],
@@ -35,7 +35,7 @@ impl Form {
         }
     }
 
-    /// What is made of a stored tensor; a shape that does not fit is left for the loader to refuse.
+    /// A converted stored tensor; the loader refuses a wrong shape later.
     pub fn tensor_of(self, stored: Tensor) -> Result<Tensor> {
         let size = stored.size();
         let shape = self.shape_of(&size);
@@ -47,7 +47,7 @@ impl Form {
         }
     }
 
-    /// The shape in which a file holds a tensor.
+    /// The stored shape of a tensor.
     pub fn stored_shape(self, shape: &[i64]) -> Vec<i64> {
         match (self, shape) {
             (Self::Pointwise, [out, input]) => vec![*out, *input, 1, 1],
@@ -57,7 +57,7 @@ impl Form {
         }
     }
 
-    /// What a file holds of a tensor; the thirds of a fused one are joined by the writer.
+    /// The stored form of a tensor; the writer joins the thirds of a fused one.
     pub fn stored_of(self, tensor: Tensor) -> Result<Tensor> {
         match self {
             Self::Pointwise => {

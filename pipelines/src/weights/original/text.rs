@@ -19,8 +19,8 @@ const BLOCK: [(&str, &str); 5] = [
 /// The rows of `in_proj` in their order.
 const FUSED: [&str; 3] = ["self_attn.q_proj.", "self_attn.k_proj.", "self_attn.v_proj."];
 
-/// The OpenCLIP name of a parameter of transformers' CLIP text encoder, and its form there; None where the layout has no
-/// place for it.
+/// The OpenCLIP name of a parameter of transformers' CLIP text encoder, and its form there; None without a place in
+/// the layout.
 pub fn openclip_place(name: &str) -> Option<(String, Form)> {
     if let Some((_, theirs, form)) = SINGLE.iter().find(|(ours, ..)| *ours == name) {
         return Some(((*theirs).to_string(), *form));

@@ -1,6 +1,6 @@
-//! Names of the UNet: `model.diffusion_model.` stands before them in a file.
+//! Names of the UNet, with the prefix `model.diffusion_model.` in a file.
 
-/// What the numbering of the blocks follows from.
+/// Shape parameters that determine the numbering of the blocks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UNetLayout {
     /// `layers_per_block`, the same for every level.
@@ -10,8 +10,8 @@ pub struct UNetLayout {
 }
 
 impl UNetLayout {
-    /// The layout of a UNet whose levels all have as many layers; None where they have not: the original layout cannot
-    /// number those.
+    /// The layout of a UNet with an equal number of layers in all levels; None otherwise, because the original layout
+    /// cannot number those.
     pub fn of(layers_per_block: &[i64], up_attention: &[bool]) -> Option<Self> {
         let layers = usize::try_from(*layers_per_block.first()?).ok()?;
         let even = layers_per_block.iter().all(|n| usize::try_from(*n) == Ok(layers));
@@ -19,7 +19,7 @@ impl UNetLayout {
     }
 }
 
-/// Names that stand alone, up to `.weight` and `.bias`.
+/// Names outside blocks, up to `.weight` and `.bias`.
 const SINGLE: [(&str, &str); 7] = [
     ("conv_in", "input_blocks.0.0"),
     ("time_embedding.linear_1", "time_embed.0"),
@@ -39,7 +39,7 @@ const RESNET: [(&str, &str); 6] = [
     ("conv_shortcut", "skip_connection"),
 ];
 
-/// The original name of a parameter or module of diffusers' UNet; None where the layout has no place for it.
+/// The original name of a parameter or module of diffusers' UNet; None without a place in the layout.
 pub fn unet_name(name: &str, layout: &UNetLayout) -> Option<String> {
     if let Some(found) = SINGLE.iter().find_map(|(ours, theirs)| renamed(name, ours, theirs)) {
         return Some(found);
@@ -75,13 +75,13 @@ fn resnet(rest: &str) -> Option<String> {
     RESNET.iter().find_map(|(ours, theirs)| renamed(rest, ours, theirs))
 }
 
-/// `name` with `theirs` for `ours`, where `ours` is all of it or all up to a point.
+/// `name` with `theirs` for `ours`, where `ours` is the whole name or all up to a point.
 fn renamed(name: &str, ours: &str, theirs: &str) -> Option<String> {
     let rest = name.strip_prefix(ours)?;
     (rest.is_empty() || rest.starts_with('.')).then(|| format!("{theirs}{rest}"))
 }
 
-/// `part.3.rest` taken apart.
+/// The three parts of `part.3.rest`.
 fn indexed(name: &str) -> Option<(&str, usize, &str)> {
     let (part, rest) = name.split_once('.')?;
     let (index, rest) = rest.split_once('.')?;

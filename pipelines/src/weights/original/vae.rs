@@ -1,4 +1,4 @@
-//! Names of the VAE: `first_stage_model.` stands before them in a checkpoint, nothing in a file of its own.
+//! Names of the VAE, with the prefix `first_stage_model.` in a checkpoint and without one in a file of its own.
 
 use super::Form;
 
@@ -11,8 +11,8 @@ const ATTENTION: [(&str, &str, Form); 5] = [
     ("to_out.0.", "proj_out.", Form::Pointwise),
 ];
 
-/// The original name of a parameter of diffusers' VAE of `levels` levels, and its form there; None where the layout
-/// has no place for it.
+/// The original name of a parameter of diffusers' VAE of `levels` levels, and its form there; None without a place in
+/// the layout.
 pub fn vae_place(name: &str, levels: usize) -> Option<(String, Form)> {
     if let Some((before, rest)) = name.split_once("mid_block.attentions.0.") {
         let (ours, theirs, form) = ATTENTION.iter().find(|(ours, ..)| rest.starts_with(ours))?;
