@@ -79,16 +79,27 @@ impl Halted {
 
 /// A flag shared between the signal handler and the work.
 #[derive(Debug, Clone, Default)]
-pub struct Stop(Arc<AtomicI32>);
+pub struct Stop {
+    signal: Arc<AtomicI32>,
+    listener: Option<fn()>,
+}
 
 impl Stop {
+    /// As this one, and calls `listener` whenever the work asks for the signal.
+    pub fn heard_by(self, listener: fn()) -> Self {
+        Self { listener: Some(listener), ..self }
+    }
+
     pub fn request(&self, signal: Signal) {
-        self.0.store(i32::from(signal.exit_code()), Ordering::SeqCst);
+        self.signal.store(i32::from(signal.exit_code()), Ordering::SeqCst);
     }
 
     /// The signal that requested the stop, if any.
     pub fn requested(&self) -> Option<Signal> {
-        match self.0.load(Ordering::SeqCst) {
+        if let Some(listener) = self.listener {
+            listener();
+        }
+        match self.signal.load(Ordering::SeqCst) {
             130 => Some(Signal::Interrupt),
             143 => Some(Signal::Terminate),
             _ => None,

@@ -10,6 +10,7 @@ mod merge;
 mod model;
 mod painting;
 mod scorers;
+mod signal_point;
 mod terminal;
 mod train;
 
@@ -59,7 +60,13 @@ pub fn run(cuda: Cuda) -> ExitCode {
     if let Err(text) = &cuda {
         terminal::say(&format!("warning: libtorch_cuda.so does not load, continuing without CUDA: {text}"));
     }
-    let stop = watch_signals();
+    let stop = match signal_point::watched(watch_signals()) {
+        Ok(stop) => stop,
+        Err(text) => {
+            terminal::say(&format!("error: {text}"));
+            return ExitCode::from(2);
+        }
+    };
     // Exceeding `ulimit -f` becomes an error with a name instead of a fatal signal. SAFETY: SIG_IGN installs no
     // handler.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };

@@ -1,5 +1,6 @@
 //! Progress for people and programs: bars on a terminal, plain lines in a pipe, metric lines.
 
+use super::signal_point;
 use anyhow::Context;
 use diffpref::progress::Progress;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -9,11 +10,11 @@ use std::time::{Duration, Instant};
 
 /// The sink that fits the kind of stderr.
 pub fn sink(json: bool) -> Box<dyn Progress> {
-    if std::io::stderr().is_terminal() {
+    signal_point::observed(if std::io::stderr().is_terminal() {
         Box::new(Bars { json, lines: MultiProgress::new(), stack: RefCell::default() })
     } else {
         Box::new(Lines { json, stack: RefCell::default() })
-    }
+    })
 }
 
 /// indicatif bars, one below the other for the current phases.

@@ -194,10 +194,8 @@ fn a_run_killed_amid_its_second_iteration_ends_with_the_bytes_of_one_never_kille
         let world = world(method);
         let sets = ["train.checkpoint_every=1", "ema.decay=0.5", buffer, &two_iterations(method)];
         let whole = world.trained("whole", &sets);
-        let mut running = world.start(&flags(&sets));
-        running.wait_for("train 6/8");
-        running.signal(libc::SIGKILL);
-        assert_eq!(running.end().0, None);
+        let (code, said) = world.signalled("KILL train 6 + 1", &flags(&sets));
+        assert_eq!(code, None, "{said}");
         let run = world.run_dir();
         assert!(!run.join("final").exists());
 
@@ -219,16 +217,12 @@ fn a_run_killed_amid_its_second_iteration_ends_with_the_bytes_of_one_never_kille
 
 #[test]
 fn a_run_stopped_or_killed_while_it_samples_loses_nothing_but_time() {
-    for (signal, code) in [(libc::SIGTERM, Some(143)), (libc::SIGKILL, None)] {
+    for (signal, code) in [("TERM", Some(143)), ("KILL", None)] {
         for buffer in ["rollout.buffer=memory", "rollout.buffer=disk"] {
             let world = world(method("ddpo"));
-            let sets = ["rollout.steps=40", "train.grad_accum=40", "train.steps=4", "train.checkpoint_every=1", buffer];
+            let sets = ["rollout.steps=10", "train.grad_accum=10", "train.steps=4", "train.checkpoint_every=1", buffer];
             let whole = world.trained("whole", &sets);
-            let mut running = world.start(&flags(&sets));
-            running.wait_for("train 2/4");
-            running.wait_for("rollout ");
-            running.signal(signal);
-            let (found, said) = running.end();
+            let (found, said) = world.signalled(&format!("{signal} train 2, rollout 5"), &flags(&sets));
             assert_eq!(found, code, "{said}");
             assert_eq!(metrics(&world.run_dir()).len(), 2, "{said}");
             let said = resume(&world, &sets);
@@ -242,39 +236,14 @@ fn a_run_stopped_or_killed_while_it_samples_loses_nothing_but_time() {
 #[test]
 fn a_run_stopped_in_the_first_step_of_an_iteration_still_says_what_it_sampled() {
     let world = world(method("ddpo"));
-    // Sixteen micro-batches a step, one step an iteration, checkpoints only where a signal asks for one.
-    let sets = ["train.micro_batch=1", "train.grad_accum=16", "train.steps=24"];
+    // Sixteen micro-batches per step, one step per iteration, checkpoints only where a signal asks for one.
+    let sets = ["train.micro_batch=1", "train.grad_accum=16", "train.steps=4"];
     let whole = world.trained("whole", &sets);
-    let middle = |key: &str| {
-        let mut seconds: Vec<f64> = metrics(&whole).iter().map(|line| number(line, key)).collect();
-        seconds.sort_by(f64::total_cmp);
-        seconds[seconds.len() / 2]
-    };
-    let (rollout, step) = (middle("rollout_s"), middle("s_per_step"));
-    let mut running = world.start(&flags(&sets));
-    let (mut stops, mut amid) = (0, 0);
-    loop {
-        running.wait_for("rollout ");
-        // After the sampling, and in the first part of the step that follows; a little later every time.
-        let later = 0.1 + 0.07 * f64::from(stops);
-        std::thread::sleep(std::time::Duration::from_secs_f64(rollout + later * step));
-        running.signal(libc::SIGTERM);
-        let (code, said) = running.end();
-        if code == Some(0) {
-            break;
-        }
-        assert_eq!(code, Some(143), "{said}");
-        stops += 1;
-        let newest = names(&world.run_dir()).into_iter().rfind(|name| name.starts_with("checkpoint-"));
-        let state = json(&world.run_dir().join(newest.unwrap()).join("state.json"));
-        amid += usize::from(state["rollout"]["updates"] == 1 && state["rollout"]["done"] == 0);
-        if amid == 2 || stops == 12 {
-            resume(&world, &sets);
-            break;
-        }
-        running = world.start(&[&["--resume"][..], &flags(&sets)].concat());
-    }
-    assert!(amid > 0, "{stops} stops, none between sampling and the end of a step");
+    let (code, said) = world.signalled("TERM train 2, rollout 16 + 4", &flags(&sets));
+    assert_eq!(code, Some(143), "{said}");
+    let state = json(&world.run_dir().join("checkpoint-000002/state.json"));
+    assert_eq!((&state["rollout"]["updates"], &state["rollout"]["done"]), (&1.into(), &0.into()), "{state}");
+    resume(&world, &sets);
     assert_eq!(timeless(&world.run_dir()), timeless(&whole));
     assert_eq!(files(&world.run_dir().join("final")), files(&whole.join("final")));
 }

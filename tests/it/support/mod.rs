@@ -124,6 +124,12 @@ impl World {
         Running::spawn(command)
     }
 
+    /// As `train`, with a signal that the process sends itself at a point of its work (src/cli/signal_point.rs): exit code
+    /// (None after a kill) and stderr.
+    pub fn signalled(&self, point: &str, arguments: &[&str]) -> (Option<i32>, String) {
+        signalled(point, &mut self.train(arguments))
+    }
+
     /// stderr of a refused call: exit code as given, no panic, no C++ stack; the folder is called DIR.
     pub fn refused(&self, command: &mut Command, code: i32) -> String {
         let assert = command.assert().failure().code(code);
@@ -141,6 +147,14 @@ pub fn diffpref() -> Command {
     let mut command = Command::cargo_bin("diffpref").unwrap();
     command.env("OMP_NUM_THREADS", "1").env("HOME", env!("CARGO_TARGET_TMPDIR")).timeout(PATIENCE);
     command
+}
+
+/// Runs a command that sends itself a signal at a point of its work: exit code and stderr.
+pub fn signalled(point: &str, command: &mut Command) -> (Option<i32>, String) {
+    let output = command.env("DIFFPREF_TEST_SIGNAL", point).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("DIFFPREF_TEST_SIGNAL: the point is reached"), "{point}: {said}");
+    (output.status.code(), said)
 }
 
 /// Runs a command that must succeed; returns its stderr.

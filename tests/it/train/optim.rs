@@ -1,8 +1,7 @@
 //! The choices of [optim] and of memory against time, with the real program: what they resume to, and what is refused.
 
-use crate::support::{self, World, copy, files, metrics, succeeds, timeless};
+use crate::support::{self, World, copy, files, flags, metrics, succeeds, timeless};
 use std::path::Path;
-use std::time::Duration;
 
 /// `--set` before every override, and `--resume` at the end.
 fn resuming<'a>(sets: &[&'a str]) -> Vec<&'a str> {
@@ -15,29 +14,20 @@ fn resolved(run: &Path) -> toml::Table {
 
 #[test]
 fn an_adafactor_run_killed_amid_an_accumulation_ends_with_the_bytes_of_one_never_killed() {
-    let world = World::new(54);
+    let world = World::new(16);
     let sets = [
         "optim.name=\"adafactor\"",
         "optim.lr=1e-3",
         "lora.rank=0",
         "train.steps=4",
         "train.micro_batch=1",
-        "train.grad_accum=32",
+        "train.grad_accum=8",
         "train.checkpoint_every=2",
         "ema.decay=0.5",
     ];
     let whole = world.trained("whole", &sets);
-    let steps = metrics(&whole).into_iter().map(|line| line["s_per_step"].as_f64().unwrap());
-    let step = steps.fold(f64::INFINITY, f64::min);
-
-    let mut running = world.start(&sets.iter().flat_map(|s| ["--set", s]).collect::<Vec<_>>());
-    running.wait_for("train 2/4");
-    while !world.run_dir().join("checkpoint-000002").exists() {
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    std::thread::sleep(Duration::from_secs_f64(0.3 * step));
-    running.signal(libc::SIGKILL);
-    assert_eq!(running.end().0, None);
+    let (code, said) = world.signalled("KILL train 2 + 5", &flags(&sets));
+    assert_eq!(code, None, "{said}");
     let killed = world.run_dir();
     assert_eq!(metrics(&killed).len(), 2, "step 3 was in hand");
 
@@ -164,12 +154,8 @@ fn a_signal_amid_recomputed_parts_keeps_the_last_step_and_a_resume_ends_with_the
     let world = World::new(24);
     let sets = ["train.gradient_checkpointing=\"all\"", "train.grad_accum=12", "train.micro_batch=1", "train.steps=12"];
     let whole = world.trained("whole", &sets);
-    for (signal, code) in [(libc::SIGTERM, 143), (libc::SIGINT, 130)] {
-        let arguments = [&["--resume=auto"], &sets.iter().flat_map(|s| ["--set", s]).collect::<Vec<_>>()[..]].concat();
-        let mut running = world.start(&arguments);
-        running.wait_for(if signal == libc::SIGTERM { "train 3/12" } else { "train 8/12" });
-        running.signal(signal);
-        let (found, said) = running.end();
+    for (point, code) in [("TERM train 3 + 5", 143), ("INT train 8 + 5", 130)] {
+        let (found, said) = world.signalled(point, &[&["--resume=auto"], &flags(&sets)[..]].concat());
         assert_eq!(found, Some(code), "{said}");
         assert!(said.contains("is checkpointed in"), "{said}");
     }

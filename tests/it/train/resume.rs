@@ -1,25 +1,24 @@
 //! A run that was killed or stopped and resumed ends with the bytes of the run that never was: promise 1 of
 //! docs/determinism.md. And what `--resume` refuses.
 
-use crate::support::{self, World, copy, files, metrics, names, succeeds, timeless};
+use crate::support::{self, World, copy, files, flags, metrics, names, succeeds, timeless};
 use std::path::Path;
-use std::time::Duration;
 
-/// Four steps of 32 pairs out of 48: step 3 lies in the second epoch. With EMA, a LoRA to go on from, and validation.
+/// Four steps of 8 pairs out of 12: step 3 lies in the second epoch. With EMA, a LoRA to go on from, and validation.
 const LONG: [&str; 9] = [
     "train.steps=4",
     "train.micro_batch=1",
-    "train.grad_accum=32",
+    "train.grad_accum=8",
     "train.checkpoint_every=2",
     "lora.rank=4",
     "ema.decay=0.5",
     "validate.every=2",
     "validate.max_pairs=3",
-    "validate.fraction=0.1",
+    "validate.fraction=0.25",
 ];
 
 fn long_world() -> World {
-    let world = World::new(54);
+    let world = World::new(16);
     std::fs::write(world.path("run.toml"), with_sets(&world)).unwrap();
     world
 }
@@ -49,17 +48,9 @@ fn assert_same_run(a: &Path, b: &Path) {
 fn a_run_killed_in_the_second_epoch_amid_an_accumulation_ends_with_the_bytes_of_one_never_killed() {
     let world = long_world();
     let whole = world.trained("whole", &[]);
-    let steps = metrics(&whole).into_iter().map(|line| line["s_per_step"].as_f64().unwrap());
-    let step = steps.fold(f64::INFINITY, f64::min);
-
-    let mut running = world.start(&[]);
-    running.wait_for("train 2/4");
-    while !world.run_dir().join("checkpoint-000002").exists() {
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    std::thread::sleep(Duration::from_secs_f64(0.3 * step));
-    running.signal(libc::SIGKILL);
-    assert_eq!(running.end().0, None);
+    // Past the validation and the checkpoint of step 2, after some of the micro-batches of step 3.
+    let (code, said) = world.signalled("KILL train 2, validate 2 + 6", &[]);
+    assert_eq!(code, None, "{said}");
     let killed = world.run_dir();
     assert_eq!(metrics(&killed).len(), 2, "step 3 was in hand");
     assert!(!killed.join("final").exists());
@@ -84,20 +75,24 @@ fn a_run_killed_in_the_second_epoch_amid_an_accumulation_ends_with_the_bytes_of_
 fn a_run_killed_again_and_again_ends_with_the_bytes_of_one_never_killed() {
     let world = long_world();
     let (whole, out) = (world.trained("whole", &["train.checkpoint_every=1"]), world.run_dir());
-    let mut kills = 0;
-    for attempt in 1.. {
-        let running = world.start(&["--resume=auto", "--set", "train.checkpoint_every=1"]);
-        // Longer and longer, so that moments of every phase are met and the end is reached.
-        std::thread::sleep(Duration::from_millis(170 * attempt));
-        running.signal(libc::SIGKILL);
-        let (code, said) = running.end();
-        match code {
-            Some(0) => break,
-            Some(code) => panic!("exit code {code}: {said}"),
-            None => kills += 1,
-        }
+    std::fs::remove_dir_all(world.path("cache")).unwrap();
+    // In every phase: encoding, the first accumulation, before a checkpoint, after one, validation, the second epoch.
+    let points = [
+        "encode 7",
+        "train 0 + 5",
+        "train 1",
+        "train 1 + 5",
+        "train 2, validate 1",
+        "train 2",
+        "train 3 + 7",
+        "train 4",
+    ];
+    for point in points {
+        let (code, said) =
+            world.signalled(&format!("KILL {point}"), &["--resume=auto", "--set", "train.checkpoint_every=1"]);
+        assert_eq!(code, None, "{point}: {said}");
     }
-    assert!(kills >= 3, "only {kills} kills");
+    succeeds(&mut world.train(&["--resume=auto", "--set", "train.checkpoint_every=1"]));
     assert_same_run(&out, &whole);
     assert!(names(&out).iter().all(|name| !name.starts_with('.')), "{:?}", names(&out));
 }
@@ -107,15 +102,10 @@ fn a_run_stopped_amid_an_accumulation_keeps_its_last_step_and_its_auto_beta() {
     let world = World::new(24);
     let sets = ["method.beta=\"auto\"", "train.grad_accum=12", "train.micro_batch=1", "train.steps=16"];
     let whole = world.trained("whole", &sets);
-    let mut running = world.start(&sets.iter().flat_map(|s| ["--set", s]).collect::<Vec<_>>());
-    running.wait_for("train 12/16");
-    running.signal(libc::SIGTERM);
-    let (code, said) = running.end();
+    let (code, said) = world.signalled("TERM train 12 + 5", &flags(&sets));
     assert_eq!(code, Some(143), "{said}");
-    let stopped = said.split("step ").filter_map(|s| s.split_once(" is checkpointed")).next();
-    let step: u64 = stopped.unwrap_or_else(|| panic!("{said}")).0.parse().unwrap();
-    assert!((12..16).contains(&step), "{said}");
-    assert_eq!(metrics(&world.run_dir()).len() as u64, step);
+    assert!(said.contains("step 12 is checkpointed"), "{said}");
+    assert_eq!(metrics(&world.run_dir()).len(), 12);
     let resumed: Vec<&str> = sets.iter().flat_map(|s| ["--set", s]).chain(["--resume"]).collect();
     succeeds(&mut world.train(&resumed));
     assert_eq!(timeless(&world.run_dir()), timeless(&whole));

@@ -1,7 +1,8 @@
 //! self_npo through the real binary: from pairs, labelled images and noise, resumed amid an accumulation, on every family.
 //! What a rollout computes is held to docs/methods.md 21.10 beside its code.
 
-use crate::support::{World, distance, files, golden, metrics, succeeds, tensors, timeless};
+use crate::support::each::one_test_each;
+use crate::support::{World, distance, files, flags, golden, metrics, succeeds, tensors, timeless};
 use std::path::{Path, PathBuf};
 
 /// A few steps at a rate that moves a LoRA of the tiny model, with an average that follows it.
@@ -90,28 +91,26 @@ fn a_run_from_noise_goes_through_its_prompts_pass_by_pass() {
     assert_eq!((timeless(&run), files(&run.join("final"))), (timeless(&again), files(&again.join("final"))));
 }
 
-#[test]
-fn a_run_stopped_amid_an_accumulation_resumes_to_the_same_bytes_with_the_average_that_rolls_out() {
-    for start in ["data", "noise"] {
-        let world = if start == "data" { from_data() } else { from_noise() };
-        let of_start: &[&str] = if start == "data" { &SETS } else { &[] };
-        let sets = [of_start, &["train.grad_accum=8", "train.micro_batch=1", "train.steps=8"]].concat();
-        let flags: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
-        let whole = world.trained("whole", &sets);
-        let mut running = world.start(&flags);
-        running.wait_for("train 3/8");
-        running.signal(libc::SIGTERM);
-        let (code, said) = running.end();
-        assert_eq!(code, Some(143), "{said}");
-        let step: u64 = said.split(" is checkpointed").next().unwrap().rsplit(' ').next().unwrap().parse().unwrap();
-        assert!((3..8).contains(&step), "{said}");
-        let run = world.run_dir();
-        let ema = run.join(format!("checkpoint-{step:06}/ema.safetensors"));
-        assert!(distance(&tensors(&ema), &tensors(&ema.with_file_name("pytorch_lora_weights.safetensors"))) > 1e-3);
-        succeeds(&mut world.train(&[&["--resume"][..], &flags].concat()));
-        assert_eq!(files(&run.join("final")), files(&whole.join("final")), "{start}");
-        assert_eq!(timeless(&run), timeless(&whole), "{start}");
-    }
+fn assert_resumes_after_a_stop(start: &str) {
+    let world = if start == "data" { from_data() } else { from_noise() };
+    let of_start: &[&str] = if start == "data" { &SETS } else { &[] };
+    let sets = [of_start, &["train.grad_accum=8", "train.micro_batch=1", "train.steps=8"]].concat();
+    let whole = world.trained("whole", &sets);
+    let (code, said) = world.signalled("TERM train 3 + 5", &flags(&sets));
+    assert_eq!(code, Some(143), "{said}");
+    assert!(said.contains("step 3 is checkpointed"), "{said}");
+    let run = world.run_dir();
+    let ema = run.join("checkpoint-000003/ema.safetensors");
+    assert!(distance(&tensors(&ema), &tensors(&ema.with_file_name("pytorch_lora_weights.safetensors"))) > 1e-3);
+    succeeds(&mut world.train(&[&["--resume"][..], &flags(&sets)].concat()));
+    assert_eq!(files(&run.join("final")), files(&whole.join("final")), "{start}");
+    assert_eq!(timeless(&run), timeless(&whole), "{start}");
+}
+
+one_test_each! {
+    a_run_stopped_amid_an_accumulation_resumes_to_the_same_bytes_with_the_average_that_rolls_out_from:
+        super::assert_resumes_after_a_stop;
+    data noise
 }
 
 #[test]

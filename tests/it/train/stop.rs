@@ -5,16 +5,13 @@ use std::time::{Duration, Instant};
 
 #[test]
 fn a_signal_while_encoding_keeps_what_was_encoded() {
-    let world = World::new(120);
-    let sets = ["data.resolution=32", "train.steps=1", "train.grad_accum=45"];
-    let mut running = world.start(&flags(&sets));
-    running.wait_for("encode 1/");
-    running.signal(libc::SIGINT);
-    let (code, said) = running.end();
+    let world = World::new(12);
+    let sets = ["train.steps=1"];
+    let (code, said) = world.signalled("INT encode 5", &flags(&sets));
     assert_eq!(code, Some(130), "{said}");
     assert!(said.contains("error: stopped by Ctrl-C"), "{said}");
     let (done, planned) = encoded(&said);
-    assert!(0 < done && done < planned, "{said}");
+    assert!(done == 5 && done < planned, "{said}");
 
     let said = succeeds(&mut world.train_with(&sets));
     assert_eq!(encoded(&said), (planned - done, planned - done), "{said}");
@@ -31,13 +28,9 @@ fn encoded(said: &str) -> (u64, u64) {
 #[test]
 fn a_signal_while_validating_leaves_the_validation_to_the_resumed_run() {
     let world = World::new(24);
-    let sets = ["validate.every=2", "validate.draws=40", "train.steps=4", "train.checkpoint_every=3"];
+    let sets = ["validate.every=2", "train.steps=4", "train.checkpoint_every=3"];
     let whole = world.trained("whole", &sets);
-    let mut running = world.start(&flags(&sets));
-    running.wait_for("train 2/4");
-    running.wait_for("validate 1/");
-    running.signal(libc::SIGTERM);
-    let (code, said) = running.end();
+    let (code, said) = world.signalled("TERM train 2, validate 1", &flags(&sets));
     assert_eq!(code, Some(143), "{said}");
     assert!(said.contains("step 2 is checkpointed in"), "{said}");
     assert_eq!(metrics(&world.run_dir()).len(), 1, "the line of step 2 waits for its validation");
@@ -53,12 +46,8 @@ fn a_signal_while_validating_leaves_the_validation_to_the_resumed_run() {
 #[test]
 fn a_signal_while_sampling_leaves_the_grid_to_the_resumed_run() {
     let world = World::new(12);
-    let sets = ["sample.every=2", "sample.steps=60", "sample.seeds=[0, 1, 2]", "train.steps=2"];
-    let mut running = world.start(&flags(&sets));
-    running.wait_for("train 2/2");
-    running.wait_for("sample 0/");
-    running.signal(libc::SIGINT);
-    let (code, said) = running.end();
+    let sets = ["sample.every=2", "sample.steps=4", "sample.seeds=[0, 1, 2]", "train.steps=2"];
+    let (code, said) = world.signalled("INT train 2, sample 4", &flags(&sets));
     assert_eq!(code, Some(130), "{said}");
     assert!(said.contains("step 2 is checkpointed"), "{said}");
     let samples = world.run_dir().join("samples");
@@ -73,11 +62,8 @@ fn a_signal_while_sampling_leaves_the_grid_to_the_resumed_run() {
 #[test]
 fn a_signal_before_the_first_step_ends_in_a_checkpoint_of_step_0() {
     let world = World::new(12);
-    let sets = ["sample.every=2", "sample.steps=60", "sample.seeds=[0, 1, 2]", "train.steps=2"];
-    let mut running = world.start(&flags(&sets));
-    running.wait_for("sample 0/");
-    running.signal(libc::SIGTERM);
-    let (code, said) = running.end();
+    let sets = ["sample.every=2", "sample.steps=4", "sample.seeds=[0, 1, 2]", "train.steps=2"];
+    let (code, said) = world.signalled("TERM sample 0", &flags(&sets));
     assert_eq!(code, Some(143), "{said}");
     assert!(said.contains("step 0 is checkpointed"), "{said}");
     let said = succeeds(&mut world.train(&[&["--resume"][..], &flags(&sets)].concat()));
