@@ -11,7 +11,9 @@ NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 # Trains on the bundled demo, judges before and after, writes runs/quickstart/report.html.
 quickstart: release
 	$(RELEASE) train configs/quickstart.toml --resume=auto
-	$(RELEASE) eval --run $(QUICKSTART) --prompts assets/emoji/names.jsonl --judge assets/judge --drawings assets/emoji/drawings
+	$(RELEASE) eval --run $(QUICKSTART) --prompts assets/emoji/names.jsonl \
+		--scorer style=assets/judge --scorer content=assets/judge \
+		--scorer nearest_pixels=assets/emoji --scorer nearest_latents=assets/emoji
 	@echo "Open $(QUICKSTART)/report.html"
 
 # Trains and judges every method on the demo, writes docs/methods/table.md: some hours on two cores, row by row, resumable.

@@ -11,6 +11,14 @@ RESAMPLES = 10_000
 SEED = 20_240_917
 _MASK = (1 << 64) - 1
 MEASURES = ("flat", "content")
+# Who measures style and content: judge -> figure -> (scorer, measure) of `diffpref eval`.
+JUDGES = {
+    "trained": {"flat": ("style", "flat_share"), "content": ("content", "content_accuracy")},
+    **{
+        nearest: {"flat": (nearest, "flat_share"), "content": (nearest, "content_accuracy")}
+        for nearest in ("nearest_pixels", "nearest_latents")
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -67,50 +75,36 @@ def verdict(flat, content):
     return style or harm or "no difference"
 
 
-def per_name(opinions, names, seeds):
-    """{"flat": [name], "content": [name]}: shares over the pictures of each name.
+def per_name(rows, of, names, seeds):
+    """{"flat": [name], "content": [name]}: means over the pictures of each name, in the order of `names`.
 
-    `opinions`: {"0003-1.png": {"flat": probability, "name": recognised}} of names in the order of `names`.
-    Raises KeyError when a picture was not judged.
+    `rows`: those of one model in scores.jsonl. `of`: {"flat": (scorer, measure), "content": (scorer, measure)}.
+    Raises KeyError when a picture was not rated.
     """
-    of_name = [[opinions[f"{index:04}-{seed}.png"] for seed in range(seeds)] for index in range(len(names))]
-    flat = [sum(o["flat"] > 0.5 for o in judged) / seeds for judged in of_name]
-    content = [sum(o["name"] == name for o in judged) / seeds for name, judged in zip(names, of_name)]
-    return {"flat": flat, "content": content}
+    scores = {(row["prompt"], row["seed"]): row["scores"] for row in rows}
 
+    def mean(name, scorer, measure):
+        return sum(scores[name, seed][scorer][measure] for seed in range(seeds)) / seeds
 
-def judged_album(album, judged, index, names, seeds):
-    """Values by name of model `index` by one judge of an eval.json, from the opinions kept beside its pictures.
-
-    An album may hold opinions of several judges of one kind; those belong to this evaluation that give its means.
-    Raises ValueError when none do.
-    """
-    said = [judged["flat_share"]["models"][index]["mean"], judged["content_accuracy"]["models"][index]["mean"]]
-    for file in sorted(Path(album).glob(f"judged-{judged['judge']}-*.json"), key=lambda f: -f.stat().st_mtime_ns):
-        try:
-            values = per_name(json.loads(file.read_text(encoding="utf-8")), names, seeds)
-        except (KeyError, ValueError):
-            continue  # of other names, or damaged; the means decide
-        if all(abs(sum(values[m]) / len(names) - mean) < 1e-9 for m, mean in zip(MEASURES, said)):
-            return values
-    raise ValueError(
-        f"{album}: no judged-{judged['judge']}-*.json gives the means of eval.json ({said[0]:.4f} flat, {said[1]:.4f} content); "
-        "remove the folder, and it is painted and judged again"
-    )
+    return {key: [mean(name, *measure) for name in names] for key, measure in of.items()}
 
 
 def of_evaluation(folder, names, seeds):
     """{judge: {"base": per name, "model": per name}} of an evaluation of two models, with settings, accuracy and
     warnings."""
     evaluation = json.loads((Path(folder) / "eval.json").read_text(encoding="utf-8"))
-    base, model = (Path(folder) / m["pictures"] for m in evaluation["models"])
-    judges = {}
-    for judged in evaluation["judges"]:
-        values = (judged_album(album, judged, index, names, seeds) for index, album in enumerate((base, model)))
-        judges[judged["judge"]] = dict(zip(("base", "model"), values))
-    warnings = [judged["warning"] for judged in evaluation["judges"] if judged.get("warning")]
-    accuracy = {judged["judge"]: judged["accuracy"] for judged in evaluation["judges"]}
-    return {"judges": judges, "settings": evaluation["settings"], "judge_accuracy": accuracy, "warnings": warnings}
+    text = (Path(folder) / "scores.jsonl").read_text(encoding="utf-8")
+    rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+    accuracies = {scorer["name"]: scorer["accuracy"] for scorer in evaluation["scorers"]}
+    judges, accuracy = {}, {}
+    for judge, of in JUDGES.items():
+        scorers = {scorer for scorer, _ in of.values()}
+        if scorers <= accuracies.keys():
+            of_models = ([row for row in rows if row["model"] == model["name"]] for model in evaluation["models"])
+            judges[judge] = dict(zip(("base", "model"), (per_name(of_model, of, names, seeds) for of_model in of_models)))
+            accuracy[judge] = {kind: share for scorer in sorted(scorers) for kind, share in accuracies[scorer].items()}
+    settings, warnings = evaluation["settings"], evaluation["warnings"]
+    return {"judges": judges, "settings": settings, "judge_accuracy": accuracy, "warnings": warnings}
 
 
 def of_metrics(lines):

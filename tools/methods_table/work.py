@@ -95,6 +95,16 @@ def machine():
     return f"{name}, {os.cpu_count()} cores, {platform.system()}"
 
 
+def link_to(target, link):
+    """Makes `link` a relative symbolic link to a folder."""
+    link.parent.mkdir(parents=True, exist_ok=True)
+    path = os.path.relpath(target, link.parent)
+    if link.is_symlink() and os.readlink(link) != path:
+        link.unlink()
+    if not link.is_symlink():
+        link.symlink_to(path, target_is_directory=True)
+
+
 class Workshop:
     """Common to all rows: program, recipes, hashes, the judge, and the base model's pictures, painted once."""
 
@@ -108,7 +118,8 @@ class Workshop:
         self._base_is_painted = False
         self._hashing = threading.Lock()
         self.names = held_out()
-        self.prompts = table / "held-out.jsonl"
+        self.nearest = table / "held-out"  # a folder of drawings: those of the held-out names
+        self.prompts = self.nearest / "names.jsonl"
         self.prompts_text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.names)
 
     def recipe(self, name):
@@ -206,21 +217,18 @@ class Workshop:
     def _judge(self, run, program):
         """Paints and judges. Returns the time span and the figures."""
         evaluation = run.folder / "eval"
-        evaluation.mkdir(parents=True, exist_ok=True)
-        # One folder for all rows of a program: the base model's pictures are painted once, and a model's pictures
-        # are compared with pictures of the same program.
+        # One folder for all rows of a program: the base model's pictures are found there and not painted again, and the
+        # model's are held against pictures that the same program painted.
         pictures = self.table / "pictures" / program[:12]
         pictures.mkdir(parents=True, exist_ok=True)
-        link, target = evaluation / "pictures", os.path.relpath(pictures, evaluation)
-        if link.is_symlink() and os.readlink(link) != target:
-            link.unlink()
-        if not link.is_symlink():
-            link.symlink_to(target, target_is_directory=True)
+        link_to(pictures, evaluation / "pictures")
+        link_to(DRAWINGS, self.nearest / "drawings")
         if not self.prompts.is_file() or self.prompts.read_text(encoding="utf-8") != self.prompts_text:
             inputs.write_whole(self.prompts, self.prompts_text)
         command = [str(self.program), "eval", *models_of(run), "--out", str(evaluation), "--prompts", str(self.prompts)]
-        command += ["--judge", str(JUDGE), "--drawings", str(DRAWINGS), "--guidance-scale", GUIDANCE, "--steps", str(STEPS)]
-        command += ["--seeds", str(SEEDS), "--content-seeds", str(SEEDS)]
+        scorers = {"style": JUDGE, "content": JUDGE, "nearest_pixels": self.nearest, "nearest_latents": self.nearest}
+        command += [part for scorer, path in scorers.items() for part in ("--scorer", f"{scorer}={path}")]
+        command += ["--guidance-scale", GUIDANCE, "--steps", str(STEPS), "--seeds", str(SEEDS)]
         with contextlib.nullcontext() if self._base_is_painted else self._base:
             span = self._timed(command, run.log)
             self._base_is_painted = True

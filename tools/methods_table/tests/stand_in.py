@@ -30,14 +30,16 @@ def train():
 def evaluate():
     out = Path(of("--out")[0])
     names = [json.loads(line)["prompt"] for line in Path(of("--prompts")[0]).read_text().splitlines()]
-    files = [f"{index:04}-{seed}.png" for index in range(len(names)) for seed in range(int(of("--seeds")[0]))]
-    for album, flat in (("before", 0.1), ("after", 0.9)):
-        (out / "pictures" / album).mkdir(exist_ok=True)
-        said = {file: {"flat": flat, "name": names[int(file[:4])]} for file in files}
-        (out / "pictures" / album / "judged-trained-1.json").write_text(json.dumps(said))
-    measures = {"flat_share": {"models": [{"mean": 0}, {"mean": 1}]}, "content_accuracy": {"models": [{"mean": 1}, {"mean": 1}]}}
-    evaluation = {"models": [{"pictures": "pictures/before"}, {"pictures": "pictures/after"}], "settings": {}}
-    evaluation["judges"] = [{"judge": "trained", "accuracy": {}, **measures}]
+    rows = []
+    for model, flat in (("before", 0.0), ("after", 1.0)):
+        (out / "pictures" / model).mkdir(exist_ok=True)
+        (out / "pictures" / model / "index.jsonl").write_text("")
+        scores = {"style": {"flat_share": flat}, "content": {"content_accuracy": 1.0}}
+        seeds = range(int(of("--seeds")[0]))
+        rows += [{"model": model, "prompt": name, "seed": seed, "scores": scores} for name in names for seed in seeds]
+    (out / "scores.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    scorers = [{"name": name, "accuracy": {}} for name in ("style", "content")]
+    evaluation = {"models": [{"name": "before"}, {"name": "after"}], "scorers": scorers, "settings": {}, "warnings": []}
     (out / "eval.json").write_text(json.dumps(evaluation))
 
 

@@ -6,7 +6,7 @@ import unittest
 from pathlib import Path
 
 from methods_table.figures import (
-    Interval, bootstrap, clock_seconds, minus, of_evaluation, of_metrics, per_name, pooled, split_mix, verdict,
+    Interval, bootstrap, clock_seconds, minus, of_evaluation, of_metrics, pooled, split_mix, verdict,
 )
 
 
@@ -66,40 +66,38 @@ class Opinions(unittest.TestCase):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name)
-        self.album = self.folder / "pictures" / "after-1"
-        self.album.mkdir(parents=True)
-        self.opinions = {
-            "0000-0.png": {"flat": 0.9, "name": "fox"},
-            "0000-1.png": {"flat": 0.2, "name": "fox"},
-            "0001-0.png": {"flat": 0.5, "name": "fox"},
-            "0001-1.png": {"flat": 0.6, "name": "owl"},
-        }
 
-    def write(self, name, opinions):
-        (self.album / name).write_text(json.dumps(opinions))
-
-    def evaluate(self, flat):
-        means = {"models": [{"mean": flat}] * 2}
-        judged = {"judge": "trained", "accuracy": {}, "flat_share": means, "content_accuracy": {"models": [{"mean": 0.75}] * 2}}
-        models = [{"pictures": "pictures/after-1"}] * 2
-        (self.folder / "eval.json").write_text(json.dumps({"models": models, "judges": [judged], "settings": {"steps": 15}}))
+    def evaluate(self, scorers):
+        """Two names with two pictures each, by the scorers."""
+        shares = {"fox": (1.0, 0.0), "owl": (1.0, 1.0)}
+        rows = [
+            {"model": model, "prompt": name, "seed": seed, "scores": {
+                scorer: {"flat_share": share if model == "after" else 0.0, "content_accuracy": 1.0} for scorer in scorers
+            }}
+            for model in ("before", "after") for name in shares for seed, share in enumerate(shares[name])
+        ]
+        (self.folder / "scores.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        listed = [{"name": scorer, "accuracy": {f"{scorer}_on_samples": 0.75}} for scorer in scorers]
+        evaluation = {"models": [{"name": "before"}, {"name": "after"}], "scorers": listed, "settings": {"steps": 15}, "warnings": ["why"]}
+        (self.folder / "eval.json").write_text(json.dumps(evaluation))
         return of_evaluation(self.folder, ["fox", "owl"], 2)
 
     def test_a_name_has_the_share_of_its_pictures(self):
-        self.assertEqual(per_name(self.opinions, ["fox", "owl"], 2), {"flat": [0.5, 0.5], "content": [1.0, 0.5]})
+        found = self.evaluate(["style", "content", "nearest_pixels"])
+        self.assertEqual(found["judges"].keys(), {"trained", "nearest_pixels"})
+        for judge in found["judges"].values():
+            self.assertEqual(judge["base"], {"flat": [0.0, 0.0], "content": [1.0, 1.0]})
+            self.assertEqual(judge["model"], {"flat": [0.5, 1.0], "content": [1.0, 1.0]})
+        self.assertEqual(found["judge_accuracy"]["trained"], {"content_on_samples": 0.75, "style_on_samples": 0.75})
+        self.assertEqual((found["settings"], found["warnings"]), ({"steps": 15}, ["why"]))
 
-    def test_the_opinions_of_another_judge_in_the_same_album_are_passed_over(self):
-        self.write("judged-trained-bbb.json", {file: {**said, "flat": 1.0} for file, said in self.opinions.items()})
-        self.write("judged-trained-aaa.json", self.opinions)
-        self.write("judged-trained-ccc.json", {})
-        self.write("judged-nearest-ddd.json", self.opinions)
-        self.assertEqual(self.evaluate(0.5)["judges"]["trained"]["model"]["flat"], [0.5, 0.5])
-        self.assertEqual(self.evaluate(1.0)["judges"]["trained"]["model"]["flat"], [1.0, 1.0])
+    def test_a_judge_counts_only_with_all_its_scorers(self):
+        self.assertEqual(self.evaluate(["style"])["judges"], {})
 
-    def test_opinions_that_contradict_the_evaluation_are_refused(self):
-        self.write("judged-trained-aaa.json", self.opinions)
-        with self.assertRaisesRegex(ValueError, "no judged-trained-.* gives the means of eval.json .0.2500 flat"):
-            self.evaluate(0.25)
+    def test_a_picture_that_was_not_rated_is_an_error(self):
+        self.evaluate(["style", "content"])
+        with self.assertRaises(KeyError):
+            of_evaluation(self.folder, ["fox", "bat"], 2)
 
 
 class Metrics(unittest.TestCase):

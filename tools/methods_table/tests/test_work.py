@@ -79,15 +79,17 @@ class Table(unittest.TestCase):
         train, evaluation = self.calls()
         self.assertIn("train.seed=0 --set train.threads=1 --set train.out=runs/table/sft-seed0 --resume=auto", train)
         self.assertIn("eval --run runs/table/sft-seed0 --out runs/table/sft-seed0/eval", evaluation)
-        self.assertIn("--steps 15 --seeds 4 --content-seeds 4", evaluation)
+        self.assertIn("--guidance-scale 7.5 --steps 15 --seeds 4", evaluation)
         self.make("sft")
         self.assertEqual(self.calls(), [])
 
     def test_only_held_out_names_are_painted_and_the_pictures_are_shared(self):
         self.make("sft", "dpo")
-        lines = Path("runs/table/held-out.jsonl").read_text().splitlines()
+        lines = Path("runs/table/held-out/names.jsonl").read_text().splitlines()
         self.assertEqual([json.loads(line)["prompt"] for line in lines], ["fox", "bat"])
-        self.assertEqual({path.parent.name for path in Path("runs/table/pictures").glob("*/*/judged*")}, {"before", "after"})
+        self.assertTrue(Path("runs/table/held-out/drawings/fox.png").is_file())
+        self.assertIn("--scorer style=assets/judge --scorer content=assets/judge --scorer nearest_pixels=runs/table/held-out", self.calls()[1])
+        self.assertEqual({path.parent.name for path in Path("runs/table/pictures").glob("*/*/index*")}, {"before", "after"})
 
     def test_a_changed_recipe_is_trained_anew_in_an_empty_folder_and_others_are_left(self):
         self.make("sft", "dpo")
