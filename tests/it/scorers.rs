@@ -1,6 +1,6 @@
 //! Scorers: the judge against the network that Python trained, the nearest drawing on known drawings, and their list.
 
-use crate::support::{diffpref, root, succeeds};
+use crate::support::{diffpref, root};
 use diffpref::scorers::{Judge, REGISTRY, Scorer, ScorerSpec};
 use image::{Rgb, RgbImage};
 use pipelines::weights::{LoadOptions, TensorFile};
@@ -104,8 +104,12 @@ fn missing_drawings_names_and_drawings_of_another_size_are_named() {
 
 #[test]
 fn the_command_lists_every_scorer_with_its_measures() {
-    let text = succeeds(diffpref().arg("scorers"));
-    let json: Value = serde_json::from_str(&succeeds(diffpref().args(["scorers", "--json"]))).unwrap();
+    let stdout = |options: &[&str]| {
+        let assert = diffpref().arg("scorers").args(options).assert().success();
+        String::from_utf8(assert.get_output().stdout.clone()).unwrap()
+    };
+    let text = stdout(&[]);
+    let json: Value = serde_json::from_str(&stdout(&["--json"])).unwrap();
     let listed: Vec<&str> = json.as_array().unwrap().iter().map(|s| s["name"].as_str().unwrap()).collect();
     assert_eq!(listed, REGISTRY.iter().map(|scorer| scorer.name).collect::<Vec<_>>());
     for (scorer, json) in REGISTRY.iter().zip(json.as_array().unwrap()) {
