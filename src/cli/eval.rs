@@ -32,10 +32,10 @@ pub struct Args {
     /// A model, with LoRAs behind it; repeat it, the first is compared with the others
     #[arg(long, value_name = "NAME=PATH[+LORA[:SCALE]]")]
     model: Vec<NamedModel>,
-    /// A LoRA that the negative side of that model's guidance wears; may be repeated
+    /// LoRA applied to the negative prediction of that model's guidance; repeatable
     #[arg(long, value_name = "NAME=FILE[:SCALE]", conflicts_with = "run")]
     negative_lora: Vec<Of<LoraFile>>,
-    /// What that negative side takes of both offsets, as in `diffpref generate`; NPO publishes 1,1 [default: 0,1]
+    /// Weights of the positive and the negative offset in that negative side [default: 0,1; NPO publishes 1,1]
     #[arg(long, value_name = "NAME=ALPHA,BETA", conflicts_with = "run")]
     negative_merge: Vec<Of<Merge>>,
     /// File of prompts: .txt, .csv, .tsv, .jsonl or .parquet; rows of .jsonl may carry `held_out`

@@ -26,6 +26,7 @@ fn as_json(scorer: &Declaration) -> Value {
         "name": scorer.name,
         "about": scorer.about,
         "measures": scorer.measures,
+        "example": scorer.example,
         "path": scorer.files.as_ref().map(|files| files.form),
         "weights": scorer.files.as_ref().and_then(|files| files.weights),
         "reads_vae": scorer.reads_vae,
@@ -37,9 +38,13 @@ fn as_json(scorer: &Declaration) -> Value {
 fn in_words(scorer: &Declaration) -> String {
     let files = scorer.files.as_ref().map_or("none", |files| files.form);
     let vae = if scorer.reads_vae { "; the VAE of the model" } else { "" };
+    let example = match scorer.example {
+        "" => String::new(),
+        path => format!("  example: --scorer {}={path}\n", scorer.name),
+    };
     let measures: String = scorer.measures.iter().map(measure_in_words).collect();
     format!(
-        "{}: {}\n{measures}  files: {files}{vae}\n  licence: {}\n  citation: {}\n",
+        "{}: {}\n{measures}  files: {files}{vae}\n{example}  licence: {}\n  citation: {}\n",
         scorer.name, scorer.about, scorer.licence, scorer.citation
     )
 }

@@ -16,6 +16,7 @@ pub const COMPRESSIBILITY: Declaration = Declaration {
     measures: MEASURES,
     files: None,
     reads_vae: false,
+    example: "",
     licence: "none: no weights",
     citation: "Black et al. 2023, arXiv 2305.13301, section 5.1",
     open: |_| Ok(Box::new(Compressibility)),

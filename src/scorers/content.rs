@@ -19,6 +19,7 @@ pub const CONTENT: Declaration = Declaration {
     measures: MEASURES,
     files: Some(judge::FILES),
     reads_vae: false,
+    example: judge::EXAMPLE,
     licence: judge::LICENCE,
     citation: judge::CITATION,
     open: |opening| Ok(Box::new(Content(Judge::open(opening.path)?))),

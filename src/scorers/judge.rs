@@ -18,6 +18,7 @@ pub(super) const FILES: Files = Files {
     weights: Some("model.safetensors"),
     others: |path| Ok(vec![path.join("config.json")]),
 };
+pub(super) const EXAMPLE: &str = "assets/judge";
 pub(super) const LICENCE: &str = "Apache-2.0 and CC-BY-4.0 for the bundled judges (assets/NOTICE)";
 pub(super) const CITATION: &str = "trained by tools/demo on the drawings of assets/emoji";
 /// Unit of both heads' numbers.

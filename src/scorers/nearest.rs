@@ -22,6 +22,7 @@ pub const PIXELS: Declaration = Declaration {
     measures: MEASURES,
     files: FILES,
     reads_vae: false,
+    example: EXAMPLE,
     licence: LICENCE,
     citation: CITATION,
     open: |opening| Ok(Box::new(Nearest::new(Drawings::read(opening.path)?, None)?)),
@@ -34,12 +35,14 @@ pub const LATENTS: Declaration = Declaration {
     measures: MEASURES,
     files: FILES,
     reads_vae: true,
+    example: EXAMPLE,
     licence: LICENCE,
     citation: CITATION,
     open: |opening| Ok(Box::new(Nearest::new(Drawings::read(opening.path)?, Some(vae(opening)?))?)),
 };
 
 const FILES: Option<Files> = Some(Files { form: drawings::FORM, weights: None, others: Drawings::files });
+const EXAMPLE: &str = "assets/emoji";
 const LICENCE: &str = "Apache-2.0 and CC-BY-4.0 for the bundled drawings (assets/NOTICE)";
 const CITATION: &str = "none: Euclidean distance";
 const MEASURES: &[Measure] =

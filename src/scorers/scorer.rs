@@ -47,6 +47,8 @@ pub struct Declaration {
     pub reads_vae: bool,
     /// Licence of its weights.
     pub licence: &'static str,
+    /// Bundled path that it opens from; empty where it reads no files. Tests open every scorer from it.
+    pub example: &'static str,
     /// Publication or origin.
     pub citation: &'static str,
     pub open: fn(&Opening) -> Result<Box<dyn Scorer>>,

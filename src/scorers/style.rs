@@ -14,6 +14,7 @@ pub const STYLE: Declaration = Declaration {
     measures: MEASURES,
     files: Some(judge::FILES),
     reads_vae: false,
+    example: judge::EXAMPLE,
     licence: judge::LICENCE,
     citation: judge::CITATION,
     open: |opening| Ok(Box::new(Style(Judge::open(opening.path)?))),

@@ -186,18 +186,10 @@ fn style_and_content_are_the_log_odds_of_the_judge_that_python_trained() {
     }
 }
 
-/// Every registered scorer, opened from the bundled files; a new one needs a line here.
+/// Every registered scorer, opened from the bundled files.
 fn opened() -> Vec<(&'static Declaration, Box<dyn Scorer>)> {
-    let path = |name: &str| match name {
-        "style" | "content" => "assets/judge",
-        "nearest_pixels" | "nearest_latents" => "assets/emoji",
-        "compressibility" => "",
-        other => panic!("nothing to open {other} from"),
-    };
     let model = ModelFolder::open(&root("assets/demo-model")).unwrap();
-    let open = |declaration: &Declaration| {
-        spec(declaration.name, path(declaration.name)).open(LoadOptions::cpu(), Some(&model)).unwrap()
-    };
+    let open = |scorer: &Declaration| spec(scorer.name, scorer.example).open(LoadOptions::cpu(), Some(&model)).unwrap();
     REGISTRY.iter().map(|declaration| (declaration, open(declaration))).collect()
 }
 

@@ -123,7 +123,8 @@ fn a_list_of_scorers_is_refused_with_the_entry_and_the_nearest_name() {
         (
             "[{ name = \"style\", path = \"j\" }, { name = \"contnt\", path = \"j\" }]",
             format!(
-                "{form}; entry 2 has name = \"contnt\", expected \"style\" | \"content\" | \"compressibility\" | \"nearest_pixels\" | \"nearest_latents\" (did you mean \"content\"?)."
+                "{form}; entry 2 has name = \"contnt\", expected {} (did you mean \"content\"?).",
+                crate::scorers::names().iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(" | ")
             ),
         ),
         (

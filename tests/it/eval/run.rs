@@ -5,21 +5,16 @@ use diffpref::eval::{NamedModel, Request, evaluate, models_of_run};
 use diffpref::metrics::evaluation::Evaluation;
 use diffpref::progress::{Progress, Signal, Silent, Stop, Stopped};
 use diffpref::report::render_evaluation;
-use diffpref::scorers::ScorerSpec;
+use diffpref::scorers::{ScorerSpec, declaration, names};
 use serde_json::Value;
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
 
-/// Every registered scorer.
-const SCORERS: [&str; 5] = ["style", "content", "compressibility", "nearest_pixels", "nearest_latents"];
-
+/// A registered scorer from its bundled files.
 fn scorer(name: &str) -> ScorerSpec {
-    let path = match name {
-        "style" | "content" => root().join("assets/judge"),
-        "compressibility" => PathBuf::new(),
-        _ => root().join("assets/emoji"),
-    };
+    let example = declaration(name).unwrap().example;
+    let path = if example.is_empty() { PathBuf::new() } else { root().join(example) };
     ScorerSpec { name: name.into(), path }
 }
 
@@ -35,7 +30,7 @@ fn request(dir: &Path) -> Request {
         models: vec![model("before"), model("same")],
         prompts,
         prompt_column: None,
-        scorers: SCORERS.map(scorer).into(),
+        scorers: names().into_iter().map(scorer).collect(),
         labellers: Vec::new(),
         seeds: 2,
         other_seeds: 1,
@@ -71,7 +66,7 @@ fn a_model_against_itself_differs_by_nothing_and_a_second_call_paints_nothing() 
     let groups: Vec<_> = first.groups.iter().map(|group| (group.name.as_str(), group.prompts, group.seeds)).collect();
     assert_eq!(groups, [("held_out", 1, 2), ("all", 2, 1)]);
     let scorers: Vec<&str> = first.scorers.iter().map(|scored| scored.name.as_str()).collect();
-    assert_eq!(scorers, SCORERS);
+    assert_eq!(scorers, names());
     for measured in first.scorers.iter().flat_map(|scored| &scored.measures) {
         for compared in ["held_out", "all"].map(|group| &measured.groups[group]) {
             assert_eq!((compared.differences[0].mean, compared.differences[0].hi), (0.0, 0.0));
@@ -106,7 +101,7 @@ fn means_of_rows(out: &Path) -> f64 {
     assert_eq!(rows.len(), 2 * 3);
     for row in &rows {
         assert!(out.join(row["picture"].as_str().unwrap()).is_file(), "{row}");
-        assert_eq!(row["scores"].as_object().unwrap().len(), SCORERS.len(), "{row}");
+        assert_eq!(row["scores"].as_object().unwrap().len(), names().len(), "{row}");
     }
     let held_out = rows.iter().filter(|row| row["model"] == "before" && row["held_out"] == true);
     let numbers: Vec<f64> = held_out.map(|row| row["scores"]["style"]["log_odds"].as_f64().unwrap()).collect();
