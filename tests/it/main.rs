@@ -4,6 +4,7 @@ mod data;
 mod doctor;
 mod eval;
 mod generate;
+mod help;
 mod hub;
 mod publish;
 mod recipes;

@@ -1,7 +1,7 @@
 //! What `diffpref generate` refuses, and what it leaves behind then.
 
 use super::pictures::{generate, golden, paint, refused};
-use crate::support;
+use crate::support::{self, Messages};
 use std::path::Path;
 
 #[test]
@@ -27,22 +27,24 @@ fn a_folder_with_pictures_is_refused() {
 fn wrong_arguments_exit_with_2_and_name_the_option() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");
-    let cases: [(&[&str], &str); 10] = [
-        (&["--width", "33"], "--width 33: expected a multiple of 2, the VAE's factor; try 32 or 34"),
-        (&["--width", "9223372036854775806"], "--width 9223372036854775806: expected at most 16384 pixels"),
-        (&["--height", "16386"], "--height 16386: expected at most 16384 pixels"),
-        (&["--steps", "0"], "--steps 0: 0 sampling steps: expected 1 to 1000"),
-        (&["--eta", "1.5"], "--eta 1.5: expected 0"),
-        (&["--guidance-scale", "-1"], "--guidance-scale -1: expected a number from 0 up"),
-        (&["--scheduler", "lms"], "[possible values: auto, pndm, ddim, dpmpp_2m, euler, euler_a]"),
-        (&["--device", "tpu"], "invalid value 'tpu' for '--device <DEVICE>': expected auto, cpu, cuda or cuda:N"),
-        (&["--lora", ":0.5"], "expected FILE or FILE:scale"),
-        (&["--seed", "18446744073709551615"], "--seed 18446744073709551615: with --num-images it passes 2^63 - 1"),
+    let mut messages = Messages::default();
+    let cases: [&[&str]; 10] = [
+        &["--width", "33"],
+        &["--width", "9223372036854775806"],
+        &["--height", "16386"],
+        &["--steps", "0"],
+        &["--eta", "1.5"],
+        &["--guidance-scale", "-1"],
+        &["--scheduler", "lms"],
+        &["--device", "tpu"],
+        &["--lora", ":0.5"],
+        &["--seed", "18446744073709551615"],
     ];
-    for (arguments, message) in cases {
-        let text = refused(&mut paint(&out, arguments), 2, dir.path());
-        assert!(text.contains(message), "{arguments:?}: {text}");
+    for arguments in cases {
+        let said = refused(&mut paint(&out, arguments), 2, dir.path());
+        messages.add(&arguments.join(" "), &said);
     }
+    insta::assert_snapshot!(messages);
     assert!(!out.exists(), "nothing is made before the arguments are checked");
     let none = refused(generate(&["--model", "x", "--out"]).arg(&out), 2, dir.path());
     assert!(none.contains("--prompt"), "{none}");

@@ -168,6 +168,29 @@ pub fn flags<'a>(sets: &[&'a str]) -> Vec<&'a str> {
     sets.iter().flat_map(|set| ["--set", set]).collect()
 }
 
+/// What refused calls said, for a snapshot: each case with the whole message below it. `INSTA_UPDATE=always` before the
+/// command that runs the tests writes the snapshots anew.
+#[derive(Default)]
+pub struct Messages(String);
+
+impl Messages {
+    /// The repository becomes ROOT, the list of all methods METHODS.
+    pub fn add(&mut self, case: &str, said: &str) {
+        let mut said = said.trim_end().replace(&root().display().to_string(), "ROOT");
+        if let Some((before, _)) = said.split_once("Methods: ") {
+            said = format!("{before}Methods: METHODS");
+        }
+        let indented: String = said.lines().map(|line| format!("    {line}").trim_end().to_string() + "\n").collect();
+        self.0 += &format!("{case}\n{indented}\n");
+    }
+}
+
+impl std::fmt::Display for Messages {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// The lines of metrics.jsonl.
 pub fn metrics(run: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();

@@ -1,6 +1,6 @@
 //! What is refused, and that nothing is lost or left behind by it.
 
-use super::{golden, merge, named, refused, unet, write_unet};
+use super::{golden, named, refused, unet, write_unet};
 use std::path::Path;
 use tch::Tensor;
 
@@ -176,13 +176,4 @@ fn what_does_not_go_together_is_refused_with_the_way_out() {
         );
         refused(&["join", "--lora", &lora], &file, 1, &["cannot be told", "--base"]);
     });
-}
-
-#[test]
-fn every_command_has_an_example_in_its_help() {
-    for operation in ["soup", "task-vector", "npo", "lora", "join", "extract"] {
-        let help = merge(&[operation, "--help"], Path::new("unused")).assert().success();
-        let text = String::from_utf8_lossy(&help.get_output().stdout).into_owned();
-        assert!(text.contains(&format!("diffpref merge {operation} --")), "{text}");
-    }
 }
