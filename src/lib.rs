@@ -17,3 +17,4 @@ pub mod rollout;
 pub mod scorers;
 pub mod settings;
 pub mod train;
+pub mod world;

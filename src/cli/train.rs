@@ -4,7 +4,8 @@ use super::terminal;
 use anyhow::Result;
 use diffpref::progress::Stop;
 use diffpref::settings;
-use diffpref::train::{self, Outcome, Resume};
+use diffpref::train::{self, Host, Outcome, Resident, Resume};
+use diffpref::world::Alone;
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
@@ -56,7 +57,8 @@ pub fn run(args: &Args, stop: &Stop) -> Result<()> {
         Some(ResumeArg::Yes) => Resume::Yes,
         None => Resume::No,
     };
-    match train::run(opened, resume, progress.as_ref(), stop)? {
+    let host = Host { world: &Alone, progress: progress.as_ref(), stop };
+    match train::run(&mut Resident::default(), opened, resume, &host)? {
         Outcome::Finished { out, step } => {
             progress.line(&format!("finished at step {step}: {}/final, {}/report.html", out.display(), out.display()));
         }

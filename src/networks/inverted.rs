@@ -9,6 +9,7 @@ use crate::objectives::Inverter;
 use anyhow::Result;
 use pipelines::Levels;
 use pipelines::inversion::{CorrectionLabel, Inversion, invert};
+use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 /// How a run inverts its images.
@@ -25,7 +26,7 @@ pub struct Inverting {
 }
 
 /// What an inversion says of itself: sums over its rows, so that micro-batches of any size add up to the step's means.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct InversionWatch {
     rows: f64,
     tau_square: f64,

@@ -8,32 +8,47 @@ use crate::data::draws::Draws;
 use crate::settings::{Config, ConfigError, LoraConfig};
 use anyhow::{Result, bail};
 use pipelines::LevelRange;
-use pipelines::families::ModelFolder;
+use pipelines::families::{Denoiser, ModelFolder};
 use pipelines::lora::{Lora, LoraWeights, Network};
 use std::path::Path;
 use tch::Tensor;
 
-/// Policy and reference as the configuration asks. `needs_reference`: training compares with the start model.
+/// Policy and reference as the configuration asks. `needs_reference`: training compares with the start model. `base`: what
+/// an earlier run left of the same files, in the kind of frozen weights; it spares loading them.
 ///
 /// # Errors
 /// What the model's files refuse, and a LoRA that does not fit.
-pub fn load(config: &Config, folder: &ModelFolder, machine: Machine, needs_reference: bool) -> Result<Networks> {
+pub fn load(
+    config: &Config,
+    folder: &ModelFolder,
+    machine: Machine,
+    needs_reference: bool,
+    base: Option<Denoiser>,
+) -> Result<Networks> {
     let mut networks = match &config.lora {
-        Some(lora) => load_lora(config, lora, folder, machine)?,
-        None => load_full(config, folder, machine, needs_reference)?,
+        Some(lora) => load_lora(config, lora, folder, machine, base)?,
+        None => load_full(config, folder, machine, needs_reference, base)?,
     };
     networks.policy.denoiser.network.set_recompute(config.train.gradient_checkpointing);
     Ok(networks)
 }
 
-fn load_full(config: &Config, folder: &ModelFolder, machine: Machine, needs_reference: bool) -> Result<Networks> {
+fn load_full(
+    config: &Config,
+    folder: &ModelFolder,
+    machine: Machine,
+    needs_reference: bool,
+    base: Option<Denoiser>,
+) -> Result<Networks> {
     let unet_dir = config.model.unet.as_deref();
+    // Without a reference the old weights would stay loaded for nothing.
+    let base = base.filter(|_| needs_reference);
     let denoiser = folder.load_denoiser(unet_dir, &machine.trained())?;
     let trainable = denoiser.network.named_parameters();
     require_grad(&trainable);
     let frozen = || folder.load_denoiser(unet_dir, &machine.frozen());
     let start: Option<Box<dyn Reference>> = match needs_reference {
-        true => Some(Box::new(Frozen(frozen()?))),
+        true => Some(Box::new(Frozen(base.map_or_else(frozen, Ok)?))),
         false => None,
     };
     let moved = match config.reference.as_ref().filter(|r| r.moves()) {
@@ -48,8 +63,15 @@ fn load_full(config: &Config, folder: &ModelFolder, machine: Machine, needs_refe
     Ok(Networks { machine, policy, start, moved })
 }
 
-fn load_lora(config: &Config, lora: &LoraConfig, folder: &ModelFolder, machine: Machine) -> Result<Networks> {
-    let mut denoiser = folder.load_denoiser(config.model.unet.as_deref(), &machine.frozen())?;
+fn load_lora(
+    config: &Config,
+    lora: &LoraConfig,
+    folder: &ModelFolder,
+    machine: Machine,
+    base: Option<Denoiser>,
+) -> Result<Networks> {
+    let load = || folder.load_denoiser(config.model.unet.as_deref(), &machine.frozen());
+    let mut denoiser = base.map_or_else(load, Ok)?;
     let mut text_lora = Lora::default();
     let mut weights = match &lora.init {
         Some(path) => {

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use pipelines::families::Denoiser;
 use pipelines::models::AdapterSet;
 use pipelines::sampling::{Guidance, both_sides};
-use pipelines::{Conditioning, Levels};
+use pipelines::{Conditioning, Levels, Process};
 use tch::{Kind, Tensor};
 
 /// The networks of a run.
@@ -69,6 +69,11 @@ impl Networks {
         self.start.as_ref().map(|start| start.errors(&self.policy, batch, noised, residuals)).transpose()
     }
 
+    /// The noise process of the model.
+    pub fn process(&self) -> &dyn Process {
+        &*self.policy.denoiser.process
+    }
+
     /// `[R]`, master kind: squared residuals x this = squared errors of the noise.
     pub fn epsilon_factor(&self, noised: &Noised) -> Tensor {
         match noised.space {
@@ -119,6 +124,18 @@ impl Networks {
                 .and_then(|start| start.network(&self.policy))
                 .context("the start model is not available to compare samples with"),
         }
+    }
+
+    /// The network with the weights of its files and without adapters, where one is left.
+    pub fn into_base(self) -> Option<Denoiser> {
+        let mut denoiser = match self.policy.lora {
+            Some(_) => Some(self.policy.denoiser),
+            None => self.start.and_then(|start| start.into_network()),
+        };
+        if let Some(denoiser) = &mut denoiser {
+            denoiser.network.take_off_adapters();
+        }
+        denoiser
     }
 
     /// The policy under other values of its trained tensors until the guard is dropped; `None`: under its own.

@@ -3,6 +3,7 @@
 
 use super::{Drift, Errors, Labels, List, Objective, Pairs, Step};
 use crate::data::items::Preference;
+use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, TchError, Tensor};
 
 /// Selection and normalisation of loss weights (docs/methods.md, section 0.7).
@@ -15,7 +16,7 @@ pub enum Weighting {
 }
 
 /// The loss of one item.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ItemLoss {
     /// Index among the items of the micro-batch.
     pub item: usize,
@@ -25,7 +26,7 @@ pub struct ItemLoss {
 }
 
 /// Two images, the first of which is preferred. Errors are in the space of margins.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Compared {
     pub id: String,
     pub level: f64,
@@ -57,7 +58,7 @@ impl Compared {
 }
 
 /// One labelled image. Errors are in the space of margins.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Labelled {
     pub id: String,
     pub level: f64,

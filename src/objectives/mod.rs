@@ -4,7 +4,6 @@
 //! returns a loss per pair, list or image. Files, devices, optimizers and the CLI are out of its reach. Its inputs
 //! are declared as data ([`Needs`]). Notation: docs/methods.md, section 0.
 
-pub mod advantages;
 mod bounds;
 mod evaluate;
 mod leaves;

@@ -1,6 +1,6 @@
 //! Policy and start model as trajectories ask them: with guidance, one call of the sampler a row.
 
-use super::Prompts;
+use super::resources::Prompts;
 use crate::networks::{Model, Networks};
 use anyhow::Result;
 use pipelines::sampling::Guidance;
@@ -35,6 +35,20 @@ pub struct Asked<'a> {
     pub sampler: &'a dyn StochasticSampler,
     pub guidance_scale: f64,
     pub told: &'a Told,
+}
+
+/// How the trajectories of a run are sampled, and the embeddings of the iteration's prompts.
+#[derive(Clone, Copy)]
+pub struct Guided<'a> {
+    pub sampler: &'a dyn StochasticSampler,
+    pub guidance_scale: f64,
+    pub told: &'a Told,
+}
+
+impl Guided<'_> {
+    pub fn asked<'b>(&'b self, networks: &'b Networks) -> Asked<'b> {
+        Asked { networks, sampler: self.sampler, guidance_scale: self.guidance_scale, told: self.told }
+    }
 }
 
 /// States of trajectories: where each is, and whose.

@@ -1,11 +1,9 @@
 //! A micro-batch of units: states and transitions together, each state once.
 
-use super::asked::{Asked, At, Told};
+use super::asked::{At, Guided};
 use super::kept::{Kept, KeptUnit, Store};
-use crate::networks::Networks;
 use crate::objectives::Unit;
 use anyhow::Result;
-use pipelines::schedulers::StochasticSampler;
 use std::collections::HashMap;
 use tch::Tensor;
 
@@ -24,21 +22,7 @@ pub struct UnitBatch<'a> {
     pub log_prob: Vec<f64>,
     /// The start model's guided predictions, `[M, C, h, w]`.
     pub start: Option<Tensor>,
-    pub sampling: Sampling<'a>,
-}
-
-/// How the trajectories of a run are sampled, and what the networks are told of the iteration's prompts.
-#[derive(Clone, Copy)]
-pub struct Sampling<'a> {
-    pub sampler: &'a dyn StochasticSampler,
-    pub guidance_scale: f64,
-    pub told: &'a Told,
-}
-
-impl Sampling<'_> {
-    pub fn asked<'b>(&'b self, networks: &'b Networks) -> Asked<'b> {
-        Asked { networks, sampler: self.sampler, guidance_scale: self.guidance_scale, told: self.told }
-    }
+    pub sampling: Guided<'a>,
 }
 
 impl<'a> UnitBatch<'a> {
@@ -46,7 +30,7 @@ impl<'a> UnitBatch<'a> {
     ///
     /// # Errors
     /// A file of the buffer that is damaged.
-    pub fn new(units: &[&KeptUnit], kept: &[Kept], store: &Store, sampling: Sampling<'a>) -> Result<Self> {
+    pub fn new(units: &[&KeptUnit], kept: &[Kept], store: &Store, sampling: Guided<'a>) -> Result<Self> {
         let mut transitions: Vec<usize> = Vec::new();
         let mut rows: HashMap<usize, i64> = HashMap::new();
         for transition in units.iter().flat_map(|unit| unit.members.iter().flatten()) {

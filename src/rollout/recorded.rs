@@ -1,8 +1,8 @@
 //! What is recorded of a call: from where, to where, and how likely (docs/methods.md, section 10).
 
 use super::asked::{Asked, At};
+use super::grid::Trajectory;
 use super::kept::{Keeping, Kept};
-use super::trajectories::Trajectory;
 use crate::objectives::{Other, numbers};
 use anyhow::Result;
 use pipelines::schedulers::{Transitions, log_prob};
@@ -18,7 +18,7 @@ pub struct Rule {
 }
 
 /// Rows of a call that lead somewhere training will look at.
-pub struct Found<'a> {
+pub struct Ends<'a> {
     /// The whole batch: where it is, and where the policy leads it.
     pub at: &'a At<'a>,
     pub step: &'a Transitions,
@@ -31,7 +31,7 @@ pub struct Found<'a> {
     pub goes_on: bool,
 }
 
-impl Found<'_> {
+impl Ends<'_> {
     /// Keeps the transitions. Returns their indices: row by row, end by end.
     ///
     /// # Errors

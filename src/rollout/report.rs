@@ -1,6 +1,6 @@
 //! What an iteration says of its samples, on the metrics line of its first step (docs/train.md).
 
-use super::units::Grid;
+use super::grid::Grid;
 use crate::metrics::{mean, put};
 use crate::scorers::Ratings;
 use serde_json::{Map, Value, json};

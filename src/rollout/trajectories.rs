@@ -1,23 +1,13 @@
 //! Whole trajectories: DDIM with eta under guidance, batched over prompts (docs/methods.md, section 10).
 
 use super::asked::{Asked, At};
+use super::grid::Trajectory;
 use super::kept::Keeping;
-use super::recorded::{Found, Rule};
+use super::recorded::{Ends, Rule};
 use anyhow::Result;
 use pipelines::schedulers::Transitions;
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
-
-/// One trajectory of an iteration.
-#[derive(Debug)]
-pub struct Trajectory {
-    /// Its number in the iteration.
-    pub index: usize,
-    /// Place of its prompt among those of the iteration.
-    pub prompt: usize,
-    /// x_T and the noise of every call, `[1 + steps, C, h, w]`.
-    pub noise: Tensor,
-}
 
 /// Where a call leads, `[B, C, h, w]`, from where trajectories are, p(x_p | x_t) there, and the noise of the call; `None` ends
 /// the walk.
@@ -66,7 +56,7 @@ pub fn sample(
         if !rows.is_empty() {
             let index: Vec<i64> = rows.iter().map(|row| *row as i64).collect();
             let ends = [next.index_select(0, &Tensor::from_slice(&index).to_device(next.device()))];
-            let found = Found { at, step, trajectories, rows: &rows, ends: &ends, goes_on: true };
+            let found = Ends { at, step, trajectories, rows: &rows, ends: &ends, goes_on: true };
             let kept = found.keep(asked, rule, keeping)?;
             indices.extend(rows.iter().map(|row| of(*row)).zip(kept.into_iter().flatten()));
         }

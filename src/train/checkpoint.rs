@@ -1,7 +1,7 @@
 //! Checkpoints: folders that appear by rename only when they are whole and synced, with a checksum of every file.
 
-use super::guards::{Beta, SpikeGuard};
-use super::step::{Learner, Statistics};
+use super::history::History;
+use super::learner::Learner;
 use super::validation::StartErrors;
 use crate::machine::files::{publish_dir, unfinished_dir, write_atomically};
 use crate::machine::hashes;
@@ -25,10 +25,8 @@ const STATE: &str = "state.json";
 pub struct State {
     /// The last finished step.
     pub step: u64,
-    pub beta: Beta,
-    pub guard: SpikeGuard,
-    #[serde(default)]
-    pub statistics: Statistics,
+    #[serde(flatten)]
+    pub history: History,
     /// Of a reference that is renewed.
     #[serde(default)]
     pub reference: Option<MovedState>,
@@ -67,12 +65,12 @@ pub fn save(run: &Path, learner: &Learner, rollout: Option<&Rollout>, mut state:
     let target = run.join(name(state.step));
     let mut write = || -> Result<()> {
         let parts = unfinished_dir(run)?;
-        write_weights(&learner.networks.policy, parts.path(), None, "")?;
-        write_safetensors(&parts.path().join(OPTIMIZER), &learner.optimizer.state(), &[("format", "pt")])?;
-        if let Some(ema) = &learner.ema {
-            write_safetensors(&parts.path().join(EMA), &ema.weights, &[("format", "pt")])?;
+        write_weights(&learner.networks().policy, parts.path(), None, "")?;
+        write_safetensors(&parts.path().join(OPTIMIZER), &learner.optimizer().state(), &[("format", "pt")])?;
+        if let Some(average) = learner.average() {
+            write_safetensors(&parts.path().join(EMA), average, &[("format", "pt")])?;
         }
-        if let Some(moved) = learner.networks.moved.as_ref().filter(|m| m.state.copied) {
+        if let Some(moved) = learner.networks().moved.as_ref().filter(|m| m.state.copied) {
             write_safetensors(&parts.path().join(REFERENCE), &moved.tensors, &[("format", "pt")])?;
         }
         if let Some(rollout) = rollout {
@@ -154,27 +152,26 @@ fn check(path: &Path) -> Result<State> {
 
 /// Takes weights, optimizer, EMA and statistics from a checkpoint.
 pub fn load(path: &Path, state: &State, learner: &mut Learner) -> Result<()> {
-    let weights = match &learner.networks.policy.lora {
+    let (networks, optimizer, ema, history) = learner.restored();
+    let weights = match &networks.policy.lora {
         None => read_all(WeightStore::open_component(&path.join("unet"), "diffusion_pytorch_model")?)?,
         Some(_) => read_all(WeightStore::from_file(&path.join(LORA_FILE))?)?,
     };
-    for (name, tensor) in &learner.networks.policy.trainable {
+    for (name, tensor) in &networks.policy.trainable {
         copy_into(&mut tensor.shallow_clone(), &weights, name)?;
     }
-    learner.optimizer.load(&read_all(WeightStore::from_file(&path.join(OPTIMIZER))?)?)?;
-    if let Some(ema) = &mut learner.ema {
+    optimizer.load(&read_all(WeightStore::from_file(&path.join(OPTIMIZER))?)?)?;
+    if let Some(ema) = ema {
         ema.load(&read_all(WeightStore::from_file(&path.join(EMA))?)?)?;
     }
-    if let (Some(moved), Some(then)) = (&mut learner.networks.moved, &state.reference) {
+    if let (Some(moved), Some(then)) = (&mut networks.moved, &state.reference) {
         if then.copied {
             let stored = read_all(WeightStore::from_file(&path.join(REFERENCE))?)?;
             moved.tensors.iter_mut().try_for_each(|(name, t)| copy_into(t, &stored, name))?;
         }
         moved.state = then.clone();
     }
-    learner.statistics = state.statistics.clone();
-    learner.beta = state.beta.clone();
-    learner.guard = state.guard.clone();
+    *history = state.history.clone();
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! environment.json: versions, hashes of program, model and data, device. `--resume` compares contents by it.
 
-use super::session::Opened;
+use super::opened::Opened;
 use crate::machine::files::write_atomically;
 use crate::machine::hashes::{self, HashMemory};
 use crate::scorers::ScorerSpec;
@@ -10,6 +10,8 @@ use pipelines::weights::component_files;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::path::Path;
+
+pub const ENVIRONMENT: &str = "environment.json";
 
 /// Hashes of everything a run reads but the images, by configuration key.
 pub fn contents(opened: &Opened) -> Result<Map<String, Value>> {
@@ -86,7 +88,7 @@ pub fn write(run: &Path, opened: &Opened, contents: &Map<String, Value>, data: O
         "family": opened.folder.family().name(),
     });
     memory.save();
-    write_atomically(&run.join(super::run_dir::ENVIRONMENT), &serde_json::to_vec_pretty(&environment)?)
+    write_atomically(&run.join(ENVIRONMENT), &serde_json::to_vec_pretty(&environment)?)
 }
 
 /// What a run folder's environment.json says of contents and data.
@@ -99,7 +101,7 @@ pub struct Recorded {
 
 /// What the run in `run` recorded; nothing where the file is missing or damaged.
 pub fn recorded(run: &Path) -> Recorded {
-    let text = std::fs::read(run.join(super::run_dir::ENVIRONMENT)).unwrap_or_default();
+    let text = std::fs::read(run.join(ENVIRONMENT)).unwrap_or_default();
     serde_json::from_slice(&text).unwrap_or_default()
 }
 

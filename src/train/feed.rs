@@ -1,9 +1,8 @@
 //! What the run reads: encoded once before training, then drawn micro-batch by micro-batch.
 
 use super::environment::DataHash;
+use super::opened::Opened;
 use super::prompt_batches::PromptBatches;
-use super::session::Opened;
-use super::validation::ValidationItem;
 use crate::data::batches::{Batch, BatchOptions, Batches, CropRule, Drawn, Images, Plan};
 use crate::data::cache::{LatentCache, LatentOptions};
 use crate::data::draws::Draws;
@@ -23,9 +22,16 @@ use pipelines::weights::{LoadOptions, component_files};
 use pipelines::{Conditioning, LevelRange};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tch::Kind;
+
+/// One validation item with all its draws, each an item of the batch.
+pub struct ValidationItem {
+    pub prompt: String,
+    pub batch: Batch,
+}
 
 /// Batches of a run, the caches behind them, and what could not be read.
 pub struct Feed {
@@ -111,14 +117,14 @@ impl Feed {
         self.range
     }
 
-    /// The micro-batches of step `s` (from 1); `None` where no item of one could be read. They may be asked for again,
+    /// The micro-batches of step `s` (from 1) that are in `share`, by their number in the step; `None` where no item of one could be read. They may be asked for again,
     /// and are the same then.
-    pub fn micro_batches(&self, s: u64) -> impl Iterator<Item = Result<Option<Batch>>> + '_ {
+    pub fn micro_batches(&self, s: u64, share: Range<u64>) -> impl Iterator<Item = Result<Option<Batch>>> + '_ {
         let first = (s - 1) * self.grad_accum * self.micro_batch;
         if self.waited.get().0 != s {
             self.waited.set((s, 0.0));
         }
-        (0..self.grad_accum).map(move |i| {
+        share.map(move |i| {
             let began = Instant::now();
             let start = first + i * self.micro_batch;
             let positions = start..start + self.micro_batch;
@@ -168,11 +174,6 @@ impl Feed {
             let whole = |batch| ValidationItem { prompt: pair.prompt.clone(), batch };
             batch.map(|b| b.map(whole)).transpose()
         })
-    }
-
-    /// One row for a prompt that was planned: one of the samples', or "".
-    pub fn conditioning(&self, prompt: &str) -> Result<Conditioning> {
-        self.texts.conditioning(&[prompt])
     }
 
     /// One row for the side of guidance that has no prompt, as the model's pipeline makes it.

@@ -1,6 +1,6 @@
 //! What a finished run leaves for its user: `final/`, `best/`, the model card.
 
-use super::step::Learner;
+use super::learner::Learner;
 use crate::machine::files::{publish_dir, unfinished_dir, write_atomically};
 use crate::networks::{LORA_FILE, whole_lora, write_weights};
 use crate::settings::Config;
@@ -15,7 +15,7 @@ pub const KOHYA_FILE: &str = "kohya_lora_weights.safetensors";
 /// Writes `best/`: the weights that did best on what is held out so far.
 pub fn write_best(run: &Path, learner: &Learner) -> Result<()> {
     let parts = unfinished_dir(run)?;
-    write_weights(&learner.networks.policy, parts.path(), learner.ema.as_ref().map(|e| e.weights.as_slice()), "")?;
+    write_weights(&learner.networks().policy, parts.path(), learner.average(), "")?;
     publish_dir(parts, &run.join("best"))
 }
 
@@ -23,12 +23,12 @@ pub fn write_best(run: &Path, learner: &Learner) -> Result<()> {
 pub fn write_final(run: &Path, config: &Config, folder: &ModelFolder, learner: &Learner) -> Result<()> {
     let parts = unfinished_dir(run)?;
     let dir = parts.path();
-    let ema = learner.ema.as_ref().map(|e| e.weights.as_slice());
-    write_weights(&learner.networks.policy, dir, ema, "")?;
+    let ema = learner.average();
+    write_weights(&learner.networks().policy, dir, ema, "")?;
     if ema.is_some() {
-        write_weights(&learner.networks.policy, dir, None, "_raw")?;
+        write_weights(&learner.networks().policy, dir, None, "_raw")?;
     }
-    match &learner.networks.policy.lora {
+    match &learner.networks().policy.lora {
         Some(_) => {
             write_kohya(folder, learner, ema, &dir.join(KOHYA_FILE))?;
             if ema.is_some() {
@@ -44,7 +44,7 @@ pub fn write_final(run: &Path, config: &Config, folder: &ModelFolder, learner: &
     }
     write_atomically(
         &dir.join("README.md"),
-        model_card(config, folder.family(), learner.networks.policy.lora.is_some()).as_bytes(),
+        model_card(config, folder.family(), learner.networks().policy.lora.is_some()).as_bytes(),
     )?;
     publish_dir(parts, &run.join("final"))
 }
@@ -55,7 +55,7 @@ fn write_kohya(
     values: Option<&[(String, Tensor)]>,
     path: &Path,
 ) -> Result<()> {
-    let lora = whole_lora(&learner.networks.policy, values);
+    let lora = whole_lora(&learner.networks().policy, values);
     Ok(lora.write_kohya(path, Kind::Float, &folder.lora_targets(), folder.family().lora_header())?)
 }
 

@@ -1,18 +1,15 @@
-//! A micro-batch through the networks: errors as numbers for the objective, and as a graph for the backward pass.
+//! Errors of a micro-batch: as numbers for the objective, and as a graph for the backward pass.
 
-use super::step::Learner;
-use crate::data::batches::{Batch, image_of_each};
-use crate::networks::{InversionWatch, Noised, mean_product, mean_square};
+use crate::networks::InversionWatch;
 use crate::objectives::{Drift, Errors, Evaluation};
-use anyhow::{Result, bail};
 use tch::{Kind, Tensor};
 
-/// What the networks say of a micro-batch.
+/// A micro-batch through the networks.
 pub struct Forward {
     /// e_theta `[R]`, with its graph.
-    theta: Tensor,
+    pub theta: Tensor,
     /// `[n]`, with its graph.
-    drift: Option<Drift>,
+    pub drift: Option<Drift>,
     /// All numbers, detached.
     pub errors: Errors,
     /// Mean of the product of the residuals of winner and loser, `[n]`, for the safeguard.
@@ -24,102 +21,13 @@ pub struct Forward {
     pub numel: i64,
 }
 
-impl Learner {
-    /// Sends a micro-batch through policy and reference. Without gradients when the caller holds a guard.
-    pub fn forward(&self, batch: &Batch, measure_reference: bool) -> Result<Forward> {
-        let Some(inverting) = &self.inverting else {
-            return self.compare(batch, &self.networks.noise(batch), measure_reference).map(|(forward, _)| forward);
-        };
-        let inverted = inverting.invert(&self.networks, batch)?;
-        let (forward, residuals) = self.compare(batch, &inverted.noised, measure_reference)?;
-        Ok(Forward { inversion: Some(inverted.watch(&residuals)), ..forward })
-    }
-
-    /// Policy and reference at noisy latents; also the policy's residuals, `[R, C, h, w]`.
-    fn compare(&self, batch: &Batch, noised: &Noised, measure_reference: bool) -> Result<(Forward, Tensor)> {
-        let reference = match self.needs.reference {
-            true => self.networks.reference_errors(batch, noised, self.needs.drift)?,
-            false => None,
-        };
-        let residuals = self.networks.residuals(noised)?;
-        let (reference_errors, reference) = reference.map_or((None, None), |m| (Some(m.errors), m.residuals));
-        let divergence = match (&reference_errors, measure_reference) {
-            (Some(errors), true) => self.divergence(batch, noised, errors)?,
-            _ => Vec::new(),
-        };
-        let forward = self.summarise(batch, noised, &residuals, reference.as_ref(), reference_errors)?;
-        Ok((Forward { divergence, ..forward }, residuals))
-    }
-
-    /// Puts the residuals `[R, C, h, w]` of policy and reference together as an objective sees them.
-    pub fn summarise(
-        &self,
-        batch: &Batch,
-        noised: &Noised,
-        residuals: &Tensor,
-        reference: Option<&Tensor>,
-        reference_errors: Option<Tensor>,
-    ) -> Result<Forward> {
-        let theta = mean_square(residuals);
-        let image = |values: &Tensor, k: usize| image_of_each(&batch.items, values, k);
-        let drift = match (reference, self.needs.drift) {
-            (Some(reference), true) => image(residuals, 0).zip(image(reference, 0)).map(|(own, other)| {
-                let d = &own - other;
-                Drift { square: mean_square(&d), pull: mean_product(&own, &d) }
-            }),
-            _ => None,
-        };
-        let product = match (self.safeguard, image(&residuals.detach(), 0), image(&residuals.detach(), 1)) {
-            (Some(_), Some(w), Some(l)) => Some(mean_product(&w, &l)),
-            _ => None,
-        };
-        let detached = |d: &Drift| Drift { square: d.square.detach(), pull: d.pull.detach() };
-        let errors = Errors {
-            items: batch.items.clone(),
-            theta: theta.detach(),
-            reference: reference_errors,
-            drift: drift.as_ref().map(detached),
-            epsilon_factor: self.epsilon_factor(noised),
-            lambda: self.lambda(&noised.levels),
-        };
-        let numel = residuals.size()[1..].iter().product();
-        Ok(Forward { theta, drift, errors, product, divergence: Vec::new(), inversion: None, numel })
-    }
-
-    /// e_ref - e_start of the best image of every item (of a label: if it is desirable).
-    fn divergence(&self, batch: &Batch, noised: &Noised, reference_errors: &Tensor) -> Result<Vec<f64>> {
-        let rows: Vec<i64> = batch.items.iter().filter_map(|item| item.best_row()).collect();
-        if rows.is_empty() {
-            return Ok(Vec::new());
-        }
-        let preferred = noised.select(&rows);
-        let Some(start) = self.networks.start_errors(batch, &preferred, false)? else {
-            bail!("the start model is not available to measure the reference against");
-        };
-        let index = Tensor::from_slice(&rows).to_device(reference_errors.device());
-        let gained = reference_errors.index_select(0, &index) - start.errors;
-        Ok(crate::objectives::numbers(&(gained * self.epsilon_factor(&preferred))))
-    }
-}
-
 impl Forward {
-    /// Backward through the network from the sum of dL/de e: exact, since the objective sees nothing but these numbers.
-    pub fn backward(&self, evaluation: &Evaluation) -> Result<()> {
+    /// Scalar: the sum of dL/de e. Its gradients are exact, since the objective sees nothing but these numbers.
+    pub fn root(&self, evaluation: &Evaluation) -> Tensor {
         let mut root = (&self.theta * &evaluation.d_theta).sum(None::<Kind>);
         if let (Some(drift), Some(d)) = (&self.drift, &evaluation.d_drift) {
             root += (&drift.square * &d.square + &drift.pull * &d.pull).sum(None::<Kind>);
         }
-        backward(&root)
+        root
     }
-}
-
-/// Backward through the network from a sum of its outputs times their derivatives.
-///
-/// # Errors
-/// Nothing that is trained took part; what libtorch refuses.
-pub fn backward(root: &Tensor) -> Result<()> {
-    if !root.requires_grad() {
-        bail!("no trained tensor took part in the prediction: check lora.targets");
-    }
-    Ok(root.f_backward()?)
 }

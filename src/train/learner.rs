@@ -1,97 +1,259 @@
-//! From a resolved configuration to what a step works with.
+//! One optimizer step in four movements: partial, merge, decide, apply.
 
-use super::feed::Feed;
-use super::guards::{Beta, SpikeGuard};
+use super::criterion::Criterion;
+use super::guards::SpikeGuard;
+use super::history::History;
 use super::optimizer::{Ema, Optimizer};
-use super::session::Opened;
-use super::step::{Learner, OwnWeights, Statistics};
-use crate::data::draws::Draws;
-use crate::data::items::{Item, Preference};
-use crate::networks::{self, Inverting, Machine, Truncating};
-use crate::objectives::timestep_weight::TimestepWeight;
-use crate::objectives::{BetaRule, ErrorSpace, Inversion, InversionGrid, Needs, Objective, Truncation};
-use crate::settings::{Config, SafeguardName, TimestepWeighting};
-use anyhow::Result;
-use pipelines::{LevelRange, Levels, Process};
+use super::partial::{Merged, Terms};
+use super::pass::{Latents, Pass};
+use super::records::StepRecords;
+use crate::data::batches::Batch;
+use crate::networks::{Networks, Renewal, Swapped};
+use crate::objectives::{Errors, Step};
+use crate::progress::{Halted, Stop};
+use crate::rollout::UnitBatch;
+use crate::settings::OnSpike;
+use crate::world::{World, settle};
+use anyhow::{Context, Result, bail};
+use diffpref_native::scale_;
+use tch::Tensor;
 
-/// Loads the networks and puts the method together.
-///
-/// # Errors
-/// What the model's files or the machine refuse.
-pub fn build(opened: &Opened, machine: Machine, feed: &Feed) -> Result<Learner> {
-    let Opened { config, folder, .. } = opened;
-    let needs = config.method.needs.clone();
-    let networks = networks::load(config, folder, machine, needs.reference)?;
-    let objective = config.method.objective()?;
-    let own_weights = own_weights(config, &objective, &opened.items.train);
-    let data_weights = config.weights.of_data().is_some();
-    Ok(Learner {
-        native_errors: needs.error == ErrorSpace::Native,
-        timestep_weight: timestep_weight(config, &*networks.policy.denoiser.process),
-        inverting: inverting(config, &needs, networks.policy.denoiser.process.range()),
-        truncating: truncating(config, &needs, feed)?,
-        safeguard: config.safeguard.as_ref().filter(|s| s.name == SafeguardName::Sdpo).map(|s| s.mu),
-        weighted: data_weights || needs.weights || needs.data_weights,
-        own_weights,
-        statistics: Statistics::default(),
-        optimizer: Optimizer::new(&networks.policy.trainable, &config.optim),
-        ema: Ema::new(
-            &networks.policy.trainable,
-            needs.truncated.map_or(config.ema.decay, |truncated| truncated.ema_decay),
-        ),
-        beta: match needs.beta {
-            Some(BetaRule::Auto { from }) => Beta::auto(from),
-            Some(BetaRule::Fixed(beta)) => Beta::fixed(beta),
-            None => Beta::fixed(1.0),
-        },
-        has_beta: needs.beta.is_some(),
-        guard: SpikeGuard::default(),
-        on_spike: config.train.on_spike,
-        grad_accum: config.train.grad_accum,
-        steps: config.train.steps,
-        needs,
-        objective,
-        networks,
-    })
+/// What trains.
+pub struct Learner {
+    networks: Networks,
+    criterion: Criterion,
+    latents: Latents,
+    optimizer: Optimizer,
+    ema: Option<Ema>,
+    history: History,
+    limits: Limits,
 }
 
-/// How a method truncates its rollouts.
-fn truncating(config: &Config, needs: &Needs, feed: &Feed) -> Result<Option<Truncating>> {
-    let Some(Truncation { start, steps, guidance, .. }) = needs.truncated else { return Ok(None) };
-    let draws = Draws { seed: config.train.seed, draws_per_pair: 0, range: feed.range() };
-    Ok(Some(Truncating { start, steps, guidance, draws, empty: feed.conditioning("")? }))
+/// Bounds of a run's steps.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    pub on_spike: OnSpike,
+    /// Micro-batches per step.
+    pub grad_accum: u64,
+    /// Steps of the run.
+    pub steps: u64,
 }
 
-fn timestep_weight(config: &Config, process: &dyn Process) -> Option<TimestepWeight> {
-    let all = || TimestepWeight::of(&process.noise_to_signal(&Levels::new(&process.range().all())));
-    (config.timesteps.weighting == TimestepWeighting::TimestepAware).then(all)
+/// How a step ended.
+pub struct StepOutcome {
+    pub records: StepRecords,
+    /// The objective's statistic with its name.
+    pub statistic: Option<(&'static str, f64)>,
+    pub beta: f64,
+    pub lr: f64,
+    pub grad_norm: f64,
+    pub spike: bool,
+    pub skipped: bool,
+    pub renewal: Renewal,
 }
 
-fn inverting(config: &Config, needs: &Needs, range: LevelRange) -> Option<Inverting> {
-    let draws = Draws { seed: config.train.seed, draws_per_pair: config.data.draws_per_pair as u64, range };
-    let Inversion { inverter, grid, steps, eta } = needs.inversion?;
-    Some(Inverting { inverter, published: grid == InversionGrid::Published, steps, eta, draws })
+/// What goes through the networks together.
+pub enum MicroBatch<'a> {
+    /// Items of a data set.
+    Items(Batch),
+    /// Units of transitions that the policy sampled.
+    Units(UnitBatch<'a>),
 }
 
-/// Weights that follow from the data are normalised by the training set, those that follow from the networks as they go.
-fn own_weights(config: &Config, objective: &Objective, train: &[Item]) -> OwnWeights {
-    let as_published = config.weights.as_published;
-    let from_data = match objective {
-        Objective::Lists(method) => {
-            let weights = |item: &Item| match &item.preference {
-                Preference::List { phi } => method.data_weights(phi),
-                _ => None,
+/// The micro-batches of a step on this rank, from the first; some methods go through them twice.
+pub type MicroBatches<'a> = dyn Fn() -> Box<dyn Iterator<Item = Result<Option<MicroBatch<'a>>>> + 'a> + 'a;
+
+/// What is done with the gradients of a step: the same on every rank.
+struct Decision {
+    /// Means over the items of the step.
+    grads: Vec<Tensor>,
+    grad_norm: f64,
+    spike: bool,
+    /// Weights stay as they are.
+    skipped: bool,
+}
+
+impl Learner {
+    pub fn new(
+        networks: Networks,
+        criterion: Criterion,
+        latents: Latents,
+        optimizer: Optimizer,
+        ema: Option<Ema>,
+        history: History,
+        limits: Limits,
+    ) -> Self {
+        Self { networks, criterion, latents, optimizer, ema, history, limits }
+    }
+
+    pub fn networks(&self) -> &Networks {
+        &self.networks
+    }
+
+    pub fn criterion(&self) -> &Criterion {
+        &self.criterion
+    }
+
+    pub fn optimizer(&self) -> &Optimizer {
+        &self.optimizer
+    }
+
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Average of the trained tensors, by name, where there is one.
+    pub fn average(&self) -> Option<&[(String, Tensor)]> {
+        self.ema.as_ref().map(|ema| ema.weights.as_slice())
+    }
+
+    /// The policy under its average, where there is one, until the guard is dropped.
+    pub fn averaged(&self) -> Option<Swapped<'_>> {
+        self.networks.under(self.average())
+    }
+
+    /// What a checkpoint fills.
+    pub fn restored(&mut self) -> (&mut Networks, &mut Optimizer, Option<&mut Ema>, &mut History) {
+        (&mut self.networks, &mut self.optimizer, self.ema.as_mut(), &mut self.history)
+    }
+
+    /// The networks, where training is over.
+    pub fn into_networks(self) -> Networks {
+        self.networks
+    }
+
+    /// What micro-batches meet.
+    pub fn pass(&self) -> Pass<'_> {
+        let Self { networks, criterion, latents, .. } = self;
+        Pass { networks, criterion, latents, average: self.average() }
+    }
+
+    /// Step `s` at rate `lr`. Weights and history change only at the very end, so that a stop or an error leaves the state
+    /// of step s - 1.
+    ///
+    /// # Errors
+    /// `Stopped`; [`Halted`] where a loss or gradient is not finite, at a spike that should stop the run, or when too
+    /// many were skipped in a row.
+    pub fn step(
+        &mut self,
+        s: u64,
+        lr: f64,
+        batches: &MicroBatches,
+        world: &dyn World,
+        stop: &Stop,
+    ) -> Result<StepOutcome> {
+        let merged = self.partials(s, batches, world, stop)?;
+        let mut grads = self.optimizer.accumulated();
+        let merged = merged.across(world, &mut grads)?;
+        let decision = self.decide(s, grads, &merged)?;
+        self.apply(s, lr, decision, merged)
+    }
+
+    /// Movements 1 and 2: every micro-batch of this rank, merged one after the other.
+    fn partials(&self, s: u64, batches: &MicroBatches, world: &dyn World, stop: &Stop) -> Result<Merged> {
+        let step = Step { beta: self.history.beta.of_step(s), number: s, steps: self.limits.steps, statistic: 0.0 };
+        let (ahead, statistics) = (self.criterion.looks_ahead(&self.history.statistics), &self.history.statistics);
+        let twice = ahead && self.limits.grad_accum > 1;
+        let seen = if twice { settle(world, self.look_ahead(batches, stop))? } else { Vec::new() };
+        let terms = self.criterion.terms(step, statistics, &seen, world)?;
+        let own = (ahead && !twice).then_some(statistics);
+        self.optimizer.zero_grad();
+        let merged = self.merged(&terms, own.is_some(), batches, stop).with_context(|| format!("step {s}"));
+        settle(world, merged)
+    }
+
+    fn merged(&self, terms: &Terms, whole: bool, batches: &MicroBatches, stop: &Stop) -> Result<Merged> {
+        let own = whole.then_some(&self.history.statistics);
+        let (pass, mut merged) = (self.pass(), Merged::new(*terms));
+        for batch in batches() {
+            let partial = match (batch?, pass.latents) {
+                (Some(MicroBatch::Items(batch)), Latents::Truncated(truncating)) => {
+                    pass.truncated(truncating, &batch, terms)
+                }
+                (Some(MicroBatch::Items(batch)), _) => pass.items(&batch, terms, own),
+                (Some(MicroBatch::Units(batch)), _) => pass.units(&batch, terms),
+                (None, _) => continue,
             };
-            let weights: Option<Vec<Vec<f64>>> = train.iter().map(weights).collect();
-            weights.map(|w| w.concat())
+            merged.merge(partial?)?;
+            stop.check()?;
         }
-        _ => None,
-    };
-    match from_data {
-        Some(weights) if !as_published && !weights.is_empty() => {
-            OwnWeights::By(weights.iter().sum::<f64>() / weights.len() as f64)
+        Ok(merged)
+    }
+
+    /// The errors of all micro-batches, without gradients.
+    fn look_ahead(&self, batches: &MicroBatches, stop: &Stop) -> Result<Vec<Errors>> {
+        let _frozen = tch::no_grad_guard();
+        let mut seen = Vec::new();
+        for batch in batches() {
+            if let Some(MicroBatch::Items(batch)) = batch? {
+                seen.push(self.pass().forward(&batch, false)?.errors);
+            }
+            stop.check()?;
         }
-        None if !as_published => OwnWeights::Running,
-        _ => OwnWeights::By(1.0),
+        Ok(seen)
+    }
+
+    /// Movement 3: the gradients of the whole step, and whether they are followed.
+    fn decide(&self, s: u64, grads: Vec<Tensor>, merged: &Merged) -> Result<Decision> {
+        let items = merged.records.losses.len();
+        if items == 0 {
+            return Ok(Decision { grads, grad_norm: 0.0, spike: false, skipped: true });
+        }
+        scale_(&grads, 1.0 / items as f64)?;
+        let grad_norm = self.optimizer.grad_norm(&grads).with_context(|| format!("step {s}"))?;
+        let spike = self.history.guard.is_spike(grad_norm);
+        let skipped = self.skips(s, grad_norm, spike)?;
+        Ok(Decision { grads, grad_norm, spike, skipped })
+    }
+
+    /// Whether a spike means that this step is not taken.
+    fn skips(&self, s: u64, grad_norm: f64, spike: bool) -> Result<bool> {
+        if spike && self.limits.on_spike == OnSpike::Stop {
+            bail!(Halted::before_update(format!(
+                "step {s}: the gradient norm {grad_norm:.3e} left its recent range and train.on_spike = \"stop\"; the weights were not changed. Start another run with a lower optim.lr, or with train.on_spike = \"skip\"."
+            )));
+        }
+        let skipped = spike && self.limits.on_spike == OnSpike::Skip;
+        if skipped && self.history.guard.exhausted() {
+            bail!(Halted::too_late(format!(
+                "step {s}: {} spikes in a row were skipped; the last checkpoint is the state to go back to. Start another run with a lower optim.lr.",
+                SpikeGuard::SKIPS_ALLOWED
+            )));
+        }
+        Ok(skipped)
+    }
+
+    /// Movement 4: optimizer, average, history and reference change.
+    fn apply(&mut self, s: u64, lr: f64, decision: Decision, merged: Merged) -> Result<StepOutcome> {
+        let Decision { grads, grad_norm, spike, skipped } = decision;
+        let Merged { terms, records, values } = merged;
+        if !skipped {
+            self.optimizer.step(&grads, grad_norm, lr)?;
+            self.history.guard.taken(grad_norm);
+            if let Some(ema) = &mut self.ema {
+                ema.update(&self.networks.policy.trainable);
+            }
+            if let Some(mean_abs_h) = records.mean_abs_h() {
+                self.history.beta.observe(mean_abs_h);
+            }
+            self.criterion.observe(&values, &mut self.history.statistics);
+        } else if !records.losses.is_empty() {
+            self.history.guard.skipped();
+        }
+        let beta = terms.step.beta;
+        self.history.beta.used(beta);
+        let renewal = self.renew(s, &values.divergence);
+        let statistic = self.criterion.needs.statistic.map(|statistic| (statistic.name, terms.step.statistic));
+        Ok(StepOutcome { records, statistic, beta, lr, grad_norm, spike, skipped, renewal })
+    }
+
+    fn renew(&mut self, s: u64, divergence: &[f64]) -> Renewal {
+        let Networks { policy, moved: Some(moved), .. } = &mut self.networks else { return Renewal::default() };
+        let mean = (!divergence.is_empty()).then(|| divergence.iter().sum::<f64>() / divergence.len() as f64);
+        moved.end_of_step(s, mean, &policy.trainable)
     }
 }

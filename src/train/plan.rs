@@ -1,9 +1,10 @@
 //! `--dry-run`: what a run would do, after checking everything that can be checked without training.
 
 use super::forecast;
+use super::opened::Opened;
 use super::optimizer;
+use super::resident::Resident;
 use super::run_dir;
-use super::session::Opened;
 use crate::data::batches::{Batch, Images};
 use crate::data::decode::Unreadable;
 use crate::data::items::ItemKind;
@@ -15,6 +16,7 @@ use anyhow::{Context, Result};
 use pipelines::families::ModelFolder;
 use pipelines::{Conditioning, Dtype, Levels};
 use serde::Serialize;
+use serde_json::Map;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -76,12 +78,18 @@ pub fn dry_run(opened: &Opened) -> Result<Plan> {
     let config = &opened.config;
     let machine = Machine::of(config)?;
     let needs = &config.method.needs;
-    let networks = networks::load(config, &opened.folder, machine, needs.reference)?;
+    let networks = networks::load(config, &opened.folder, machine, needs.reference, None)?;
     let images = if needs.loser { Images::All } else { Images::First };
     // Lists may differ in length: the longest ones make the largest micro-batch.
     let most = opened.items.train.iter().map(|item| images.of(item).len()).max().unwrap_or(1);
-    let rollout =
-        needs.rollouts.map(|needs| Rollout::open(&opened.setup(machine), needs, &config.train.out)).transpose()?;
+    let rollout = match needs.rollouts {
+        Some(needs) => {
+            let setup = opened.setup(machine);
+            let rewards = Resident::default().rewards(&setup, &Map::new())?;
+            Some(Rollout::open(&setup, needs, rewards, &config.train.out)?)
+        }
+        None => None,
+    };
     // A pair of transitions has two states, each asked with and without its prompt.
     let guided = if rollout.is_some() { 4 } else { 1 };
     let rows = (most * guided) as i64 * config.train.micro_batch as i64;
@@ -117,11 +125,11 @@ pub fn dry_run(opened: &Opened) -> Result<Plan> {
         seconds_per_forward: seconds,
         rollout: rollout.map(|rollout| RolloutPlan {
             prompts: opened.prompts.len(),
-            prompts_per_iteration: rollout.grid().prompts,
-            trajectories: rollout.grid().per_prompt,
-            evaluations: rollout.evaluations(),
-            buffer_mib: rollout.buffer_bytes() as f64 / MIB,
-            buffer: rollout.buffer(),
+            prompts_per_iteration: rollout.course().grid().prompts,
+            trajectories: rollout.course().grid().per_prompt,
+            evaluations: rollout.course().evaluations(),
+            buffer_mib: rollout.course().buffer_bytes() as f64 / MIB,
+            buffer: rollout.course().config.buffer,
             held_out: opened.held_out.len(),
         }),
     })

@@ -1,10 +1,12 @@
 //! The folder of a run: who may write in it, what it holds, where a resumed run goes on.
 
 use super::checkpoint::{self, State};
-use super::environment;
+use super::environment::{self, ENVIRONMENT};
 use crate::machine::files::{remove_unfinished, write_atomically};
+use crate::report;
 use crate::rollout;
 use crate::settings::{self, Change, ConfigError};
+use crate::world::{World, settle};
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 use std::io::{Read, Seek, Write};
@@ -13,7 +15,6 @@ use toml::Table;
 
 pub const RESOLVED: &str = "resolved.toml";
 pub const METRICS: &str = "metrics.jsonl";
-pub const ENVIRONMENT: &str = "environment.json";
 const LOCK: &str = "run.lock";
 
 /// How `--resume` was given.
@@ -26,11 +27,12 @@ pub enum Resume {
     Auto,
 }
 
-/// A run folder that this process holds the lock of.
+/// A run folder. The process that writes in it holds its lock.
 #[derive(Debug)]
 pub struct RunDir {
     pub path: PathBuf,
-    _lock: std::fs::File,
+    /// `None` on ranks that do not write.
+    lock: Option<std::fs::File>,
 }
 
 /// Where a run begins.
@@ -41,9 +43,42 @@ pub enum Start {
 }
 
 impl RunDir {
+    /// The folder of a run: locked on the rank that writes, found on the others once it is.
+    ///
+    /// # Errors
+    /// As of [`lock`](Self::lock).
+    pub fn open(path: &Path, resume: Resume, world: &dyn World) -> Result<Self> {
+        let opened = match world.writes() {
+            true => Self::lock(path, resume),
+            false => Ok(Self { path: path.to_path_buf(), lock: None }),
+        };
+        settle(world, opened)
+    }
+
+    /// Whether this process writes in the folder.
+    pub fn writes(&self) -> bool {
+        self.lock.is_some()
+    }
+
+    /// Does what writes in the folder, where this process may.
+    ///
+    /// # Errors
+    /// Those of `work`.
+    pub fn write(&self, work: impl FnOnce() -> Result<()>) -> Result<()> {
+        if self.writes() { work() } else { Ok(()) }
+    }
+
+    /// Renders the report of the run, where this process may.
+    ///
+    /// # Errors
+    /// Files of the run that cannot be read, or a report that cannot be written.
+    pub fn render(&self) -> Result<()> {
+        self.write(|| report::render(&self.path, None).map(drop))
+    }
+
     /// Makes the folder when it is missing (not to resume in it), takes its lock, and removes what a killed process left
     /// unfinished there.
-    pub fn lock(path: &Path, resume: Resume) -> Result<Self> {
+    fn lock(path: &Path, resume: Resume) -> Result<Self> {
         if resume == Resume::Yes && !path.exists() {
             bail!(nothing_to_resume(path));
         }
@@ -75,7 +110,7 @@ impl RunDir {
         lock.rewind()?;
         writeln!(lock, "{}", std::process::id())?;
         remove_unfinished(path)?;
-        Ok(Self { path: path.to_path_buf(), _lock: lock })
+        Ok(Self { path: path.to_path_buf(), lock: Some(lock) })
     }
 
     pub fn join(&self, name: &str) -> PathBuf {

@@ -1,14 +1,12 @@
 //! Pictures of fixed prompts and seeds while training: `samples/step-000200/PROMPT-SEED.png`.
 
-use super::feed::Feed;
 use crate::machine::files::write_atomically;
-use crate::networks::Networks;
 use crate::painting::{Grid, Look, Painter, Picture, Sampling, encode_png, grid, write_png};
-use crate::progress::{Progress, Stop};
+use crate::rollout::Resources;
 use crate::settings::{Config, ConfigError, SampleConfig};
 use anyhow::{Context, Result};
 use image::RgbImage;
-use pipelines::families::ModelFolder;
+use pipelines::Conditioning;
 use pipelines::sampling::Guidance;
 use pipelines::schedulers::{SamplerOptions, SchedulerConfig};
 use serde_json::json;
@@ -34,17 +32,14 @@ pub fn sampling(sample: &SampleConfig, noise_process: &SchedulerConfig) -> Resul
 }
 
 /// Paints the grid of `step` with the weights in place and returns the grid as PNG bytes.
-#[allow(clippy::too_many_arguments)]
 pub fn paint(
     run: &Path,
     step: u64,
     config: &Config,
-    folder: &ModelFolder,
-    networks: &Networks,
-    feed: &Feed,
-    progress: &dyn Progress,
-    stop: &Stop,
+    resources: &Resources,
+    empty_side: Conditioning,
 ) -> Result<Vec<u8>> {
+    let Resources { networks, prompts, folder, progress, stop } = *resources;
     let sample = &config.sample;
     let dir = run.join("samples").join(format!("step-{step:06}"));
     std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
@@ -72,9 +67,9 @@ pub fn paint(
         negative_network: None,
         vae: &vae,
         scheduler: folder.scheduler(),
-        conditioning: Box::new(|prompt| feed.conditioning(prompt)),
+        conditioning: Box::new(|prompt| prompts.conditioning(&[prompt])),
         // A grid has no negative prompts.
-        negative: Box::new(|_| Ok(feed.empty_side())),
+        negative: Box::new(|_| Ok(empty_side.shallow_clone())),
         device: networks.machine.device,
         kind: networks.machine.compute,
     };

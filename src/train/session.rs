@@ -1,183 +1,30 @@
 //! What is open while a run goes on: configuration, model, data, and the learner at its step.
 
+use super::build;
 use super::checkpoint::{self, Pending};
 use super::environment::{self, DataHash};
 use super::feed::Feed;
-use super::learner;
+use super::learner::{Learner, MicroBatch, StepOutcome};
+use super::opened::{Opened, samples_wanted};
 use super::optimizer::{self, learning_rate};
-use super::prompts;
+use super::resident::Resident;
 use super::run_dir::{RunDir, Start};
-use super::samples;
-use super::step::{Learner, MicroBatch, StepOutcome};
 use super::validation::{self, StartErrors};
-use crate::data::items::{Holdout, ItemKind, ItemSet, Labels, ReadOptions, WrongKind};
-use crate::machine::disk::default_cache_dir;
-use crate::networks::Machine;
-use crate::objectives;
+use crate::networks::{Machine, Networks};
 use crate::progress::{Progress, Stop};
-use crate::rollout::{Resources, Rollout, Setup};
-use crate::settings::{self, Config, ConfigError, Document, Facts, Source};
-use anyhow::{Context, Result, bail};
+use crate::rollout::{Resources, Rollout};
+use crate::settings::Config;
+use crate::world::{World, settle};
+use anyhow::{Result, bail};
 use pipelines::families::ModelFolder;
-use pipelines::hub::Location;
-use pipelines::schedulers::PredictionType;
 use serde_json::{Map, Value as Json};
-use std::path::PathBuf;
-use toml::{Table, Value};
 
-/// How many validation prompts the sample grid shows when the configuration names none.
-const SAMPLE_PROMPTS: usize = 4;
-
-/// A resolved configuration with the model folder and the data it names; nothing is loaded yet.
-pub struct Opened {
-    pub table: Table,
-    pub config: Config,
-    pub folder: ModelFolder,
-    /// None where the method samples its pictures.
-    pub items: ItemSet,
-    /// Of [rollout], each once; a prompt's place is its index in draws.
-    pub prompts: Vec<String>,
-    /// Prompts of [validate] that are sampled and not trained on.
-    pub held_out: Vec<String>,
-}
-
-impl Opened {
-    /// What rollouts are opened from.
-    pub fn setup(&self, machine: Machine) -> Setup<'_> {
-        let Self { config, folder, prompts, held_out, .. } = self;
-        Setup { config, folder, prompts, held_out, machine }
-    }
-}
-
-/// Opens model and data and resolves every "auto".
-pub fn open(document: &Document, progress: &dyn Progress) -> Result<Opened> {
-    let text = |section: &str, key: &str| document.table.get(section).and_then(|t| t.get(key)).and_then(Value::as_str);
-    let path = |section: &str, key: &str| text(section, key).map(PathBuf::from);
-    let location = Location {
-        path: path("model", "path").unwrap_or_default(),
-        revision: text("model", "revision").map(String::from),
-        variant: text("model", "variant").map(String::from),
-    };
-    let mut folder = ModelFolder::find(&location, &mut |line| progress.line(line))?;
-    override_noise_process(document, &mut folder)?;
-    let fraction =
-        document.table.get("validate").and_then(|t| t.get("fraction")).and_then(Value::as_float).unwrap_or(0.0);
-    let method = document.method()?;
-    let needs = &method.needs;
-    let source = Source::of(needs);
-    let read = match source {
-        Source::Items => ItemSet::read,
-        Source::TruncatedItems => ItemSet::read_images,
-        Source::Rollouts | Source::TruncatedNoise => |_: &ReadOptions| Ok(ItemSet::none()),
-    };
-    let items = read(&ReadOptions {
-        path: path("data", "path").unwrap_or_default(),
-        wanted: needs.items,
-        ties: text("data", "ties").and_then(|ties| ties.parse().ok()).unwrap_or_default(),
-        labels: text("data", "labels").and_then(Labels::parse).unwrap_or_default(),
-        swapped: needs.swapped,
-        scorer: needs.scorer().map(String::from),
-        holdout: path("validate", "path").map_or(Holdout::Fraction(fraction), Holdout::File),
-    })
-    .map_err(|e| say_who_takes_it(e, document, method.name()))?;
-    if source.has_items() {
-        refuse_other_rows(document, &items)?;
-    }
-    let prompts = prompts::of_table(document, "rollout", progress)?;
-    let held_out = prompts::of_table(document, "validate", progress)?;
-    prompts::say_overlap(&prompts, &held_out, progress);
-    let mut facts = facts(&folder, &items, &prompts, needs.scorer());
-    if let Some(given) = prompts::of_file(document, "sample")? {
-        facts.sample_prompts = given;
-    }
-    let (table, config) = settings::resolve(document, &facts)?;
-    Machine::of(&config)?;
-    if let Some(weighting) = config.weights.of_data() {
-        weighting.factors(&items.train).with_context(|| items.index.display().to_string())?;
-    }
-    if samples_wanted(&config) {
-        samples::sampling(&config.sample, folder.scheduler())
-            .map_err(|e| ConfigError(format!("{}: {e}", document.file)))?;
-    }
-    Ok(Opened { table, config, folder, items, prompts, held_out })
-}
-
-/// Data of another kind than the method trains on: says which methods take it.
-fn say_who_takes_it(error: anyhow::Error, document: &Document, method: &str) -> anyhow::Error {
-    let Some(WrongKind { file, holds, wanted }) = error.downcast_ref::<WrongKind>() else { return error };
-    let takes = |e: &&objectives::Entry| {
-        let needs = e.needs();
-        Source::of(&needs).takes(&needs, *holds)
-    };
-    let takers: Vec<&str> = objectives::REGISTRY.iter().filter(takes).map(|e| e.name).collect();
-    let error = ConfigError(format!(
-        "{}: method.name = \"{method}\" trains on {}, and {} holds {}. Give data with {}, or take a method for {}: {}.",
-        document.file,
-        wanted.noun(),
-        file.display(),
-        holds.noun(),
-        wanted.fields(),
-        holds.noun(),
-        takers.join(", ")
-    ));
-    error.into()
-}
-
-/// What the configuration says of the rows must be so.
-fn refuse_other_rows(document: &Document, items: &ItemSet) -> Result<(), ConfigError> {
-    let text = |key: &str| document.table.get("data").and_then(|t| t.get(key)).and_then(Value::as_str);
-    let (file, index, holds) = (&document.file, items.index.display(), items.kind);
-    match (text("format"), text("labels")) {
-        (Some(format), _) if format != "auto" && format != holds.name() => Err(ConfigError(format!(
-            "{file}: data.format = \"{format}\", and the rows of {index} are {}. Correct data.format, or remove it.",
-            holds.noun()
-        ))),
-        (_, Some(labels)) if labels != "given" && holds != ItemKind::Pairs => Err(ConfigError(format!(
-            "{file}: data.labels = \"{labels}\" ranks pairs, and the rows of {index} are {}. Remove data.labels.",
-            holds.noun()
-        ))),
-        _ => Ok(()),
-    }
-}
-
-/// Applies `model.prediction_type` and `model.zero_terminal_snr` where the configuration gives them.
-fn override_noise_process(document: &Document, folder: &mut ModelFolder) -> Result<(), ConfigError> {
-    let given = |key: &str| document.table.get("model").and_then(|model| model.get(key));
-    let prediction_type = given("prediction_type").and_then(Value::as_str).and_then(PredictionType::named);
-    let zero_terminal_snr = given("zero_terminal_snr").and_then(Value::as_bool);
-    folder
-        .override_noise_process(prediction_type, zero_terminal_snr)
-        .map_err(|e| ConfigError(format!("{}: model.prediction_type and model.zero_terminal_snr: {e}", document.file)))
-}
-
-fn facts(folder: &ModelFolder, items: &ItemSet, prompts: &[String], scorer: Option<&str>) -> Facts {
-    let factor = folder.vae().factor();
-    let mut sample_prompts: Vec<String> = Vec::new();
-    for prompt in items.validation.iter().chain(&items.train).map(|item| &item.prompt).chain(prompts) {
-        if sample_prompts.len() < SAMPLE_PROMPTS && !sample_prompts.contains(prompt) {
-            sample_prompts.push(prompt.clone());
-        }
-    }
-    Facts {
-        native_resolution: folder.native_resolution(),
-        vae_factor: factor,
-        prediction_type: folder.scheduler().prediction_type,
-        family: folder.family(),
-        zero_terminal_snr: folder.scheduler().rescale_betas_zero_snr,
-        takes_time_ids: folder.family().tells_sizes(),
-        most_clip_skip: folder.most_clip_skip() as i64,
-        guidance_scale: folder.family().guidance_scale(),
-        items: items.train.len() as u64,
-        kind: items.kind,
-        score_range: scorer.and_then(|scorer| items.score_range(scorer)),
-        timesteps: folder.scheduler().num_train_timesteps,
-        sample_prompts,
-        prompts: prompts.len(),
-        cuda: tch::Cuda::is_available(),
-        cores: std::thread::available_parallelism().map_or(1, |n| n.get()),
-        cache_dir: default_cache_dir().display().to_string(),
-        home: std::env::var("HOME").ok().filter(|home| !home.is_empty()),
-    }
+/// What a run is called with beside its settings.
+#[derive(Clone, Copy)]
+pub struct Host<'a> {
+    pub world: &'a dyn World,
+    pub progress: &'a dyn Progress,
+    pub stop: &'a Stop,
 }
 
 /// A run in progress.
@@ -200,14 +47,18 @@ pub struct Session {
 
 impl Session {
     /// Encodes what is missing, loads the networks, and takes over a checkpoint. `contents`: hashes of what is read.
+    ///
+    /// # Errors
+    /// `Stopped`; what model, data or checkpoint refuse.
     pub fn start(
+        resident: &mut Resident,
         opened: Opened,
         contents: &Map<String, Json>,
         dir: &RunDir,
         start: Start,
-        progress: &dyn Progress,
-        stop: &Stop,
+        host: &Host,
     ) -> Result<Self> {
+        let Host { progress, stop, .. } = *host;
         let then = environment::recorded(&dir.path).data;
         environment::write(&dir.path, &opened, contents, then.as_ref())?;
         let machine = Machine::of(&opened.config)?;
@@ -218,9 +69,15 @@ impl Session {
         }
         let data = feed.data_hash(config, config.train.steps, config.validate.every > 0)?;
         environment::write(&dir.path, &opened, contents, Some(&data))?;
-        let mut learner = learner::build(&opened, machine, &feed)?;
-        let rollouts = config.method.needs.rollouts;
-        let mut rollout = rollouts.map(|needs| Rollout::open(&opened.setup(machine), needs, &dir.path)).transpose()?;
+        let mut learner = build::learner(resident, &opened, contents, machine, &feed)?;
+        let mut rollout = match config.method.needs.rollouts {
+            Some(needs) => {
+                let setup = opened.setup(machine);
+                let rewards = resident.rewards(&setup, contents)?;
+                Some(Rollout::open(&setup, needs, rewards, &dir.path)?)
+            }
+            None => None,
+        };
         let (mut step, mut saved, mut start_errors, mut best) = (0, None, None, None);
         let mut pending = Pending { samples: samples_wanted(config), ..Pending::default() };
         if let Start::At(path, state) = start {
@@ -238,25 +95,29 @@ impl Session {
     }
 
     /// Samples what the next step trains on, where the method does and nothing is left.
-    pub fn roll_out(&mut self, progress: &dyn Progress, stop: &Stop) -> Result<()> {
+    pub fn roll_out(&mut self, host: &Host) -> Result<()> {
         let Some(rollout) = &mut self.rollout else { return Ok(()) };
-        let (networks, prompts, folder) = (&self.learner.networks, &self.feed, &self.folder);
-        rollout.prepare(&Resources { networks, prompts, folder, progress, stop })
+        let resources = resources(self.learner.networks(), &self.feed, &self.folder, host);
+        settle(host.world, rollout.prepare(&resources))
     }
 
     /// The next step; on success it counts.
-    pub fn take_step(&mut self, stop: &Stop) -> Result<StepOutcome> {
+    pub fn take_step(&mut self, host: &Host) -> Result<StepOutcome> {
         let s = self.step + 1;
         let lr = learning_rate(&self.config.optim, &self.config.train, s);
         let (feed, rollout) = (&self.feed, &self.rollout);
+        let share = host.world.share(self.config.train.grad_accum);
         let outcome = self.learner.step(
             s,
             lr,
             &|| match rollout {
-                Some(rollout) => Box::new(rollout.micro_batches().map(|batch| Ok(batch?.map(MicroBatch::Units)))),
-                None => Box::new(feed.micro_batches(s).map(|batch| Ok(batch?.map(MicroBatch::Items)))),
+                Some(rollout) => {
+                    Box::new(rollout.micro_batches(share.clone()).map(|batch| Ok(batch?.map(MicroBatch::Units))))
+                }
+                None => Box::new(feed.micro_batches(s, share.clone()).map(|batch| Ok(batch?.map(MicroBatch::Items)))),
             },
-            stop,
+            host.world,
+            host.stop,
         )?;
         self.step = s;
         if let Some(rollout) = &mut self.rollout {
@@ -277,7 +138,8 @@ impl Session {
     }
 
     /// Measures the start model on what is held out, once, before anything is trained.
-    pub fn prepare_validation(&mut self, progress: &dyn Progress, stop: &Stop) -> Result<()> {
+    pub fn prepare_validation(&mut self, host: &Host) -> Result<()> {
+        let Host { world, progress, stop } = *host;
         if self.config.validate.every == 0 || self.start_errors.is_some() {
             return Ok(());
         }
@@ -289,39 +151,34 @@ impl Session {
                 progress.line("validation stays off: the start model was not measured before step 1");
                 return Ok(());
             }
-            let (networks, prompts, folder) = (&self.learner.networks, &self.feed, &self.folder);
-            return rollout.measure_start(&Resources { networks, prompts, folder, progress, stop });
+            let resources = resources(self.learner.networks(), &self.feed, &self.folder, host);
+            return settle(host.world, rollout.measure_start(&resources));
         }
         if self.feed.validation_len() == 0 {
             progress.line("no pair is held out: validation is off (validate.fraction chose none of the prompts)");
             return Ok(());
         }
-        if self.step > 0 && self.learner.networks.start.is_none() {
+        if self.step > 0 && self.learner.networks().start.is_none() {
             progress.line(
                 "validation stays off: the start model was not measured before step 1 and is no longer available",
             );
             return Ok(());
         }
         progress.begin("validate", 0, self.feed.validation_len() as u64);
-        let errors = validation::start_errors(&self.learner, &mut self.feed.validation(), stop);
+        let errors = validation::start_errors(self.learner.networks(), &mut self.feed.validation(), stop);
         progress.end();
-        self.start_errors = Some(errors?);
+        self.start_errors = Some(settle(world, errors)?);
         Ok(())
     }
 
     /// About what a checkpoint takes on disk.
     pub fn checkpoint_bytes(&self) -> u64 {
-        let copies = if self.learner.ema.is_some() { 2 } else { 1 };
+        let copies = if self.learner.average().is_some() { 2 } else { 1 };
         let bytes = |t: &tch::Tensor| t.numel() as u64 * t.kind().elt_size_in_bytes() as u64;
-        let trainable = &self.learner.networks.policy.trainable;
+        let trainable = &self.learner.networks().policy.trainable;
         let state = optimizer::state_bytes(trainable, &self.config.optim);
         copies * trainable.iter().map(|(_, t)| bytes(t)).sum::<u64>() + state
     }
-}
-
-fn samples_wanted(config: &Config) -> bool {
-    let sample = &config.sample;
-    sample.every > 0 && !sample.prompts.is_empty() && !sample.seeds.is_empty()
 }
 
 /// A resumed run must read the images that it began with, wherever they lie now.
@@ -334,4 +191,14 @@ fn refuse_other_images(feed: &Feed, config: &Config, then: &DataHash) -> Result<
         );
     }
     Ok(())
+}
+
+/// What sampling takes from the run.
+pub fn resources<'a>(
+    networks: &'a Networks,
+    feed: &'a Feed,
+    folder: &'a ModelFolder,
+    host: &Host<'a>,
+) -> Resources<'a> {
+    Resources { networks, prompts: feed, folder, progress: host.progress, stop: host.stop }
 }

@@ -1,7 +1,8 @@
 //! A micro-batch of truncated rollouts: the policy's own prediction against theirs (docs/methods.md, section 7).
 
-use super::forward::backward;
-use super::step::Learner;
+use super::partial::{Partial, Terms, Values};
+use super::pass::Pass;
+use super::records::{StepRecords, UnitRecords};
 use crate::data::batches::Batch;
 use crate::networks::Truncating;
 use crate::objectives::{Objective, numbers};
@@ -9,15 +10,17 @@ use crate::progress::Halted;
 use anyhow::{Context, Result, bail};
 use tch::{Kind, Tensor};
 
-impl Learner {
-    /// Rollouts by the averaged model, and the policy's own prediction against theirs: forward and backward. Returns the
-    /// losses, one per row.
-    pub fn train_truncated(&self, truncating: &Truncating, batch: &Batch) -> Result<Vec<f64>> {
-        let Objective::Residuals(method) = &self.objective else {
+impl Pass<'_> {
+    /// Rollouts by the averaged policy, its own prediction against theirs, losses and their derivatives.
+    ///
+    /// # Errors
+    /// [`Halted`] where a loss is not finite; what the networks refuse.
+    pub fn truncated(&self, truncating: &Truncating, batch: &Batch, terms: &Terms) -> Result<Partial> {
+        let Objective::Residuals(method) = &self.criterion.objective else {
             bail!("the method has no loss of predicted pictures")
         };
-        let average = self.ema.as_ref().context("truncated rollouts are made by averaged weights")?;
-        let (rollout, residuals) = truncating.residuals(&self.networks, &average.weights, batch)?;
+        let average = self.average.context("truncated rollouts are made by averaged weights")?;
+        let (rollout, residuals) = truncating.residuals(self.networks, average, batch)?;
         let leaf = residuals.detach().set_requires_grad(true);
         let losses = method.losses(&leaf);
         let values = numbers(&losses);
@@ -30,7 +33,8 @@ impl Learner {
             )));
         }
         let grads = Tensor::f_run_backward(&[losses.sum(losses.kind())], &[&leaf], false, false)?;
-        backward(&(&residuals * grads[0].detach()).sum(None::<Kind>))?;
-        Ok(values)
+        let root = (&residuals * grads[0].detach()).sum(None::<Kind>);
+        let records = StepRecords::of_units(&values, UnitRecords::default());
+        Ok(Partial { root, terms: *terms, records, values: Values::default() })
     }
 }

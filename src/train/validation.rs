@@ -1,11 +1,13 @@
 //! Held-out items at fixed draws: the one curve that tells whether a run learns. Always against the start model and
 //! with plain noise, for every method, so that methods can be compared.
 
-use super::step::Learner;
+use super::feed::ValidationItem;
+use super::history::Statistics;
+use super::pass::{Latents, Pass};
 use crate::data::batches::{Batch, BatchItem};
 use crate::data::items::Preference;
 use crate::metrics::{interval, mean, put, wins};
-use crate::networks::mean_square;
+use crate::networks::{Networks, mean_square};
 use crate::objectives::statistics::Law;
 use crate::objectives::{Errors, Step, Weighting, descending, evaluate, numbers, statistic_values};
 use crate::progress::{Halted, Progress, Stop};
@@ -13,12 +15,6 @@ use anyhow::{Result, bail};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use tch::Tensor;
-
-/// One validation item with all its draws, each an item of the batch.
-pub struct ValidationItem {
-    pub prompt: String,
-    pub batch: Batch,
-}
 
 /// Errors of the start model, item by item, one a row of its batch, in the network's own parameterisation: computed once.
 pub type StartErrors = Vec<Vec<f64>>;
@@ -33,19 +29,19 @@ struct Outcome {
 
 /// Errors of the start model on the validation items. To be called before step 1.
 pub fn start_errors(
-    learner: &Learner,
+    networks: &Networks,
     items: &mut dyn Iterator<Item = Result<ValidationItem>>,
     stop: &Stop,
 ) -> Result<StartErrors> {
     let mut out = Vec::new();
     for item in items {
         let item = item?;
-        let noised = learner.networks.noise(&item.batch);
+        let noised = networks.noise(&item.batch);
         let _frozen = tch::no_grad_guard();
-        let errors = match learner.networks.start_errors(&item.batch, &noised, false)? {
+        let errors = match networks.start_errors(&item.batch, &noised, false)? {
             Some(start) => start.errors,
             // Without a reference the policy itself is the start model: nothing has been trained yet.
-            None => mean_square(&learner.networks.residuals(&noised)?),
+            None => mean_square(&networks.residuals(&noised)?),
         };
         let errors = numbers(&errors);
         refuse_not_finite("e_ref", "start model", &item.batch, &errors)?;
@@ -58,7 +54,8 @@ pub fn start_errors(
 /// Validates the weights in place (the caller has swapped in the EMA) and returns the val_* keys. `step`: the one just
 /// taken, as the objective was told of it.
 pub fn validate(
-    learner: &Learner,
+    pass: &Pass,
+    statistics: &Statistics,
     items: &mut dyn Iterator<Item = Result<ValidationItem>>,
     start: &StartErrors,
     step: Step,
@@ -70,49 +67,49 @@ pub fn validate(
     for (i, item) in items.enumerate() {
         let Some(start) = start.get(i) else { break };
         let item = item?;
-        let errors = errors(learner, &item, start)?;
+        let errors = errors(pass, &item, start)?;
         outcomes.extend(outcome(&item, &errors));
         all_errors.push(errors);
         progress.advance(i as u64 + 1, "");
         stop.check()?;
     }
     let mut out = Map::new();
-    put(&mut out, "val_loss", mean(&losses(learner, &all_errors, step)?));
+    put(&mut out, "val_loss", mean(&losses(pass, statistics, &all_errors, step)?));
     out.extend(summarise(&outcomes));
     Ok(out)
 }
 
 /// Errors of the weights in place against those of the start model.
-fn errors(learner: &Learner, item: &ValidationItem, start: &[f64]) -> Result<Errors> {
-    let noised = learner.networks.noise(&item.batch);
-    let residuals = learner.networks.residuals(&noised)?;
-    let start_residuals = match learner.needs.drift {
-        true => learner.networks.start_errors(&item.batch, &noised, true)?.and_then(|measured| measured.residuals),
+fn errors(pass: &Pass, item: &ValidationItem, start: &[f64]) -> Result<Errors> {
+    let noised = pass.networks.noise(&item.batch);
+    let residuals = pass.networks.residuals(&noised)?;
+    let start_residuals = match pass.criterion.needs.drift {
+        true => pass.networks.start_errors(&item.batch, &noised, true)?.and_then(|measured| measured.residuals),
         false => None,
     };
     let start = Tensor::from_slice(start).to_kind(residuals.kind()).to_device(residuals.device());
-    let errors = learner.summarise(&item.batch, &noised, &residuals, start_residuals.as_ref(), Some(start))?.errors;
+    let errors = pass.summarise(&item.batch, &noised, &residuals, start_residuals.as_ref(), Some(start))?.errors;
     refuse_not_finite("e_theta", "trained model", &item.batch, &numbers(&errors.theta))?;
     Ok(errors)
 }
 
 /// The loss of every item and draw, without weights.
-fn losses(learner: &Learner, all: &[Errors], step: Step) -> Result<Vec<f64>> {
-    if learner.truncating.is_some() {
+fn losses(pass: &Pass, statistics: &Statistics, all: &[Errors], step: Step) -> Result<Vec<f64>> {
+    if matches!(pass.latents, Latents::Truncated(_)) {
         return Ok(Vec::new()); // it has no loss of errors
     }
     let mut step = step;
-    if let Some(statistic) = learner.needs.statistic {
+    if let Some(statistic) = pass.criterion.needs.statistic {
         // Over all that is validated, or as the step has left it.
         let values: Vec<f64> = match statistic.law {
-            Law::Step => all.iter().flat_map(|e| statistic_values(&learner.objective, e, &step)).collect(),
+            Law::Step => all.iter().flat_map(|e| statistic_values(&pass.criterion.objective, e, &step)).collect(),
             Law::AllSteps | Law::Before => Vec::new(),
         };
-        step.statistic = learner.statistics.statistic.of_step(statistic.law, &values);
+        step.statistic = statistics.statistic.of_step(statistic.law, &values);
     }
     let mut losses = Vec::new();
     for errors in all {
-        let evaluation = evaluate(&learner.objective, errors, &step, Weighting::Off)?;
+        let evaluation = evaluate(&pass.criterion.objective, errors, &step, Weighting::Off)?;
         losses.extend(evaluation.losses.iter().map(|l| l.loss));
     }
     Ok(losses)

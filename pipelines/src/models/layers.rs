@@ -86,6 +86,11 @@ impl Adapters {
         }
     }
 
+    /// Removes the adapters of every set.
+    pub fn take_off(&mut self) {
+        self.by_set.clear();
+    }
+
     fn worn(&self, set: Option<AdapterSet>) -> Option<&Adapter> {
         self.by_set.get(set?.0)?.as_ref()
     }
@@ -107,6 +112,11 @@ pub trait AdapterHost {
 
     /// A new, empty set.
     fn new_adapter_set(&mut self) -> AdapterSet;
+
+    /// Removes all adapters; the weights of the layers stay.
+    fn take_off_adapters(&mut self) {
+        self.adapters_mut(&mut Adapters::take_off);
+    }
 
     /// Device of the weights.
     fn device(&self) -> tch::Device;

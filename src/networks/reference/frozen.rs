@@ -14,6 +14,10 @@ impl Reference for Frozen {
         Some((&self.0, None))
     }
 
+    fn into_network(self: Box<Self>) -> Option<Denoiser> {
+        Some(self.0)
+    }
+
     fn own_tensors(&self) -> Vec<(String, Tensor)> {
         self.0.network.named_parameters()
     }

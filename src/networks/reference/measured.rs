@@ -40,6 +40,11 @@ pub trait Reference {
     /// Its network with the adapters to predict with; `None` for a reference that is known by its errors alone.
     fn network<'a>(&'a self, policy: &'a Policy) -> Option<(&'a Denoiser, Option<AdapterSet>)>;
 
+    /// Its own network, where it has one.
+    fn into_network(self: Box<Self>) -> Option<Denoiser> {
+        None
+    }
+
     /// Tensors that exist for it alone, by name.
     fn own_tensors(&self) -> Vec<(String, Tensor)> {
         Vec::new()

@@ -282,8 +282,10 @@ fn ddpo_follows_the_policy_gradient_of_a_gaussian() {
     const N: i64 = 200_000;
     let (theta, sigma, a) = (0.4, 0.7, 3.0);
     let x = diffpref_native::Generator::cpu(11).randn(&[N, 1, 1, 1]).to_kind(Kind::Double) * sigma + theta;
-    let rewards: Vec<(usize, f64)> = numbers(&x).into_iter().map(|x| (0, a * x)).collect();
-    let advantages = advantages::Advantages::new(N as usize).of(&rewards);
+    let rewards: Vec<f64> = numbers(&x).into_iter().map(|x| a * x).collect();
+    let mean = rewards.iter().sum::<f64>() / N as f64;
+    let spread = (rewards.iter().map(|reward| (reward - mean).powi(2)).sum::<f64>() / N as f64).sqrt();
+    let advantages: Vec<f64> = rewards.iter().map(|reward| (reward - mean) / spread).collect();
     let units = advantages.iter().zip(0..).map(|(a, row)| Unit { advantage: *a, ..unit(&[&[row]]) });
 
     let parameter = Tensor::from(theta).set_requires_grad(true);

@@ -4,7 +4,7 @@
 //! libtorch has no fused or foreach kernel of it, and a foreach of its parts would hold the updates of all tensors at
 //! once, as large as the gradients: this is a loop over the tensors.
 
-use super::Rule;
+use super::rule::Rule;
 use anyhow::Result;
 use tch::{Kind, Tensor};
 

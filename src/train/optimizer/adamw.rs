@@ -1,6 +1,6 @@
 //! torch.optim.AdamW (arXiv 1711.05101) by libtorch's fused kernel, with readable state.
 
-use super::Rule;
+use super::rule::Rule;
 use anyhow::Result;
 use diffpref_native::FusedAdamW;
 use tch::{Kind, Tensor};

@@ -1,68 +1,61 @@
-//! Trajectories that go on from one of several candidates at every step, and the pairs of candidates that training reads
-//! (spo and tailorpo: docs/methods.md, sections 10b and 10d).
+//! The best and the worst of several candidates of a step. Trajectories go on from a candidate chosen at random (spo and
+//! tailorpo: docs/methods.md, sections 10b and 10d).
 
-use super::asked::{Asked, At};
-use super::kept::{Keeping, KeptUnit};
-use super::pictures::Pictures;
-use super::recorded::{Found, Rule};
-use super::trajectories::{Trajectory, advance, walk};
-use super::units::Grid;
-use crate::data::draws::Draws;
-use crate::objectives::best_and_worst;
+use crate::objectives::{Candidates, best_and_worst};
+use crate::rollout::advantages::Advantages;
+use crate::rollout::asked::{Asked, At};
+use crate::rollout::grid::Trajectory;
+use crate::rollout::kept::{Keeping, KeptUnit};
+use crate::rollout::maker::{Counts, Found, Iteration, Pairs, Sampling, UnitMaker};
+use crate::rollout::recorded::{Ends, Rule};
+use crate::rollout::trajectories::{advance, walk};
 use crate::scorers::Ratings;
 use anyhow::Result;
-use pipelines::schedulers::{Prediction, StochasticSampler, Transitions};
-use std::collections::BTreeMap;
+use pipelines::schedulers::{Prediction, Transitions};
 use tch::{Kind, Tensor};
 
-/// Which candidates become a pair.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct CandidateLaw {
-    /// k
-    pub candidates: usize,
-    /// A pair is kept where tanh((s_best - s_worst) / 2) is above it.
-    pub threshold: f64,
-    /// Calls before the first that branches.
-    pub skip_steps: usize,
-    /// Steps that a candidate is denoised before it is rated.
-    pub denoise_ahead: usize,
+impl UnitMaker for Candidates {
+    fn sample(&self, batch: &[Trajectory], sampling: &Sampling, found: &mut Found) -> Result<Option<Tensor>> {
+        let branching = &Branching { law: *self, sampling };
+        let asked = sampling.asked;
+        let mut step = |at: &At, step: &Transitions, noise: &Tensor| {
+            let call = at.calls[0];
+            if call < self.skip_steps || !asked.sampler.adds_noise(call) {
+                return Ok(Some(advance(step, noise)));
+            }
+            branch(asked, batch, branching, at, step, &mut found.keeping, &mut found.pairs, sampling.on_call)
+        };
+        walk(asked, batch, &mut step, sampling.on_call)
+    }
+
+    /// The pairs that were made on the way, each a group of its own.
+    fn make(&self, _: &Iteration, _: &[f64], found: &mut Found, _: &mut Option<Advantages>) -> Result<Vec<KeptUnit>> {
+        let pairs = std::mem::take(&mut found.pairs).into_values().enumerate();
+        Ok(pairs.map(|(group, unit)| KeptUnit { group, ..unit }).collect())
+    }
+
+    fn rows(&self, counts: &Counts) -> u64 {
+        counts.trajectories * counts.calls.saturating_sub(self.skip_steps as u64) * (3 + counts.drift)
+    }
+
+    fn extra_calls(&self, calls: usize) -> usize {
+        let after = |call: usize| (calls - call - 1).min(self.denoise_ahead + 1);
+        (self.skip_steps..calls).map(|call| self.candidates * after(call)).sum()
+    }
+
+    fn skipped(&self) -> usize {
+        self.skip_steps
+    }
+
+    fn why_empty(&self) -> &'static str {
+        "no candidates of a step were further apart than method.threshold. Look at [reward], and lower the threshold; more candidates or another seed may help too."
+    }
 }
 
-/// Where branching trajectories take what they need beside the networks.
-pub struct Branching<'a> {
-    pub law: CandidateLaw,
-    pub rule: Rule,
-    /// The same steps without noise.
-    pub ahead: &'a dyn StochasticSampler,
-    pub pictures: &'a Pictures<'a>,
-    pub draws: Draws,
-    pub iteration: u64,
-    pub grid: Grid,
-    /// Indices of the iteration's prompts in the file.
-    pub prompts: &'a [usize],
-}
-
-/// The pairs of an iteration, by trajectory and call: in that order, whatever was sampled together.
-pub type Pairs = BTreeMap<(usize, usize), KeptUnit>;
-
-/// Samples trajectories together, adds the pairs that are kept, and returns the latents of their pictures `[B, C, h, w]`;
-/// `None` once `on_call` said false.
-pub fn sample(
-    asked: &Asked,
-    trajectories: &[Trajectory],
-    branching: &Branching,
-    keeping: &mut Keeping,
-    pairs: &mut Pairs,
-    on_call: &dyn Fn(usize) -> bool,
-) -> Result<Option<Tensor>> {
-    let mut step = |at: &At, step: &Transitions, noise: &Tensor| {
-        let call = at.calls[0];
-        if call < branching.law.skip_steps || !asked.sampler.adds_noise(call) {
-            return Ok(Some(advance(step, noise)));
-        }
-        branch(asked, trajectories, branching, at, step, keeping, pairs, on_call)
-    };
-    walk(asked, trajectories, &mut step, on_call)
+/// Candidates with what they are sampled with.
+struct Branching<'a> {
+    law: Candidates,
+    sampling: &'a Sampling<'a>,
 }
 
 /// One step: candidates are drawn and rated, the best and the worst of each trajectory become a pair, and each goes on
@@ -89,18 +82,22 @@ fn branch(
     for row in 0..trajectories.len() {
         let mut group = Ratings::default();
         scores.iter().for_each(|rated| group.extend(rated.select(&[row])));
-        let shaped = branching.pictures.rewards.shaped(&group);
+        let shaped = branching.sampling.pictures.rewards.shaped(&group);
         if let Some([best, worst]) = best_and_worst(&shaped, branching.law.threshold) {
             found.push(Pair { row, best, worst, scores: vec![shaped[best], shaped[worst]] });
         }
     }
-    keep(asked, (trajectories, at, step), &candidates, found, branching.rule, keeping, pairs)?;
+    keep(asked, (trajectories, at, step), &candidates, found, branching.sampling.rule, keeping, pairs)?;
     let go_on: Result<Vec<Tensor>> = trajectories
         .iter()
         .enumerate()
         .map(|(row, trajectory)| {
             let (prompt, j) = place(branching, trajectory);
-            let mut generator = branching.draws.choose(branching.iteration, "continue", &[call, prompt, j]);
+            let mut generator = branching.sampling.iteration.draws.choose(
+                branching.sampling.iteration.number,
+                "continue",
+                &[call, prompt, j],
+            );
             let k = generator.randint(candidates.len() as i64)?;
             Ok(candidates[k as usize].get(row as i64))
         })
@@ -110,8 +107,8 @@ fn branch(
 
 /// Index of a trajectory's prompt in the file, and its number among those of the prompt.
 fn place(branching: &Branching, trajectory: &Trajectory) -> (usize, usize) {
-    let (prompt, j) = branching.grid.place(trajectory.index);
-    (branching.prompts[prompt], j)
+    let (prompt, j) = branching.sampling.iteration.grid.place(trajectory.index);
+    (branching.sampling.iteration.prompts[prompt], j)
 }
 
 /// k times `[B, C, h, w]` float32.
@@ -128,8 +125,14 @@ fn drawn(
         .iter()
         .map(|trajectory| {
             let (prompt, j) = place(branching, trajectory);
-            let all = branching.grid.per_prompt * k;
-            let noise = branching.draws.candidates(branching.iteration, call, prompt, all, shape);
+            let all = branching.sampling.iteration.grid.per_prompt * k;
+            let noise = branching.sampling.iteration.draws.candidates(
+                branching.sampling.iteration.number,
+                call,
+                prompt,
+                all,
+                shape,
+            );
             noise.narrow(0, (j * k) as i64, k as i64)
         })
         .collect();
@@ -160,12 +163,12 @@ fn rate(
         if ahead == 0 {
             let t = asked.sampler.timesteps()[call] as i64;
             let x0 = asked.sampler.x0(call, &prediction, &double).to_kind(Kind::Float);
-            return branching.pictures.rate(&x0, t, prompts).map(Some);
+            return branching.sampling.pictures.rate(&x0, t, prompts).map(Some);
         }
-        latents = branching.ahead.transitions(&now, &prediction, &double).mean.to_kind(Kind::Float);
+        latents = branching.sampling.ahead.transitions(&now, &prediction, &double).mean.to_kind(Kind::Float);
         (ahead, call) = (ahead - 1, call + 1);
     }
-    branching.pictures.rate(&latents, 0, prompts).map(Some)
+    branching.sampling.pictures.rate(&latents, 0, prompts).map(Some)
 }
 
 /// The candidates of a trajectory that are trained on.
@@ -195,7 +198,7 @@ fn keep(
         Tensor::f_stack(&ends, 0)
     };
     let ends = [side(&|pair| pair.best)?, side(&|pair| pair.worst)?];
-    let kept = Found { at, step, trajectories, rows: &rows, ends: &ends, goes_on: false }.keep(asked, rule, keeping)?;
+    let kept = Ends { at, step, trajectories, rows: &rows, ends: &ends, goes_on: false }.keep(asked, rule, keeping)?;
     for (pair, kept) in found.into_iter().zip(kept) {
         let (trajectory, call) = (trajectories[pair.row].index, at.calls[pair.row]);
         let id = format!("step {call} of trajectory {trajectory}");

@@ -1,14 +1,14 @@
-//! What a step says of itself: one JSON object a line in metrics.jsonl. Names: docs/train.md.
+//! Records of the items of a step, and the keys of its metrics line that follow from them. Names: docs/train.md.
 
-use super::stepwise::UnitRecords;
 use crate::metrics::{mean, put, wins};
 use crate::networks::{InversionWatch, Renewal};
 use crate::objectives::{Compared, Evaluation, ItemLoss, Labelled};
 use pipelines::LevelRange;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 /// All items of a step.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct StepRecords {
     /// One an item that counts.
     pub losses: Vec<ItemLoss>,
@@ -19,8 +19,6 @@ pub struct StepRecords {
     pub effective_weights: Vec<f64>,
     /// The safeguard's lam, one a pair.
     pub lam: Vec<f64>,
-    /// The method's statistic and its name.
-    pub statistic: Option<(&'static str, f64)>,
     inversion: InversionWatch,
     units: UnitRecords,
 }
@@ -29,24 +27,28 @@ pub struct StepRecords {
 const WEIGHT_BINS: [f64; 4] = [0.1, 0.3, 1.0, 3.0];
 
 impl StepRecords {
-    /// Takes in a micro-batch.
-    pub fn add(&mut self, evaluation: Evaluation, lam: Vec<f64>, inversion: Option<InversionWatch>) {
-        self.losses.extend(evaluation.losses);
-        self.compared.extend(evaluation.compared);
-        self.labelled.extend(evaluation.labelled);
-        self.effective_weights.extend(evaluation.effective_weights);
-        self.lam.extend(lam);
-        if let Some(inversion) = inversion {
-            self.inversion.add(&inversion);
-        }
+    /// A micro-batch of items. `lam`: the safeguard's, one per pair.
+    pub fn of_items(evaluation: Evaluation, lam: Vec<f64>, inversion: Option<InversionWatch>) -> Self {
+        let Evaluation { losses, compared, labelled, effective_weights, .. } = evaluation;
+        let inversion = inversion.unwrap_or_default();
+        Self { losses, compared, labelled, effective_weights, lam, inversion, units: UnitRecords::default() }
     }
 
-    /// Takes in a micro-batch of units.
-    pub fn add_units(&mut self, losses: &[f64], records: UnitRecords) {
-        let first = self.losses.len();
-        let one = |(i, loss): (usize, &f64)| ItemLoss { item: first + i, loss: *loss, unweighted: *loss };
-        self.losses.extend(losses.iter().enumerate().map(one));
-        self.units.add(records);
+    /// A micro-batch of units.
+    pub fn of_units(losses: &[f64], units: UnitRecords) -> Self {
+        let one = |(item, loss): (usize, &f64)| ItemLoss { item, loss: *loss, unweighted: *loss };
+        Self { losses: losses.iter().enumerate().map(one).collect(), units, ..Self::default() }
+    }
+
+    /// Adds the next micro-batch.
+    pub fn extend(&mut self, other: Self) {
+        self.losses.extend(other.losses);
+        self.compared.extend(other.compared);
+        self.labelled.extend(other.labelled);
+        self.effective_weights.extend(other.effective_weights);
+        self.lam.extend(other.lam);
+        self.inversion.add(&other.inversion);
+        self.units.add(other.units);
     }
 
     /// Pairs without ties: these count in the loss only.
@@ -80,8 +82,15 @@ impl StepRecords {
         Some(pairs)
     }
 
-    /// The keys that follow from the items, in the order of docs/train.md. `weighted`: losses have weights.
-    pub fn write(&self, into: &mut Map<String, Value>, weighted: bool, range: LevelRange) {
+    /// The keys that follow from the items, in the order of docs/train.md. `weighted`: losses have weights. `statistic`: the
+    /// objective's, with its name.
+    pub fn write(
+        &self,
+        into: &mut Map<String, Value>,
+        weighted: bool,
+        statistic: Option<(&str, f64)>,
+        range: LevelRange,
+    ) {
         let over_items = |f: &dyn Fn(&ItemLoss) -> f64| mean(&self.losses.iter().map(f).collect::<Vec<_>>());
         put(into, "loss", over_items(&|l| l.loss));
         if weighted {
@@ -97,7 +106,7 @@ impl StepRecords {
         put(into, "safeguard_lam", mean(&self.lam));
         put(into, "tau_rms", self.inversion.tau_rms());
         put(into, "inversion_error", self.inversion.error());
-        if let Some((name, value)) = self.statistic.filter(|_| !self.losses.is_empty()) {
+        if let Some((name, value)) = statistic.filter(|_| !self.losses.is_empty()) {
             put(into, name, Some(value));
         }
     }
@@ -151,6 +160,41 @@ impl StepRecords {
     }
 }
 
+/// What units say of a step, for its metrics line.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct UnitRecords {
+    /// r of every transition read.
+    pub r: Vec<f64>,
+    pub logits: Vec<f64>,
+    /// Mean squared distance of predictions from the start model's.
+    pub drift: Vec<f64>,
+    /// Transitions whose gradient a clamp took, of those read.
+    pub clamped: usize,
+    pub read: usize,
+}
+
+impl UnitRecords {
+    /// Takes in a micro-batch.
+    pub fn add(&mut self, other: Self) {
+        self.r.extend(other.r);
+        self.logits.extend(other.logits);
+        self.drift.extend(other.drift);
+        self.clamped += other.clamped;
+        self.read += other.read;
+    }
+
+    /// The keys of metrics.jsonl; nothing where no units were trained on.
+    pub fn write(&self, into: &mut Map<String, Value>) {
+        let of = |values: &[f64], f: &dyn Fn(f64) -> f64| mean(&values.iter().map(|x| f(*x)).collect::<Vec<_>>());
+        put(into, "implicit_acc", of(&self.logits, &wins));
+        put(into, "gradient_factor", of(&self.logits, &|u| 1.0 / (1.0 + u.exp())));
+        put(into, "log_ratio", of(&self.r, &|r| r));
+        put(into, "approx_kl", of(&self.r, &|r| 0.5 * r * r));
+        put(into, "noise_pred_drift", mean(&self.drift));
+        put(into, "clamped_fraction", (self.read > 0).then(|| self.clamped as f64 / self.read as f64));
+    }
+}
+
 /// What happened to the reference in a step, where anything did.
 pub fn write_renewal(into: &mut Map<String, Value>, renewal: &Renewal) {
     if let Some((divergence, smoothed)) = renewal.divergence {
@@ -200,7 +244,7 @@ mod tests {
 
     fn written(records: &StepRecords) -> Map<String, Value> {
         let mut m = Map::new();
-        records.write(&mut m, false, LevelRange::Steps(1000));
+        records.write(&mut m, false, None, LevelRange::Steps(1000));
         m
     }
 

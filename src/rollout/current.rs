@@ -1,0 +1,255 @@
+//! The rollouts of a run: the current iteration, and how far it is trained on.
+
+use super::asked::Told;
+use super::batch::UnitBatch;
+use super::course::Course;
+use super::iteration::Sampled;
+use super::kept::{KeptUnit, Store};
+use super::resources::{Resources, Setup};
+use super::state::{BUFFER, FOLDER, ITERATION, State};
+use crate::objectives::Rollouts;
+use crate::progress::{Halted, Stopped};
+use crate::scorers::Rewards;
+use anyhow::{Context, Result, bail};
+use serde_json::{Map, Value};
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+/// The rollouts of a run.
+pub struct Rollout {
+    course: Course,
+    pub state: State,
+    store: Store,
+    told: Option<Told>,
+    /// The order of units in the pass that was asked for last.
+    order: RefCell<Option<(u64, u64, Vec<usize>)>>,
+    /// Network evaluations of the current update.
+    trained: Cell<u64>,
+}
+
+impl Rollout {
+    /// Opens sampler and units; nothing is sampled yet. `run`: the run folder.
+    ///
+    /// # Errors
+    /// Steps that the model does not have, prompts that a scorer refuses, a buffer that does not fit.
+    pub fn open(setup: &Setup, needs: Rollouts, rewards: Rc<Rewards>, run: &Path) -> Result<Self> {
+        let course = Course::open(setup, needs, rewards, run)?;
+        Ok(Self {
+            state: State { advantages: course.maker.advantages(), ..State::default() },
+            course,
+            store: Store::default(),
+            told: None,
+            order: RefCell::default(),
+            trained: Cell::default(),
+        })
+    }
+
+    /// How it samples.
+    pub fn course(&self) -> &Course {
+        &self.course
+    }
+
+    /// Makes sure that there is an iteration to train on: samples the next one where the last is done.
+    ///
+    /// # Errors
+    /// `Stopped`, with nothing changed; [`Halted`], with the weights as they were: what networks, scorers or the disk refuse,
+    /// numbers that are not finite, too many iterations that keep nothing.
+    pub fn prepare(&mut self, run: &Resources) -> Result<()> {
+        const EMPTY_AT_MOST: u64 = 20;
+        while !self.state.is_sampled() {
+            if self.state.empty == EMPTY_AT_MOST {
+                bail!(Halted::before_update(format!(
+                    "{EMPTY_AT_MOST} iterations in a row kept nothing to train on: {}",
+                    self.course.maker.why_empty()
+                )));
+            }
+            let State { iteration, advantages, empty, .. } = &self.state;
+            let sampled = self.course.sample(run, *iteration, advantages, *empty);
+            let sampled = sampled.map_err(|error| nothing_learnt(*iteration, error))?;
+            self.adopt(sampled);
+        }
+        if self.told.is_none() {
+            let chosen = self.course.chosen(self.state.iteration)?;
+            self.told = Some(self.course.tell(&chosen, run)?);
+        }
+        Ok(())
+    }
+
+    /// Takes over an iteration that was sampled; one that keeps nothing is passed over.
+    fn adopt(&mut self, sampled: Sampled) {
+        let Sampled { kept, store, units, told, advantages, report, files, evaluations } = sampled;
+        self.state.advantages = advantages;
+        self.state.evaluations += evaluations;
+        self.state.report = Some(report);
+        if units.is_empty() {
+            self.state.iteration += 1;
+            self.state.empty += 1;
+            return;
+        }
+        let one_pass = (units.len() as u64).div_ceil(self.course.per_step);
+        self.state.updates = self.course.config.updates_per_iteration.unwrap_or(one_pass);
+        self.state.files = files;
+        (self.state.kept, self.state.units) = (kept, units);
+        (self.store, self.told) = (store, Some(told));
+    }
+
+    /// Whether there are prompts to validate on.
+    pub fn holds_out(&self) -> bool {
+        !self.course.held_out.prompts.is_empty()
+    }
+
+    /// Measures the model before anything is trained.
+    ///
+    /// # Errors
+    /// As of [`validate`](Self::validate).
+    pub fn measure_start(&mut self, run: &Resources) -> Result<()> {
+        self.state.start = Some(self.course.measure(run)?);
+        Ok(())
+    }
+
+    /// The metrics of a validated step; none where the start was not measured.
+    ///
+    /// # Errors
+    /// `Stopped`; what networks or scorers refuse.
+    pub fn validate(&self, run: &Resources) -> Result<Map<String, Value>> {
+        let Some(start) = &self.state.start else { return Ok(Map::new()) };
+        Ok(self.course.measure(run)?.against(start))
+    }
+
+    /// The micro-batches of the current update that are in `share`, by their number in the update.
+    pub fn micro_batches(&self, share: Range<u64>) -> impl Iterator<Item = Result<Option<UnitBatch<'_>>>> + '_ {
+        self.trained.set(0);
+        let first = self.state.done * self.course.per_step;
+        share.map(move |i| {
+            let start = first + i * self.course.micro_batch;
+            let units = self.units_at(start..start + self.course.micro_batch)?;
+            if units.is_empty() {
+                return Ok(None);
+            }
+            let told = self.told.as_ref().context("an iteration was read before its prompts were encoded")?;
+            let batch = UnitBatch::new(&units, &self.state.kept, &self.store, self.course.guided(told))?;
+            self.trained.set(self.trained.get() + batch.calls.len() as u64 * self.course.per_prediction());
+            Ok(Some(batch))
+        })
+    }
+
+    /// Units at positions of the iteration. Without `updates_per_iteration` there is one pass, whose last step may be short.
+    fn units_at(&self, positions: Range<u64>) -> Result<Vec<&KeptUnit>> {
+        let n = self.state.units.len() as u64;
+        let endless = self.course.config.updates_per_iteration.is_some();
+        let mut units = Vec::new();
+        for position in positions.filter(|position| endless || *position < n) {
+            units.push(&self.state.units[self.unit_at(position / n, (position % n) as usize)?]);
+        }
+        Ok(units)
+    }
+
+    /// Which unit stands at a place of a pass: groups in an order of their own, and units of a group one after the other.
+    fn unit_at(&self, pass: u64, place: usize) -> Result<usize> {
+        if self.course.maker.is_ordered() {
+            return Ok(place); // drawn in order
+        }
+        let iteration = self.state.iteration;
+        let mut order = self.order.borrow_mut();
+        if let Some((_, _, order)) = order.as_ref().filter(|(i, p, _)| (*i, *p) == (iteration, pass)) {
+            return Ok(order[place]);
+        }
+        let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (i, unit) in self.state.units.iter().enumerate() {
+            groups.entry(unit.group).or_default().push(i);
+        }
+        let groups: Vec<Vec<usize>> = groups.into_values().collect();
+        let mut drawn = Vec::new();
+        for group in self.course.draws.choose(iteration, "groups", &[pass as usize]).randperm(groups.len() as i64)? {
+            let units = &groups[group as usize];
+            let mut within = self.course.draws.choose(iteration, "units", &[pass as usize, group as usize]);
+            drawn.extend(within.randperm(units.len() as i64)?.into_iter().map(|i| units[i as usize]));
+        }
+        let found = drawn[place];
+        *order = Some((iteration, pass, drawn));
+        Ok(found)
+    }
+
+    /// An update was done: after the last one the iteration is over.
+    pub fn updated(&mut self) {
+        self.state.done += 1;
+        self.state.evaluations += self.trained.take();
+        if self.state.done == self.state.updates {
+            self.state = State {
+                iteration: self.state.iteration + 1,
+                advantages: self.state.advantages.take(),
+                evaluations: self.state.evaluations,
+                report: self.state.report.take(),
+                start: self.state.start.take(),
+                ..State::default()
+            };
+            (self.store, self.told) = (Store::default(), None);
+        }
+    }
+
+    /// Iterations completed, with the part of the one in hand.
+    pub fn epoch(&self) -> f64 {
+        let part = self.state.done as f64 / self.state.updates.max(1) as f64;
+        self.state.iteration as f64 + part
+    }
+
+    /// What the iteration just sampled says of itself; once.
+    pub fn take_report(&mut self) -> Map<String, Value> {
+        self.state.report.take().unwrap_or_default()
+    }
+
+    /// Writes a buffer in memory into a checkpoint's folder.
+    pub fn save(&self, checkpoint: &Path) -> Result<()> {
+        match self.state.is_sampled() && !self.store.on_disk() {
+            true => self.store.save(&checkpoint.join(BUFFER)),
+            false => Ok(()),
+        }
+    }
+
+    /// Takes over what a checkpoint holds.
+    pub fn load(&mut self, checkpoint: &Path, state: State) -> Result<()> {
+        self.state = state;
+        if !self.state.is_sampled() {
+            return Ok(());
+        }
+        let file = checkpoint.join(BUFFER);
+        self.store = match self.state.files.is_empty() {
+            true => Store::load(&file)?,
+            false => {
+                Store::reopen(self.course.folder_of(self.state.iteration), &self.course.run, self.state.files.keys())?
+            }
+        };
+        Ok(())
+    }
+
+    /// Removes buffers on disk that neither the iteration in hand nor a checkpoint names. `checkpointed`: paths in the run
+    /// folder that checkpoints name.
+    pub fn remove_old(&self, checkpointed: Vec<String>) -> Result<()> {
+        let Ok(entries) = std::fs::read_dir(self.course.run.join(FOLDER)) else { return Ok(()) };
+        let named: BTreeSet<PathBuf> = checkpointed
+            .into_iter()
+            .chain(self.state.files.keys().cloned())
+            .filter_map(|file| Some(self.course.run.join(file).parent()?.to_path_buf()))
+            .collect();
+        let ours = |path: &PathBuf| {
+            path.is_dir() && path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(ITERATION))
+        };
+        let folders = entries.flatten().map(|entry| entry.path()).filter(ours);
+        for folder in folders.filter(|folder| !named.contains(folder)) {
+            std::fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+        }
+        Ok(())
+    }
+}
+
+/// What goes wrong while sampling leaves the weights as the last step made them.
+fn nothing_learnt(iteration: u64, error: anyhow::Error) -> anyhow::Error {
+    if error.is::<Stopped>() || error.is::<Halted>() {
+        return error;
+    }
+    Halted::before_update(format!("iteration {iteration} was not sampled: {error:#}; the weights were not changed"))
+        .into()
+}

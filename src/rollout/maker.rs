@@ -1,0 +1,144 @@
+//! What every kind of unit answers.
+
+use super::advantages::Advantages;
+use super::asked::Asked;
+use super::grid::{Grid, Indices, Trajectory};
+use super::kept::{Keeping, KeptUnit};
+use super::pictures::Pictures;
+use super::recorded::Rule;
+use super::trajectories;
+use crate::data::draws::Draws;
+use anyhow::Result;
+use pipelines::schedulers::StochasticSampler;
+use std::collections::{BTreeMap, BTreeSet};
+use tch::Tensor;
+
+/// An iteration to sample.
+#[derive(Clone, Copy)]
+pub struct Iteration<'a> {
+    pub number: u64,
+    pub draws: Draws,
+    pub grid: Grid,
+    /// Indices of its prompts in the file.
+    pub prompts: &'a [usize],
+    /// Units that its updates will read, where that is known before sampling.
+    pub read: usize,
+}
+
+/// What trajectories are sampled with.
+pub struct Sampling<'a> {
+    pub asked: &'a Asked<'a>,
+    /// The same steps without noise.
+    pub ahead: &'a dyn StochasticSampler,
+    pub pictures: &'a Pictures<'a>,
+    pub rule: Rule,
+    pub iteration: Iteration<'a>,
+    /// Transitions `(trajectory, call)` that training will read.
+    pub wanted: &'a dyn Fn(usize, usize) -> bool,
+    /// To be called with the rows of each call of the network; false ends sampling.
+    pub on_call: &'a dyn Fn(usize) -> bool,
+}
+
+/// Pairs of candidates by trajectory and call: in that order, whatever was sampled together.
+pub type Pairs = BTreeMap<(usize, usize), KeptUnit>;
+
+/// What the trajectories of an iteration leave.
+pub struct Found {
+    pub keeping: Keeping,
+    pub indices: Indices,
+    /// Pairs that were made while sampling.
+    pub pairs: Pairs,
+}
+
+/// Counts of an iteration, for what it takes.
+#[derive(Debug, Clone, Copy)]
+pub struct Counts {
+    pub trajectories: u64,
+    /// Calls of the sampler, and those of them that add noise.
+    pub calls: u64,
+    pub noisy: u64,
+    /// 1 where the start model's prediction is kept beside every state, else 0.
+    pub drift: u64,
+    pub read: u64,
+}
+
+impl Counts {
+    /// Rows of whole trajectories.
+    pub fn whole(&self) -> u64 {
+        self.trajectories * (self.noisy + 1 + self.noisy * self.drift)
+    }
+}
+
+/// How sampled trajectories become what one loss is taken of. One file per kind, in units/.
+pub trait UnitMaker {
+    /// The transitions `(trajectory, call)` that training will read; `None`: all that have noise.
+    ///
+    /// # Errors
+    /// A generator that libtorch refuses.
+    fn wanted(&self, _: &Iteration) -> Result<Option<BTreeSet<(usize, usize)>>> {
+        Ok(None)
+    }
+
+    /// Samples trajectories together. Returns the latents of their pictures `[B, C, h, w]`; `None` once `on_call` was false.
+    ///
+    /// # Errors
+    /// What networks, scorers or the disk refuse.
+    fn sample(&self, batch: &[Trajectory], sampling: &Sampling, found: &mut Found) -> Result<Option<Tensor>> {
+        trajectories::sample(
+            sampling.asked,
+            batch,
+            sampling.wanted,
+            sampling.rule,
+            &mut found.keeping,
+            &mut found.indices,
+            sampling.on_call,
+        )
+    }
+
+    /// The units of an iteration. `rewards`: shaped, one per trajectory. `advantages`: of a kind that remembers rewards.
+    ///
+    /// # Errors
+    /// As of [`wanted`](Self::wanted).
+    fn make(
+        &self,
+        iteration: &Iteration,
+        rewards: &[f64],
+        found: &mut Found,
+        advantages: &mut Option<Advantages>,
+    ) -> Result<Vec<KeptUnit>>;
+
+    /// Rows of latents that an iteration keeps at most.
+    fn rows(&self, counts: &Counts) -> u64 {
+        counts.whole()
+    }
+
+    /// Calls of the network beside those of the trajectories themselves, per trajectory.
+    fn extra_calls(&self, _calls: usize) -> usize {
+        0
+    }
+
+    /// What it remembers of earlier iterations, at the start.
+    fn advantages(&self) -> Option<Advantages> {
+        None
+    }
+
+    /// Calls at the beginning whose steps are not trained.
+    fn skipped(&self) -> usize {
+        0
+    }
+
+    /// All trajectories of a prompt start from one noise.
+    fn shares_noise(&self) -> bool {
+        false
+    }
+
+    /// Units are trained in the order in which they were made.
+    fn is_ordered(&self) -> bool {
+        false
+    }
+
+    /// Why an iteration may keep nothing.
+    fn why_empty(&self) -> &'static str {
+        "all rewards of every prompt were equal. Look at [reward]; more trajectories or another seed may help too."
+    }
+}

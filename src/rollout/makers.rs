@@ -1,0 +1,21 @@
+//! The maker of each kind of unit.
+
+use super::maker::UnitMaker;
+use super::units::{DrawnLists, Steps, Trajectories};
+use crate::objectives::Units;
+use crate::settings::RolloutConfig;
+
+/// The maker of a method's units. `noisy`: calls of the sampler that add noise.
+pub fn open(units: Units, rollout: &RolloutConfig, noisy: usize) -> Box<dyn UnitMaker> {
+    match units {
+        Units::Steps { buffer } => Box::new(Steps { buffer }),
+        Units::Trajectories => Box::new(Trajectories),
+        Units::Candidates(candidates) => Box::new(candidates),
+        Units::Lists(lists) => Box::new(DrawnLists {
+            prompts: rollout.prompts_per_iteration,
+            trajectories: rollout.trajectories,
+            calls: noisy,
+            lists,
+        }),
+    }
+}

@@ -1,0 +1,39 @@
+//! What rollouts take from the run around them.
+
+use crate::networks::{Machine, Networks};
+use crate::progress::{Progress, Stop};
+use crate::settings::Config;
+use anyhow::Result;
+use pipelines::Conditioning;
+use pipelines::families::ModelFolder;
+
+/// Embeddings of prompts that were encoded before training.
+pub trait Prompts {
+    /// One row per prompt.
+    ///
+    /// # Errors
+    /// A prompt that was not encoded.
+    fn conditioning(&self, prompts: &[&str]) -> Result<Conditioning>;
+}
+
+/// What rollouts are opened from.
+#[derive(Clone, Copy)]
+pub struct Setup<'a> {
+    pub config: &'a Config,
+    pub folder: &'a ModelFolder,
+    /// Prompts to train on, each once; a prompt's place is its index in draws.
+    pub prompts: &'a [String],
+    /// Prompts of [validate].
+    pub held_out: &'a [String],
+    pub machine: Machine,
+}
+
+/// What sampling takes from the run around it.
+#[derive(Clone, Copy)]
+pub struct Resources<'a> {
+    pub networks: &'a Networks,
+    pub prompts: &'a dyn Prompts,
+    pub folder: &'a ModelFolder,
+    pub progress: &'a dyn Progress,
+    pub stop: &'a Stop,
+}

@@ -1,0 +1,10 @@
+//! Kinds of units: one file each.
+
+mod candidates;
+mod lists;
+mod steps;
+mod trajectories;
+
+pub use lists::DrawnLists;
+pub use steps::Steps;
+pub use trajectories::Trajectories;

@@ -1,0 +1,117 @@
+//! From a resolved configuration to what trains.
+
+use super::criterion::{Criterion, OwnWeights};
+use super::feed::Feed;
+use super::guards::{Beta, SpikeGuard};
+use super::history::{History, Statistics};
+use super::learner::{Learner, Limits};
+use super::opened::Opened;
+use super::optimizer::{Ema, Optimizer};
+use super::pass::Latents;
+use super::resident::Resident;
+use crate::data::draws::Draws;
+use crate::data::items::{Item, Preference};
+use crate::networks::{Inverting, Machine, Networks, Truncating};
+use crate::objectives::timestep_weight::TimestepWeight;
+use crate::objectives::{BetaRule, ErrorSpace, Inversion, InversionGrid, Needs, Objective, Truncation};
+use crate::rollout::Prompts;
+use crate::settings::{Config, SafeguardName, TimestepWeighting};
+use anyhow::Result;
+use pipelines::{LevelRange, Levels, Process};
+use serde_json::{Map, Value as Json};
+
+/// Loads the networks and puts the method together. `contents`: hashes of what is read.
+///
+/// # Errors
+/// What the model's files or the machine refuse.
+pub fn learner(
+    resident: &mut Resident,
+    opened: &Opened,
+    contents: &Map<String, Json>,
+    machine: Machine,
+    feed: &Feed,
+) -> Result<Learner> {
+    let Opened { config, folder, .. } = opened;
+    let needs = &config.method.needs;
+    let networks = resident.networks(config, folder, contents, machine, needs.reference)?;
+    let trainable = &networks.policy.trainable;
+    let optimizer = Optimizer::new(trainable, &config.optim);
+    let decay = needs.truncated.map_or(config.ema.decay, |truncated| truncated.ema_decay);
+    let ema = Ema::new(trainable, decay);
+    let history = History {
+        beta: match needs.beta {
+            Some(BetaRule::Auto { from }) => Beta::auto(from),
+            Some(BetaRule::Fixed(beta)) => Beta::fixed(beta),
+            None => Beta::fixed(1.0),
+        },
+        guard: SpikeGuard::default(),
+        statistics: Statistics::default(),
+    };
+    let limits =
+        Limits { on_spike: config.train.on_spike, grad_accum: config.train.grad_accum, steps: config.train.steps };
+    let criterion = criterion(opened, &networks)?;
+    let latents = match (inverting(config, needs, feed.range()), truncating(config, needs, feed)?) {
+        (Some(inverting), _) => Latents::Inverted(inverting),
+        (None, Some(truncating)) => Latents::Truncated(truncating),
+        (None, None) => Latents::Noised,
+    };
+    Ok(Learner::new(networks, criterion, latents, optimizer, ema, history, limits))
+}
+
+fn criterion(opened: &Opened, networks: &Networks) -> Result<Criterion> {
+    let config = &opened.config;
+    let needs = config.method.needs.clone();
+    let objective = config.method.objective()?;
+    let own_weights = own_weights(config, &objective, &opened.items.train);
+    Ok(Criterion {
+        native_errors: needs.error == ErrorSpace::Native,
+        timestep_weight: timestep_weight(config, networks.process()),
+        safeguard: config.safeguard.as_ref().filter(|s| s.name == SafeguardName::Sdpo).map(|s| s.mu),
+        weighted: config.weights.of_data().is_some() || needs.weights || needs.data_weights,
+        own_weights,
+        has_beta: needs.beta.is_some(),
+        needs,
+        objective,
+    })
+}
+
+/// How a method truncates its rollouts.
+fn truncating(config: &Config, needs: &Needs, feed: &Feed) -> Result<Option<Truncating>> {
+    let Some(Truncation { start, steps, guidance, .. }) = needs.truncated else { return Ok(None) };
+    let draws = Draws { seed: config.train.seed, draws_per_pair: 0, range: feed.range() };
+    Ok(Some(Truncating { start, steps, guidance, draws, empty: feed.conditioning(&[""])? }))
+}
+
+fn timestep_weight(config: &Config, process: &dyn Process) -> Option<TimestepWeight> {
+    let all = || TimestepWeight::of(&process.noise_to_signal(&Levels::new(&process.range().all())));
+    (config.timesteps.weighting == TimestepWeighting::TimestepAware).then(all)
+}
+
+fn inverting(config: &Config, needs: &Needs, range: LevelRange) -> Option<Inverting> {
+    let draws = Draws { seed: config.train.seed, draws_per_pair: config.data.draws_per_pair as u64, range };
+    let Inversion { inverter, grid, steps, eta } = needs.inversion?;
+    Some(Inverting { inverter, published: grid == InversionGrid::Published, steps, eta, draws })
+}
+
+/// Weights that follow from the data are normalised by the training set, those that follow from the networks as they go.
+fn own_weights(config: &Config, objective: &Objective, train: &[Item]) -> OwnWeights {
+    let as_published = config.weights.as_published;
+    let from_data = match objective {
+        Objective::Lists(method) => {
+            let weights = |item: &Item| match &item.preference {
+                Preference::List { phi } => method.data_weights(phi),
+                _ => None,
+            };
+            let weights: Option<Vec<Vec<f64>>> = train.iter().map(weights).collect();
+            weights.map(|w| w.concat())
+        }
+        _ => None,
+    };
+    match from_data {
+        Some(weights) if !as_published && !weights.is_empty() => {
+            OwnWeights::By(weights.iter().sum::<f64>() / weights.len() as f64)
+        }
+        None if !as_published => OwnWeights::Running,
+        _ => OwnWeights::By(1.0),
+    }
+}

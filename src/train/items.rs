@@ -1,0 +1,64 @@
+//! A micro-batch of items.
+
+use super::history::Statistics;
+use super::partial::{Partial, Terms};
+use super::pass::Pass;
+use super::records::StepRecords;
+use crate::data::batches::Batch;
+use crate::objectives::{Compared, Evaluation, Labelled, evaluate};
+use crate::progress::Halted;
+use crate::world::Alone;
+use anyhow::{Result, bail};
+
+impl Pass<'_> {
+    /// Errors, losses and their derivatives. `own`: this is the whole step, and its terms are still to be taken.
+    ///
+    /// # Errors
+    /// [`Halted`] where a loss or an error is not finite; what the networks refuse.
+    pub fn items(&self, batch: &Batch, terms: &Terms, own: Option<&Statistics>) -> Result<Partial> {
+        let (criterion, number) = (self.criterion, terms.step.number);
+        let measures = self.networks.moved.as_ref().is_some_and(|moved| moved.measures(number));
+        let forward = self.forward(batch, measures)?;
+        let terms = match own {
+            Some(own) => criterion.terms(terms.step, own, std::slice::from_ref(&forward.errors), &Alone)?,
+            None => *terms,
+        };
+        let mut evaluation = evaluate(&criterion.objective, &forward.errors, &terms.step, terms.weighting)?;
+        refuse_not_finite(batch, &evaluation)?;
+        let lam = criterion.protect_winners(&forward, &mut evaluation);
+        let root = forward.root(&evaluation);
+        let mut values = criterion.values(&forward.errors, &terms.step);
+        values.divergence = forward.divergence;
+        Ok(Partial { root, terms, records: StepRecords::of_items(evaluation, lam, forward.inversion), values })
+    }
+}
+
+/// A loss or an error that is not finite ends the run before its weights are touched.
+fn refuse_not_finite(batch: &Batch, evaluation: &Evaluation) -> Result<()> {
+    let halt = |name: &str, id: &str, level: f64, value: f64| {
+        Halted::before_update(format!(
+            "{name} of {id} at timestep {level} is {value}; the weights were not changed. Look at the item, or start another run with a lower optim.lr or in float32."
+        ))
+    };
+    let of_pair = |c: &Compared| {
+        [("e_theta(w)", Some(c.theta_w)), ("e_theta(l)", c.theta_l), ("e_ref(w)", c.ref_w), ("e_ref(l)", c.ref_l)]
+            .into_iter()
+            .find_map(|(name, value)| {
+                value.filter(|x| !x.is_finite()).map(|x| halt(name, &format!("pair {}", c.id), c.level, x))
+            })
+    };
+    let of_label = |l: &Labelled| {
+        [("e_theta", Some(l.theta)), ("e_ref", l.reference)].into_iter().find_map(|(name, value)| {
+            value.filter(|x| !x.is_finite()).map(|x| halt(name, &format!("image {}", l.id), l.level, x))
+        })
+    };
+    let found = evaluation.compared.iter().find_map(of_pair).or_else(|| evaluation.labelled.iter().find_map(of_label));
+    let lost = evaluation.losses.iter().find(|l| !l.loss.is_finite()).map(|l| {
+        let item = &batch.items[l.item];
+        halt("loss", &format!("{} {}", item.preference.noun(), item.id), item.level, l.loss)
+    });
+    match found.or(lost) {
+        Some(halted) => bail!(halted),
+        None => Ok(()),
+    }
+}

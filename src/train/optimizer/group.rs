@@ -1,0 +1,109 @@
+//! The optimizer: gradients in, weights changed in place, state by name.
+
+use super::adafactor::{self, Adafactor};
+use super::adamw::AdamW;
+use super::rule::Rule;
+use crate::networks::copy_into;
+use crate::progress::Halted;
+use crate::settings::{OptimConfig, RuleConfig};
+use anyhow::{Result, bail};
+use diffpref_native::{global_norm, scale_};
+use std::collections::HashMap;
+use tch::Tensor;
+
+/// One group of trained tensors under one rule, with clipping by their global norm before it.
+pub struct Optimizer {
+    names: Vec<String>,
+    params: Vec<Tensor>,
+    rule: Box<dyn Rule>,
+    max_grad_norm: f64,
+}
+
+impl Optimizer {
+    /// Fresh state for `trainable`.
+    pub fn new(trainable: &[(String, Tensor)], config: &OptimConfig) -> Self {
+        let params: Vec<Tensor> = trainable.iter().map(|(_, t)| t.shallow_clone()).collect();
+        let rule: Box<dyn Rule> = match config.rule {
+            RuleConfig::Adamw { betas, eps } => Box::new(AdamW::new(&params, betas, eps, config.weight_decay)),
+            RuleConfig::Adafactor => Box::new(Adafactor::new(&params, config.weight_decay)),
+        };
+        Self {
+            names: trainable.iter().map(|(n, _)| n.clone()).collect(),
+            params,
+            rule,
+            max_grad_norm: config.max_grad_norm,
+        }
+    }
+
+    /// The buffers that backward passes sum gradients into, one per parameter; zeros where a parameter took no part.
+    pub fn accumulated(&self) -> Vec<Tensor> {
+        let grad = |p: &Tensor| {
+            let grad = p.grad();
+            if grad.defined() { grad } else { p.zeros_like().set_requires_grad(false) }
+        };
+        self.params.iter().map(grad).collect()
+    }
+
+    /// Forgets the accumulated gradients.
+    pub fn zero_grad(&self) {
+        for p in &self.params {
+            let mut grad = p.grad();
+            if grad.defined() {
+                let _ = grad.zero_();
+            }
+        }
+    }
+
+    /// The norm that clipping looks at. A norm that is not finite names the first tensor to blame.
+    pub fn grad_norm(&self, grads: &[Tensor]) -> Result<f64> {
+        let norm = global_norm(grads)?;
+        if norm.is_finite() {
+            return Ok(norm);
+        }
+        let culprit = self.names.iter().zip(grads).find(|(_, g)| !g.norm().double_value(&[]).is_finite());
+        let name = culprit.map_or("(all tensors together)", |(n, _)| n.as_str());
+        bail!(Halted::before_update(format!(
+            "the gradient of {name} is not finite; the weights were not changed. Start another run with a lower optim.lr, or in float32."
+        )))
+    }
+
+    /// Clips as `torch.nn.utils.clip_grad_norm_` does and takes one step at rate `lr`.
+    pub fn step(&mut self, grads: &[Tensor], grad_norm: f64, lr: f64) -> Result<()> {
+        let coefficient = self.max_grad_norm / (grad_norm + 1e-6);
+        if coefficient < 1.0 {
+            scale_(grads, coefficient)?;
+        }
+        let _frozen = tch::no_grad_guard();
+        self.rule.step(&self.params, grads, lr)
+    }
+
+    /// The state as a checkpoint stores it: `NAME.exp_avg_sq`, `NAME.step` and so on.
+    pub fn state(&self) -> Vec<(String, Tensor)> {
+        let of = |(i, name): (usize, &String)| {
+            let state = self.rule.state(i).into_iter();
+            state.map(|(slot, tensor)| (format!("{name}.{slot}"), tensor)).collect::<Vec<_>>()
+        };
+        self.names.iter().enumerate().flat_map(of).collect()
+    }
+
+    /// Takes over a stored state.
+    ///
+    /// # Errors
+    /// When a part of it is missing or has another shape.
+    pub fn load(&mut self, stored: &HashMap<String, Tensor>) -> Result<()> {
+        self.state().into_iter().try_for_each(|(name, mut tensor)| copy_into(&mut tensor, stored, &name))
+    }
+}
+
+/// Bytes of the state that the configured rule keeps for `trainable` (but for its counts of steps).
+pub fn state_bytes(trainable: &[(String, Tensor)], config: &OptimConfig) -> u64 {
+    let elements = |shape: &[i64]| shape.iter().product::<i64>() as u64;
+    let of = |tensor: &Tensor| {
+        let kept = match config.rule {
+            RuleConfig::Adamw { .. } => 2 * elements(&tensor.size()),
+            RuleConfig::Adafactor => adafactor::moments(&tensor.size()).iter().map(|(_, shape)| elements(shape)).sum(),
+        };
+        kept * tensor.kind().elt_size_in_bytes() as u64
+    };
+    trainable.iter().map(|(_, tensor)| of(tensor)).sum()
+}

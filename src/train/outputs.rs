@@ -1,0 +1,177 @@
+//! What a run writes while it trains: on rank 0 alone.
+
+use super::checkpoint::{self, State};
+use super::finish;
+use super::forecast::Forecast;
+use super::run_dir::{MetricsFile, RunDir};
+use super::samples;
+use super::session::{Host, Session, resources};
+use super::tensorboard::EventWriter;
+use super::validation;
+use crate::data::items::ItemKind;
+use crate::objectives::Step;
+use crate::progress::Progress;
+use crate::world::settle;
+use anyhow::Result;
+use serde_json::{Map, Value};
+
+/// The files that a run appends to; none on other ranks.
+pub struct Outputs {
+    metrics: Option<MetricsFile>,
+    events: Option<EventWriter>,
+}
+
+impl Outputs {
+    pub fn open(session: &Session, dir: &RunDir) -> Result<Self> {
+        let events = match session.config.log.tensorboard && dir.writes() {
+            true => Some(EventWriter::create(&dir.path, session.step)?),
+            false => None,
+        };
+        let metrics = if dir.writes() { Some(MetricsFile::open(dir)?) } else { None };
+        Ok(Self { metrics, events })
+    }
+
+    /// Validates, writes the metrics line, keeps the best weights, paints and checkpoints, as far as the last finished
+    /// step asks for it. A signal in between leaves the rest pending, for the resumed run.
+    pub fn after_step(
+        &mut self,
+        session: &mut Session,
+        dir: &RunDir,
+        forecast: &mut Forecast,
+        host: &Host,
+    ) -> Result<()> {
+        if let Some(mut line) = session.pending.line.clone() {
+            if session.validates_now() {
+                line.extend(forecast.timed("validate", || session.validate(host))?);
+            }
+            self.metrics(session, &line, host.progress)?;
+            (session.pending.line, session.saved) = (None, None);
+            session.keep_best(dir, &line)?;
+        }
+        if session.pending.samples {
+            forecast.timed("sample", || settle(host.world, self.sample(session, dir, host)))?;
+            (session.pending.samples, session.saved) = (false, None);
+        }
+        if session.checkpoint_due() {
+            forecast.timed("checkpoint", || settle(host.world, self.checkpoint(session, dir)))?;
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&mut self, session: &mut Session, dir: &RunDir) -> Result<()> {
+        // A checkpoint must not outlive the lines before it.
+        self.metrics.as_ref().map_or(Ok(()), MetricsFile::sync)?;
+        session.checkpoint(dir)?;
+        match session.rollout {
+            // A hacked reward must show while it happens.
+            Some(_) => dir.render(),
+            None => Ok(()),
+        }
+    }
+
+    fn metrics(&mut self, session: &Session, line: &Map<String, Value>, progress: &dyn Progress) -> Result<()> {
+        let Some(metrics) = &mut self.metrics else { return Ok(()) };
+        let json = Value::Object(line.clone()).to_string();
+        metrics.line(&json)?;
+        progress.metrics(&json);
+        let Some(events) = &mut self.events else { return Ok(()) };
+        if session.step.is_multiple_of(session.config.log.every) || session.step == session.config.train.steps {
+            for (key, value) in line.iter().filter(|(k, _)| *k != "step") {
+                if let Some(x) = value.as_f64() {
+                    events.scalar(key, session.step, x)?;
+                }
+            }
+            events.flush()?;
+        }
+        Ok(())
+    }
+
+    fn sample(&mut self, session: &Session, dir: &RunDir, host: &Host) -> Result<()> {
+        if !dir.writes() {
+            return Ok(());
+        }
+        let png = session.sample(dir, host)?;
+        if let Some(events) = &mut self.events {
+            events.image("samples", session.step, &png)?;
+            events.flush()?;
+        }
+        Ok(())
+    }
+}
+
+impl Session {
+    fn keep_best(&mut self, dir: &RunDir, line: &Map<String, Value>) -> Result<()> {
+        let value = |key: &str| line.get(key).and_then(Value::as_f64);
+        // Labelled images have no margin: their loss is what falls.
+        let worth = match (&self.rollout, self.learner.criterion().needs.items) {
+            (Some(_), _) => value("val_reward"),
+            (None, ItemKind::Labels) => value("val_loss").map(|loss| -loss),
+            (None, _) => value("val_margin"),
+        };
+        let Some(worth) = worth else { return Ok(()) };
+        if self.best.is_none_or(|(_, best)| worth > best) {
+            dir.write(|| finish::write_best(&dir.path, &self.learner))?;
+            self.best = Some((self.step, worth));
+        }
+        Ok(())
+    }
+
+    fn checkpoint_due(&self) -> bool {
+        let train = &self.config.train;
+        let kept = train.keep_every.is_some_and(|k| self.step.is_multiple_of(k));
+        self.step > 0 && (self.step.is_multiple_of(train.checkpoint_every) || self.step == train.steps || kept)
+    }
+
+    /// Writes the state of the last finished step, unless it is on disk already.
+    pub fn checkpoint(&mut self, dir: &RunDir) -> Result<()> {
+        if !dir.writes() || self.saved == Some(self.step) {
+            return Ok(());
+        }
+        let state = State {
+            step: self.step,
+            history: self.learner.history().clone(),
+            reference: self.learner.networks().moved.as_ref().map(|m| m.state.clone()),
+            rollout: self.rollout.as_ref().map(|rollout| rollout.state.clone()),
+            unreadable: self.feed.unreadable(),
+            start_errors: self.start_errors.clone(),
+            best: self.best,
+            pending: self.pending.clone(),
+            files: Default::default(),
+        };
+        checkpoint::save(&dir.path, &self.learner, self.rollout.as_ref(), state)?;
+        self.saved = Some(self.step);
+        let train = &self.config.train;
+        checkpoint::rotate(&dir.path, self.step, train.keep_last, train.keep_every)?;
+        match &self.rollout {
+            Some(rollout) => rollout.remove_old(checkpoint::rollout_files(&dir.path)),
+            None => Ok(()),
+        }
+    }
+
+    fn validate(&self, host: &Host) -> Result<Map<String, Value>> {
+        settle(host.world, self.validated(host))
+    }
+
+    fn validated(&self, host: &Host) -> Result<Map<String, Value>> {
+        let Host { progress, stop, .. } = *host;
+        let _average = self.learner.averaged();
+        if let Some(rollout) = &self.rollout {
+            return rollout.validate(&resources(self.learner.networks(), &self.feed, &self.folder, host));
+        }
+        let Some(start) = &self.start_errors else { return Ok(Map::new()) };
+        progress.begin("validate", 0, start.len() as u64);
+        let (number, steps) = (self.step, self.learner.limits().steps);
+        let step = Step { beta: self.pending.beta, number, steps, statistic: 0.0 };
+        let (pass, statistics) = (self.learner.pass(), &self.learner.history().statistics);
+        let values = validation::validate(&pass, statistics, &mut self.feed.validation(), start, step, progress, stop);
+        progress.end();
+        values
+    }
+
+    fn sample(&self, dir: &RunDir, host: &Host) -> Result<Vec<u8>> {
+        let _average = self.learner.averaged();
+        let (config, networks) = (&self.config, self.learner.networks());
+        let resources = resources(networks, &self.feed, &self.folder, host);
+        samples::paint(&dir.path, self.step, config, &resources, self.feed.empty_side())
+    }
+}

@@ -1,0 +1,90 @@
+//! What micro-batches add to a step, and how it is put together.
+
+use super::records::StepRecords;
+use crate::objectives::{Step, Weighting};
+use crate::world::{World, gathered};
+use anyhow::{Result, bail};
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+/// What the losses of a step read beside the errors: the same for every micro-batch.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    pub step: Step,
+    pub weighting: Weighting,
+}
+
+/// Values of single items that statistics of later steps are taken of.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Values {
+    pub statistic: Vec<f64>,
+    pub weight: Vec<f64>,
+    /// e_ref - e_start of preferred images, where the step ends with a look at the reference.
+    pub divergence: Vec<f64>,
+}
+
+impl Values {
+    fn extend(&mut self, other: Self) {
+        self.statistic.extend(other.statistic);
+        self.weight.extend(other.weight);
+        self.divergence.extend(other.divergence);
+    }
+}
+
+/// One micro-batch of a step. Nothing has changed yet: gradients are still a graph.
+pub struct Partial {
+    /// Scalar: sum of the networks' outputs times their derivatives. Its backward pass gives the gradients.
+    pub root: Tensor,
+    pub terms: Terms,
+    pub records: StepRecords,
+    pub values: Values,
+}
+
+/// The micro-batches of a step together. Gradients lie in the buffers of the trained tensors.
+pub struct Merged {
+    pub terms: Terms,
+    pub records: StepRecords,
+    pub values: Values,
+}
+
+impl Merged {
+    /// Nothing merged yet.
+    pub fn new(terms: Terms) -> Self {
+        Self { terms, records: StepRecords::default(), values: Values::default() }
+    }
+
+    /// Adds the next micro-batch: its gradients are added in place, and its graph is freed. To be called in the order of
+    /// the micro-batches, since sums of floats depend on it.
+    ///
+    /// # Errors
+    /// Nothing that is trained took part; what libtorch refuses.
+    pub fn merge(&mut self, partial: Partial) -> Result<()> {
+        backward(&partial.root)?;
+        self.terms = partial.terms;
+        self.records.extend(partial.records);
+        self.values.extend(partial.values);
+        Ok(())
+    }
+
+    /// The step of all ranks, from those of each in the order of ranks. `grads`: the accumulated gradients.
+    ///
+    /// # Errors
+    /// A rank that does not answer.
+    pub fn across(self, world: &dyn World, grads: &mut [Tensor]) -> Result<Self> {
+        world.sum(grads)?;
+        let mut all = Self::new(self.terms);
+        for (records, values) in gathered(world, (self.records, self.values))? {
+            all.records.extend(records);
+            all.values.extend(values);
+        }
+        Ok(all)
+    }
+}
+
+/// Backward through the network from a sum of its outputs times their derivatives.
+fn backward(root: &Tensor) -> Result<()> {
+    if !root.requires_grad() {
+        bail!("no trained tensor took part in the prediction: check lora.targets");
+    }
+    Ok(root.f_backward()?)
+}

@@ -1,0 +1,106 @@
+//! A micro-batch through policy and reference.
+
+use super::criterion::Criterion;
+use super::forward::Forward;
+use crate::data::batches::{Batch, image_of_each};
+use crate::networks::{Inverting, Networks, Noised, Truncating, mean_product, mean_square};
+use crate::objectives::{Drift, Errors, numbers};
+use anyhow::{Result, bail};
+use tch::Tensor;
+
+/// Where the noisy latents of items come from.
+pub enum Latents {
+    /// Noise is added.
+    Noised,
+    Inverted(Inverting),
+    /// Truncated rollouts make them, with their own targets.
+    Truncated(Truncating),
+}
+
+/// What a micro-batch meets. Nothing in it changes while micro-batches go through.
+#[derive(Clone, Copy)]
+pub struct Pass<'a> {
+    pub networks: &'a Networks,
+    pub criterion: &'a Criterion,
+    pub latents: &'a Latents,
+    /// Average of the trained tensors, by name, where there is one.
+    pub average: Option<&'a [(String, Tensor)]>,
+}
+
+impl Pass<'_> {
+    /// Sends a micro-batch through policy and reference. Without gradients when the caller holds a guard.
+    pub fn forward(&self, batch: &Batch, measure_reference: bool) -> Result<Forward> {
+        let Latents::Inverted(inverting) = self.latents else {
+            return self.compare(batch, &self.networks.noise(batch), measure_reference).map(|(forward, _)| forward);
+        };
+        let inverted = inverting.invert(self.networks, batch)?;
+        let (forward, residuals) = self.compare(batch, &inverted.noised, measure_reference)?;
+        Ok(Forward { inversion: Some(inverted.watch(&residuals)), ..forward })
+    }
+
+    /// Policy and reference at noisy latents; also the policy's residuals, `[R, C, h, w]`.
+    fn compare(&self, batch: &Batch, noised: &Noised, measure_reference: bool) -> Result<(Forward, Tensor)> {
+        let reference = match self.criterion.needs.reference {
+            true => self.networks.reference_errors(batch, noised, self.criterion.needs.drift)?,
+            false => None,
+        };
+        let residuals = self.networks.residuals(noised)?;
+        let (reference_errors, reference) = reference.map_or((None, None), |m| (Some(m.errors), m.residuals));
+        let divergence = match (&reference_errors, measure_reference) {
+            (Some(errors), true) => self.divergence(batch, noised, errors)?,
+            _ => Vec::new(),
+        };
+        let forward = self.summarise(batch, noised, &residuals, reference.as_ref(), reference_errors)?;
+        Ok((Forward { divergence, ..forward }, residuals))
+    }
+
+    /// Puts the residuals `[R, C, h, w]` of policy and reference together as an objective sees them.
+    pub fn summarise(
+        &self,
+        batch: &Batch,
+        noised: &Noised,
+        residuals: &Tensor,
+        reference: Option<&Tensor>,
+        reference_errors: Option<Tensor>,
+    ) -> Result<Forward> {
+        let theta = mean_square(residuals);
+        let image = |values: &Tensor, k: usize| image_of_each(&batch.items, values, k);
+        let drift = match (reference, self.criterion.needs.drift) {
+            (Some(reference), true) => image(residuals, 0).zip(image(reference, 0)).map(|(own, other)| {
+                let d = &own - other;
+                Drift { square: mean_square(&d), pull: mean_product(&own, &d) }
+            }),
+            _ => None,
+        };
+        let product = match (self.criterion.safeguard, image(&residuals.detach(), 0), image(&residuals.detach(), 1)) {
+            (Some(_), Some(w), Some(l)) => Some(mean_product(&w, &l)),
+            _ => None,
+        };
+        let detached = |d: &Drift| Drift { square: d.square.detach(), pull: d.pull.detach() };
+        let errors = Errors {
+            items: batch.items.clone(),
+            theta: theta.detach(),
+            reference: reference_errors,
+            drift: drift.as_ref().map(detached),
+            epsilon_factor: self.criterion.epsilon_factor(self.networks, noised),
+            lambda: self.criterion.lambda(self.networks, &noised.levels),
+        };
+        let numel = residuals.size()[1..].iter().product();
+        Ok(Forward { theta, drift, errors, product, divergence: Vec::new(), inversion: None, numel })
+    }
+
+    /// e_ref - e_start of the best image of every item (of a label: if it is desirable).
+    fn divergence(&self, batch: &Batch, noised: &Noised, reference_errors: &Tensor) -> Result<Vec<f64>> {
+        let rows: Vec<i64> = batch.items.iter().filter_map(|item| item.best_row()).collect();
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let preferred = noised.select(&rows);
+        let Some(start) = self.networks.start_errors(batch, &preferred, false)? else {
+            bail!("the start model is not available to measure the reference against");
+        };
+        let index = Tensor::from_slice(&rows).to_device(reference_errors.device());
+        let gained = reference_errors.index_select(0, &index) - start.errors;
+        Ok(numbers(&(gained * self.criterion.epsilon_factor(self.networks, &preferred))))
+    }
+}

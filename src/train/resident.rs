@@ -1,0 +1,78 @@
+//! What stays loaded between the runs of one process.
+
+use crate::machine::hashes;
+use crate::networks::{self, Machine, Networks};
+use crate::rollout::Setup;
+use crate::scorers::Rewards;
+use crate::settings::{Config, ConfigError};
+use anyhow::Result;
+use pipelines::families::{Denoiser, ModelFolder};
+use serde_json::{Map, Value, json};
+use std::rc::Rc;
+
+/// Networks and scorers of earlier runs, lent to the next one. A run that finds nothing it can use loads its own. Embeddings
+/// and latents stay in the cache folder.
+#[derive(Default)]
+pub struct Resident {
+    base: Option<Kept<Denoiser>>,
+    scorers: Option<Kept<Rc<Rewards>>>,
+    /// Key of the networks that the run in progress holds.
+    lent: Option<String>,
+}
+
+/// A loaded value with the key of everything that it depends on.
+struct Kept<T> {
+    key: String,
+    value: T,
+}
+
+impl<T> Kept<T> {
+    fn for_key(kept: Option<Self>, key: &str) -> Option<T> {
+        kept.filter(|kept| kept.key == key).map(|kept| kept.value)
+    }
+}
+
+impl Resident {
+    /// Networks of a run. `contents`: hashes of the files that the configuration names.
+    ///
+    /// # Errors
+    /// What the model's files or the machine refuse.
+    pub fn networks(
+        &mut self,
+        config: &Config,
+        folder: &ModelFolder,
+        contents: &Map<String, Value>,
+        machine: Machine,
+        needs_reference: bool,
+    ) -> Result<Networks> {
+        let of = |name: &str| contents.get(name).cloned().unwrap_or_default();
+        let files = json!([of("model.path"), of("model.unet")]).to_string();
+        let key = hashes::of_bytes(format!("{files} {:?} {machine:?}", folder.scheduler()).as_bytes());
+        let base = Kept::for_key(self.base.take(), &key);
+        self.lent = Some(key);
+        networks::load(config, folder, machine, needs_reference, base)
+    }
+
+    /// Takes the networks of a run back: adapters come off, trained weights are dropped.
+    pub fn give_back(&mut self, networks: Networks) {
+        let base = networks.into_base();
+        self.base = self.lent.take().zip(base).map(|(key, value)| Kept { key, value });
+    }
+
+    /// Scorers of a run that samples.
+    ///
+    /// # Errors
+    /// A scorer that cannot be opened.
+    pub fn rewards(&mut self, setup: &Setup, contents: &Map<String, Value>) -> Result<Rc<Rewards>> {
+        let missing = || ConfigError("[reward] is missing: the method samples while it trains.".into());
+        let reward = setup.config.reward.as_ref().ok_or_else(missing)?;
+        let files = ["model.path", "reward.scorers", "reward.watch"].map(|name| contents.get(name));
+        let key = format!("{reward:?} {files:?} {:?}", setup.machine);
+        let rewards = match Kept::for_key(self.scorers.take(), &key) {
+            Some(rewards) => rewards,
+            None => Rc::new(Rewards::open(reward, setup.machine.frozen(), Some(setup.folder))?),
+        };
+        self.scorers = Some(Kept { key, value: rewards.clone() });
+        Ok(rewards)
+    }
+}
