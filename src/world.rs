@@ -1,7 +1,7 @@
 //! The processes that train one run together. Today there is one: [`Alone`].
 //!
-//! Every rank takes the same decisions from the same numbers. What a single rank notices (a signal, a number that is not
-//! finite, a full disk) is agreed on before anybody acts on it.
+//! Every rank takes the same decisions from the same numbers. An event on a single rank (a signal, a number that is
+//! not finite, a full disk) is agreed on before any rank acts on it.
 
 use crate::progress::{Halted, Signal, Stop, Stopped};
 use anyhow::{Result, anyhow};
@@ -10,15 +10,15 @@ use serde::de::DeserializeOwned;
 use std::ops::Range;
 use tch::Tensor;
 
-/// How a piece of work ended on a rank, from the mildest to the worst.
+/// Outcome of a piece of work on a rank, from the mildest to the worst.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fate {
     Good,
     Stopped(Signal),
-    /// The numbers ran away; the weights of the last finished step are good.
+    /// The numbers diverged; the weights of the last finished step are valid.
     Halted(String),
     Failed(String),
-    /// The numbers ran away; the weights may be beyond repair.
+    /// The numbers diverged; the weights may be damaged.
     Lost(String),
 }
 
@@ -31,25 +31,25 @@ pub trait World {
     /// Replaces each tensor by its sum over ranks, added in the order of ranks.
     ///
     /// # Errors
-    /// A rank that does not answer, as of every method below.
+    /// A rank that does not answer, as in every method below.
     fn sum(&self, tensors: &mut [Tensor]) -> Result<()>;
 
     /// The bytes of every rank, in the order of ranks.
     ///
     /// # Errors
-    /// As of [`sum`](Self::sum).
+    /// Those of [`sum`](Self::sum).
     fn gather(&self, bytes: Vec<u8>) -> Result<Vec<Vec<u8>>>;
 
-    /// The worst fate of all ranks; of equal ones that of the lowest rank.
+    /// The worst fate of all ranks; among equal ones that of the lowest rank.
     ///
     /// # Errors
-    /// As of [`sum`](Self::sum).
+    /// Those of [`sum`](Self::sum).
     fn agree(&self, fate: Fate) -> Result<Fate>;
 
     /// Returns once every rank has called it.
     ///
     /// # Errors
-    /// As of [`sum`](Self::sum).
+    /// Those of [`sum`](Self::sum).
     fn barrier(&self) -> Result<()>;
 
     /// Whether this rank writes the run folder.
@@ -57,7 +57,8 @@ pub trait World {
         self.rank() == 0
     }
 
-    /// The share of this rank in `n` pieces of work. Shares in the order of ranks are the pieces in their order.
+    /// The share of this rank in `n` pieces of work. Concatenated in the order of ranks, the shares are the pieces in
+    /// their order.
     fn share(&self, n: u64) -> Range<u64> {
         let (rank, size) = (self.rank() as u64, self.size() as u64);
         rank * n / size..(rank + 1) * n / size
@@ -116,10 +117,10 @@ impl Fate {
     }
 }
 
-/// The result of work that every rank did a share of: good where it is good on all ranks.
+/// Result of work shared by all ranks: good if it is good on all of them.
 ///
 /// # Errors
-/// The rank's own error, or the agreed one where its own work is good.
+/// The rank's own error, or the agreed one if its own work is good.
 pub fn settle<T>(world: &dyn World, result: Result<T>) -> Result<T> {
     let agreed = world.agree(Fate::of(&result))?;
     match (result, agreed.into_error()) {
@@ -128,7 +129,7 @@ pub fn settle<T>(world: &dyn World, result: Result<T>) -> Result<T> {
     }
 }
 
-/// Stops all ranks once a signal has asked one of them to.
+/// Stops all ranks after a stop signal on one of them.
 ///
 /// # Errors
 /// [`Stopped`].
@@ -139,7 +140,7 @@ pub fn settle_stop(world: &dyn World, stop: &Stop) -> Result<()> {
 /// A value of every rank, in the order of ranks.
 ///
 /// # Errors
-/// A rank that does not answer, or answers something else.
+/// A rank that does not answer, or with a wrong answer.
 pub fn gathered<T: Serialize + DeserializeOwned>(world: &dyn World, value: T) -> Result<Vec<T>> {
     if world.size() == 1 {
         return Ok(vec![value]);

@@ -168,7 +168,7 @@ fn with_negative_sides(args: &Args) -> Result<Vec<NamedModel>, ConfigError> {
 fn request(args: &Args, models: Vec<NamedModel>, config: Option<Config>, labellers: Vec<Labeller>) -> Result<Request> {
     let device = args.device;
     let kind = if device == Device::Cpu { Kind::Float } else { Kind::BFloat16 };
-    // clap asks for --out where there is no --run.
+    // clap requires --out without --run.
     let out = args.out.clone().or_else(|| args.run.as_ref().map(|dir| dir.join("eval"))).unwrap_or_default();
     if let Some(config) = &config {
         tch::set_num_threads(config.train.threads as i32);

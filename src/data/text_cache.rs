@@ -23,7 +23,7 @@ pub struct TextOptions {
     pub dtype: CacheDtype,
 }
 
-/// Encodes one prompt: every tensor that the family has, `[1, ..]`.
+/// Encodes one prompt: every tensor of the family, `[1, ..]`.
 pub type EncodePrompt<'a> = dyn FnMut(&str) -> Result<Conditioning> + 'a;
 
 /// The embeddings of a run's prompts.
@@ -126,7 +126,7 @@ impl TextCache {
         Ok(bytes)
     }
 
-    /// Embeddings of prompts, one row per prompt, in float32: `[B, ..]` under the names that the encoder gave.
+    /// Embeddings of prompts, one row per prompt, in float32: `[B, ..]` under the names of the encoder.
     ///
     /// # Errors
     /// A prompt that was never ensured, a record damaged since, no prompts.

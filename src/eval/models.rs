@@ -113,7 +113,7 @@ pub fn models_of_run(run_dir: &Path) -> Result<(Vec<NamedModel>, Config)> {
     Ok((vec![before, after], config))
 }
 
-/// What pictures of both models would silently lack.
+/// Refuses settings that pictures of both models would silently lack.
 fn refuse_unsupported(config: &Config, resolved: &Path) -> Result<(), ConfigError> {
     match config.model.vae {
         None => Ok(()),

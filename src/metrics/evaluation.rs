@@ -15,7 +15,7 @@ pub struct Interval {
 }
 
 impl Interval {
-    /// Whether the interval lies wholly on one side of `value`.
+    /// Whether the interval is wholly on one side of `value`.
     pub fn excludes(&self, value: f64) -> bool {
         self.lo > value || self.hi < value
     }
@@ -28,8 +28,8 @@ pub struct Compared {
     pub models: Vec<Interval>,
     /// Model i + 1 minus the first one, paired over prompts.
     pub differences: Vec<Interval>,
-    /// Share of pictures of model i + 1 that are better than the first model's of the same prompt and seed; equal ones
-    /// count half. Empty for decisions and for measures without a better direction.
+    /// Share of pictures of model i + 1 better than the first model's of the same prompt and seed; equal ones count
+    /// half. Empty for decisions and for measures without a better direction.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub win_rates: Vec<Interval>,
 }
@@ -50,9 +50,9 @@ pub struct Scored {
     pub name: String,
     /// Description in one sentence.
     pub about: String,
-    /// What it was opened from; empty where it reads no files.
+    /// Its files; empty for a scorer without files.
     pub path: PathBuf,
-    /// Share of right answers on pictures whose answer is known, by kind of picture.
+    /// Accuracy on pictures with a known answer, by kind of picture.
     pub accuracy: BTreeMap<String, f64>,
     pub measures: Vec<Measured>,
 }
@@ -60,10 +60,10 @@ pub struct Scored {
 /// The group of every prompt.
 pub const ALL: &str = "all";
 
-/// The group of prompts that no training item shows.
+/// The group of held-out prompts.
 pub const HELD_OUT: &str = "held_out";
 
-/// Prompts over which means are taken.
+/// Prompts of a mean.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Group {
     /// `held_out`, `all`
@@ -75,12 +75,12 @@ pub struct Group {
 }
 
 impl Group {
-    /// Whether it holds every prompt.
+    /// Whether it contains every prompt.
     pub fn is_all(&self) -> bool {
         self.name == ALL
     }
 
-    /// Name for people: "held-out", "all".
+    /// Name in text: "held-out", "all".
     pub fn title(&self) -> String {
         self.name.replace('_', "-")
     }
@@ -90,7 +90,7 @@ impl Group {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Evaluated {
     pub name: String,
-    /// Files that it was loaded from, for people.
+    /// Its files, as text.
     pub source: String,
     /// Hash of its weights and of the options of its pictures.
     pub key: String,
@@ -121,7 +121,7 @@ pub struct GalleryRow {
     pub files: Vec<Vec<PathBuf>>,
 }
 
-/// An evaluation. The first model is the one that the others are compared with.
+/// An evaluation. The first model is the baseline.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Evaluation {
     pub models: Vec<Evaluated>,

@@ -1,4 +1,4 @@
-//! Means, intervals, and numbers as JSON has them.
+//! Means, intervals, and numbers in JSON.
 
 use serde_json::{Map, Value, json};
 
@@ -18,15 +18,16 @@ pub fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
-/// Sets `key` unless the method has no value for it. A value that is not finite becomes null, for JSON has no word for
-/// it: absent would say that there is none.
+/// Sets `key` if the method has a value for it. A value that is not finite becomes null, which JSON can express; an
+/// absent key means that there is none.
 pub fn put(into: &mut Map<String, Value>, key: &str, value: Option<f64>) {
     if let Some(x) = value {
         into.insert(key.into(), json!(x));
     }
 }
 
-/// 95 % over prompts, of the mean of each: their mean +- 1.96 std (n - 1) / sqrt(prompts); `None` with one prompt.
+/// 95 % interval over prompts, of the mean of each: their mean +- 1.96 std (n - 1) / sqrt(prompts); `None` with one
+/// prompt.
 pub fn interval(means: &[f64]) -> Option<(f64, f64)> {
     let n = means.len() as f64;
     if means.len() < 2 {

@@ -1,5 +1,5 @@
-//! Latents by inversion (inpo, smpo): x_t is where the policy itself would have painted the image from
-//! (docs/methods.md, sections 4 and 5).
+//! Latents by inversion (inpo, smpo): x_t is on the policy's own path to the image (docs/methods.md, sections 4 and
+//! 5).
 
 use super::noised::{Noised, Space, mean_square};
 use super::predict::Networks;
@@ -12,20 +12,20 @@ use pipelines::inversion::{CorrectionLabel, Inversion, invert};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-/// How a run inverts its images.
+/// Inversion options of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Inverting {
     pub inverter: Inverter,
-    /// Up to the next level of the public code's grid, not up to t itself.
+    /// Up to the next level of the public code's grid instead of t itself.
     pub published: bool,
     /// n: steps of a whole inversion.
     pub steps: i64,
     pub eta: f64,
-    /// The streams of the noise that eta adds.
+    /// Streams of the noise with eta above 0.
     pub draws: Draws,
 }
 
-/// What an inversion says of itself: sums over its rows, so that micro-batches of any size add up to the step's means.
+/// Metrics of an inversion: sums over its rows, so that micro-batches of any size add up to the step's means.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct InversionWatch {
     rows: f64,
@@ -34,20 +34,20 @@ pub struct InversionWatch {
 }
 
 impl InversionWatch {
-    /// Takes in another micro-batch.
+    /// Adds another micro-batch.
     pub fn add(&mut self, other: &Self) {
         self.rows += other.rows;
         self.tau_square += other.tau_square;
         self.change_square += other.change_square;
     }
 
-    /// Root of the mean of tau^2: 1 for noise that the network could have been trained on.
+    /// Root of the mean of tau^2: 1 for noise of the training distribution.
     pub fn tau_rms(&self) -> Option<f64> {
         (self.rows > 0.0).then(|| (self.tau_square / self.rows).sqrt())
     }
 
-    /// Mean square of what the policy's noise still changes from the last call on the way to x_t itself: 0 where the
-    /// way is followed exactly, and less the more levels or corrections there are.
+    /// Mean squared change of the policy's noise between the last call of the path and x_t itself: 0 where the path
+    /// is followed exactly, and smaller with more levels or corrections.
     pub fn error(&self) -> Option<f64> {
         (self.rows > 0.0).then(|| self.change_square / self.rows)
     }
@@ -56,7 +56,7 @@ impl InversionWatch {
 /// A batch at its inverted latents.
 pub struct Inverted {
     pub noised: Noised,
-    /// The noise that the policy saw in its last call on the way, `[R, C, h, w]`.
+    /// The policy's noise in its last call of the path, `[R, C, h, w]`.
     last: Tensor,
 }
 
@@ -86,10 +86,10 @@ impl Inverting {
         Inversion { corrections, label, eta: self.eta }
     }
 
-    /// The batch at its inverted latents, with tau = (x_t - a_t x_0) / s_t as what is to be predicted.
+    /// The batch at its inverted latents, with the target tau = (x_t - a_t x_0) / s_t.
     ///
     /// # Errors
-    /// What the network refuses.
+    /// Errors of the network.
     pub fn invert(&self, networks: &Networks, batch: &Batch) -> Result<Inverted> {
         let Networks { machine, policy, .. } = networks;
         let _frozen = tch::no_grad_guard();
@@ -119,7 +119,7 @@ impl Inverting {
         Ok(Inverted { noised, last })
     }
 
-    /// The noise of every row's steps, `[m, C, h, w]` each; nothing where none is added.
+    /// The noise of every row's steps, `[m, C, h, w]` each; none with eta 0.
     fn noise(&self, batch: &Batch, paths: &[Vec<f64>]) -> Vec<Tensor> {
         if self.eta == 0.0 {
             return Vec::new();

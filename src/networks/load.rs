@@ -13,11 +13,11 @@ use pipelines::lora::{Lora, LoraWeights, Network};
 use std::path::Path;
 use tch::Tensor;
 
-/// Policy and reference as the configuration asks. `needs_reference`: training compares with the start model. `base`: what
-/// an earlier run left of the same files, in the kind of frozen weights; it spares loading them.
+/// Policy and reference by the settings. `needs_reference`: training compares with the start model. `base`: networks
+/// of an earlier run with the same files, in the type of frozen weights, which need not be loaded again.
 ///
 /// # Errors
-/// What the model's files refuse, and a LoRA that does not fit.
+/// Errors of the model's files, and a LoRA that does not fit.
 pub fn load(
     config: &Config,
     folder: &ModelFolder,
@@ -41,7 +41,7 @@ fn load_full(
     base: Option<Denoiser>,
 ) -> Result<Networks> {
     let unet_dir = config.model.unet.as_deref();
-    // Without a reference the old weights would stay loaded for nothing.
+    // Without a reference the old weights would stay loaded without use.
     let base = base.filter(|_| needs_reference);
     let denoiser = folder.load_denoiser(unet_dir, &machine.trained())?;
     let trainable = denoiser.network.named_parameters();
@@ -95,7 +95,7 @@ fn load_lora(
         module.a = module.a.to_device(machine.device).to_kind(machine.master);
         module.b = module.b.to_device(machine.device).to_kind(machine.master);
     }
-    // With `init` the start values are the reference: a second set that nobody trains, on the same base weights.
+    // With `init` the start values are the reference: a second, untrained set on the same base weights.
     let start = match &lora.init {
         Some(_) => Some(weights.copy().attach(denoiser.network.as_mut())?),
         None => None,
@@ -115,7 +115,7 @@ fn load_lora(
     Ok(Networks { machine, policy, start: Some(Box::new(StartValues(start))), moved })
 }
 
-/// A file may have several ranks, as where convolutions have their own: lora.rank names the largest.
+/// A file may have several ranks, for example for convolutions: lora.rank is the largest.
 fn check_init(path: &Path, weights: &LoraWeights, rank: i64) -> Result<()> {
     let refuse = |problem: String| bail!(ConfigError(format!("lora.init = \"{}\": {problem}", path.display())));
     match weights.modules.iter().max_by_key(|(_, module)| module.rank()) {

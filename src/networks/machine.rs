@@ -1,4 +1,4 @@
-//! Where a run computes, and in what numbers.
+//! Device and number types of a run.
 
 use crate::machine::devices;
 use crate::settings::{Config, ConfigError};
@@ -7,13 +7,13 @@ use pipelines::Dtype;
 use pipelines::weights::LoadOptions;
 use tch::{Device, Kind};
 
-/// Where and in what numbers the run computes.
+/// Device and number types of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Machine {
     pub device: Device,
-    /// Of the networks' arithmetic.
+    /// Compute type of the networks.
     pub compute: Kind,
-    /// Of trained weights, errors and the objective: float32, or float64 where everything is.
+    /// Type of trained weights, errors and the objective: float32, or float64 if everything is.
     pub master: Kind,
 }
 
@@ -26,12 +26,12 @@ impl Machine {
         Ok(Self { device, compute: compute.kind(), master: master.kind() })
     }
 
-    /// How frozen weights are held.
+    /// Type of frozen weights.
     pub fn frozen(&self) -> LoadOptions {
         LoadOptions { device: self.device, kind: self.compute }
     }
 
-    /// How trained weights are held.
+    /// Type of trained weights.
     pub fn trained(&self) -> LoadOptions {
         LoadOptions { device: self.device, kind: self.master }
     }

@@ -1,7 +1,7 @@
-//! The networks of a run: the policy, what it is compared with, and what both predict.
+//! The networks of a run: the policy, its reference, and the predictions of both.
 //!
-//! [`Networks`] predicts and changes nothing. All questions to a model (predict, noise, target, factor of the error) are
-//! asked here, so that samples, validation, rollouts and the trainer know neither UNets nor noise schedules.
+//! [`Networks`] predicts and changes nothing. It has all functions of a model (predict, noise, target, factor of the
+//! error), so that samples, validation, rollouts and the trainer know neither UNets nor noise schedules.
 
 mod inverted;
 mod load;

@@ -17,16 +17,16 @@ pub fn mean_square(residuals: &Tensor) -> Tensor {
     residuals.square().mean_dim([1i64, 2, 3].as_slice(), false, None::<Kind>)
 }
 
-/// In which a target is given.
+/// Parameterisation of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Space {
     /// The network's own parameterisation.
     Native,
-    /// Noise, whatever the network predicts.
+    /// Noise, for every prediction type.
     Epsilon,
 }
 
-/// Noisy latents with what should be predicted from them.
+/// Noisy latents with their targets.
 pub struct Noised {
     /// `[R, C, h, w]`, compute kind
     pub latents: Tensor,

@@ -1,17 +1,17 @@
-//! The network that is trained.
+//! The trained network.
 
 use pipelines::families::Denoiser;
 use pipelines::lora::{Lora, LoraWeights};
 use pipelines::models::AdapterSet;
 use tch::{Kind, Tensor};
 
-/// The network that is trained: a full UNet, or a frozen one with LoRA adapters.
+/// The trained network: a full UNet, or a frozen one with LoRA adapters.
 pub struct Policy {
     pub denoiser: Denoiser,
-    /// The adapters that forward takes; `None` in a full fine-tune.
+    /// The adapters of the forward pass; `None` in a full fine-tune.
     pub adapters: Option<AdapterSet>,
     pub lora: Option<LoraWeights>,
-    /// What `lora.init` has for the text encoders: worn while prompts are encoded, not trained, and part of every LoRA
+    /// The text encoder part of `lora.init`: applied while prompts are encoded, not trained, and part of every LoRA
     /// that the run writes.
     pub text_lora: Lora,
     /// Trained tensors by their names in the file, sorted: leaves that the optimizer changes in place.

@@ -17,13 +17,13 @@ use tch::{Kind, Tensor};
 pub struct Networks {
     pub machine: Machine,
     pub policy: Policy,
-    /// The start model; `None` in a full fine-tune of a method that compares with nothing.
+    /// The start model; `None` in a full fine-tune without comparison.
     pub start: Option<Box<dyn Reference>>,
-    /// The copy that is renewed; `None`: the reference is the start model.
+    /// The moving copy; `None`: the reference is the start model.
     pub moved: Option<Moved>,
 }
 
-/// Which of the networks predicts.
+/// The predicting network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Model {
     Policy,
@@ -37,15 +37,15 @@ impl Networks {
         Noised::new(&self.policy.denoiser, self.machine, latents, noise, levels, conditioning)
     }
 
-    /// Prediction of the policy minus target, `[R, C, h, w]`, master kind, with its graph where one is recorded.
+    /// Prediction of the policy minus target, `[R, C, h, w]`, type of the master weights, with its graph if recorded.
     ///
     /// # Errors
-    /// What the network refuses.
+    /// Errors of the network.
     pub fn residuals(&self, noised: &Noised) -> Result<Tensor> {
         noised.residuals(&self.policy.denoiser, self.policy.adapters)
     }
 
-    /// The reference in force; `None` where there is none.
+    /// The current reference; `None` without one.
     pub fn reference(&self) -> Option<&dyn Reference> {
         match &self.moved {
             Some(moved) if moved.state.copied => Some(moved.network.as_ref()),
@@ -53,18 +53,18 @@ impl Networks {
         }
     }
 
-    /// Errors of the reference in force; `None` where there is none. `residuals`: whether they are wanted too.
+    /// Errors of the current reference; `None` without one. `residuals`: whether to include them.
     ///
     /// # Errors
-    /// What the network refuses.
+    /// Errors of the network.
     pub fn reference_errors(&self, batch: &Batch, noised: &Noised, residuals: bool) -> Result<Option<Measured>> {
         self.reference().map(|reference| reference.errors(&self.policy, batch, noised, residuals)).transpose()
     }
 
-    /// Errors of the start model; `None` where it is not kept.
+    /// Errors of the start model; `None` if it is not kept.
     ///
     /// # Errors
-    /// What the network refuses.
+    /// Errors of the network.
     pub fn start_errors(&self, batch: &Batch, noised: &Noised, residuals: bool) -> Result<Option<Measured>> {
         self.start.as_ref().map(|start| start.errors(&self.policy, batch, noised, residuals)).transpose()
     }
@@ -82,7 +82,7 @@ impl Networks {
         }
     }
 
-    /// Conditioning `[P]` on the run's device in the compute kind, for square pictures of `resolution` pixels.
+    /// Conditioning `[P]` on the run's device in the compute type, for square pictures of `resolution` pixels.
     pub fn conditioning(&self, conditioning: &Conditioning, resolution: i64) -> Conditioning {
         let placed = conditioning.to(self.machine.device, self.machine.compute);
         self.policy.denoiser.with_size(placed, resolution, resolution)
@@ -126,7 +126,7 @@ impl Networks {
         }
     }
 
-    /// The network with the weights of its files and without adapters, where one is left.
+    /// The network with the weights of its files and without adapters, if one is left.
     pub fn into_base(self) -> Option<Denoiser> {
         let mut denoiser = match self.policy.lora {
             Some(_) => Some(self.policy.denoiser),
@@ -138,7 +138,7 @@ impl Networks {
         denoiser
     }
 
-    /// The policy under other values of its trained tensors until the guard is dropped; `None`: under its own.
+    /// The policy with other values of its trained tensors until the guard is dropped; `None`: with its own.
     pub fn under<'a>(&'a self, values: Option<&[(String, Tensor)]>) -> Option<Swapped<'a>> {
         values.map(|values| Swapped::new(&self.policy.trainable, values))
     }

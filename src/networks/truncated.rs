@@ -1,5 +1,5 @@
-//! Truncated rollouts (self_npo): from a noisy picture a few steps of denoising by the averaged model, and what it then
-//! predicts is the target for the same latents with more noise (docs/methods.md, section 7).
+//! Truncated rollouts (self_npo). The averaged model denoises a noisy picture for a few steps; its last prediction is
+//! the target for the same latents with more noise (docs/methods.md, section 7).
 
 #[cfg(test)]
 mod tests;
@@ -17,29 +17,29 @@ use pipelines::schedulers::Estimate;
 use pipelines::{Conditioning, Levels, Process};
 use tch::Tensor;
 
-/// How a run truncates its rollouts.
+/// Truncation options of a run.
 pub struct Truncating {
     pub start: Start,
     /// K
     pub steps: usize,
-    /// w: x_0 = x_0(c) + w (x_0(c) - x_0("")), and the noise likewise. -1: the prompt is ignored.
+    /// w: x_0 = x_0(c) + w (x_0(c) - x_0("")), and for the noise likewise. -1: the prompt is ignored.
     pub guidance: f64,
     pub draws: Draws,
     /// One row: the encoding of "".
     pub empty: Conditioning,
 }
 
-/// What a rollout leaves to be learnt.
+/// Training target of a rollout.
 pub struct Truncated {
     /// x_s, `[R, C, h, w]`, master kind
     pub latents: Tensor,
     /// s, one per row
     pub levels: Vec<f64>,
-    /// x_0 as the averaged model predicts it, `[R, C, h, w]`
+    /// x_0 predicted by the averaged model, `[R, C, h, w]`
     pub target: Tensor,
 }
 
-/// Denoised latents and where each row stands.
+/// Denoised latents and the level of each row.
 struct Place {
     /// `[R, C, h, w]`
     latents: Tensor,
@@ -47,7 +47,7 @@ struct Place {
     levels: Vec<f64>,
 }
 
-/// A network with its noise process, as rollouts ask it.
+/// A network with its noise process, as needed by rollouts.
 struct Network<'a> {
     process: &'a dyn Process,
     /// What it predicts, in its own parameterisation and the latents' kind: of latents `[R, C, h, w]`, levels `[R]` and
@@ -66,7 +66,7 @@ impl Truncating {
         self.draws.range.rung_below(level, GRID)
     }
 
-    /// Where each row starts.
+    /// Start of each row.
     fn begin(&self, process: &dyn Process, machine: Machine, batch: &Batch) -> Result<Place> {
         let place = |t: &Tensor| t.to_device(machine.device).to_kind(machine.master);
         if self.start == Start::Noise {
@@ -82,7 +82,7 @@ impl Truncating {
         Ok(Place { latents: process.add_noise(&place(&batch.latents), &place(&batch.noise), &at), levels })
     }
 
-    /// Denoises each row by K steps of the grid, or until it has none left. `told`: of every row.
+    /// Denoises each row by K steps of the grid, or to the end. `told`: conditioning of every row.
     fn denoise(&self, network: &Network, start: Place, told: &Conditioning) -> Result<Place> {
         let Place { mut latents, mut levels } = start;
         for _ in 0..self.steps {
@@ -124,7 +124,7 @@ impl Truncating {
         told.with_prompt_of(&self.empty.like(told).repeat(told.rows()))
     }
 
-    /// How each row is noised again: s, drawn evenly above its level, and the noise `[R, C, h, w]`.
+    /// Renoising of each row: s, drawn uniformly above its level, and the noise `[R, C, h, w]`.
     fn levels_above(&self, batch: &Batch, end: &Place) -> Result<(Vec<f64>, Tensor)> {
         let shape = &end.latents.size()[1..];
         let mut drawn = vec![0.0; end.levels.len()];
@@ -140,10 +140,10 @@ impl Truncating {
         Ok((drawn, noise))
     }
 
-    /// A whole rollout of a micro-batch; `told`: of every row.
+    /// A whole rollout of a micro-batch; `told`: conditioning of every row.
     ///
     /// # Errors
-    /// What the network refuses.
+    /// Errors of the network.
     fn run(&self, network: &Network, machine: Machine, batch: &Batch, told: &Conditioning) -> Result<Truncated> {
         let _frozen = tch::no_grad_guard();
         let start = self.begin(network.process, machine, batch)?;
@@ -161,11 +161,11 @@ fn noised_again(network: &Network, from: &Place, levels: &[f64], noise: &Tensor)
 }
 
 impl Truncating {
-    /// Rollouts of a micro-batch by the policy under the values `average`, and the residuals `[R, C, h, w]` of its own
+    /// Rollouts of a micro-batch by the policy with the values `average`, and the residuals `[R, C, h, w]` of its own
     /// prediction against theirs, with their graph.
     ///
     /// # Errors
-    /// What the network refuses.
+    /// Errors of the network.
     pub fn residuals(
         &self,
         networks: &Networks,

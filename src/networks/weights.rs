@@ -1,4 +1,4 @@
-//! Weights of the policy: written for users, replaced for a while, read back.
+//! Weights of the policy: export, temporary replacement, restore.
 
 use super::policy::Policy;
 use anyhow::{Result, bail};
@@ -9,7 +9,7 @@ use tch::Tensor;
 
 pub const LORA_FILE: &str = "pytorch_lora_weights.safetensors";
 
-/// Writes the trained weights as a user would load them: `unet/`, or the LoRA file. `values` replaces the weights (EMA).
+/// Writes the trained weights for users: `unet/`, or the LoRA file. `values` replaces the weights (EMA).
 pub fn write_weights(policy: &Policy, dir: &Path, values: Option<&[(String, Tensor)]>, suffix: &str) -> Result<()> {
     match &policy.lora {
         None => policy.denoiser.network.save(&dir.join(format!("unet{suffix}")), policy.kind(), values)?,
@@ -21,8 +21,8 @@ pub fn write_weights(policy: &Policy, dir: &Path, values: Option<&[(String, Tens
     Ok(())
 }
 
-/// The LoRA of a run as its user loads it: trained matrices, or `values` in their place (EMA), and what the text encoders
-/// wear. Empty in a full fine-tune.
+/// The LoRA of a run for users: trained matrices, or `values` instead (EMA), and the text encoder part. Empty in a
+/// full fine-tune.
 pub fn whole_lora(policy: &Policy, values: Option<&[(String, Tensor)]>) -> Lora {
     let unet = policy.lora.as_ref().map(|lora| (Network::Unet, with_values(lora, values)));
     let text = policy.text_lora.networks().map(|(network, weights)| (network, weights.copy()));
@@ -54,7 +54,7 @@ pub fn copy_into(target: &mut Tensor, stored: &HashMap<String, Tensor>, name: &s
     Ok(())
 }
 
-/// Puts `values` into the network while it is alive and gives the weights back when dropped.
+/// Replaces the network's weights by `values` during its lifetime; restores them when dropped.
 pub struct Swapped<'a> {
     trainable: &'a [(String, Tensor)],
     own: Vec<Tensor>,

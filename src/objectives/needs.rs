@@ -101,7 +101,7 @@ crate::keys! {
 pub enum Units {
     /// A transition of a trajectory, with the advantage of its picture over the last `buffer` rewards of the prompt.
     Steps { buffer: usize },
-    /// The same step of two trajectories of a prompt from one noise, the better picture's first.
+    /// One step of two trajectories of a prompt from one noise, the better picture's first.
     Trajectories,
     /// The best and the worst of several candidates of one step, from one x_t.
     Candidates(Candidates),

@@ -7,7 +7,7 @@
 
 use tch::Tensor;
 
-/// lambda(t) with its ends: 1 / sqrt(SNR) where it is lowest and highest.
+/// lambda(t) with its range: 1 / sqrt(SNR) at the ends.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TimestepWeight {
     low: f64,

@@ -24,7 +24,7 @@ struct Plan {
     seeds: Vec<i64>,
 }
 
-/// The same prompts and seeds before training and at the newest step.
+/// Pictures of equal prompts and seeds before training and at the newest step.
 #[derive(Debug, Serialize)]
 pub struct SampleGrid {
     /// Step of the pictures on the right; `None` while only those before training exist.

@@ -1,4 +1,4 @@
-//! Policy and start model as trajectories ask them: with guidance, one call of the sampler a row.
+//! Predictions of policy and start model for trajectories: guided, with one call of the sampler per row.
 
 use super::resources::Prompts;
 use crate::networks::{Model, Networks};
@@ -8,16 +8,16 @@ use pipelines::schedulers::{Prediction, StochasticSampler, Transitions, log_prob
 use pipelines::{Conditioning, Levels};
 use tch::{Kind, Tensor};
 
-/// What the networks are told of the prompts of an iteration, on the run's device in the compute kind.
+/// Conditioning of an iteration's prompts, on the run's device in the compute type.
 pub struct Told {
     /// `[P]`
     pub prompts: Conditioning,
-    /// `[1]`: the encoding of "", for the other side of guidance.
+    /// `[1]`: the encoding of "", for the negative side of guidance.
     pub empty: Conditioning,
 }
 
 impl Told {
-    /// Of these prompts, for square pictures of `resolution` pixels.
+    /// Conditioning of these prompts, for square pictures of `resolution` pixels.
     ///
     /// # Errors
     /// A prompt that was not encoded.
@@ -51,7 +51,7 @@ impl Guided<'_> {
     }
 }
 
-/// States of trajectories: where each is, and whose.
+/// States of trajectories: latents, call and prompt.
 pub struct At<'a> {
     /// `[B, C, h, w]` float32 on the run's device
     pub latents: &'a Tensor,
@@ -85,13 +85,13 @@ impl Asked<'_> {
         self.networks.guided(model, at.latents, &levels, [&positive, &negative], guidance)
     }
 
-    /// Where a prediction `[B, C, h, w]` float64 leads from there.
+    /// Distribution of the next state after a prediction `[B, C, h, w]` float64.
     pub fn transitions(&self, at: &At, noise_pred: &Tensor) -> Transitions {
         let prediction = Prediction::from(noise_pred.shallow_clone());
         self.sampler.transitions(at.calls, &prediction, &at.latents.to_kind(Kind::Double))
     }
 
-    /// log p(next | latents) of a prediction, `[B]` float64. Not to be asked where a call adds no noise.
+    /// log p(next | latents) of a prediction, `[B]` float64. Not valid for a call without noise.
     pub fn log_prob(&self, at: &At, noise_pred: &Tensor, next: &Tensor) -> Tensor {
         let Transitions { mean, std } = self.transitions(at, noise_pred);
         log_prob(&mean, &std, &next.to_kind(Kind::Double))

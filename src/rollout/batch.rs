@@ -1,4 +1,4 @@
-//! A micro-batch of units: states and transitions together, each state once.
+//! A micro-batch of units: states and transitions, each state once.
 
 use super::asked::{At, Guided};
 use super::kept::{Kept, KeptUnit, Store};
@@ -7,7 +7,7 @@ use anyhow::Result;
 use std::collections::HashMap;
 use tch::Tensor;
 
-/// Units with what the network needs to see of them. F states, M transitions.
+/// Units with the inputs of the network. F states, M transitions.
 pub struct UnitBatch<'a> {
     pub units: Vec<Unit>,
     /// `[F, C, h, w]` float32, on the CPU
@@ -26,10 +26,10 @@ pub struct UnitBatch<'a> {
 }
 
 impl<'a> UnitBatch<'a> {
-    /// Takes units out of what an iteration kept.
+    /// The micro-batch of some kept units.
     ///
     /// # Errors
-    /// A file of the buffer that is damaged.
+    /// A damaged file of the buffer.
     pub fn new(units: &[&KeptUnit], kept: &[Kept], store: &Store, sampling: Guided<'a>) -> Result<Self> {
         let mut transitions: Vec<usize> = Vec::new();
         let mut rows: HashMap<usize, i64> = HashMap::new();

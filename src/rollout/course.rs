@@ -25,12 +25,12 @@ pub struct Course {
     pub maker: Box<dyn UnitMaker>,
     pub config: RolloutConfig,
     pub draws: Draws,
-    /// All of them; an iteration takes some.
+    /// All prompts; an iteration uses some.
     pub prompts: Vec<String>,
     pub held_out: HeldOut,
     pub rewards: Rc<Rewards>,
     pub sampler: Box<dyn StochasticSampler>,
-    /// The same steps without noise.
+    /// The sampler with eta 0.
     pub ahead: Box<dyn StochasticSampler>,
     /// C, h, w
     pub shape: [i64; 3],
@@ -48,7 +48,7 @@ impl Course {
     /// Opens scorers and sampler; nothing is sampled yet. `run`: the run folder.
     ///
     /// # Errors
-    /// A scorer that cannot be opened, steps that the model does not have, a buffer that does not fit.
+    /// A scorer that cannot be opened, steps that the model lacks, a buffer that does not fit.
     pub fn open(setup: &Setup, needs: Rollouts, rewards: Rc<Rewards>, run: &Path) -> Result<Self> {
         let Setup { config, folder, prompts, held_out, .. } = *setup;
         let missing = |table: &str| ConfigError(format!("[{table}] is missing: the method samples while it trains."));
@@ -104,7 +104,8 @@ impl Course {
         self.config.updates_per_iteration.unwrap_or(1).saturating_mul(self.per_step)
     }
 
-    /// Indices of the prompts of an iteration: passes over the file in orders of their own, without what a pass leaves over.
+    /// Indices of the prompts of an iteration: passes over the file, each with its own order, without the remainder
+    /// of a pass.
     pub fn chosen(&self, iteration: u64) -> Result<Vec<usize>> {
         let (n, per_iteration) = (self.prompts.len(), self.config.prompts_per_iteration);
         let in_pass = (n / per_iteration).max(1) as u64;
@@ -132,7 +133,7 @@ impl Course {
             trajectories: self.grid().len() as u64,
             calls: self.sampler.timesteps().len() as u64,
             noisy: self.sampler.noisy_calls() as u64,
-            // With the drift the start model's prediction stands beside every state that a kept step leaves from.
+            // With the drift, the start model's prediction is stored for every source state of a kept step.
             drift: u64::from(self.needs.drift),
             read: self.read(),
         }
@@ -144,20 +145,20 @@ impl Course {
         (self.grid().len() * (calls + self.maker.extra_calls(calls))) as u64
     }
 
-    /// Network evaluations to sample an iteration, at most.
+    /// Largest number of network evaluations to sample an iteration.
     pub fn evaluations(&self) -> u64 {
         let counts = self.counts();
-        // The start model is asked once for every state that is kept.
+        // The start model is evaluated once per kept state.
         let start = if self.needs.reference() { counts.trajectories * counts.noisy } else { 0 };
         (self.calls() + start) * self.per_prediction()
     }
 
-    /// Bytes that the buffer of an iteration takes at most.
+    /// Largest size of an iteration's buffer in bytes.
     pub fn buffer_bytes(&self) -> u64 {
         self.maker.rows(&self.counts()).saturating_mul(self.shape.iter().product::<i64>() as u64 * 4)
     }
 
-    /// A buffer that does not fit is refused before anything is sampled.
+    /// Refuses a buffer that does not fit, before sampling.
     fn refuse_too_large(&self) -> Result<()> {
         let bytes = self.buffer_bytes();
         if self.config.buffer == Buffer::Disk {
@@ -175,7 +176,7 @@ impl Course {
         }
     }
 
-    /// The last call of a sampler may add no noise: such a step has no probability to train.
+    /// The last call of a sampler may add no noise: such a step has no probability.
     fn refuse_without_steps(&self) -> Result<()> {
         let skipped = self.maker.skipped();
         if self.sampler.noisy_calls() > skipped {

@@ -24,7 +24,7 @@ pub struct Rollout {
     pub state: State,
     store: Store,
     told: Option<Told>,
-    /// The order of units in the pass that was asked for last.
+    /// Order of units in the last requested pass.
     order: RefCell<Option<(u64, u64, Vec<usize>)>>,
     /// Network evaluations of the current update.
     trained: Cell<u64>,
@@ -52,11 +52,11 @@ impl Rollout {
         &self.course
     }
 
-    /// Makes sure that there is an iteration to train on: samples the next one where the last is done.
+    /// Ensures an iteration to train on: samples the next one after the last update.
     ///
     /// # Errors
-    /// `Stopped`, with nothing changed; [`Halted`], with the weights as they were: what networks, scorers or the disk refuse,
-    /// numbers that are not finite, too many iterations that keep nothing.
+    /// `Stopped`, with nothing changed; [`Halted`], with the weights unchanged: errors of networks, scorers or the
+    /// disk, numbers that are not finite, too many iterations without kept units.
     pub fn prepare(&mut self, run: &Resources) -> Result<()> {
         const EMPTY_AT_MOST: u64 = 20;
         while !self.state.is_sampled() {
@@ -96,24 +96,24 @@ impl Rollout {
         (self.store, self.told) = (store, Some(told));
     }
 
-    /// Whether there are prompts to validate on.
+    /// Whether there are held-out prompts.
     pub fn holds_out(&self) -> bool {
         !self.course.held_out.prompts.is_empty()
     }
 
-    /// Measures the model before anything is trained.
+    /// Measures the model before training.
     ///
     /// # Errors
-    /// As of [`validate`](Self::validate).
+    /// Those of [`validate`](Self::validate).
     pub fn measure_start(&mut self, run: &Resources) -> Result<()> {
         self.state.start = Some(self.course.measure(run)?);
         Ok(())
     }
 
-    /// The metrics of a validated step; none where the start was not measured.
+    /// The metrics of a validated step; none without a measured start.
     ///
     /// # Errors
-    /// `Stopped`; what networks or scorers refuse.
+    /// `Stopped`; errors of networks or scorers.
     pub fn validate(&self, run: &Resources) -> Result<Map<String, Value>> {
         let Some(start) = &self.state.start else { return Ok(Map::new()) };
         Ok(self.course.measure(run)?.against(start))
@@ -136,7 +136,8 @@ impl Rollout {
         })
     }
 
-    /// Units at positions of the iteration. Without `updates_per_iteration` there is one pass, whose last step may be short.
+    /// Units at positions of the iteration. Without `updates_per_iteration` there is one pass, whose last step may be
+    /// short.
     fn units_at(&self, positions: Range<u64>) -> Result<Vec<&KeptUnit>> {
         let n = self.state.units.len() as u64;
         let endless = self.course.config.updates_per_iteration.is_some();
@@ -147,7 +148,7 @@ impl Rollout {
         Ok(units)
     }
 
-    /// Which unit stands at a place of a pass: groups in an order of their own, and units of a group one after the other.
+    /// The unit at a place of a pass: groups in random order, and units of a group in succession.
     fn unit_at(&self, pass: u64, place: usize) -> Result<usize> {
         if self.course.maker.is_ordered() {
             return Ok(place); // drawn in order
@@ -173,7 +174,7 @@ impl Rollout {
         Ok(found)
     }
 
-    /// An update was done: after the last one the iteration is over.
+    /// Counts an update; the last one ends the iteration.
     pub fn updated(&mut self) {
         self.state.done += 1;
         self.state.evaluations += self.trained.take();
@@ -190,13 +191,13 @@ impl Rollout {
         }
     }
 
-    /// Iterations completed, with the part of the one in hand.
+    /// Iterations completed, including the fraction of the current one.
     pub fn epoch(&self) -> f64 {
         let part = self.state.done as f64 / self.state.updates.max(1) as f64;
         self.state.iteration as f64 + part
     }
 
-    /// What the iteration just sampled says of itself; once.
+    /// Metrics of the last sampled iteration, returned once.
     pub fn take_report(&mut self) -> Map<String, Value> {
         self.state.report.take().unwrap_or_default()
     }
@@ -209,7 +210,7 @@ impl Rollout {
         }
     }
 
-    /// Takes over what a checkpoint holds.
+    /// Restores the state of a checkpoint.
     pub fn load(&mut self, checkpoint: &Path, state: State) -> Result<()> {
         self.state = state;
         if !self.state.is_sampled() {
@@ -225,8 +226,8 @@ impl Rollout {
         Ok(())
     }
 
-    /// Removes buffers on disk that neither the iteration in hand nor a checkpoint names. `checkpointed`: paths in the run
-    /// folder that checkpoints name.
+    /// Removes buffers on disk that neither the current iteration nor a checkpoint names. `checkpointed`: paths in
+    /// the run folder named by checkpoints.
     pub fn remove_old(&self, checkpointed: Vec<String>) -> Result<()> {
         let Ok(entries) = std::fs::read_dir(self.course.run.join(FOLDER)) else { return Ok(()) };
         let named: BTreeSet<PathBuf> = checkpointed
@@ -245,7 +246,7 @@ impl Rollout {
     }
 }
 
-/// What goes wrong while sampling leaves the weights as the last step made them.
+/// An error while sampling leaves the weights of the last step.
 fn nothing_learnt(iteration: u64, error: anyhow::Error) -> anyhow::Error {
     if error.is::<Stopped>() || error.is::<Halted>() {
         return error;

@@ -4,6 +4,6 @@
 #[derive(Debug, Clone, Default)]
 pub struct HeldOut {
     pub prompts: Vec<String>,
-    /// Trajectories of each.
+    /// Trajectories per prompt.
     pub draws: usize,
 }

@@ -39,7 +39,7 @@ pub struct Sampled {
 
 /// Finished trajectories with their ratings.
 struct Rated {
-    /// Of the pictures, `[C, h, w]` each, trajectory by trajectory.
+    /// Latents of the pictures, `[C, h, w]` each, trajectory by trajectory.
     latents: Vec<Tensor>,
     ratings: Ratings,
     found: Found,
@@ -142,8 +142,8 @@ impl Course {
         self.run.join(folder_name(iteration))
     }
 
-    /// Trajectories by their numbers in the iteration, with their noise: made batch by batch, as it is larger than what a
-    /// buffer on disk leaves in memory.
+    /// Trajectories by their numbers in the iteration, with their noise. They are made batch by batch, because the
+    /// noise is larger than the memory left by a buffer on disk.
     fn trajectories(&self, iteration: &Iteration, numbers: &[usize]) -> Vec<Trajectory> {
         let (number, steps, chosen) = (iteration.number, self.config.steps as usize, iteration.prompts);
         let drawn = |prompt: usize, j: usize| self.draws.rollout(number, j, chosen[prompt], steps, &self.shape);
@@ -179,8 +179,8 @@ fn files_of(store: &Store, iteration: u64) -> Result<BTreeMap<String, String>> {
     store.paths()?.into_iter().map(one).collect()
 }
 
-/// Latents of pictures `[B, C, h, w]` or probabilities that are not finite are nothing to learn from, and no checkpoint
-/// could hold them. `prompts`: of the pictures, places in `texts`.
+/// Latents of pictures `[B, C, h, w]` or probabilities that are not finite cannot be trained on, nor stored in a
+/// checkpoint. `prompts`: places of the pictures' prompts in `texts`.
 fn refuse_not_finite(finished: &Tensor, prompts: &[usize], kept: &[Kept], texts: &[String]) -> Result<()> {
     let whole = numbers(&finished.isfinite().flatten(1, -1).all_dim(1, false));
     let latents = prompts.iter().zip(whole).find(|(_, whole)| *whole == 0.0).map(|(prompt, _)| ("latents", *prompt));

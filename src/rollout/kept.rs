@@ -1,4 +1,4 @@
-//! What an iteration keeps of its trajectories: the states and transitions that training will read, and nothing else.
+//! The kept part of an iteration: exactly the states and transitions that training reads.
 
 use crate::objectives::Unit;
 use anyhow::{Context, Result};
@@ -15,16 +15,16 @@ pub struct Kept {
     pub prompt: usize,
     /// Call of the sampler.
     pub call: usize,
-    /// Rows of the store: x_t and x_p.
+    /// Rows of x_t and x_p in the store.
     pub from: usize,
     pub to: usize,
     /// log p_other(x_p | x_t)
     pub log_prob: f64,
-    /// Row of the store: the start model's guided prediction, for methods that need it.
+    /// Row of the start model's guided prediction in the store, for methods that need it.
     pub start: Option<usize>,
 }
 
-/// What one loss is taken of.
+/// The unit of one loss.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct KeptUnit {
     pub id: String,
@@ -32,12 +32,12 @@ pub struct KeptUnit {
     pub members: Vec<Vec<usize>>,
     pub advantage: f64,
     pub scores: Vec<f64>,
-    /// Units of a group are trained one after the other.
+    /// Units of a group are trained in succession.
     pub group: usize,
 }
 
 impl KeptUnit {
-    /// The unit as an objective sees it; `rows`: where its transitions stand in the micro-batch.
+    /// The unit for an objective; `rows`: places of its transitions in the micro-batch.
     pub fn as_seen(&self, rows: &HashMap<usize, i64>) -> Unit {
         let members = self.members.iter().map(|member| member.iter().map(|t| rows[t]).collect());
         Unit { id: self.id.clone(), members: members.collect(), advantage: self.advantage, scores: self.scores.clone() }
@@ -55,13 +55,13 @@ pub struct Store {
     written: usize,
 }
 
-/// Where a row stands in its file.
+/// File and row of a row number.
 fn row_name(row: usize) -> String {
     format!("{row:08}")
 }
 
 impl Store {
-    /// An empty store; `folder`: where its files go, which is made anew.
+    /// An empty store; `folder`: its files, emptied first.
     pub fn new(folder: Option<PathBuf>) -> Result<Self> {
         if let Some(folder) = &folder {
             if folder.exists() {
@@ -80,7 +80,7 @@ impl Store {
         self.written + self.memory.len() - 1
     }
 
-    /// Moves what is in memory to a file, where the store has a folder.
+    /// Moves rows in memory to a file, if the store has a folder.
     pub fn flush(&mut self) -> Result<()> {
         let Some(folder) = self.folder.as_ref().filter(|_| !self.memory.is_empty()) else { return Ok(()) };
         let file = folder.join(format!("part-{:06}.safetensors", self.files.len()));
@@ -110,7 +110,7 @@ impl Store {
         Ok(write_safetensors(file, &self.named(), &[("format", "pt")])?)
     }
 
-    /// Reads back what `save` wrote.
+    /// Reads a file of `save`.
     pub fn load(file: &Path) -> Result<Self> {
         let file = TensorFile::open(file)?;
         let memory: Result<Vec<Tensor>> =
@@ -118,7 +118,7 @@ impl Store {
         Ok(Self { memory: memory?, ..Self::default() })
     }
 
-    /// Opens files of a folder again, by their paths in the run, oldest first; others that lie there are left alone.
+    /// Reopens files of a folder by their paths in the run, oldest first; other files are ignored.
     pub fn reopen<'a>(folder: PathBuf, run: &Path, files: impl Iterator<Item = &'a String>) -> Result<Self> {
         let mut store = Self { folder: Some(folder), ..Self::default() };
         for file in files {
@@ -130,7 +130,7 @@ impl Store {
         Ok(store)
     }
 
-    /// The files of a store on disk, oldest first; none of one in memory.
+    /// The files of a store on disk, oldest first; none for one in memory.
     pub fn paths(&self) -> Result<Vec<PathBuf>> {
         let Some(folder) = &self.folder else { return Ok(Vec::new()) };
         let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
@@ -144,13 +144,13 @@ impl Store {
     }
 }
 
-/// An iteration while it is sampled: transitions as they come, states once each.
+/// An iteration while it is sampled: transitions in order, each state once.
 pub struct Keeping {
     pub store: Store,
     pub kept: Vec<Kept>,
-    /// log p_theta - log p_start of transitions as they were sampled, where the start model was asked.
+    /// log p_theta - log p_start of transitions as sampled, if the start model was evaluated.
     pub drift: Vec<f64>,
-    /// States that the start model was asked about.
+    /// Number of states evaluated by the start model.
     pub asked_start: usize,
     /// Rows of the states along trajectories, by trajectory and call.
     along: HashMap<(usize, usize), usize>,
@@ -161,7 +161,7 @@ impl Keeping {
         Self { store, kept: Vec::new(), drift: Vec::new(), asked_start: 0, along: HashMap::new() }
     }
 
-    /// The row of the state of a trajectory before a call, added where it is new.
+    /// Row of a trajectory's state before a call, added if new.
     pub fn state(&mut self, trajectory: usize, call: usize, latents: &Tensor) -> usize {
         if let Some(row) = self.along.get(&(trajectory, call)) {
             return *row;

@@ -28,7 +28,7 @@ pub struct Iteration<'a> {
 /// What trajectories are sampled with.
 pub struct Sampling<'a> {
     pub asked: &'a Asked<'a>,
-    /// The same steps without noise.
+    /// The sampler with eta 0.
     pub ahead: &'a dyn StochasticSampler,
     pub pictures: &'a Pictures<'a>,
     pub rule: Rule,
@@ -107,7 +107,7 @@ pub trait UnitMaker {
         advantages: &mut Option<Advantages>,
     ) -> Result<Vec<KeptUnit>>;
 
-    /// Rows of latents that an iteration keeps at most.
+    /// Largest number of rows of latents that an iteration keeps.
     fn rows(&self, counts: &Counts) -> u64 {
         counts.whole()
     }
@@ -122,7 +122,7 @@ pub trait UnitMaker {
         None
     }
 
-    /// Calls at the beginning whose steps are not trained.
+    /// First calls whose steps are not trained.
     fn skipped(&self) -> usize {
         0
     }

@@ -1,4 +1,4 @@
-//! Rewards on prompts that are not trained on, with the same noise every time: what tells learning from the luck of an
+//! Rewards on held-out prompts with the same noise every time. They separate learning from the chance of an
 //! iteration's prompts, which differ more than a model learns in many iterations (docs/train.md).
 
 use super::asked::Told;
@@ -51,7 +51,7 @@ impl Course {
         Ok(Measured::of(&self.rewards, *draws, &ratings))
     }
 
-    /// The same noise whatever the iteration.
+    /// Noise independent of the iteration.
     fn held_out_trajectory(&self, index: usize) -> Trajectory {
         let (prompt, j) = (index / self.held_out.draws, index % self.held_out.draws);
         let noise = self.draws.held_out(j, prompt, self.config.steps as usize, &self.shape);

@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
-/// What the pictures of held-out prompts are worth: "reward" (the weighted sum, not shaped), "score_NAME" and "watch_NAME", a
-/// mean of every prompt.
+/// Ratings of held-out prompts: "reward" (the weighted sum, not shaped), "score_NAME" and "watch_NAME", a mean per
+/// prompt.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Measured(BTreeMap<String, Vec<f64>>);
 
 impl Measured {
-    /// `ratings` of all trajectories, those of a prompt one after the other.
+    /// `ratings` of all trajectories, prompt by prompt.
     pub fn of(rewards: &Rewards, draws: usize, ratings: &Ratings) -> Self {
         let by_prompt = |values: &[f64]| values.chunks(draws).filter_map(mean).collect::<Vec<f64>>();
         let mut out = BTreeMap::from([("reward".to_string(), by_prompt(&rewards.weighted(ratings)))]);
@@ -23,7 +23,7 @@ impl Measured {
         Self(out)
     }
 
-    /// val_NAME, and how far it lies above the start model's: val_NAME_gain, with its 95 % interval over prompts, which are
+    /// val_NAME, and its gain over the start model: val_NAME_gain, with a 95 % interval over prompts, which are
     /// paired.
     pub fn against(&self, start: &Self) -> Map<String, Value> {
         let mut out = Map::new();

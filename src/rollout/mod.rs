@@ -1,8 +1,8 @@
-//! The rollout machine of methods that sample while they train: an iteration samples trajectories with the policy, has
-//! their pictures rated, keeps what training reads, and is then trained on, step by step (docs/methods.md, section 10).
+//! Rollouts of methods that sample while they train. An iteration samples trajectories with the policy, has their
+//! pictures rated and keeps the units of training, which then train step by step (docs/methods.md, section 10).
 //!
-//! An iteration is a function of the policy's weights, its number and the seed: a signal amid it loses nothing but time.
-//! Once it is sampled, a checkpoint holds what it kept, or names the files of the run folder that do.
+//! An iteration is a function of the policy's weights, its number and the seed: a signal during it costs only time.
+//! Once it is sampled, a checkpoint holds the kept units, or names their files in the run folder.
 
 mod advantages;
 mod asked;

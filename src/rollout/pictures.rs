@@ -1,4 +1,4 @@
-//! From latents to what their pictures are worth.
+//! From latents to ratings of their pictures.
 
 use crate::networks::Machine;
 use crate::painting::{Decoding, Tiling, picture_of};
@@ -10,14 +10,14 @@ use pipelines::models::AutoencoderKl;
 use std::path::Path;
 use tch::Tensor;
 
-/// The decoder: loaded where pictures are rated and dropped after it, so that it is not resident while training.
+/// The decoder, loaded for rating and dropped after it: not resident while training.
 pub struct Studio {
     vae: AutoencoderKl,
     decoding: Decoding,
 }
 
 impl Studio {
-    /// For square pictures of `resolution` pixels. `vae`: another than the model's.
+    /// Decoder of square pictures of `resolution` pixels. `vae`: instead of the model's.
     ///
     /// # Errors
     /// A decoder that cannot be loaded.
@@ -33,7 +33,7 @@ impl Studio {
         Ok(Self { vae, decoding })
     }
 
-    /// Rated by the scorers of `rewards`; `prompts`: the texts that places stand for.
+    /// Rated by the scorers of `rewards`; `prompts`: texts by place.
     pub fn pictures<'a>(&'a self, rewards: &'a Rewards, prompts: &'a [String]) -> Pictures<'a> {
         Pictures { vae: &self.vae, decoding: &self.decoding, rewards, prompts }
     }
@@ -54,7 +54,7 @@ impl Pictures<'_> {
         self.rewards.rate(&pictures, t, &texts)
     }
 
-    /// Rates finished pictures, by the scorers that only watch too.
+    /// Rates finished pictures, by watched scorers too.
     pub fn rate_finished(&self, latents: &Tensor, prompts: &[usize]) -> Result<Ratings> {
         let (pictures, texts) = self.painted(latents, prompts)?;
         self.rewards.rate_and_watch(&pictures, 0, &texts)

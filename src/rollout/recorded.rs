@@ -1,4 +1,4 @@
-//! What is recorded of a call: from where, to where, and how likely (docs/methods.md, section 10).
+//! Record of a call: source, destination, and log-probabilities (docs/methods.md, section 10).
 
 use super::asked::{Asked, At};
 use super::grid::Trajectory;
@@ -8,34 +8,34 @@ use anyhow::Result;
 use pipelines::schedulers::{Transitions, log_prob};
 use tch::{Kind, Tensor};
 
-/// What a loss reads of a transition beside its ends.
+/// Values of a transition that a loss reads besides its ends.
 #[derive(Debug, Clone, Copy)]
 pub struct Rule {
-    /// Whose probability is kept.
+    /// The policy whose probability is kept.
     pub other: Other,
     /// The start model's prediction is kept too.
     pub drift: bool,
 }
 
-/// Rows of a call that lead somewhere training will look at.
+/// Rows of a call whose destinations training reads.
 pub struct Ends<'a> {
-    /// The whole batch: where it is, and where the policy leads it.
+    /// The whole batch: its states, and the policy's distribution.
     pub at: &'a At<'a>,
     pub step: &'a Transitions,
     pub trajectories: &'a [Trajectory],
     /// Of the batch.
     pub rows: &'a [usize],
-    /// Where each row leads, `[rows, C, h, w]` float32; several where it has candidates.
+    /// Destinations of each row, `[rows, C, h, w]` float32; several with candidates.
     pub ends: &'a [Tensor],
-    /// The trajectory goes on from its only end.
+    /// The trajectory continues from its only end.
     pub goes_on: bool,
 }
 
 impl Ends<'_> {
-    /// Keeps the transitions. Returns their indices: row by row, end by end.
+    /// Stores the transitions. Returns their indices: row by row, end by end.
     ///
     /// # Errors
-    /// A start model that is asked and not at hand; a disk that does not take what is kept.
+    /// A required start model that is absent; a failed write to disk.
     pub fn keep(&self, asked: &Asked, rule: Rule, keeping: &mut Keeping) -> Result<Vec<Vec<usize>>> {
         let index: Vec<i64> = self.rows.iter().map(|row| *row as i64).collect();
         let index = Tensor::from_slice(&index).to_device(asked.networks.machine.device);
@@ -73,7 +73,7 @@ impl Ends<'_> {
     }
 }
 
-/// log p of one end of every row, under the policy as it sampled and under the start model where it was asked.
+/// log p of one end of every row, under the policy as it sampled and under the start model if evaluated.
 struct Likely {
     policy: Vec<f64>,
     start: Option<Vec<f64>>,
@@ -94,7 +94,7 @@ impl Likely {
         }
     }
 
-    /// How much likelier the policy made it.
+    /// log p under the policy minus log p under the start model.
     fn drift(&self, row: usize) -> Option<f64> {
         self.start.as_ref().map(|start| self.policy[row] - start[row])
     }

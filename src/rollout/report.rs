@@ -1,4 +1,4 @@
-//! What an iteration says of its samples, on the metrics line of its first step (docs/train.md).
+//! Metrics of an iteration's samples, on the metrics line of its first step (docs/train.md).
 
 use super::grid::Grid;
 use crate::metrics::{mean, put};
@@ -6,7 +6,7 @@ use crate::scorers::Ratings;
 use serde_json::{Map, Value, json};
 use tch::{Kind, Tensor};
 
-/// Prompts whose mean reward a line lists.
+/// Largest number of prompts in rollout_reward_by_prompt.
 const LISTED_PROMPTS: usize = 64;
 
 /// The numbers of an iteration.
@@ -25,7 +25,7 @@ pub struct Report<'a> {
     pub diversity: Option<f64>,
     pub kept: usize,
     pub units: usize,
-    /// Iterations before this one that kept nothing.
+    /// Iterations before this one without kept units.
     pub empty: u64,
     pub seconds: f64,
 }
@@ -66,8 +66,8 @@ fn std(values: &[f64]) -> Option<f64> {
     Some(mean(&values.iter().map(|x| (x - centre).powi(2)).collect::<Vec<_>>())?.sqrt())
 }
 
-/// How far the pictures of a prompt differ: root mean square distance of their latents `[n, C, h, w]`, mean over pairs and
-/// prompts. With one trajectory a prompt: over all pictures. `None`: there are no two.
+/// Diversity of a prompt's pictures: root mean square distance of their latents `[n, C, h, w]`, mean over pairs and
+/// prompts. With one trajectory per prompt: over all pictures. `None`: fewer than two.
 pub fn diversity(grid: Grid, latents: &[Tensor]) -> Option<f64> {
     let per_group = if grid.per_prompt > 1 { grid.per_prompt } else { latents.len() };
     let mut distances = Vec::new();

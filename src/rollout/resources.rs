@@ -7,7 +7,7 @@ use anyhow::Result;
 use pipelines::Conditioning;
 use pipelines::families::ModelFolder;
 
-/// Embeddings of prompts that were encoded before training.
+/// Embeddings of prompts, encoded before training.
 pub trait Prompts {
     /// One row per prompt.
     ///
@@ -16,19 +16,19 @@ pub trait Prompts {
     fn conditioning(&self, prompts: &[&str]) -> Result<Conditioning>;
 }
 
-/// What rollouts are opened from.
+/// Inputs of the rollouts.
 #[derive(Clone, Copy)]
 pub struct Setup<'a> {
     pub config: &'a Config,
     pub folder: &'a ModelFolder,
-    /// Prompts to train on, each once; a prompt's place is its index in draws.
+    /// Training prompts, each once; a prompt's place is its index in draws.
     pub prompts: &'a [String],
     /// Prompts of [validate].
     pub held_out: &'a [String],
     pub machine: Machine,
 }
 
-/// What sampling takes from the run around it.
+/// The run's objects that sampling uses.
 #[derive(Clone, Copy)]
 pub struct Resources<'a> {
     pub networks: &'a Networks,

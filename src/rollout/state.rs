@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
-/// The folder of a run where buffers on disk lie.
+/// Folder of buffers on disk in a run.
 pub const FOLDER: &str = "rollouts";
 pub const ITERATION: &str = "iteration-";
 /// The buffer in a checkpoint.
@@ -18,29 +18,29 @@ pub fn folder_name(iteration: u64) -> String {
     format!("{FOLDER}/{ITERATION}{iteration:06}")
 }
 
-/// Where a run stands. Part of a checkpoint.
+/// Progress of the rollouts. Part of a checkpoint.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
-    /// The iteration in hand, or the next one.
+    /// The current iteration, or the next one.
     pub iteration: u64,
-    /// Updates of it, and how many of them are done; 0 updates: it is still to be sampled.
+    /// Its number of updates, and how many are done; 0 updates: not sampled yet.
     pub updates: u64,
     pub done: u64,
     pub kept: Vec<Kept>,
     pub units: Vec<KeptUnit>,
-    /// Of a method that compares rewards with earlier ones.
+    /// Memory of a method that compares rewards with earlier ones.
     pub advantages: Option<Advantages>,
-    /// Network evaluations so far, a row each.
+    /// Network evaluations so far, counted per row.
     pub evaluations: u64,
-    /// Iterations just before this one that kept nothing.
+    /// Iterations just before this one without kept units.
     pub empty: u64,
-    /// What the iteration just sampled says of itself, until the metrics line of its first step is written.
+    /// Metrics of the last sampled iteration, until the metrics line of its first step is written.
     #[serde(default)]
     pub report: Option<Map<String, Value>>,
-    /// What held-out prompts were worth before anything was trained.
+    /// Ratings of held-out prompts before training.
     #[serde(default)]
     pub start: Option<Measured>,
-    /// SHA-256 of the buffer's files in the run folder, by their path in it; empty where the checkpoint holds the buffer.
+    /// SHA-256 of the buffer's files in the run folder, by relative path; empty if the checkpoint holds the buffer.
     pub files: BTreeMap<String, String>,
 }
 

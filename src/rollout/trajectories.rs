@@ -9,12 +9,12 @@ use pipelines::schedulers::Transitions;
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
-/// Where a call leads, `[B, C, h, w]`, from where trajectories are, p(x_p | x_t) there, and the noise of the call; `None` ends
-/// the walk.
+/// Destination of a call, `[B, C, h, w]`, given the trajectories' states, p(x_p | x_t) there, and the noise of the
+/// call; `None` ends the walk.
 type Step<'a> = dyn FnMut(&At, &Transitions, &Tensor) -> Result<Option<Tensor>> + 'a;
 
-/// Takes trajectories together through every call of the sampler. Returns the latents of their pictures `[B, C, h, w]`; `None`
-/// once `step` or `on_call` ended it.
+/// Runs trajectories together through every call of the sampler. Returns the latents of their pictures
+/// `[B, C, h, w]`; `None` once `step` or `on_call` ends it.
 pub fn walk(
     asked: &Asked,
     trajectories: &[Trajectory],
@@ -38,8 +38,9 @@ pub fn walk(
     Ok(Some(latents))
 }
 
-/// Samples trajectories together and keeps the transitions that `wanted(trajectory, call)` names. Returns the latents of
-/// their pictures `[B, C, h, w]`; `None` once `on_call` said false. `indices` learns where each transition is kept.
+/// Samples trajectories together and keeps the transitions of `wanted(trajectory, call)`. Returns the latents of
+/// their pictures `[B, C, h, w]`; `None` once `on_call` returns false. `indices` receives the index of each kept
+/// transition.
 pub fn sample(
     asked: &Asked,
     trajectories: &[Trajectory],

@@ -35,7 +35,7 @@ struct Config {
     norm_eps: f64,
     styles: Vec<String>,
     names: Vec<String>,
-    /// What its makers measured, by kind of picture.
+    /// Accuracies measured by its makers, by kind of picture.
     #[serde(default)]
     accuracy: BTreeMap<String, f64>,
 }

@@ -55,8 +55,8 @@ struct Sources {
     scores: BTreeMap<String, String>,
 }
 
-/// The judges that labelled the data at `path` (`[data] path`), by the labels that a run reads (`[data] labels`). Empty
-/// where people labelled it or nothing is known.
+/// The judges that labelled the data at `path` (`[data] path`), by the labels that a run reads (`[data] labels`).
+/// Empty if people labelled it or nothing is known.
 ///
 /// # Errors
 /// No data at `path`, or a `labelled-by.json` that differs from its description in docs/eval.md.

@@ -1,4 +1,4 @@
-//! From a resolved configuration to what trains.
+//! From resolved settings to the state of training.
 
 use super::criterion::{Criterion, OwnWeights};
 use super::feed::Feed;
@@ -20,10 +20,10 @@ use anyhow::Result;
 use pipelines::{LevelRange, Levels, Process};
 use serde_json::{Map, Value as Json};
 
-/// Loads the networks and puts the method together. `contents`: hashes of what is read.
+/// Loads the networks and constructs the method. `contents`: hashes of the inputs.
 ///
 /// # Errors
-/// What the model's files or the machine refuse.
+/// Errors of the model's files or the machine.
 pub fn learner(
     resident: &mut Resident,
     opened: &Opened,
@@ -75,7 +75,7 @@ fn criterion(opened: &Opened, networks: &Networks) -> Result<Criterion> {
     })
 }
 
-/// How a method truncates its rollouts.
+/// Truncation of a method's rollouts.
 fn truncating(config: &Config, needs: &Needs, feed: &Feed) -> Result<Option<Truncating>> {
     let Some(Truncation { start, steps, guidance, .. }) = needs.truncated else { return Ok(None) };
     let draws = Draws { seed: config.train.seed, draws_per_pair: 0, range: feed.range() };
@@ -93,7 +93,7 @@ fn inverting(config: &Config, needs: &Needs, range: LevelRange) -> Option<Invert
     Some(Inverting { inverter, published: grid == InversionGrid::Published, steps, eta, draws })
 }
 
-/// Weights that follow from the data are normalised by the training set, those that follow from the networks as they go.
+/// Weights from the data are normalised by the training set, weights from the networks by a running mean.
 fn own_weights(config: &Config, objective: &Objective, train: &[Item]) -> OwnWeights {
     let as_published = config.weights.as_published;
     let from_data = match objective {

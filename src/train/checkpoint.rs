@@ -1,4 +1,4 @@
-//! Checkpoints: folders that appear by rename only when they are whole and synced, with a checksum of every file.
+//! Checkpoints: folders that appear by rename once they are whole and synced, with a checksum per file.
 
 use super::history::History;
 use super::learner::Learner;
@@ -20,22 +20,22 @@ const EMA: &str = "ema.safetensors";
 const REFERENCE: &str = "reference.safetensors";
 const STATE: &str = "state.json";
 
-/// What a checkpoint holds beside tensors.
+/// Content of a checkpoint besides tensors.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct State {
     /// The last finished step.
     pub step: u64,
     #[serde(flatten)]
     pub history: History,
-    /// Of a reference that is renewed.
+    /// State of a moving reference.
     #[serde(default)]
     pub reference: Option<MovedState>,
     /// State of a method that samples while it trains.
     #[serde(default)]
     pub rollout: Option<rollout::State>,
-    /// Ids of items whose images could not be read.
+    /// Ids of items with unreadable images.
     pub unreadable: Vec<String>,
-    /// Errors of the start model on the validation pairs, once they are known.
+    /// Errors of the start model on the validation pairs, once measured.
     pub start_errors: Option<StartErrors>,
     /// Step of `best/`, and its val_margin (labels: -val_loss).
     pub best: Option<(u64, f64)>,
@@ -44,14 +44,14 @@ pub struct State {
     pub files: BTreeMap<String, String>,
 }
 
-/// What follows the last finished step and is not done yet: a signal may stop a run in the middle of it.
+/// Pending work after the last finished step, which a signal may interrupt.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Pending {
-    /// The step's metrics line, which waits for its validation.
+    /// The step's metrics line, incomplete until its validation.
     pub line: Option<Map<String, Value>>,
-    /// beta that the step was taken with.
+    /// beta of the step.
     pub beta: f64,
-    /// The sample grid of the step is still to be painted.
+    /// The sample grid of the step is pending.
     pub samples: bool,
 }
 
@@ -99,7 +99,7 @@ fn file_hashes(dir: &Path) -> Result<BTreeMap<String, String>> {
     Ok(out)
 }
 
-/// Every checkpoint of a run that still has its state, oldest first.
+/// Every checkpoint of a run with its state, oldest first.
 pub fn list(run: &Path) -> Vec<(u64, PathBuf)> {
     let mut found: Vec<(u64, PathBuf)> = std::fs::read_dir(run)
         .into_iter()
@@ -112,14 +112,14 @@ pub fn list(run: &Path) -> Vec<(u64, PathBuf)> {
     found
 }
 
-/// Files of the run folder that its checkpoints name.
+/// Files of the run folder named by its checkpoints.
 pub fn rollout_files(run: &Path) -> Vec<String> {
     let state = |path: PathBuf| serde_json::from_slice::<State>(&std::fs::read(path.join(STATE)).ok()?).ok();
     let states = list(run).into_iter().filter_map(|(_, path)| state(path)?.rollout);
     states.flat_map(|rollout| rollout.files.into_keys()).collect()
 }
 
-/// The newest whole checkpoint, and why newer ones were passed over.
+/// The newest whole checkpoint, and the reasons for skipping newer ones.
 pub fn newest(run: &Path) -> (Option<(PathBuf, State)>, Vec<String>) {
     let mut passed = Vec::new();
     for (_, path) in list(run).into_iter().rev() {
@@ -150,7 +150,7 @@ fn check(path: &Path) -> Result<State> {
     Ok(state)
 }
 
-/// Takes weights, optimizer, EMA and statistics from a checkpoint.
+/// Restores weights, optimizer, EMA and statistics from a checkpoint.
 pub fn load(path: &Path, state: &State, learner: &mut Learner) -> Result<()> {
     let (networks, optimizer, ema, history) = learner.restored();
     let weights = match &networks.policy.lora {
@@ -180,9 +180,9 @@ fn read_all(store: WeightStore) -> Result<HashMap<String, Tensor>> {
     names.into_iter().map(|n| Ok((n.clone(), store.tensor(&n)?))).collect()
 }
 
-/// Keeps the newest `keep_last` up to `step`, the one just written, and those at multiples of `keep_every`; of older LoRA
-/// checkpoints the weights stay. Newer ones are those that a resume passed over as damaged: they count for nothing, and
-/// are replaced when the run gets there.
+/// Keeps the newest `keep_last` up to `step`, the one just written, and those at multiples of `keep_every`. Older
+/// LoRA checkpoints keep their weights. Newer checkpoints are damaged ones that a resume skipped: they do not count,
+/// and are replaced when the run reaches their step.
 pub fn rotate(run: &Path, step: u64, keep_last: usize, keep_every: Option<u64>) -> Result<()> {
     let mut whole = list(run);
     whole.retain(|(s, _)| *s <= step);

@@ -1,4 +1,4 @@
-//! From errors to losses: the objective, and how its losses are weighed.
+//! From errors to losses: the objective and the weights of its losses.
 
 use super::forward::Forward;
 use super::history::Statistics;
@@ -14,7 +14,7 @@ use anyhow::Result;
 use pipelines::Levels;
 use tch::Tensor;
 
-/// What turns errors into losses. Nothing of it changes while a run trains.
+/// Conversion of errors into losses. Constant during a run.
 pub struct Criterion {
     pub objective: Objective,
     pub needs: Needs,
@@ -24,25 +24,25 @@ pub struct Criterion {
     pub timestep_weight: Option<TimestepWeight>,
     /// mu of the SDPO safeguard.
     pub safeguard: Option<f64>,
-    /// How the method's own loss weights are normalised.
+    /// Normalisation of the method's own loss weights.
     pub own_weights: OwnWeights,
-    /// Some loss is weighted: by the data or by the method.
+    /// Some losses are weighted, by the data or by the method.
     pub weighted: bool,
     /// The method has a beta: metrics report it.
     pub has_beta: bool,
 }
 
-/// What a method's own weights are divided by (docs/methods.md, section 0.7).
+/// Divisor of a method's own weights (docs/methods.md, section 0.7).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum OwnWeights {
-    /// A number known before training: their mean over the training set, or 1 as published.
+    /// A constant known before training: their mean over the training set, or 1 as published.
     By(f64),
     /// Their running mean over the steps before.
     Running,
 }
 
 impl Criterion {
-    /// `[R]`, master kind: what turns squared residuals into those of margins and metrics.
+    /// `[R]`, type of the master weights: factor from squared residuals to those of margins and metrics.
     pub fn epsilon_factor(&self, networks: &Networks, noised: &Noised) -> Tensor {
         match self.native_errors {
             true => ones(networks.machine, &noised.levels),
@@ -72,7 +72,7 @@ impl Criterion {
         self.needs.weights && self.own_weights == OwnWeights::Running
     }
 
-    /// What the losses of a step read beside its errors. `seen`: all its errors on this rank, where the method looks ahead.
+    /// Statistics read by the losses of a step. `seen`: all its errors on this rank, for a method that looks ahead.
     ///
     /// # Errors
     /// A rank that does not answer.
@@ -90,11 +90,11 @@ impl Criterion {
                 statistics.weight.of_step(Law::Before, &gathered(world, own)?.concat())
             }
         };
-        // A step whose weights are all 0 has nothing to divide.
+        // A step with all weights 0 has no divisor.
         Ok(Terms { step, weighting: Weighting::Divided(if mean > 0.0 { mean } else { 1.0 }) })
     }
 
-    /// What later steps take their statistics of.
+    /// Values behind the statistics of later steps.
     pub fn values(&self, errors: &Errors, step: &Step) -> Values {
         let statistic = match self.needs.statistic.is_some_and(|s| s.law != Law::Step) {
             true => statistic_values(&self.objective, errors, step),
@@ -107,7 +107,7 @@ impl Criterion {
         Values { statistic, weight, divergence: Vec::new() }
     }
 
-    /// Takes in the values of a step that was not skipped.
+    /// Adds the values of a step that was not skipped.
     pub fn observe(&self, values: &Values, statistics: &mut Statistics) {
         if self.needs.statistic.is_some_and(|s| s.law != Law::Step) {
             statistics.statistic.observe(&values.statistic);

@@ -1,4 +1,4 @@
-//! environment.json: versions, hashes of program, model and data, device. `--resume` compares contents by it.
+//! environment.json: versions, hashes of program, model and data, device. `--resume` compares contents with it.
 
 use super::opened::Opened;
 use crate::machine::files::write_atomically;
@@ -13,7 +13,7 @@ use std::path::Path;
 
 pub const ENVIRONMENT: &str = "environment.json";
 
-/// Hashes of everything a run reads but the images, by configuration key.
+/// Hashes of all inputs of a run except the images, by configuration key.
 pub fn contents(opened: &Opened) -> Result<Map<String, Value>> {
     let config = &opened.config;
     let mut memory = HashMemory::open(&config.data.cache_dir);
@@ -29,7 +29,7 @@ pub fn contents(opened: &Opened) -> Result<Map<String, Value>> {
             out.insert(key.into(), json!(memory.of_files(files)?));
         }
     }
-    // With a validation file the hash of the index is that of both.
+    // With a validation file the hash of the index covers both.
     if !config.data.path.as_os_str().is_empty() {
         out.insert("data.path".into(), json!(opened.items.index_sha256));
     }
@@ -61,17 +61,17 @@ pub fn contents(opened: &Opened) -> Result<Map<String, Value>> {
     Ok(out)
 }
 
-/// The hash of the data: of its index and of the images that were read, and which those were.
+/// Hash of the data: of its index and of the images read, with the extent of the latter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DataHash {
     pub sha256: String,
-    /// The images are those that steps 1 to this one read,
+    /// The images of steps 1 to this one,
     pub steps: u64,
     /// and those of the validation.
     pub validated: bool,
 }
 
-/// Writes environment.json into the run folder; `data` is known once the images were read.
+/// Writes environment.json into the run folder; `data` is known once the images are read.
 pub fn write(run: &Path, opened: &Opened, contents: &Map<String, Value>, data: Option<&DataHash>) -> Result<()> {
     let program = std::env::current_exe().context("cannot find the running program")?;
     let mut memory = HashMemory::open(&opened.config.data.cache_dir);
@@ -91,7 +91,7 @@ pub fn write(run: &Path, opened: &Opened, contents: &Map<String, Value>, data: O
     write_atomically(&run.join(ENVIRONMENT), &serde_json::to_vec_pretty(&environment)?)
 }
 
-/// What a run folder's environment.json says of contents and data.
+/// Contents and data in a run folder's environment.json.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Recorded {
@@ -99,7 +99,7 @@ pub struct Recorded {
     pub data: Option<DataHash>,
 }
 
-/// What the run in `run` recorded; nothing where the file is missing or damaged.
+/// The record of the run in `run`; empty if the file is missing or damaged.
 pub fn recorded(run: &Path) -> Recorded {
     let text = std::fs::read(run.join(ENVIRONMENT)).unwrap_or_default();
     serde_json::from_slice(&text).unwrap_or_default()

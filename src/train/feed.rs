@@ -1,4 +1,4 @@
-//! What the run reads: encoded once before training, then drawn micro-batch by micro-batch.
+//! Input of a run: encoded once before training, then drawn micro-batch by micro-batch.
 
 use super::environment::DataHash;
 use super::opened::Opened;
@@ -33,10 +33,10 @@ pub struct ValidationItem {
     pub batch: Batch,
 }
 
-/// Batches of a run, the caches behind them, and what could not be read.
+/// Batches of a run, the caches behind them, and unreadable items.
 pub struct Feed {
     batches: Batches,
-    /// Where prompts are trained on without pictures.
+    /// Prompts without pictures.
     prompts: Option<PromptBatches>,
     latents: LatentCache,
     texts: TextCache,
@@ -48,13 +48,13 @@ pub struct Feed {
     grad_accum: u64,
     range: LevelRange,
     left_out: RefCell<BTreeSet<String>>,
-    /// A step, and the seconds that its micro-batches took so far.
+    /// A step, and the seconds spent on its micro-batches.
     waited: Cell<(u64, f64)>,
 }
 
 impl Feed {
-    /// Plans what the steps of the whole run and the validation read, encodes what the cache lacks, and writes
-    /// data-report.json. A resumed run plans from the start too: its report and hashes are those of the whole run.
+    /// Plans the input of all steps of the run and of the validation, encodes what the cache lacks, and writes
+    /// data-report.json. A resumed run plans from the start too: its report and hashes cover the whole run.
     pub fn open(opened: &Opened, machine: Machine, run: &Path, progress: &dyn Progress, stop: &Stop) -> Result<Self> {
         let Opened { config, folder, items, .. } = opened;
         let mut report = DataReport::new(items);
@@ -117,8 +117,8 @@ impl Feed {
         self.range
     }
 
-    /// The micro-batches of step `s` (from 1) that are in `share`, by their number in the step; `None` where no item of one could be read. They may be asked for again,
-    /// and are the same then.
+    /// The micro-batches of step `s` (from 1) that are in `share`, by their number in the step; `None` for one
+    /// without a readable item. Equal on every call.
     pub fn micro_batches(&self, s: u64, share: Range<u64>) -> impl Iterator<Item = Result<Option<Batch>>> + '_ {
         let first = (s - 1) * self.grad_accum * self.micro_batch;
         if self.waited.get().0 != s {
@@ -138,22 +138,22 @@ impl Feed {
         })
     }
 
-    /// Seconds that the micro-batches of the last step took to draw.
+    /// Seconds spent on drawing the micro-batches of the last step.
     pub fn waited(&self) -> f64 {
         self.waited.get().1
     }
 
-    /// Ids of items that were left out so far.
+    /// Ids of items left out so far.
     pub fn unreadable(&self) -> Vec<String> {
         self.left_out.borrow().iter().cloned().collect()
     }
 
-    /// Takes over the ids of items that a checkpoint says were left out.
+    /// Adds the left-out items of a checkpoint.
     pub fn left_out(&mut self, ids: Vec<String>) {
         self.left_out.borrow_mut().extend(ids);
     }
 
-    /// The hash of the data as steps 1 to `steps`, and the validation if `validated`, read it. Missing images count as
+    /// Hash of the data read by steps 1 to `steps`, and by the validation if `validated`. Missing images count as
     /// absent.
     pub fn data_hash(&self, config: &Config, steps: u64, validated: bool) -> Result<DataHash> {
         let mut images = self.batches.images(positions(&self.batches, steps, config))?;
@@ -167,7 +167,7 @@ impl Feed {
         Ok(DataHash { sha256, steps, validated })
     }
 
-    /// The validation items that can be read, in data order, each with all its draws.
+    /// The readable validation items in data order, each with all its draws.
     pub fn validation(&self) -> impl Iterator<Item = Result<ValidationItem>> + '_ {
         self.validation.iter().filter_map(|pair| {
             let batch = self.batches.validation_batch(pair, self.validation_draws, &self.latents, &self.texts);
@@ -176,7 +176,7 @@ impl Feed {
         })
     }
 
-    /// One row for the side of guidance that has no prompt, as the model's pipeline makes it.
+    /// One row for the side of guidance without a prompt, as in the model's pipeline.
     pub fn empty_side(&self) -> Conditioning {
         self.empty_side.shallow_clone()
     }
@@ -188,7 +188,7 @@ impl Prompts for Feed {
     }
 }
 
-/// Positions of so many steps; none where there are no items.
+/// Number of positions of some steps; none without items.
 fn positions(batches: &Batches, steps: u64, config: &Config) -> u64 {
     if batches.is_empty() { 0 } else { steps * config.train.pairs_per_step() }
 }
@@ -218,15 +218,15 @@ fn batch_options(config: &Config, folder: &ModelFolder, needs: &Needs) -> BatchO
     }
 }
 
-/// What the run reads, encoded.
+/// The input of a run, encoded.
 struct Encoded {
     latents: LatentCache,
     texts: TextCache,
     empty_side: Conditioning,
 }
 
-/// Fills both caches. An encoder is loaded when the first record is missing and dropped at the end: none is resident
-/// while training. Encoders run in float32, whatever the run computes in, so that runs share records.
+/// Fills both caches. An encoder is loaded for the first missing record and dropped at the end: none is resident
+/// while training. Encoders run in float32, whatever the run's compute type, so that runs share records.
 fn encode(
     config: &Config,
     folder: &ModelFolder,
@@ -280,7 +280,7 @@ fn encode(
     let empty_side = match (folder.empty_side(), config.model.clip_skip) {
         (EmptySide::Zeros, _) => texts.conditioning(&[""])?.without_prompt(),
         (EmptySide::Encoded, 0) => texts.conditioning(&[""])?,
-        // As in diffusers, clip_skip is for prompts and not for the side that has none.
+        // As in diffusers, clip_skip applies to prompts and not to the side without one.
         (EmptySide::Encoded, _) => fill(0, &[String::new()])?.conditioning(&[""])?,
     };
     Ok(Encoded { latents, texts, empty_side })
@@ -291,7 +291,7 @@ struct ComponentHashes {
     text: String,
 }
 
-/// What `lora.init` has for the text encoders: empty where it has nothing, or where there is none.
+/// The text encoder part of `lora.init`; empty if it has none.
 fn text_lora(config: &Config, folder: &ModelFolder) -> Result<Lora> {
     let Some(path) = config.lora.as_ref().and_then(|lora| lora.init.as_ref()) else { return Ok(Lora::default()) };
     let mut lora = Lora::read(path, &folder.lora_targets())?;
@@ -299,7 +299,7 @@ fn text_lora(config: &Config, folder: &ModelFolder) -> Result<Lora> {
     Ok(lora)
 }
 
-/// Hashes of what latents and embeddings depend on: weights, their config.json, the tokenizer, and a LoRA of the text
+/// Hashes of all inputs of latents and embeddings: weights, their config.json, the tokenizer, and a LoRA of the text
 /// encoders.
 fn component_hashes(config: &Config, folder: &ModelFolder, lora: &Lora) -> Result<ComponentHashes> {
     let mut memory = HashMemory::open(&config.data.cache_dir);

@@ -1,4 +1,4 @@
-//! What a finished run leaves for its user: `final/`, `best/`, the model card.
+//! Output of a finished run: `final/`, `best/`, the model card.
 
 use super::learner::Learner;
 use crate::machine::files::{publish_dir, unfinished_dir, write_atomically};
@@ -12,14 +12,14 @@ use tch::{Kind, Tensor};
 
 pub const KOHYA_FILE: &str = "kohya_lora_weights.safetensors";
 
-/// Writes `best/`: the weights that did best on what is held out so far.
+/// Writes `best/`: the weights with the best held-out result so far.
 pub fn write_best(run: &Path, learner: &Learner) -> Result<()> {
     let parts = unfinished_dir(run)?;
     write_weights(&learner.networks().policy, parts.path(), learner.average(), "")?;
     publish_dir(parts, &run.join("best"))
 }
 
-/// Writes `final/`: a folder that diffusers loads as it is, or the LoRA in both namings; the model card beside it.
+/// Writes `final/`: a folder that diffusers loads, or the LoRA in both namings; with the model card.
 pub fn write_final(run: &Path, config: &Config, folder: &ModelFolder, learner: &Learner) -> Result<()> {
     let parts = unfinished_dir(run)?;
     let dir = parts.path();

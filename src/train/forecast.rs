@@ -1,4 +1,4 @@
-//! What a run will cost, said once after its first twenty steps.
+//! Forecast of a run's duration, reported once after its first twenty steps.
 
 use super::session::Session;
 use crate::machine::bytes::in_words;
@@ -20,7 +20,7 @@ impl Forecast {
         Self { first_step, spent: BTreeMap::new(), said: false }
     }
 
-    /// Runs `work` and counts its time for `phase`.
+    /// Runs `work` and adds its time to `phase`.
     pub fn timed<T>(&mut self, phase: &'static str, work: impl FnOnce() -> T) -> T {
         let began = Instant::now();
         let done = work();
@@ -32,7 +32,7 @@ impl Forecast {
         *self.spent.entry(phase).or_default() += seconds;
     }
 
-    /// The forecast, once, when enough steps are known.
+    /// The forecast, once, after enough steps.
     pub fn due(&mut self, session: &Session) -> Option<String> {
         let done = session.step - self.first_step;
         if self.said || done < AFTER_STEPS {
@@ -64,7 +64,7 @@ impl Forecast {
     }
 }
 
-/// The next step at a multiple of `every` up to `steps`; `None` when there is none, or `every` is 0.
+/// The next step at a multiple of `every` up to `steps`; `None` without one, or with `every` 0.
 fn next(step: u64, every: u64, steps: u64) -> Option<String> {
     let at = step.checked_div(every)?.saturating_add(1).saturating_mul(every);
     (at <= steps).then(|| format!("step {at}"))

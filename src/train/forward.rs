@@ -14,7 +14,8 @@ pub struct Forward {
     pub errors: Errors,
     /// Mean of the product of the residuals of winner and loser, `[n]`, for the safeguard.
     pub product: Option<Tensor>,
-    /// e_ref - e_start of the preferred images in the space of margins, where the step ends with a look at the reference.
+    /// e_ref - e_start of the preferred images in the space of margins, if the guard of the reference measures at the
+    /// end of the step.
     pub divergence: Vec<f64>,
     pub inversion: Option<InversionWatch>,
     /// C h w
@@ -22,7 +23,7 @@ pub struct Forward {
 }
 
 impl Forward {
-    /// Scalar: the sum of dL/de e. Its gradients are exact, since the objective sees nothing but these numbers.
+    /// Scalar: the sum of dL/de e. Its gradients are exact, since the objective depends only on these numbers.
     pub fn root(&self, evaluation: &Evaluation) -> Tensor {
         let mut root = (&self.theta * &evaluation.d_theta).sum(None::<Kind>);
         if let (Some(drift), Some(d)) = (&self.drift, &evaluation.d_drift) {

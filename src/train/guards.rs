@@ -1,16 +1,16 @@
-//! Running statistics that steer a run: beta = "auto" and the spike guard. Both live in the checkpoint.
+//! Running statistics that control a run: beta = "auto" and the spike guard. Both are part of the checkpoint.
 
 use crate::numbers::median;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
-/// beta of each step: fixed, or moved so that about a fifth of each gradient stays (`beta = "auto"`).
+/// beta of each step: fixed, or adapted to keep about a fifth of each gradient (`beta = "auto"`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Beta {
     /// beta of the last step taken (before any: the default).
     current: f64,
     auto: bool,
-    /// Running mean of mean |h|, decay 0.99, not yet bias-corrected.
+    /// Running mean of mean |h|, decay 0.99, without bias correction.
     mean: f64,
     count: u64,
 }
@@ -30,8 +30,8 @@ impl Beta {
         Self { auto: true, ..Self::fixed(default) }
     }
 
-    /// beta of step `s` (from 1); known before the step starts. Asking changes nothing: a step that is stopped half-way
-    /// is asked for again after the resume.
+    /// beta of step `s` (from 1), known before the step. The call has no side effect: an interrupted step calls again
+    /// after the resume.
     pub fn of_step(&self, s: u64) -> f64 {
         if !self.auto || s <= Self::FIXED_STEPS || self.count == 0 {
             return self.current;
@@ -42,19 +42,19 @@ impl Beta {
         target.clamp(self.current / Self::STEP_LIMIT, self.current * Self::STEP_LIMIT)
     }
 
-    /// Takes in the beta that a finished step, skipped or not, was taken with.
+    /// Records the beta of a finished step, skipped or not.
     pub fn used(&mut self, beta: f64) {
         self.current = beta;
     }
 
-    /// Takes in the mean |h| of a step that was not skipped.
+    /// Adds the mean |h| of a step that was not skipped.
     pub fn observe(&mut self, mean_abs_h: f64) {
         self.mean = Self::DECAY * self.mean + (1.0 - Self::DECAY) * mean_abs_h;
         self.count += 1;
     }
 }
 
-/// Notices a gradient norm far outside the recent ones.
+/// Detects a gradient norm far outside the recent ones.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SpikeGuard {
     /// log10 of the gradient norms of the last unskipped steps.
@@ -78,7 +78,7 @@ impl SpikeGuard {
         grad_norm.log10() > centre + 10.0 * deviation.max(0.05)
     }
 
-    /// Takes in a step that was taken.
+    /// Adds a step that was taken.
     pub fn taken(&mut self, grad_norm: f64) {
         self.skipped_in_a_row = 0;
         if grad_norm > 0.0 {
@@ -89,19 +89,19 @@ impl SpikeGuard {
         }
     }
 
-    /// Whether one more skipped step is one too many.
+    /// Whether another skipped step exceeds the limit.
     pub fn exhausted(&self) -> bool {
         self.skipped_in_a_row + 1 >= Self::SKIPS_ALLOWED
     }
 
-    /// Takes in a skipped step.
+    /// Adds a skipped step.
     pub fn skipped(&mut self) {
         self.skipped_in_a_row += 1;
     }
 }
 
-/// Notices a policy that runs away from its reference: errors grow on winners and losers alike, while the margin between
-/// them may well rise. This is how people lose models to noise pictures after hundreds of good steps.
+/// Detects a policy that runs away from its reference: errors grow on winners and losers alike, while the margin
+/// between them may still rise. Models turn to noise this way after hundreds of good steps.
 #[derive(Debug, Clone, Default)]
 pub struct RunawayGuard {
     /// Errors of the last steps: model and reference, winners and losers.
@@ -111,11 +111,11 @@ pub struct RunawayGuard {
 
 impl RunawayGuard {
     const WINDOW: usize = 20;
-    /// model_mse above this multiple of ref_mse is the cheapest alarm there is (docs/methods.md, section 0.6).
+    /// Alarm threshold of model_mse as a multiple of ref_mse (docs/methods.md, section 0.6).
     const LIMIT: f64 = 1.05;
     const REPEAT: u64 = 200;
 
-    /// Takes in model_mse_w, model_mse_l, ref_mse_w, ref_mse_l of step `s`; the warning, when one is due.
+    /// Adds model_mse_w, model_mse_l, ref_mse_w, ref_mse_l of step `s`; returns a warning if due.
     pub fn observe(&mut self, s: u64, errors: [f64; 4]) -> Option<String> {
         self.window.push_back(errors);
         if self.window.len() > Self::WINDOW {

@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde_json::{Map, Value};
 use std::path::Path;
 
-/// Warning, given once, that the reward of a running run is being hacked.
+/// Warning of a hacked reward in a running run, given once.
 #[derive(Debug)]
 pub struct HackGuard {
     lines: Metrics,
@@ -15,10 +15,10 @@ pub struct HackGuard {
 }
 
 impl HackGuard {
-    /// Reads the lines that the run has written to `metrics` so far.
+    /// Reads the lines of `metrics` so far.
     ///
     /// # Errors
-    /// A line that is no metrics line.
+    /// A line that is not a metrics line.
     pub fn open(metrics: &Path) -> Result<Self> {
         Ok(Self { lines: Metrics::read(metrics)?, said: false })
     }

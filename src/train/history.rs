@@ -1,4 +1,4 @@
-//! What steps leave for later ones.
+//! State kept between steps.
 
 use super::guards::{Beta, SpikeGuard};
 use crate::objectives::statistics::Running;

@@ -11,10 +11,11 @@ use crate::world::Alone;
 use anyhow::{Result, bail};
 
 impl Pass<'_> {
-    /// Errors, losses and their derivatives. `own`: this is the whole step, and its terms are still to be taken.
+    /// Errors, losses and their derivatives. `own`: this micro-batch is the whole step, and its statistics are not
+    /// taken yet.
     ///
     /// # Errors
-    /// [`Halted`] where a loss or an error is not finite; what the networks refuse.
+    /// [`Halted`] for a loss or an error that is not finite; errors of the networks.
     pub fn items(&self, batch: &Batch, terms: &Terms, own: Option<&Statistics>) -> Result<Partial> {
         let (criterion, number) = (self.criterion, terms.step.number);
         let measures = self.networks.moved.as_ref().is_some_and(|moved| moved.measures(number));
@@ -33,7 +34,7 @@ impl Pass<'_> {
     }
 }
 
-/// A loss or an error that is not finite ends the run before its weights are touched.
+/// A loss or an error that is not finite ends the run before its weights change.
 fn refuse_not_finite(batch: &Batch, evaluation: &Evaluation) -> Result<()> {
     let halt = |name: &str, id: &str, level: f64, value: f64| {
         Halted::before_update(format!(

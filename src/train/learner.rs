@@ -18,7 +18,7 @@ use anyhow::{Context, Result, bail};
 use diffpref_native::scale_;
 use tch::Tensor;
 
-/// What trains.
+/// State of training.
 pub struct Learner {
     networks: Networks,
     criterion: Criterion,
@@ -39,7 +39,7 @@ pub struct Limits {
     pub steps: u64,
 }
 
-/// How a step ended.
+/// End of a step.
 pub struct StepOutcome {
     pub records: StepRecords,
     /// The objective's statistic with its name.
@@ -52,24 +52,24 @@ pub struct StepOutcome {
     pub renewal: Renewal,
 }
 
-/// What goes through the networks together.
+/// Rows of one forward pass.
 pub enum MicroBatch<'a> {
     /// Items of a data set.
     Items(Batch),
-    /// Units of transitions that the policy sampled.
+    /// Units of transitions sampled by the policy.
     Units(UnitBatch<'a>),
 }
 
-/// The micro-batches of a step on this rank, from the first; some methods go through them twice.
+/// The micro-batches of a step on this rank, from the first; some methods iterate over them twice.
 pub type MicroBatches<'a> = dyn Fn() -> Box<dyn Iterator<Item = Result<Option<MicroBatch<'a>>>> + 'a> + 'a;
 
-/// What is done with the gradients of a step: the same on every rank.
+/// Treatment of a step's gradients: the same on every rank.
 struct Decision {
     /// Means over the items of the step.
     grads: Vec<Tensor>,
     grad_norm: f64,
     spike: bool,
-    /// Weights stay as they are.
+    /// Weights keep their values.
     skipped: bool,
 }
 
@@ -106,38 +106,38 @@ impl Learner {
         &self.limits
     }
 
-    /// Average of the trained tensors, by name, where there is one.
+    /// Average of the trained tensors by name, if any.
     pub fn average(&self) -> Option<&[(String, Tensor)]> {
         self.ema.as_ref().map(|ema| ema.weights.as_slice())
     }
 
-    /// The policy under its average, where there is one, until the guard is dropped.
+    /// The policy with averaged weights, if any, until the guard is dropped.
     pub fn averaged(&self) -> Option<Swapped<'_>> {
         self.networks.under(self.average())
     }
 
-    /// What a checkpoint fills.
+    /// Tensors restored from a checkpoint.
     pub fn restored(&mut self) -> (&mut Networks, &mut Optimizer, Option<&mut Ema>, &mut History) {
         (&mut self.networks, &mut self.optimizer, self.ema.as_mut(), &mut self.history)
     }
 
-    /// The networks, where training is over.
+    /// The networks after training.
     pub fn into_networks(self) -> Networks {
         self.networks
     }
 
-    /// What micro-batches meet.
+    /// Inputs of micro-batches.
     pub fn pass(&self) -> Pass<'_> {
         let Self { networks, criterion, latents, .. } = self;
         Pass { networks, criterion, latents, average: self.average() }
     }
 
-    /// Step `s` at rate `lr`. Weights and history change only at the very end, so that a stop or an error leaves the state
-    /// of step s - 1.
+    /// Step `s` at rate `lr`. Weights and history change only at the very end, so that a stop or an error leaves the
+    /// state of step s - 1.
     ///
     /// # Errors
-    /// `Stopped`; [`Halted`] where a loss or gradient is not finite, at a spike that should stop the run, or when too
-    /// many were skipped in a row.
+    /// `Stopped`; [`Halted`] for a loss or gradient that is not finite, a spike with on_spike = "stop", or too many
+    /// skips in a row.
     pub fn step(
         &mut self,
         s: u64,
@@ -197,7 +197,7 @@ impl Learner {
         Ok(seen)
     }
 
-    /// Movement 3: the gradients of the whole step, and whether they are followed.
+    /// Movement 3: the gradients of the whole step, and the decision to follow them.
     fn decide(&self, s: u64, grads: Vec<Tensor>, merged: &Merged) -> Result<Decision> {
         let items = merged.records.losses.len();
         if items == 0 {
@@ -210,7 +210,7 @@ impl Learner {
         Ok(Decision { grads, grad_norm, spike, skipped })
     }
 
-    /// Whether a spike means that this step is not taken.
+    /// Whether a spike cancels this step.
     fn skips(&self, s: u64, grad_norm: f64, spike: bool) -> Result<bool> {
         if spike && self.limits.on_spike == OnSpike::Stop {
             bail!(Halted::before_update(format!(

@@ -1,4 +1,4 @@
-//! A resolved configuration with the model and the data that it names.
+//! Resolved settings with the model and the data.
 
 use super::prompts;
 use super::samples;
@@ -16,24 +16,24 @@ use pipelines::schedulers::PredictionType;
 use std::path::PathBuf;
 use toml::{Table, Value};
 
-/// How many validation prompts the sample grid shows when the configuration names none.
+/// Default number of validation prompts in the sample grid.
 const SAMPLE_PROMPTS: usize = 4;
 
-/// A resolved configuration with the model folder and the data it names; nothing is loaded yet.
+/// Resolved settings with the model folder and the data; no weights are loaded.
 pub struct Opened {
     pub table: Table,
     pub config: Config,
     pub folder: ModelFolder,
-    /// None where the method samples its pictures.
+    /// None for a method that samples its pictures.
     pub items: ItemSet,
-    /// Of [rollout], each once; a prompt's place is its index in draws.
+    /// Prompts of [rollout], each once; a prompt's place is its index in draws.
     pub prompts: Vec<String>,
-    /// Prompts of [validate] that are sampled and not trained on.
+    /// Prompts of [validate], sampled and not trained on.
     pub held_out: Vec<String>,
 }
 
 impl Opened {
-    /// What rollouts are opened from.
+    /// Inputs of the rollouts.
     pub fn setup(&self, machine: Machine) -> Setup<'_> {
         let Self { config, folder, prompts, held_out, .. } = self;
         Setup { config, folder, prompts, held_out, machine }
@@ -93,7 +93,7 @@ pub fn open(document: &Document, progress: &dyn Progress) -> Result<Opened> {
     Ok(Opened { table, config, folder, items, prompts, held_out })
 }
 
-/// Data of another kind than the method trains on: says which methods take it.
+/// An error for data of another kind than the method trains on, with the methods for it.
 fn say_who_takes_it(error: anyhow::Error, document: &Document, method: &str) -> anyhow::Error {
     let Some(WrongKind { file, holds, wanted }) = error.downcast_ref::<WrongKind>() else { return error };
     let takes = |e: &&objectives::Entry| {
@@ -114,7 +114,7 @@ fn say_who_takes_it(error: anyhow::Error, document: &Document, method: &str) -> 
     error.into()
 }
 
-/// What the configuration says of the rows must be so.
+/// Checks the configuration's statements about the rows.
 fn refuse_other_rows(document: &Document, items: &ItemSet) -> Result<(), ConfigError> {
     let text = |key: &str| document.table.get("data").and_then(|t| t.get(key)).and_then(Value::as_str);
     let (file, index, holds) = (&document.file, items.index.display(), items.kind);
@@ -131,7 +131,7 @@ fn refuse_other_rows(document: &Document, items: &ItemSet) -> Result<(), ConfigE
     }
 }
 
-/// Applies `model.prediction_type` and `model.zero_terminal_snr` where the configuration gives them.
+/// Applies `model.prediction_type` and `model.zero_terminal_snr` if configured.
 fn override_noise_process(document: &Document, folder: &mut ModelFolder) -> Result<(), ConfigError> {
     let given = |key: &str| document.table.get("model").and_then(|model| model.get(key));
     let prediction_type = given("prediction_type").and_then(Value::as_str).and_then(PredictionType::named);

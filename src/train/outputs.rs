@@ -1,4 +1,4 @@
-//! What a run writes while it trains: on rank 0 alone.
+//! Output of a run while it trains: on rank 0 alone.
 
 use super::checkpoint::{self, State};
 use super::finish;
@@ -31,8 +31,8 @@ impl Outputs {
         Ok(Self { metrics, events })
     }
 
-    /// Validates, writes the metrics line, keeps the best weights, paints and checkpoints, as far as the last finished
-    /// step asks for it. A signal in between leaves the rest pending, for the resumed run.
+    /// Validates, writes the metrics line, keeps the best weights, paints and checkpoints, as far as due after the
+    /// last finished step. A signal in between leaves the rest pending for the resumed run.
     pub fn after_step(
         &mut self,
         session: &mut Session,
@@ -63,7 +63,7 @@ impl Outputs {
         self.metrics.as_ref().map_or(Ok(()), MetricsFile::sync)?;
         session.checkpoint(dir)?;
         match session.rollout {
-            // A hacked reward must show while it happens.
+            // A hacked reward must be visible while it happens.
             Some(_) => dir.render(),
             None => Ok(()),
         }
@@ -102,7 +102,7 @@ impl Outputs {
 impl Session {
     fn keep_best(&mut self, dir: &RunDir, line: &Map<String, Value>) -> Result<()> {
         let value = |key: &str| line.get(key).and_then(Value::as_f64);
-        // Labelled images have no margin: their loss is what falls.
+        // Labelled images have no margin: the criterion is their loss.
         let worth = match (&self.rollout, self.learner.criterion().needs.items) {
             (Some(_), _) => value("val_reward"),
             (None, ItemKind::Labels) => value("val_loss").map(|loss| -loss),

@@ -1,4 +1,4 @@
-//! What micro-batches add to a step, and how it is put together.
+//! Contribution of micro-batches to a step, and their merge.
 
 use super::records::StepRecords;
 use crate::objectives::{Step, Weighting};
@@ -7,19 +7,19 @@ use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-/// What the losses of a step read beside the errors: the same for every micro-batch.
+/// Statistics read by the losses of a step, equal for every micro-batch.
 #[derive(Debug, Clone, Copy)]
 pub struct Terms {
     pub step: Step,
     pub weighting: Weighting,
 }
 
-/// Values of single items that statistics of later steps are taken of.
+/// Values of single items behind statistics of later steps.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Values {
     pub statistic: Vec<f64>,
     pub weight: Vec<f64>,
-    /// e_ref - e_start of preferred images, where the step ends with a look at the reference.
+    /// e_ref - e_start of preferred images, if the guard of the reference measures at the end of the step.
     pub divergence: Vec<f64>,
 }
 
@@ -40,7 +40,7 @@ pub struct Partial {
     pub values: Values,
 }
 
-/// The micro-batches of a step together. Gradients lie in the buffers of the trained tensors.
+/// The merged micro-batches of a step. Gradients are in the buffers of the trained tensors.
 pub struct Merged {
     pub terms: Terms,
     pub records: StepRecords,
@@ -53,11 +53,11 @@ impl Merged {
         Self { terms, records: StepRecords::default(), values: Values::default() }
     }
 
-    /// Adds the next micro-batch: its gradients are added in place, and its graph is freed. To be called in the order of
+    /// Adds the next micro-batch: its gradients are added in place, and its graph is freed. Called in the order of
     /// the micro-batches, since sums of floats depend on it.
     ///
     /// # Errors
-    /// Nothing that is trained took part; what libtorch refuses.
+    /// No trained tensor in the graph; errors of libtorch.
     pub fn merge(&mut self, partial: Partial) -> Result<()> {
         backward(&partial.root)?;
         self.terms = partial.terms;
@@ -81,7 +81,7 @@ impl Merged {
     }
 }
 
-/// Backward through the network from a sum of its outputs times their derivatives.
+/// Backward pass through the network from a sum of its outputs times their derivatives.
 fn backward(root: &Tensor) -> Result<()> {
     if !root.requires_grad() {
         bail!("no trained tensor took part in the prediction: check lora.targets");

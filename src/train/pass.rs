@@ -8,27 +8,27 @@ use crate::objectives::{Drift, Errors, numbers};
 use anyhow::{Result, bail};
 use tch::Tensor;
 
-/// Where the noisy latents of items come from.
+/// Source of the noisy latents of items.
 pub enum Latents {
-    /// Noise is added.
+    /// Added noise.
     Noised,
     Inverted(Inverting),
-    /// Truncated rollouts make them, with their own targets.
+    /// Truncated rollouts, with their own targets.
     Truncated(Truncating),
 }
 
-/// What a micro-batch meets. Nothing in it changes while micro-batches go through.
+/// Inputs of a micro-batch. Constant while micro-batches are computed.
 #[derive(Clone, Copy)]
 pub struct Pass<'a> {
     pub networks: &'a Networks,
     pub criterion: &'a Criterion,
     pub latents: &'a Latents,
-    /// Average of the trained tensors, by name, where there is one.
+    /// Average of the trained tensors by name, if any.
     pub average: Option<&'a [(String, Tensor)]>,
 }
 
 impl Pass<'_> {
-    /// Sends a micro-batch through policy and reference. Without gradients when the caller holds a guard.
+    /// Forward pass of a micro-batch through policy and reference. Without gradients if the caller holds a guard.
     pub fn forward(&self, batch: &Batch, measure_reference: bool) -> Result<Forward> {
         let Latents::Inverted(inverting) = self.latents else {
             return self.compare(batch, &self.networks.noise(batch), measure_reference).map(|(forward, _)| forward);
@@ -54,7 +54,7 @@ impl Pass<'_> {
         Ok((Forward { divergence, ..forward }, residuals))
     }
 
-    /// Puts the residuals `[R, C, h, w]` of policy and reference together as an objective sees them.
+    /// Errors of an objective from the residuals `[R, C, h, w]` of policy and reference.
     pub fn summarise(
         &self,
         batch: &Batch,
@@ -89,7 +89,7 @@ impl Pass<'_> {
         Ok(Forward { theta, drift, errors, product, divergence: Vec::new(), inversion: None, numel })
     }
 
-    /// e_ref - e_start of the best image of every item (of a label: if it is desirable).
+    /// e_ref - e_start of the best image of every item (for a label: if it is desirable).
     fn divergence(&self, batch: &Batch, noised: &Noised, reference_errors: &Tensor) -> Result<Vec<f64>> {
         let rows: Vec<i64> = batch.items.iter().filter_map(|item| item.best_row()).collect();
         if rows.is_empty() {

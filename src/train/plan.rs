@@ -1,4 +1,4 @@
-//! `--dry-run`: what a run would do, after checking everything that can be checked without training.
+//! `--dry-run`: the plan of a run, after all checks that need no training.
 
 use super::forecast;
 use super::opened::Opened;
@@ -22,16 +22,16 @@ use std::path::PathBuf;
 use std::time::Instant;
 use tch::{Device, Kind, Tensor};
 
-/// What a run would do.
+/// The plan of a run.
 #[derive(Debug, Serialize)]
 pub struct Plan {
     pub method: String,
-    /// What is trained on: train_pairs, validation_pairs and pairs_per_step count these.
+    /// Unit of train_pairs, validation_pairs and pairs_per_step.
     pub items: ItemKind,
     pub model: String,
     pub family: &'static str,
     pub out: String,
-    /// Then it takes --resume or train.overwrite to begin.
+    /// A start then requires --resume or train.overwrite.
     pub holds_a_run: bool,
     pub device: String,
     pub dtype: Dtype,
@@ -55,16 +55,16 @@ pub struct Plan {
     pub rollout: Option<RolloutPlan>,
 }
 
-/// What an iteration does and keeps.
+/// Cost and size of an iteration.
 #[derive(Debug, Serialize)]
 pub struct RolloutPlan {
     pub prompts: usize,
     pub prompts_per_iteration: usize,
-    /// Of a prompt.
+    /// Per prompt.
     pub trajectories: usize,
-    /// Network evaluations to sample an iteration, at most.
+    /// Largest number of network evaluations to sample an iteration.
     pub evaluations: u64,
-    /// The buffer at most.
+    /// Largest size of the buffer.
     pub buffer_mib: f64,
     pub buffer: Buffer,
     /// Prompts of [validate].
@@ -73,14 +73,14 @@ pub struct RolloutPlan {
 
 const MIB: f64 = (1 << 20) as f64;
 
-/// Loads the networks, sends one micro-batch of zeros through them, counts. Writes nothing.
+/// Loads the networks, runs one micro-batch of zeros through them, counts. Writes nothing.
 pub fn dry_run(opened: &Opened) -> Result<Plan> {
     let config = &opened.config;
     let machine = Machine::of(config)?;
     let needs = &config.method.needs;
     let networks = networks::load(config, &opened.folder, machine, needs.reference, None)?;
     let images = if needs.loser { Images::All } else { Images::First };
-    // Lists may differ in length: the longest ones make the largest micro-batch.
+    // Lists may differ in length: the longest ones give the largest micro-batch.
     let most = opened.items.train.iter().map(|item| images.of(item).len()).max().unwrap_or(1);
     let rollout = match needs.rollouts {
         Some(needs) => {
@@ -90,7 +90,7 @@ pub fn dry_run(opened: &Opened) -> Result<Plan> {
         }
         None => None,
     };
-    // A pair of transitions has two states, each asked with and without its prompt.
+    // A pair of transitions has two states, each evaluated with and without its prompt.
     let guided = if rollout.is_some() { 4 } else { 1 };
     let rows = (most * guided) as i64 * config.train.micro_batch as i64;
     let seconds = try_forward(opened, &networks, rows).context("a trial batch does not pass the network")?;
@@ -135,7 +135,7 @@ pub fn dry_run(opened: &Opened) -> Result<Plan> {
     })
 }
 
-/// Of the tensors that only the reference has.
+/// Bytes of tensors of the reference alone.
 fn reference_mib(networks: &Networks) -> f64 {
     let start = networks.start.as_ref().map_or(0.0, |start| mib(&start.own_tensors()));
     start + networks.moved.as_ref().map_or(0.0, |moved| mib(&moved.tensors))
@@ -145,7 +145,7 @@ fn mib(tensors: &[(String, Tensor)]) -> f64 {
     tensors.iter().map(|(_, t)| t.numel() as f64 * t.kind().elt_size_in_bytes() as f64).sum::<f64>() / MIB
 }
 
-/// How many images are missing; more than `data.max_bad_fraction` allows is what would stop the run.
+/// Number of missing images; a share above `data.max_bad_fraction` would stop the run.
 fn missing_images(opened: &Opened, images: Images) -> Result<usize> {
     let trained = opened.items.train.iter().map(|item| (item.id.as_str(), images.of(item)));
     let validated = opened.items.validation.iter().map(|item| (item.id.as_str(), item.images.as_slice()));
@@ -162,7 +162,7 @@ fn missing_images(opened: &Opened, images: Images) -> Result<usize> {
     Ok(missing.len())
 }
 
-/// Seconds that one prediction of `rows` rows of zeros takes.
+/// Seconds of one prediction of `rows` rows of zeros.
 fn try_forward(opened: &Opened, networks: &Networks, rows: i64) -> Result<f64> {
     let _frozen = tch::no_grad_guard();
     let config = &opened.config;
@@ -193,7 +193,7 @@ fn empty_prompt(folder: &ModelFolder, machine: Machine, clip_skip: i64, rows: i6
 }
 
 impl Plan {
-    /// The plan for people.
+    /// The plan as text.
     pub fn text(&self) -> String {
         let (data, steps) = match &self.rollout {
             Some(rollout) => {

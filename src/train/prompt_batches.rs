@@ -1,4 +1,4 @@
-//! Batches of prompts alone, for a method that starts from noise: no picture is read.
+//! Batches of prompts alone, for a method that starts from noise, without pictures.
 
 use crate::data::batches::{Batch, BatchItem};
 use crate::data::draws::Draws;
@@ -8,13 +8,13 @@ use pipelines::Levels;
 use std::ops::Range;
 use tch::Tensor;
 
-/// The prompts of a run, in passes with orders of their own.
+/// The prompts of a run, in passes, each with its own order.
 pub struct PromptBatches {
     pub prompts: Vec<String>,
     pub draws: Draws,
     /// C, h, w
     pub shape: [i64; 3],
-    /// Pixels along a side where the family is told sizes.
+    /// Pixels along a side, for families with size inputs.
     pub told_size: Option<i64>,
 }
 

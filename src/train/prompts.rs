@@ -1,4 +1,4 @@
-//! Prompts that the configuration names: a list, or a file of them.
+//! Prompts of the configuration: a list, or a file.
 
 use crate::data::prompts;
 use crate::progress::Progress;
@@ -12,10 +12,10 @@ fn given<'a>(document: &'a Document, table: &str) -> Option<&'a Value> {
     document.table.get(table).and_then(|t| t.get("prompts"))
 }
 
-/// The prompts of the file that `prompts` of a table names; `None` where it names none.
+/// The prompts of the file in a table's `prompts`; `None` without a file.
 ///
 /// # Errors
-/// A file that is not there ([`ConfigError`]) or cannot be read: the text names key, file and row.
+/// A missing ([`ConfigError`]) or unreadable file: the text names key, file and row.
 pub fn of_file(document: &Document, table: &str) -> Result<Option<Vec<String>>> {
     let Some(file) = given(document, table).and_then(Value::as_str) else { return Ok(None) };
     if let Err(e) = std::fs::metadata(file) {
@@ -28,11 +28,11 @@ pub fn of_file(document: &Document, table: &str) -> Result<Option<Vec<String>>> 
     Ok(Some(read))
 }
 
-/// The prompts that `prompts` of a table lists or names a file of, blank ones passed over and each once, in the order of their
-/// first appearance; none where the method reads none. What was left out is said.
+/// The prompts of a table's `prompts`, as list or file: blank ones skipped, each once, in order of first appearance;
+/// none for a method without prompts. Left-out prompts are reported.
 ///
 /// # Errors
-/// As of [`of_file`]; a file with blank prompts only.
+/// Those of [`of_file`]; a file with blank prompts only.
 pub fn of_table(document: &Document, table: &str, progress: &dyn Progress) -> Result<Vec<String>> {
     let list = given(document, table).and_then(Value::as_array);
     let all = match list {
@@ -58,7 +58,7 @@ pub fn of_table(document: &Document, table: &str, progress: &dyn Progress) -> Re
     Ok(once)
 }
 
-/// Says which held-out prompts are trained on: their rewards tell nothing of others.
+/// Warns of held-out prompts that are trained on, whose rewards are not held-out rewards.
 pub fn say_overlap(trained: &[String], held_out: &[String], progress: &dyn Progress) {
     let trained: HashSet<&String> = trained.iter().collect();
     let both: Vec<&String> = held_out.iter().filter(|prompt| trained.contains(prompt)).collect();

@@ -1,4 +1,4 @@
-//! Records of the items of a step, and the keys of its metrics line that follow from them. Names: docs/train.md.
+//! Records of the items of a step, and their keys in its metrics line. Names: docs/train.md.
 
 use crate::metrics::{mean, put, wins};
 use crate::networks::{InversionWatch, Renewal};
@@ -10,14 +10,14 @@ use serde_json::{Map, Value, json};
 /// All items of a step.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct StepRecords {
-    /// One an item that counts.
+    /// One per item that counts.
     pub losses: Vec<ItemLoss>,
     /// Pairs, or pairs of images of lists.
     pub compared: Vec<Compared>,
     pub labelled: Vec<Labelled>,
-    /// Weights of losses and factors of logits, where the method or the data has any.
+    /// Loss weights and logit factors, if the method or the data has any.
     pub effective_weights: Vec<f64>,
-    /// The safeguard's lam, one a pair.
+    /// lam of the safeguard, one per pair.
     pub lam: Vec<f64>,
     inversion: InversionWatch,
     units: UnitRecords,
@@ -51,12 +51,12 @@ impl StepRecords {
         self.units.add(other.units);
     }
 
-    /// Pairs without ties: these count in the loss only.
+    /// Pairs without ties, which count in the loss only.
     fn preferences(&self) -> impl Iterator<Item = &Compared> {
         self.compared.iter().filter(|c| !c.tie)
     }
 
-    /// Mean of what every pair has; `None` when some have not.
+    /// Mean of a value that every pair has; `None` if some have none.
     fn mean(&self, value: impl Fn(&Compared) -> Option<f64>) -> Option<f64> {
         let values: Option<Vec<f64>> = self.preferences().map(value).collect();
         mean(&values?)
@@ -71,7 +71,7 @@ impl StepRecords {
         self.mean(|c| c.h().map(f64::abs))
     }
 
-    /// Mean errors of policy and reference, winners and losers each; `None` where a method has not all four.
+    /// Mean errors of policy and reference, winners and losers each; `None` for a method without all four.
     pub fn errors(&self) -> Option<[f64; 4]> {
         let pairs = [
             self.mean(|c| Some(c.theta_w))?,
@@ -82,8 +82,8 @@ impl StepRecords {
         Some(pairs)
     }
 
-    /// The keys that follow from the items, in the order of docs/train.md. `weighted`: losses have weights. `statistic`: the
-    /// objective's, with its name.
+    /// The keys derived from the items, in the order of docs/train.md. `weighted`: losses have weights. `statistic`:
+    /// the objective's, with its name.
     pub fn write(
         &self,
         into: &mut Map<String, Value>,
@@ -160,7 +160,7 @@ impl StepRecords {
     }
 }
 
-/// What units say of a step, for its metrics line.
+/// Sums over units for the metrics line of a step.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct UnitRecords {
     /// r of every transition read.
@@ -168,13 +168,13 @@ pub struct UnitRecords {
     pub logits: Vec<f64>,
     /// Mean squared distance of predictions from the start model's.
     pub drift: Vec<f64>,
-    /// Transitions whose gradient a clamp took, of those read.
+    /// Transitions without gradient because of a clamp, of those read.
     pub clamped: usize,
     pub read: usize,
 }
 
 impl UnitRecords {
-    /// Takes in a micro-batch.
+    /// Adds a micro-batch.
     pub fn add(&mut self, other: Self) {
         self.r.extend(other.r);
         self.logits.extend(other.logits);
@@ -183,7 +183,7 @@ impl UnitRecords {
         self.read += other.read;
     }
 
-    /// The keys of metrics.jsonl; nothing where no units were trained on.
+    /// The keys of metrics.jsonl; none without units.
     pub fn write(&self, into: &mut Map<String, Value>) {
         let of = |values: &[f64], f: &dyn Fn(f64) -> f64| mean(&values.iter().map(|x| f(*x)).collect::<Vec<_>>());
         put(into, "implicit_acc", of(&self.logits, &wins));
@@ -195,7 +195,7 @@ impl UnitRecords {
     }
 }
 
-/// What happened to the reference in a step, where anything did.
+/// Change of the reference in a step, if any.
 pub fn write_renewal(into: &mut Map<String, Value>, renewal: &Renewal) {
     if let Some((divergence, smoothed)) = renewal.divergence {
         put(into, "divergence", Some(divergence));

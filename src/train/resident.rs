@@ -1,4 +1,4 @@
-//! What stays loaded between the runs of one process.
+//! State that stays loaded between the runs of one process.
 
 use crate::machine::hashes;
 use crate::networks::{self, Machine, Networks};
@@ -10,13 +10,13 @@ use pipelines::families::{Denoiser, ModelFolder};
 use serde_json::{Map, Value, json};
 use std::rc::Rc;
 
-/// Networks and scorers of earlier runs, lent to the next one. A run that finds nothing it can use loads its own. Embeddings
+/// Networks and scorers of earlier runs, lent to the next one. A run without usable ones loads its own. Embeddings
 /// and latents stay in the cache folder.
 #[derive(Default)]
 pub struct Resident {
     base: Option<Kept<Denoiser>>,
     scorers: Option<Kept<Rc<Rewards>>>,
-    /// Key of the networks that the run in progress holds.
+    /// Key of the networks of the current run.
     lent: Option<String>,
 }
 
@@ -33,10 +33,10 @@ impl<T> Kept<T> {
 }
 
 impl Resident {
-    /// Networks of a run. `contents`: hashes of the files that the configuration names.
+    /// Networks of a run. `contents`: hashes of the files in the configuration.
     ///
     /// # Errors
-    /// What the model's files or the machine refuse.
+    /// Errors of the model's files or the machine.
     pub fn networks(
         &mut self,
         config: &Config,
@@ -53,7 +53,7 @@ impl Resident {
         networks::load(config, folder, machine, needs_reference, base)
     }
 
-    /// Takes the networks of a run back: adapters come off, trained weights are dropped.
+    /// Takes back the networks of a run: removes adapters and drops trained weights.
     pub fn give_back(&mut self, networks: Networks) {
         let base = networks.into_base();
         self.base = self.lent.take().zip(base).map(|(key, value)| Kept { key, value });

@@ -23,28 +23,28 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::time::Instant;
 
-/// How a run ended.
+/// End of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     Finished {
         out: PathBuf,
         step: u64,
     },
-    /// A resumed run had nothing left to do.
+    /// A resumed run had no steps left.
     AlreadyFinished {
         out: PathBuf,
         step: u64,
     },
 }
 
-/// Trains what `opened` describes. `resident` lends what earlier runs of the process loaded, and keeps what this one leaves.
+/// Trains the run of `opened`. `resident` lends the state of earlier runs of the process, and keeps that of this one.
 ///
 /// # Errors
-/// `Stopped` (a signal; the last finished step is checkpointed), `Halted` (the numbers ran away; the last checkpoint is
-/// whole), anything that files or libtorch refuse. A panic is an error too: it ends the run and not the process.
+/// `Stopped` (a signal; the last finished step is checkpointed), `Halted` (the numbers diverged; the last checkpoint
+/// is whole), errors of files or libtorch. A panic becomes an error: it ends the run and not the process.
 pub fn run(resident: &mut Resident, opened: Opened, resume: Resume, host: &Host) -> Result<Outcome> {
     catch_unwind(AssertUnwindSafe(|| start(resident, opened, resume, host))).unwrap_or_else(|panic| {
-        // Networks of a run that broke off may be half changed.
+        // Networks of a broken run may be half changed.
         *resident = Resident::default();
         Err(anyhow!("the run broke off by a fault of the program: {}. Please report it.", text_of(panic.as_ref())))
     })
@@ -86,8 +86,7 @@ fn finished(session: &Session, dir: &RunDir) -> Result<()> {
     dir.render()
 }
 
-/// Checkpoints the last finished step where a signal or runaway numbers ended the run: both leave the weights as that
-/// step made them.
+/// Checkpoints the last finished step after a signal or diverged numbers: both leave the weights of that step.
 fn keep_last_step(session: &mut Session, dir: &RunDir, error: anyhow::Error, progress: &dyn Progress) -> anyhow::Error {
     let good = error.is::<Stopped>() || error.downcast_ref::<Halted>().is_some_and(|h| h.last_step_is_good);
     if !good {
@@ -99,7 +98,7 @@ fn keep_last_step(session: &mut Session, dir: &RunDir, error: anyhow::Error, pro
             progress.line(&format!("step {} is checkpointed in {place}; continue with --resume", session.step));
             error
         }
-        // What ended the run is said first; that its last steps are lost is why the exit code is not the signal's.
+        // The cause is reported first; lost steps explain why the exit code is not the signal's.
         Err(failed) => failed.context(format!("{error:#}; step {} could not be checkpointed", session.step)),
     }
 }
@@ -118,7 +117,7 @@ fn train_steps(session: &mut Session, out: &mut Outputs, dir: &RunDir, host: &Ho
     let mut forecast = Forecast::new(session.step);
     let mut runaway = RunawayGuard::default();
     let mut hacking = session.rollout.as_ref().map(|_| HackGuard::open(&dir.join("metrics.jsonl"))).transpose()?;
-    // The samples before training, or what a signal kept the last step from.
+    // The samples before training, or pending work of the last step.
     out.after_step(session, dir, &mut forecast, host)?;
     while session.step < session.config.train.steps {
         forecast.timed("rollout", || session.roll_out(host))?;
@@ -152,7 +151,7 @@ fn spike(step: u64, outcome: &StepOutcome) -> String {
     format!("step {step}: the gradient norm {:.3e} left its recent range: {met}", outcome.grad_norm)
 }
 
-/// What the progress bar says beside the step.
+/// Note of the progress bar next to the step.
 fn note(line: &Map<String, Value>) -> String {
     let number = |key: &str| line.get(key).and_then(Value::as_f64);
     let mut parts = Vec::new();

@@ -1,4 +1,4 @@
-//! The folder of a run: who may write in it, what it holds, where a resumed run goes on.
+//! The folder of a run: its lock, its content, the starting point of a resumed run.
 
 use super::checkpoint::{self, State};
 use super::environment::{self, ENVIRONMENT};
@@ -17,13 +17,13 @@ pub const RESOLVED: &str = "resolved.toml";
 pub const METRICS: &str = "metrics.jsonl";
 const LOCK: &str = "run.lock";
 
-/// How `--resume` was given.
+/// The form of `--resume`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Resume {
     #[default]
     No,
     Yes,
-    /// Resume, or start when there is nothing to resume.
+    /// Resume, or start without a run to resume.
     Auto,
 }
 
@@ -35,7 +35,7 @@ pub struct RunDir {
     lock: Option<std::fs::File>,
 }
 
-/// Where a run begins.
+/// The starting point of a run.
 pub enum Start {
     Fresh,
     /// From a checkpoint.
@@ -43,10 +43,10 @@ pub enum Start {
 }
 
 impl RunDir {
-    /// The folder of a run: locked on the rank that writes, found on the others once it is.
+    /// The folder of a run: locked on the writing rank, opened on the others once it exists.
     ///
     /// # Errors
-    /// As of [`lock`](Self::lock).
+    /// Those of [`lock`](Self::lock).
     pub fn open(path: &Path, resume: Resume, world: &dyn World) -> Result<Self> {
         let opened = match world.writes() {
             true => Self::lock(path, resume),
@@ -60,7 +60,7 @@ impl RunDir {
         self.lock.is_some()
     }
 
-    /// Does what writes in the folder, where this process may.
+    /// Runs work that writes in the folder, if this process may.
     ///
     /// # Errors
     /// Those of `work`.
@@ -68,16 +68,15 @@ impl RunDir {
         if self.writes() { work() } else { Ok(()) }
     }
 
-    /// Renders the report of the run, where this process may.
+    /// Renders the report of the run, if this process may.
     ///
     /// # Errors
-    /// Files of the run that cannot be read, or a report that cannot be written.
+    /// Unreadable files of the run, or an unwritable report.
     pub fn render(&self) -> Result<()> {
         self.write(|| report::render(&self.path, None).map(drop))
     }
 
-    /// Makes the folder when it is missing (not to resume in it), takes its lock, and removes what a killed process left
-    /// unfinished there.
+    /// Creates a missing folder (unless resuming), takes its lock, and removes unfinished files of a killed process.
     fn lock(path: &Path, resume: Resume) -> Result<Self> {
         if resume == Resume::Yes && !path.exists() {
             bail!(nothing_to_resume(path));
@@ -117,8 +116,8 @@ impl RunDir {
         self.path.join(name)
     }
 
-    /// Decides where to begin, refuses what would damage the run that is there, and says what it passed over.
-    /// `contents`: hashes of what the configuration's paths name now.
+    /// Chooses the starting point, refuses damage to an existing run, and reports skipped checkpoints. `contents`:
+    /// present hashes of the configuration's paths.
     pub fn start(
         &self,
         resume: Resume,
@@ -127,7 +126,7 @@ impl RunDir {
         contents: &Map<String, Value>,
         say: &mut dyn FnMut(String),
     ) -> Result<Start> {
-        // A run that was stopped while encoding has no step yet: it can be resumed, and nothing is lost by starting anew.
+        // A run stopped while encoding has no step yet: it can be resumed by starting again without loss.
         let begun = self.join(RESOLVED).exists();
         let holds_steps = holds_steps(&self.path);
         match (begun || holds_steps, resume) {
@@ -187,10 +186,10 @@ impl RunDir {
         }
     }
 
-    /// Rewrites metrics.jsonl up to `step`, so that it never has a step twice.
+    /// Truncates metrics.jsonl to `step`, so that it never has a step twice.
     fn cut_metrics(&self, step: u64) -> Result<()> {
         let file = self.join(METRICS);
-        // A line that a power cut tore need not be UTF-8.
+        // A line torn by a power cut may not be UTF-8.
         let Ok(bytes) = std::fs::read(&file) else { return Ok(()) };
         let text = String::from_utf8_lossy(&bytes);
         let of_line = |l: &&str| {
@@ -200,7 +199,7 @@ impl RunDir {
         write_atomically(&file, kept.as_bytes())
     }
 
-    /// Deletes what a run writes; other files in the folder stay.
+    /// Deletes the output of a run; other files in the folder stay.
     fn clear(&self) -> Result<()> {
         let ours = |name: &str| {
             ["checkpoint-", "events.out.tfevents."].iter().any(|p| name.starts_with(p))
@@ -259,7 +258,7 @@ impl MetricsFile {
             .context("cannot write metrics.jsonl; the last whole checkpoint stays usable")
     }
 
-    /// A checkpoint must not outlive the lines before it.
+    /// Syncs the lines before a checkpoint, which must not outlive them.
     pub fn sync(&self) -> Result<()> {
         self.0.sync_data().context("cannot sync metrics.jsonl")
     }

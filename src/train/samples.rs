@@ -12,10 +12,10 @@ use pipelines::schedulers::{SamplerOptions, SchedulerConfig};
 use serde_json::json;
 use std::path::Path;
 
-/// How the pictures of [sample] are sampled.
+/// Sampling options of [sample].
 ///
 /// # Errors
-/// [`ConfigError`] where sampler and steps do not fit the model.
+/// [`ConfigError`] for sampler and steps that do not fit the model.
 pub fn sampling(sample: &SampleConfig, noise_process: &SchedulerConfig) -> Result<Sampling, ConfigError> {
     let refuse = |problem: String| {
         let name = sample.scheduler.name;
@@ -31,7 +31,7 @@ pub fn sampling(sample: &SampleConfig, noise_process: &SchedulerConfig) -> Resul
     Ok(sampling)
 }
 
-/// Paints the grid of `step` with the weights in place and returns the grid as PNG bytes.
+/// Paints the grid of `step` with the current weights and returns it as PNG bytes.
 pub fn paint(
     run: &Path,
     step: u64,
@@ -60,7 +60,7 @@ pub fn paint(
         batch: 4,
         ..Look::default()
     };
-    // The decoder is loaded for the grid and dropped with it: it is not resident while training.
+    // The decoder is loaded for the grid and dropped after it: it is not resident while training.
     let vae = folder.load_vae(config.model.vae.as_deref(), &networks.machine.frozen())?;
     let painter = Painter {
         denoiser: &networks.policy.denoiser,

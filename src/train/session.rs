@@ -1,4 +1,4 @@
-//! What is open while a run goes on: configuration, model, data, and the learner at its step.
+//! State of a running run: configuration, model, data, and the learner at its step.
 
 use super::build;
 use super::checkpoint::{self, Pending};
@@ -19,7 +19,7 @@ use anyhow::{Result, bail};
 use pipelines::families::ModelFolder;
 use serde_json::{Map, Value as Json};
 
-/// What a run is called with beside its settings.
+/// Inputs of a run besides its settings.
 #[derive(Clone, Copy)]
 pub struct Host<'a> {
     pub world: &'a dyn World,
@@ -33,23 +33,23 @@ pub struct Session {
     pub folder: ModelFolder,
     pub feed: Feed,
     pub learner: Learner,
-    /// Of methods that sample while they train.
+    /// State of methods that sample while they train.
     pub rollout: Option<Rollout>,
     /// The last finished step.
     pub step: u64,
     pub start_errors: Option<StartErrors>,
     pub best: Option<(u64, f64)>,
-    /// What follows the last finished step and is not done yet.
+    /// Pending work after the last finished step.
     pub pending: Pending,
-    /// The step whose state is on disk, as it is now.
+    /// The step whose current state is on disk.
     pub saved: Option<u64>,
 }
 
 impl Session {
-    /// Encodes what is missing, loads the networks, and takes over a checkpoint. `contents`: hashes of what is read.
+    /// Encodes missing records, loads the networks, and restores a checkpoint. `contents`: hashes of the inputs.
     ///
     /// # Errors
-    /// `Stopped`; what model, data or checkpoint refuse.
+    /// `Stopped`; errors of model, data or checkpoint.
     pub fn start(
         resident: &mut Resident,
         opened: Opened,
@@ -94,14 +94,14 @@ impl Session {
         Ok(Self { config, folder, feed, learner, rollout, step, start_errors, best, pending, saved })
     }
 
-    /// Samples what the next step trains on, where the method does and nothing is left.
+    /// Samples the input of the next step, for a method that samples with no units left.
     pub fn roll_out(&mut self, host: &Host) -> Result<()> {
         let Some(rollout) = &mut self.rollout else { return Ok(()) };
         let resources = resources(self.learner.networks(), &self.feed, &self.folder, host);
         settle(host.world, rollout.prepare(&resources))
     }
 
-    /// The next step; on success it counts.
+    /// Runs the next step; counts it on success.
     pub fn take_step(&mut self, host: &Host) -> Result<StepOutcome> {
         let s = self.step + 1;
         let lr = learning_rate(&self.config.optim, &self.config.train, s);
@@ -126,7 +126,7 @@ impl Session {
         Ok(outcome)
     }
 
-    /// Whether the grid of the step just taken is to be painted.
+    /// Whether the grid of the last step is due.
     pub fn samples_due(&self) -> bool {
         samples_wanted(&self.config) && self.step.is_multiple_of(self.config.sample.every)
     }
@@ -137,7 +137,7 @@ impl Session {
         measured && every > 0 && (self.step.is_multiple_of(every) || self.step == self.config.train.steps)
     }
 
-    /// Measures the start model on what is held out, once, before anything is trained.
+    /// Measures the start model on held-out data, once, before training.
     pub fn prepare_validation(&mut self, host: &Host) -> Result<()> {
         let Host { world, progress, stop } = *host;
         if self.config.validate.every == 0 || self.start_errors.is_some() {
@@ -171,7 +171,7 @@ impl Session {
         Ok(())
     }
 
-    /// About what a checkpoint takes on disk.
+    /// Estimated size of a checkpoint on disk.
     pub fn checkpoint_bytes(&self) -> u64 {
         let copies = if self.learner.average().is_some() { 2 } else { 1 };
         let bytes = |t: &tch::Tensor| t.numel() as u64 * t.kind().elt_size_in_bytes() as u64;
@@ -181,7 +181,7 @@ impl Session {
     }
 }
 
-/// A resumed run must read the images that it began with, wherever they lie now.
+/// A resumed run must read the images of its start, wherever they are now.
 fn refuse_other_images(feed: &Feed, config: &Config, then: &DataHash) -> Result<()> {
     if feed.data_hash(config, then.steps, then.validated)? != *then {
         bail!(
@@ -193,7 +193,7 @@ fn refuse_other_images(feed: &Feed, config: &Config, then: &DataHash) -> Result<
     Ok(())
 }
 
-/// What sampling takes from the run.
+/// The run's objects that sampling uses.
 pub fn resources<'a>(
     networks: &'a Networks,
     feed: &'a Feed,

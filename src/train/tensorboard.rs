@@ -10,7 +10,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// `tensorflow.Event`, as far as it is written here.
+/// `tensorflow.Event`, reduced to the fields written here.
 #[derive(Clone, PartialEq, Message)]
 pub struct Event {
     /// Seconds since 1970.
@@ -56,7 +56,7 @@ pub struct Image {
     pub encoded_image_string: Vec<u8>,
 }
 
-/// Tells a reader that events from this step on replace those of earlier files.
+/// Marks events of earlier files from this step on as replaced.
 #[derive(Clone, PartialEq, Message)]
 pub struct SessionLog {
     /// 1 is START.
@@ -71,18 +71,18 @@ pub struct EventWriter {
 }
 
 impl EventWriter {
-    /// Opens a new event file in `dir`. `start_step` is the last step that earlier files keep: 0 for a new run, the
-    /// step of the checkpoint for a resumed one, whose steps replace those that were written after that checkpoint.
+    /// Opens a new event file in `dir`. `start_step` is the last step kept from earlier files: 0 for a new run, the
+    /// step of the checkpoint for a resumed one, whose steps replace later ones.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// An unwritable file.
     pub fn create(dir: &Path, start_step: u64) -> Result<Self> {
         static FILES: AtomicU32 = AtomicU32::new(0);
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let host = if host.trim().is_empty() { "localhost" } else { host.trim() };
         let number = FILES.fetch_add(1, Ordering::Relaxed);
         let seconds = unix_seconds() as u64;
-        // Ten digits keep the files in the order of their time, in which readers take them.
+        // Ten digits sort the files by time, the order of readers.
         let name = format!("events.out.tfevents.{seconds:010}.{host}.{}.{number}", std::process::id());
         let path = dir.join(name);
         let file = File::create_new(&path).with_context(|| format!("cannot make {}", path.display()))?;
@@ -111,7 +111,7 @@ impl EventWriter {
     /// One picture under `tag`, as the bytes of an RGB PNG file.
     ///
     /// # Errors
-    /// When the bytes are no PNG.
+    /// Bytes that are no PNG.
     pub fn image(&mut self, tag: &str, step: u64, png: &[u8]) -> Result<()> {
         // A PNG starts with 8 bytes of signature, then the IHDR chunk: length, name, width, height (big-endian).
         let side = |at: usize| -> Option<i32> {
@@ -125,7 +125,7 @@ impl EventWriter {
         self.value(step, Value { tag: tag.into(), simple_value: None, image: Some(image) })
     }
 
-    /// Hands what was written to the operating system, so that readers see it.
+    /// Flushes to the operating system, so that readers get the data.
     pub fn flush(&mut self) -> Result<()> {
         self.out.flush().with_context(|| format!("cannot write {}", self.path.display()))
     }
@@ -151,7 +151,7 @@ fn record(data: &[u8]) -> Vec<u8> {
     record
 }
 
-/// CRC-32C, rotated and shifted so that a checksum over data that holds checksums stays strong.
+/// CRC-32C, rotated and shifted, so that a checksum over data with checksums stays strong.
 pub fn masked_crc(data: &[u8]) -> u32 {
     crc32c::crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8)
 }

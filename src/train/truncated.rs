@@ -14,7 +14,7 @@ impl Pass<'_> {
     /// Rollouts by the averaged policy, its own prediction against theirs, losses and their derivatives.
     ///
     /// # Errors
-    /// [`Halted`] where a loss is not finite; what the networks refuse.
+    /// [`Halted`] for a loss that is not finite; errors of the networks.
     pub fn truncated(&self, truncating: &Truncating, batch: &Batch, terms: &Terms) -> Result<Partial> {
         let Objective::Residuals(method) = &self.criterion.objective else {
             bail!("the method has no loss of predicted pictures")

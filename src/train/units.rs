@@ -1,5 +1,5 @@
-//! A micro-batch of transitions: log-probabilities of the policy against those they are compared with
-//! (docs/methods.md, section 10).
+//! A micro-batch of transitions: log-probabilities of the policy against those of the other policy (docs/methods.md,
+//! section 10).
 
 use super::partial::{Partial, Terms, Values};
 use super::pass::Pass;
@@ -16,7 +16,7 @@ impl Pass<'_> {
     /// Log-ratios, losses and their derivatives.
     ///
     /// # Errors
-    /// [`Halted`] where a loss or a log-ratio is not finite; what the networks refuse.
+    /// [`Halted`] for a loss or a log-ratio that is not finite; errors of the networks.
     pub fn units(&self, batch: &UnitBatch, terms: &Terms) -> Result<Partial> {
         let method = self.criterion.objective.of_units().context("the method has no loss of transitions")?;
         let device = self.networks.machine.device;
@@ -41,7 +41,7 @@ impl Pass<'_> {
         if let (Some(drift), Some(d)) = (&drift, &evaluation.d_drift) {
             root += (drift * d).sum(Kind::Double);
         }
-        // A row that is read twice counts twice, whichever micro-batches its readers are in.
+        // A row read twice counts twice, whichever micro-batches read it.
         let read = |t: &Tensor| {
             let values = numbers(t);
             let rows = ratios.units.iter().flat_map(|unit| unit.members.iter().flatten());
@@ -59,7 +59,7 @@ impl Pass<'_> {
     }
 }
 
-/// A loss or a log-ratio that is not finite ends the run before its weights are touched.
+/// A loss or a log-ratio that is not finite ends the run before its weights change.
 fn refuse_not_finite(batch: &UnitBatch, ratios: &Ratios, evaluation: &StepEvaluation) -> Result<()> {
     let r = numbers(&ratios.r);
     for (unit, loss) in batch.units.iter().zip(&evaluation.losses) {

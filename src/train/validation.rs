@@ -1,5 +1,5 @@
-//! Held-out items at fixed draws: the one curve that tells whether a run learns. Always against the start model and
-//! with plain noise, for every method, so that methods can be compared.
+//! Held-out items at fixed draws: the curve that shows whether a run learns. Always against the start model and with
+//! plain noise, for every method, so that methods are comparable.
 
 use super::feed::ValidationItem;
 use super::history::Statistics;
@@ -16,10 +16,11 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use tch::Tensor;
 
-/// Errors of the start model, item by item, one a row of its batch, in the network's own parameterisation: computed once.
+/// Errors of the start model, item by item, one per row of its batch, in the network's own parameterisation: computed
+/// once.
 pub type StartErrors = Vec<Vec<f64>>;
 
-/// What the images of one item say; labelled images say nothing here.
+/// Margins of one item; none for labelled images.
 struct Outcome {
     prompt: String,
     h: f64,
@@ -27,7 +28,7 @@ struct Outcome {
     gap_l: f64,
 }
 
-/// Errors of the start model on the validation items. To be called before step 1.
+/// Errors of the start model on the validation items, computed before step 1.
 pub fn start_errors(
     networks: &Networks,
     items: &mut dyn Iterator<Item = Result<ValidationItem>>,
@@ -40,7 +41,7 @@ pub fn start_errors(
         let _frozen = tch::no_grad_guard();
         let errors = match networks.start_errors(&item.batch, &noised, false)? {
             Some(start) => start.errors,
-            // Without a reference the policy itself is the start model: nothing has been trained yet.
+            // Without a reference the policy itself is the start model before training.
             None => mean_square(&networks.residuals(&noised)?),
         };
         let errors = numbers(&errors);
@@ -51,8 +52,8 @@ pub fn start_errors(
     Ok(out)
 }
 
-/// Validates the weights in place (the caller has swapped in the EMA) and returns the val_* keys. `step`: the one just
-/// taken, as the objective was told of it.
+/// Validates the current weights (the caller has swapped in the EMA) and returns the val_* keys. `step`: the last
+/// step's input of the objective.
 pub fn validate(
     pass: &Pass,
     statistics: &Statistics,
@@ -79,7 +80,7 @@ pub fn validate(
     Ok(out)
 }
 
-/// Errors of the weights in place against those of the start model.
+/// Errors of the current weights against those of the start model.
 fn errors(pass: &Pass, item: &ValidationItem, start: &[f64]) -> Result<Errors> {
     let noised = pass.networks.noise(&item.batch);
     let residuals = pass.networks.residuals(&noised)?;
@@ -96,11 +97,11 @@ fn errors(pass: &Pass, item: &ValidationItem, start: &[f64]) -> Result<Errors> {
 /// The loss of every item and draw, without weights.
 fn losses(pass: &Pass, statistics: &Statistics, all: &[Errors], step: Step) -> Result<Vec<f64>> {
     if matches!(pass.latents, Latents::Truncated(_)) {
-        return Ok(Vec::new()); // it has no loss of errors
+        return Ok(Vec::new()); // without a loss of errors
     }
     let mut step = step;
     if let Some(statistic) = pass.criterion.needs.statistic {
-        // Over all that is validated, or as the step has left it.
+        // Over all validated items, or as left by the step.
         let values: Vec<f64> = match statistic.law {
             Law::Step => all.iter().flat_map(|e| statistic_values(&pass.criterion.objective, e, &step)).collect(),
             Law::AllSteps | Law::Before => Vec::new(),
@@ -126,7 +127,7 @@ fn outcome(item: &ValidationItem, errors: &Errors) -> Option<Outcome> {
     Some(Outcome { prompt: item.prompt.clone(), h: gap_l - gap_w, gap_w, gap_l })
 }
 
-/// Rows of the preferred image and of the one it is compared with; `None` where nobody preferred any.
+/// Rows of the preferred image and of the compared one; `None` for a tie.
 fn best_and_worst(item: &BatchItem) -> Option<(i64, i64)> {
     let row = |k: usize| item.rows.get(k).copied();
     match &item.preference {
@@ -140,7 +141,7 @@ fn best_and_worst(item: &BatchItem) -> Option<(i64, i64)> {
     }
 }
 
-/// Held-out items are measured after the weights moved: the checkpoint before is the way back.
+/// Held-out items are measured after the update: the checkpoint before is the one to continue from.
 fn refuse_not_finite(name: &str, model: &str, batch: &Batch, errors: &[f64]) -> Result<()> {
     let Some(row) = errors.iter().position(|e| !e.is_finite()) else { return Ok(()) };
     let holds = |item: &&BatchItem| item.rows.contains(&(row as i64));

@@ -18,7 +18,7 @@ pub struct Configs {
     pub scheduler: SchedulerConfig,
 }
 
-/// Latents of a model, as its VAE makes them.
+/// Latents of a model's VAE.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Latent {
     pub channels: i64,
@@ -30,7 +30,7 @@ pub struct Latent {
 }
 
 impl Latent {
-    /// `[C, h, w]` of a picture of that many pixels.
+    /// `[C, h, w]` of a picture of this size in pixels.
     pub fn shape(&self, height: i64, width: i64) -> [i64; 3] {
         [self.channels, height / self.factor, width / self.factor]
     }
@@ -52,7 +52,7 @@ impl Configs {
         Ok(configs)
     }
 
-    /// Reads and checks the description of a network that is to replace the model's own.
+    /// Reads and checks the description of a network that replaces the model's own.
     pub(super) fn other_network(&self, file: ConfigFile, declaration: &Declaration) -> Result<Arc<dyn Architecture>> {
         read_network(file, declaration, &self.vae, &self.text)
     }

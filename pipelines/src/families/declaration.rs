@@ -1,4 +1,4 @@
-//! What a family says of itself: data and a few functions, read by everything in this folder.
+//! Declaration of a family: data and a few functions, read by everything in this folder.
 
 use super::encoded::Encoded;
 use crate::conditioning::{Conditioning, TIME_IDS};
@@ -16,10 +16,10 @@ const TOKENIZERS: &[&str] = &["CLIPTokenizer", "CLIPTokenizerFast"];
 pub(super) const DIFFUSERS: &str = "diffusion_pytorch_model";
 pub(super) const TRANSFORMERS: &str = "model";
 
-/// A family of models. Several may share a pipeline class: they are told apart by the width of prompt embeddings.
+/// A family of models. Several may share a pipeline class and differ in the width of prompt embeddings.
 #[derive(Debug)]
 pub struct Declaration {
-    /// The name in headers of exported checkpoints, `sd1` for example.
+    /// Name in headers of exported checkpoints, for example `sd1`.
     pub(super) key: &'static str,
     /// `_class_name` of model_index.json.
     pub(super) pipeline_class: &'static str,
@@ -32,9 +32,9 @@ pub struct Declaration {
     pub(super) text: &'static [TextPart],
     /// Names of the network's inputs besides latents and noise levels.
     pub(super) conditioning: &'static [&'static str],
-    /// The conditioning of prompts: one output per text encoder, `clip_skip` as diffusers counts it.
+    /// Conditioning of prompts from one output per text encoder; `clip_skip` is counted as in diffusers.
     pub(super) encode: fn(&[Encoded], usize) -> Result<Conditioning>,
-    /// Blocks between the last and the one whose output is the prompt embedding.
+    /// Number of blocks after the one whose output is the prompt embedding.
     pub(super) layers_before_last: usize,
     /// Whether a network fits the text encoders.
     pub(super) check: fn(&dyn Architecture, &[ClipTextConfig]) -> Result<()>,
@@ -43,21 +43,21 @@ pub struct Declaration {
     pub(super) defaults: &'static [(&'static str, &'static str, &'static str)],
     /// Entries of model_index.json besides its components.
     pub(super) index_entries: &'static [(&'static str, bool)],
-    /// `force_zeros_for_empty_prompt` where model_index.json does not say it; `None`: the pipeline has no such key.
+    /// `force_zeros_for_empty_prompt` if model_index.json does not state it; `None`: the pipeline has no such key.
     pub(super) zeros_for_empty_prompt: Option<bool>,
     /// Whether the pipeline sets steps_offset 1 and clip_sample false in the model's own scheduler.
     pub(super) corrects_scheduler: bool,
     /// The noise process that a scheduler_config.json describes.
     pub(super) process: fn(&SchedulerConfig) -> Box<dyn Process>,
     pub(super) single_file: SingleFileLayout,
-    /// One for each thing that its networks can predict.
+    /// One per prediction type of its networks.
     pub(super) variants: &'static [Variant],
 }
 
 /// The denoiser of a family.
 #[derive(Debug)]
 pub(super) struct NetworkPart {
-    /// The folder that it lies in, and the prefix of its layers in LoRA files.
+    /// Its folder, and the prefix of its layers in LoRA files.
     pub component: &'static str,
     /// Its class in diffusers.
     pub class: &'static str,
@@ -68,7 +68,7 @@ pub(super) struct NetworkPart {
     pub explain: fn(Error) -> Error,
 }
 
-/// A text encoder and its tokenizer: the folders that they lie in, the encoder's class, its place in a single file.
+/// A text encoder and its tokenizer: their folders, the encoder's class, its place in a single file.
 #[derive(Debug)]
 pub(super) struct TextPart {
     pub encoder: &'static str,
@@ -87,29 +87,29 @@ pub(super) struct TextPart {
 pub(super) struct SingleFileLayout {
     /// The configurations of all components, as JSON by file name.
     pub descriptions: &'static str,
-    /// Tensors of the network that tell the family: name, and the second size; `None`: it is absent.
+    /// Tensors that identify the family: name, and the second size; `None`: it is absent.
     pub marks: &'static [(&'static str, Option<i64>)],
-    /// Whether files hold one block of OpenCLIP more than the model runs, a projection and a scale.
+    /// Whether files hold one block of OpenCLIP more than the model uses, a projection and a scale.
     pub has_unused_text: bool,
-    /// Tells by its weights whether a file without any marker predicts velocity.
+    /// Whether a file without any marker predicts velocity, by its weights.
     pub predicts_velocity: Option<fn(&TensorFile) -> Result<bool>>,
 }
 
-/// What differs between the models of a family that predict different things.
+/// Differences between the models of a family by prediction type.
 #[derive(Debug)]
 pub(super) struct Variant {
     pub prediction: PredictionType,
-    /// For people.
+    /// Name in messages.
     pub name: &'static str,
     /// The architecture in the header of a checkpoint (`modelspec.architecture`).
     pub architecture: &'static str,
     /// The header of a kohya LoRA file: A1111 derives the base model from it and hides LoRAs of others.
     pub lora_header: &'static [(&'static str, &'static str)],
-    /// Side of the latents where it is not that of the descriptions.
+    /// Side of the latents if it differs from the descriptions.
     pub native_side: Option<i64>,
-    /// Empty tensors by which other programs know the prediction type, and zero terminal SNR.
+    /// Empty tensors that mark the prediction type and zero terminal SNR for other programs.
     pub markers: Option<[&'static str; 2]>,
-    /// A configuration that A1111 wants beside the file.
+    /// A configuration for A1111 beside the file.
     pub yaml: Option<&'static str>,
 }
 
@@ -133,14 +133,14 @@ impl Declaration {
         text.chain([(self.network.component, DIFFUSERS), ("vae", DIFFUSERS)]).collect()
     }
 
-    /// The family as models of that prediction type are; the first variant where it declares none of it.
+    /// The variant of this prediction type; the first one if the family declares none.
     pub(super) fn family(&'static self, prediction: PredictionType) -> Family {
         let own = self.variants.iter().find(|variant| variant.prediction == prediction);
         Family { declaration: self, variant: own.unwrap_or(&self.variants[0]) }
     }
 }
 
-/// A family, and what its networks predict.
+/// A family, and the prediction type of its networks.
 #[derive(Debug, Clone, Copy)]
 pub struct Family {
     pub(super) declaration: &'static Declaration,
@@ -154,7 +154,7 @@ impl PartialEq for Family {
 }
 
 impl Family {
-    /// For people.
+    /// Name in messages.
     pub fn name(&self) -> &'static str {
         self.variant.name
     }
@@ -186,7 +186,7 @@ impl Family {
         self.declaration.conditioning
     }
 
-    /// Whether the network reads the sizes of pictures.
+    /// Whether the network has the sizes of pictures as an input.
     pub fn tells_sizes(&self) -> bool {
         self.conditioning_names().contains(&TIME_IDS)
     }
@@ -197,7 +197,7 @@ impl Family {
     }
 }
 
-/// The negative side of guidance where no prompt is given.
+/// The negative side of guidance without a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EmptySide {
     /// The encoding of "".

@@ -182,7 +182,8 @@ impl<'a> Export<'a> {
         }
     }
 
-    /// What other programs look for beside the model: markers of the prediction type, and tensors that files hold unused.
+    /// Tensors that other programs expect besides the model: markers of the prediction type, and unused tensors of
+    /// files.
     fn add_expected(&self, variant: &Variant, tensors: &mut BTreeMap<String, Stored>) -> Result<()> {
         let marker = || Tensor::zeros([0], (Kind::Float, tch::Device::Cpu));
         if let Some([prediction, zero_snr]) = variant.markers {

@@ -64,7 +64,7 @@ impl ModelFolder {
         }
         let empty_side = empty_side(path, &index, declaration)?;
         let configs = Configs::read(&files, declaration)?;
-        // Families of one pipeline class are told apart by their networks.
+        // Families of one pipeline class differ in their networks.
         let width = Some(configs.network.context_width());
         let declaration = of_class(declaration.pipeline_class, width).unwrap_or(declaration);
         Ok(Self { files, index, declaration, configs, empty_side, weight_files })
@@ -179,7 +179,7 @@ impl ModelFolder {
         Latent { channels: vae.latent_channels, factor: vae.factor(), scale: vae.scaling_factor, shift: 0.0 }
     }
 
-    /// Pixels along a side of the pictures that the denoiser was trained on.
+    /// Side of the denoiser's training pictures in pixels.
     pub fn native_resolution(&self) -> i64 {
         self.configs.network.native_side() * self.configs.vae.factor()
     }
@@ -247,8 +247,8 @@ impl ModelFolder {
         Ok(self.files.text("vae/config.json")?.unwrap_or_default())
     }
 
-    /// Writes model_index.json and copies every part but the denoiser, so that one saved beside them makes a folder
-    /// that diffusers loads as it is. An overridden noise process is written into its scheduler_config.json.
+    /// Writes model_index.json and copies every part except the denoiser. With a denoiser saved beside them the
+    /// folder loads in diffusers. An overridden noise process is written into its scheduler_config.json.
     pub fn copy_without_network(&self, to: &Path) -> Result<()> {
         let stems = self.declaration.weights();
         for (part, _) in self.declaration.parts().iter().filter(|(part, _)| *part != self.declaration.network.component)

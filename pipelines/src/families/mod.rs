@@ -1,7 +1,7 @@
-//! Model families: which parts a model has, how conditioning is put together, what the network predicts, how single files
-//! lie. The only place that knows a family's name.
+//! Model families: parts of a model, conditioning, prediction types, layout of single files. The only place that
+//! knows a family's name.
 //!
-//! A family is one [`Declaration`], in a file of its own, and its line in `registry.rs`. Everybody else asks a
+//! A family is one [`Declaration`], in a file of its own, and its line in `registry.rs`. All other code uses a
 //! [`ModelFolder`], a [`TextEncoder`] or a [`Denoiser`].
 
 mod combination;

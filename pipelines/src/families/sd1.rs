@@ -1,5 +1,5 @@
-//! Stable Diffusion 1 (arXiv 2112.10752), and small models of the same layout: one CLIP-L, whose token embeddings are the
-//! whole conditioning.
+//! Stable Diffusion 1 (arXiv 2112.10752), and small models of the same layout: one CLIP-L, whose token embeddings are
+//! the only conditioning.
 
 use super::declaration::{Declaration, SingleFileLayout, TextPart, Variant};
 use super::encoded::Encoded;

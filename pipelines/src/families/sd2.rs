@@ -62,7 +62,7 @@ pub(super) const DECLARATION: Declaration = Declaration {
     ..sd1::DECLARATION
 };
 
-/// From this spread on the biases are those of a network that predicts velocity (ComfyUI's rule).
+/// Spread of the biases from which on a network predicts velocity (ComfyUI's rule).
 const VELOCITY_SPREAD: f64 = 0.09;
 
 fn spread_of_velocity(file: &TensorFile) -> Result<bool> {

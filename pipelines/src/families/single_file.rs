@@ -171,7 +171,7 @@ fn some(names: &[&str]) -> String {
     format!("{}{more}", names.iter().take(LISTED).copied().collect::<Vec<_>>().join(", "))
 }
 
-/// Some families' files hold one block of OpenCLIP more than the model runs.
+/// Some families' files hold one block of OpenCLIP more than the model uses.
 fn is_unused_block(name: &str, declaration: &Declaration, wanted: &BTreeSet<&str>) -> bool {
     let unused = declaration.single_file.has_unused_text;
     let blocks = declaration.text.iter().filter(|part| part.openclip && unused);

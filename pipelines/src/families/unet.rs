@@ -1,4 +1,4 @@
-//! The UNet on a discrete noise schedule, as families have it.
+//! The UNet on a discrete noise schedule, for families.
 
 use super::declaration::NetworkPart;
 use super::relatives;

@@ -134,8 +134,8 @@ impl WeightStore {
     }
 }
 
-/// The weight files of a component: `dir` itself where it is a file, else the folder's one safetensors file, or its index
-/// and shards. Without a variant the plain files come first, then fp16; a variant that is asked for must be there.
+/// The weight files of a component: `dir` itself if it is a file, else the folder's one safetensors file, or its
+/// index and shards. Without a variant the plain files are preferred to fp16; a given variant must exist.
 pub fn component_files(dir: &Path, stem: &str, variant: Option<&str>) -> Result<Vec<PathBuf>> {
     if dir.is_file() {
         return Ok(vec![dir.to_path_buf()]);

@@ -1,4 +1,4 @@
-//! A network of its own, beside a policy that is trained whole.
+//! A separate network, next to a fully trained policy.
 
 use super::super::policy::Policy;
 use super::measured::Reference;

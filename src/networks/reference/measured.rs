@@ -1,4 +1,4 @@
-//! What every reference answers.
+//! The interface of every reference.
 
 use super::super::noised::{Noised, mean_square};
 use super::super::policy::Policy;
@@ -12,16 +12,16 @@ use tch::Tensor;
 pub struct Measured {
     /// `[R]`, master kind
     pub errors: Tensor,
-    /// Prediction minus target, `[R, C, h, w]`, master kind; `None` where errors suffice.
+    /// Prediction minus target, `[R, C, h, w]`, type of the master weights; `None` if only errors are needed.
     pub residuals: Option<Tensor>,
 }
 
-/// A reference policy. No gradient is tracked through it.
+/// A reference policy, without gradients.
 pub trait Reference {
-    /// Errors at `noised`, the noisy latents of `batch`. `residuals`: whether they are wanted too.
+    /// Errors at `noised`, the noisy latents of `batch`. `residuals`: whether to include them.
     ///
     /// # Errors
-    /// What the network refuses.
+    /// Errors of the network.
     fn errors(&self, policy: &Policy, _batch: &Batch, noised: &Noised, residuals: bool) -> Result<Measured> {
         let found = self.residuals(policy, noised)?;
         Ok(Measured { errors: mean_square(&found), residuals: residuals.then_some(found) })
@@ -30,22 +30,22 @@ pub trait Reference {
     /// Prediction minus target, `[R, C, h, w]`.
     ///
     /// # Errors
-    /// What the network refuses; a reference without a network.
+    /// Errors of the network; a reference without a network.
     fn residuals(&self, policy: &Policy, noised: &Noised) -> Result<Tensor> {
         let _frozen = tch::no_grad_guard();
         let (denoiser, adapters) = self.network(policy).context("the reference has no network to predict with")?;
         noised.residuals(denoiser, adapters)
     }
 
-    /// Its network with the adapters to predict with; `None` for a reference that is known by its errors alone.
+    /// Its network with the adapters for prediction; `None` for a reference of stored errors.
     fn network<'a>(&'a self, policy: &'a Policy) -> Option<(&'a Denoiser, Option<AdapterSet>)>;
 
-    /// Its own network, where it has one.
+    /// Its own network, if any.
     fn into_network(self: Box<Self>) -> Option<Denoiser> {
         None
     }
 
-    /// Tensors that exist for it alone, by name.
+    /// Tensors of the reference alone, by name.
     fn own_tensors(&self) -> Vec<(String, Tensor)> {
         Vec::new()
     }

@@ -1,4 +1,4 @@
-//! What the policy is compared with: one file per kind.
+//! References of the policy: one file per kind.
 
 mod frozen;
 mod measured;

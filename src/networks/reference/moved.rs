@@ -1,15 +1,15 @@
-//! A copy of the policy that is renewed while it does no harm (docs/methods.md, section 2a).
+//! A copy of the policy that is renewed until it has moved too far (docs/methods.md, section 2a).
 
 use super::measured::Reference;
 use crate::settings::ReferenceConfig;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-/// A reference that is renewed every so many steps until it has moved too far.
+/// A reference that is renewed at fixed intervals until it has moved too far.
 pub struct Moved {
     /// tau
     pub every: u64,
-    /// delta: the mean error that the reference may have gained over the start model.
+    /// delta: the largest mean error gained over the start model.
     pub limit: f64,
     /// rho, the smoothing of the divergence.
     pub ema: f64,
@@ -19,7 +19,7 @@ pub struct Moved {
     pub state: MovedState,
 }
 
-/// What a checkpoint keeps of it, beside the tensors.
+/// Its state in a checkpoint besides the tensors.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct MovedState {
     pub copied: bool,
@@ -29,7 +29,7 @@ pub struct MovedState {
     looks: u64,
 }
 
-/// What a step did to the reference.
+/// Change of the reference in a step.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Renewal {
     /// D and its smoothed value.
@@ -40,7 +40,7 @@ pub struct Renewal {
 }
 
 impl MovedState {
-    /// Takes in D_k and returns the bias-corrected running mean.
+    /// Adds D_k and returns the bias-corrected running mean.
     fn look(&mut self, ema: f64, divergence: f64) -> f64 {
         self.looks += 1;
         self.sum = ema * self.sum + (1.0 - ema) * divergence;
@@ -49,7 +49,7 @@ impl MovedState {
 }
 
 impl Moved {
-    /// `tensors` are those of `network` that a copy fills, by the names of the trained ones.
+    /// `tensors` are those of `network` that a copy fills, under the names of the trained ones.
     pub fn new(config: &ReferenceConfig, network: Box<dyn Reference>, tensors: Vec<(String, Tensor)>) -> Self {
         Self {
             every: config.every,
@@ -61,7 +61,7 @@ impl Moved {
         }
     }
 
-    /// Whether step `s` ends with a look at how far the reference has moved.
+    /// Whether the distance of the reference is measured at the end of step `s`.
     pub fn measures(&self, s: u64) -> bool {
         self.due(s) && self.state.copied
     }
@@ -70,14 +70,14 @@ impl Moved {
         !self.state.frozen && s.is_multiple_of(self.every)
     }
 
-    /// The end of step `s`: `divergence` is the mean of e_ref - e_start over its winners, where it was measured.
+    /// End of step `s`: `divergence` is the mean of e_ref - e_start over its winners, if measured.
     pub fn end_of_step(&mut self, s: u64, divergence: Option<f64>, trained: &[(String, Tensor)]) -> Renewal {
         if !self.due(s) {
             return Renewal::default();
         }
         let mut renewal = Renewal::default();
         if self.state.copied {
-            // A step without a preferred image says nothing: no copy without a look.
+            // A step without a preferred image has no measurement: no copy without one.
             let Some(divergence) = divergence else { return renewal };
             let smoothed = self.state.look(self.ema, divergence);
             renewal.divergence = Some((divergence, smoothed));

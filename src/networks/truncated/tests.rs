@@ -25,7 +25,7 @@ fn values(t: &Tensor) -> Vec<f64> {
     numbers(&t.flatten(0, -1))
 }
 
-/// A prompt that says the exact network the spread c of its pictures, a row each.
+/// A conditioning that encodes the spread c of its pictures for the exact network, one per row.
 fn told(c: &[f64]) -> Conditioning {
     Conditioning::of_prompt(Tensor::from_slice(c).reshape([-1, 1, 1]))
 }

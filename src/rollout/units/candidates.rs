@@ -58,8 +58,8 @@ struct Branching<'a> {
     sampling: &'a Sampling<'a>,
 }
 
-/// One step: candidates are drawn and rated, the best and the worst of each trajectory become a pair, and each goes on
-/// from a candidate chosen at random: going on from the best one leaves what the model samples.
+/// One step: candidates are drawn and rated, the best and the worst of each trajectory form a pair, and each
+/// trajectory continues from a random candidate: the best one would leave the policy's distribution.
 #[allow(clippy::too_many_arguments)]
 fn branch(
     asked: &Asked,
@@ -140,7 +140,7 @@ fn drawn(
     (0..k as i64).map(|candidate| advance(step, &noise.get(candidate))).collect()
 }
 
-/// What the pictures that candidates `[B, C, h, w]` lead to are worth; `call` is the one that comes next.
+/// Ratings of the pictures of candidates `[B, C, h, w]`; `call` is the next one.
 fn rate(
     asked: &Asked,
     branching: &Branching,
@@ -171,7 +171,7 @@ fn rate(
     branching.sampling.pictures.rate(&latents, 0, prompts).map(Some)
 }
 
-/// The candidates of a trajectory that are trained on.
+/// The candidates of a trajectory for training.
 struct Pair {
     row: usize,
     best: usize,

@@ -16,23 +16,23 @@ pub struct DrawnLists {
     /// P and J of the iteration.
     pub prompts: usize,
     pub trajectories: usize,
-    /// Calls that add noise: 0 is that from x_T.
+    /// Calls with noise: 0 is that from x_T.
     pub calls: usize,
     pub lists: Lists,
 }
 
-/// A list that will be trained on.
+/// A list for training.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DrawnList {
     pub prompt: usize,
     /// Trajectories of the prompt.
     pub trajectories: Vec<usize>,
-    /// Calls, the same for every trajectory; one may be drawn twice.
+    /// Calls, common to all trajectories; one may be drawn twice.
     pub calls: Vec<usize>,
 }
 
 impl DrawnLists {
-    /// The `n` lists of an iteration in the order of training: prompts in passes, each in an order of its own.
+    /// The `n` lists of an iteration in the order of training: passes over the prompts, each with its own order.
     pub fn draw(&self, draws: &Draws, iteration: u64, n: usize) -> Result<Vec<DrawnList>> {
         let mut order = Vec::new();
         (0..n)

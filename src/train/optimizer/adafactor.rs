@@ -1,8 +1,8 @@
-//! Adafactor (arXiv 1804.04235) as transformers' `Adafactor` has it with `scale_parameter=False, relative_step=False`,
-//! the form that public SDXL runs train with (docs/methods.md 20).
+//! Adafactor (arXiv 1804.04235) as in transformers' `Adafactor` with `scale_parameter=False, relative_step=False`,
+//! the form of public SDXL runs (docs/methods.md 20).
 //!
-//! libtorch has no fused or foreach kernel of it, and a foreach of its parts would hold the updates of all tensors at
-//! once, as large as the gradients: this is a loop over the tensors.
+//! libtorch has no fused or foreach kernel for it. A foreach of its parts would hold the updates of all tensors at
+//! once, as large as the gradients, hence a loop over the tensors.
 
 use super::rule::Rule;
 use anyhow::Result;
@@ -10,27 +10,27 @@ use tch::{Kind, Tensor};
 
 /// Added to squared gradients: transformers' `eps[0]`.
 const EPS: f64 = 1e-30;
-/// Root mean square that an update is scaled down to.
+/// Largest root mean square of an update; larger ones are scaled down.
 const CLIP_THRESHOLD: f64 = 1.0;
-/// The running mean of squares forgets by beta2 = 1 - step^DECAY_RATE.
+/// Decay of the running mean of squares: beta2 = 1 - step^DECAY_RATE.
 const DECAY_RATE: f64 = -0.8;
 
 /// The state of one parameter.
 struct Slot {
-    /// By the names of [`moments`].
+    /// Tensors by the names of [`moments`].
     moments: Vec<(&'static str, Tensor)>,
     /// int64 scalar on the CPU: the steps taken.
     step: Tensor,
 }
 
-/// Adafactor without momentum: running means of squared gradients, over rows and columns alone where there are both.
+/// Adafactor without momentum: running means of squared gradients, over rows and columns for tensors with both.
 pub struct Adafactor {
     slots: Vec<Slot>,
     weight_decay: f64,
 }
 
-/// Names and shapes of what is kept for a parameter: of the last two dimensions the means over either one, and whole
-/// squares below two dimensions. A 3x3 convolution `[o, i, 3, 3]` keeps `[o, i, 3]` twice.
+/// Names and shapes of a parameter's state: means over either of the last two dimensions, or whole squares below two
+/// dimensions. A 3x3 convolution `[o, i, 3, 3]` keeps `[o, i, 3]` twice.
 pub fn moments(shape: &[i64]) -> Vec<(&'static str, Vec<i64>)> {
     match shape {
         [outer @ .., rows, columns] => {
@@ -76,7 +76,7 @@ impl Rule for Adafactor {
 }
 
 impl Slot {
-    /// Takes in a gradient and gives the step of rate 1: the gradient over the root of its mean square, its own root
+    /// Adds a gradient and returns the step of rate 1: the gradient over the root of its mean square, its own root
     /// mean square at most [`CLIP_THRESHOLD`].
     fn update(&mut self, grad: &Tensor) -> Tensor {
         self.step += 1;

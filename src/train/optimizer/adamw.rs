@@ -5,7 +5,8 @@ use anyhow::Result;
 use diffpref_native::FusedAdamW;
 use tch::{Kind, Tensor};
 
-/// `exp_avg` and `exp_avg_sq` have the shapes of the parameters; `steps` are float32 scalars, as the kernel wants them.
+/// `exp_avg` and `exp_avg_sq` have the shapes of the parameters; `steps` are float32 scalars, as required by the
+/// kernel.
 pub struct AdamW {
     exp_avg: Vec<Tensor>,
     exp_avg_sq: Vec<Tensor>,

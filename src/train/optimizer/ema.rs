@@ -1,4 +1,4 @@
-//! Averages of the trained weights, of a run.
+//! Averages of the trained weights of a run.
 
 use crate::networks::copy_into;
 use anyhow::Result;
@@ -12,13 +12,13 @@ pub struct Ema {
 }
 
 impl Ema {
-    /// Starts at the weights themselves; `None` when the configuration wants none.
+    /// Starts at the weights; `None` without EMA in the configuration.
     pub fn new(trainable: &[(String, Tensor)], decay: f64) -> Option<Self> {
         (decay > 0.0)
             .then(|| Self { decay, weights: trainable.iter().map(|(n, t)| (n.clone(), t.detach().copy())).collect() })
     }
 
-    /// Takes in the weights after an unskipped step.
+    /// Adds the weights after an unskipped step.
     pub fn update(&mut self, trainable: &[(String, Tensor)]) {
         let _frozen = tch::no_grad_guard();
         for ((_, average), (_, weight)) in self.weights.iter_mut().zip(trainable) {
@@ -26,7 +26,7 @@ impl Ema {
         }
     }
 
-    /// Takes over stored averages.
+    /// Restores stored averages.
     pub fn load(&mut self, stored: &HashMap<String, Tensor>) -> Result<()> {
         self.weights.iter_mut().try_for_each(|(name, t)| copy_into(t, stored, name))
     }

@@ -11,7 +11,7 @@ use diffpref_native::{global_norm, scale_};
 use std::collections::HashMap;
 use tch::Tensor;
 
-/// One group of trained tensors under one rule, with clipping by their global norm before it.
+/// One group of trained tensors under one rule, clipped by their global norm.
 pub struct Optimizer {
     names: Vec<String>,
     params: Vec<Tensor>,
@@ -35,7 +35,7 @@ impl Optimizer {
         }
     }
 
-    /// The buffers that backward passes sum gradients into, one per parameter; zeros where a parameter took no part.
+    /// Gradient buffers of the backward passes, one per parameter; zeros for a parameter outside the graph.
     pub fn accumulated(&self) -> Vec<Tensor> {
         let grad = |p: &Tensor| {
             let grad = p.grad();
@@ -44,7 +44,7 @@ impl Optimizer {
         self.params.iter().map(grad).collect()
     }
 
-    /// Forgets the accumulated gradients.
+    /// Clears the accumulated gradients.
     pub fn zero_grad(&self) {
         for p in &self.params {
             let mut grad = p.grad();
@@ -54,7 +54,7 @@ impl Optimizer {
         }
     }
 
-    /// The norm that clipping looks at. A norm that is not finite names the first tensor to blame.
+    /// The gradient norm for clipping. A norm that is not finite names the first responsible tensor.
     pub fn grad_norm(&self, grads: &[Tensor]) -> Result<f64> {
         let norm = global_norm(grads)?;
         if norm.is_finite() {
@@ -77,7 +77,7 @@ impl Optimizer {
         self.rule.step(&self.params, grads, lr)
     }
 
-    /// The state as a checkpoint stores it: `NAME.exp_avg_sq`, `NAME.step` and so on.
+    /// The state in the form of a checkpoint: `NAME.exp_avg_sq`, `NAME.step` and so on.
     pub fn state(&self) -> Vec<(String, Tensor)> {
         let of = |(i, name): (usize, &String)| {
             let state = self.rule.state(i).into_iter();
@@ -86,16 +86,16 @@ impl Optimizer {
         self.names.iter().enumerate().flat_map(of).collect()
     }
 
-    /// Takes over a stored state.
+    /// Restores a stored state.
     ///
     /// # Errors
-    /// When a part of it is missing or has another shape.
+    /// A missing part, or one of another shape.
     pub fn load(&mut self, stored: &HashMap<String, Tensor>) -> Result<()> {
         self.state().into_iter().try_for_each(|(name, mut tensor)| copy_into(&mut tensor, stored, &name))
     }
 }
 
-/// Bytes of the state that the configured rule keeps for `trainable` (but for its counts of steps).
+/// Bytes of the configured rule's state for `trainable` (without its step counts).
 pub fn state_bytes(trainable: &[(String, Tensor)], config: &OptimConfig) -> u64 {
     let elements = |shape: &[i64]| shape.iter().product::<i64>() as u64;
     let of = |tensor: &Tensor| {

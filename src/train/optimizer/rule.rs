@@ -1,13 +1,13 @@
-//! What every optimizer answers.
+//! The interface of every optimizer.
 
 use anyhow::Result;
 use tch::Tensor;
 
-/// How parameters follow their gradients. A rule has state for each parameter, in the order it was made with.
+/// An update rule with state per parameter, in the order of construction.
 pub trait Rule {
-    /// One step in place at rate `lr`. Both lists are in the rule's order; no gradient is missing.
+    /// One in-place step at rate `lr`. Both lists have the rule's order; no gradient is missing.
     fn step(&mut self, params: &[Tensor], grads: &[Tensor], lr: f64) -> Result<()>;
 
-    /// The state of parameter `i` by the names that Python gives it. Writes to the tensors change the state.
+    /// The state of parameter `i` by its Python names. Writes to the tensors change the state.
     fn state(&self, i: usize) -> Vec<(&'static str, Tensor)>;
 }

@@ -1,4 +1,4 @@
-//! Adafactor against transformers (tests/golden/make_adafactor.py), and what all rules share.
+//! Adafactor against transformers (tests/golden/make_adafactor.py), and common properties of all rules.
 
 use super::{Optimizer, state_bytes};
 use crate::settings::{OptimConfig, RuleConfig};
