@@ -43,7 +43,7 @@ pub struct Args {
     /// Data type of the written weights; auto: that of the model, float32 for a LoRA
     #[arg(long, default_value = "auto", value_enum)]
     dtype: StoredDtype,
-    /// What the network predicts; auto: as the model's files say
+    /// Prediction type; auto: as the model's files say
     #[arg(long, value_name = "TYPE", default_value = "auto", value_enum)]
     prediction_type: Prediction,
     /// Whether the noise schedule ends at pure noise [default: as the model's files say]

@@ -54,7 +54,7 @@ pub struct PaintingArgs {
     /// Karras's noise levels, for dpmpp_2m and euler [default: as the model's files say]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     karras: Option<bool>,
-    /// What the network predicts; auto: as the model's files say [default: auto]
+    /// Prediction type; auto: as the model's files say [default: auto]
     #[arg(long, value_name = "TYPE", value_enum)]
     prediction_type: Option<Prediction>,
     /// Whether the noise schedule ends at pure noise [default: as the model's files say]
