@@ -71,7 +71,7 @@ impl Inverted {
 }
 
 impl Inverting {
-    /// The levels on the way from the image to `level`.
+    /// The levels of the path from the image to `level`.
     pub fn levels(&self, level: f64) -> Vec<f64> {
         let range = self.draws.range;
         if self.published { range.published_path(level, self.steps) } else { range.path(level, self.steps) }
@@ -95,7 +95,7 @@ impl Inverting {
         let _frozen = tch::no_grad_guard();
         let latents = batch.latents.to_device(machine.device).to_kind(machine.master);
         let conditioning = batch.conditioning.to(machine.device, machine.compute);
-        // There is nothing to invert at level 0, unless as published.
+        // Level 0 has no inversion, except as published.
         let lowest = if self.published { 0.0 } else { self.draws.range.lowest_inverted() };
         let ends: Vec<f64> = batch.levels.values().into_iter().map(|level| level.max(lowest)).collect();
         let paths: Vec<Vec<f64>> = ends.iter().map(|level| self.levels(*level)).collect();

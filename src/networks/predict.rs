@@ -88,11 +88,11 @@ impl Networks {
         self.policy.denoiser.with_size(placed, resolution, resolution)
     }
 
-    /// The guided prediction, `[B, C, h, w]` float64, of latents `[B, C, h, w]` at `levels` `[B]`; the policy's with its
-    /// graph where one is recorded. `sides`: conditioning of the prompts and of the negative side, `[B]` each.
+    /// The guided prediction, `[B, C, h, w]` float64, of latents `[B, C, h, w]` at `levels` `[B]`; that of the policy
+    /// with its graph if recorded. `sides`: conditioning of the prompts and of the negative side, `[B]` each.
     ///
     /// # Errors
-    /// A start model that is not kept; what the network refuses.
+    /// A start model that is not kept; errors of the network.
     pub fn guided(
         &self,
         model: Model,

@@ -50,7 +50,7 @@ struct Place {
 /// A network with its noise process, as needed by rollouts.
 struct Network<'a> {
     process: &'a dyn Process,
-    /// What it predicts, in its own parameterisation and the latents' kind: of latents `[R, C, h, w]`, levels `[R]` and
+    /// Prediction in its own parameterisation and the latents' type, for latents `[R, C, h, w]`, levels `[R]` and
     /// conditioning.
     predict: &'a dyn Fn(&Tensor, &Levels, &Conditioning) -> Result<Tensor>,
 }
@@ -61,7 +61,7 @@ impl Truncating {
         self.draws.range.rung(i, GRID)
     }
 
-    /// The level that a step from `level` leads to: below the first of the grid it is 0, where a rollout stays.
+    /// Destination of a step from `level`: below the first level of the grid it is 0, where a rollout stays.
     fn below(&self, level: f64) -> f64 {
         self.draws.range.rung_below(level, GRID)
     }
@@ -154,7 +154,7 @@ impl Truncating {
     }
 }
 
-/// Latents of a place noised further to `levels`, each above its row's own.
+/// Latents of a row noised further to `levels`, each above its row's own.
 fn noised_again(network: &Network, from: &Place, levels: &[f64], noise: &Tensor) -> Tensor {
     let at = |levels: &[f64]| Levels::new(levels).to(from.latents.device());
     network.process.noise_further(&from.latents, noise, &at(&from.levels), &at(levels))

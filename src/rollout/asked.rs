@@ -37,7 +37,7 @@ pub struct Asked<'a> {
     pub told: &'a Told,
 }
 
-/// How the trajectories of a run are sampled, and the embeddings of the iteration's prompts.
+/// Sampling of a run's trajectories, and the embeddings of the iteration's prompts.
 #[derive(Clone, Copy)]
 pub struct Guided<'a> {
     pub sampler: &'a dyn StochasticSampler,

@@ -1,4 +1,4 @@
-//! How the rollouts of a run are sampled: what stays the same from the first iteration to the last.
+//! Sampling of a run's rollouts: the part that is constant from the first iteration to the last.
 
 use super::asked::{Guided, Told};
 use super::grid::Grid;
@@ -99,7 +99,7 @@ impl Course {
         Iteration { number, draws: self.draws, grid: self.grid(), prompts: chosen, read: self.read() as usize }
     }
 
-    /// Units that the updates of an iteration read, where their number is set.
+    /// Units that the updates of an iteration read, if their number is set.
     fn read(&self) -> u64 {
         self.config.updates_per_iteration.unwrap_or(1).saturating_mul(self.per_step)
     }
@@ -123,7 +123,7 @@ impl Course {
         Told::of(&self.texts(chosen), run.networks, run.prompts, self.resolution)
     }
 
-    /// How trajectories of the prompts `told` are sampled.
+    /// Sampling of trajectories of the prompts `told`.
     pub fn guided<'a>(&'a self, told: &'a Told) -> Guided<'a> {
         Guided { sampler: &*self.sampler, guidance_scale: self.config.guidance_scale, told }
     }
@@ -139,7 +139,7 @@ impl Course {
         }
     }
 
-    /// Calls of the network to sample an iteration, all trajectories together: what progress counts.
+    /// Number of network calls to sample an iteration, all trajectories together: the unit of progress.
     pub fn calls(&self) -> u64 {
         let calls = self.sampler.timesteps().len();
         (self.grid().len() * (calls + self.maker.extra_calls(calls))) as u64

@@ -1,4 +1,4 @@
-//! The rollouts of a run: the current iteration, and how far it is trained on.
+//! The rollouts of a run: the current iteration, and its progress in training.
 
 use super::asked::Told;
 use super::batch::UnitBatch;
@@ -34,7 +34,7 @@ impl Rollout {
     /// Opens sampler and units; nothing is sampled yet. `run`: the run folder.
     ///
     /// # Errors
-    /// Steps that the model does not have, prompts that a scorer refuses, a buffer that does not fit.
+    /// Steps that the model lacks, prompts that a scorer refuses, a buffer that does not fit.
     pub fn open(setup: &Setup, needs: Rollouts, rewards: Rc<Rewards>, run: &Path) -> Result<Self> {
         let course = Course::open(setup, needs, rewards, run)?;
         Ok(Self {
@@ -47,7 +47,7 @@ impl Rollout {
         })
     }
 
-    /// How it samples.
+    /// Sampling.
     pub fn course(&self) -> &Course {
         &self.course
     }
@@ -78,7 +78,7 @@ impl Rollout {
         Ok(())
     }
 
-    /// Takes over an iteration that was sampled; one that keeps nothing is passed over.
+    /// Adopts a sampled iteration; one without kept units is skipped.
     fn adopt(&mut self, sampled: Sampled) {
         let Sampled { kept, store, units, told, advantages, report, files, evaluations } = sampled;
         self.state.advantages = advantages;

@@ -1,4 +1,4 @@
-//! Trajectories of an iteration, and where their transitions are kept.
+//! Trajectories of an iteration, and the store of their transitions.
 
 use std::collections::BTreeMap;
 use tch::Tensor;

@@ -1,4 +1,4 @@
-//! Prompts that are not trained on.
+//! Held-out prompts.
 
 /// [validate] of a method that samples.
 #[derive(Debug, Clone, Default)]

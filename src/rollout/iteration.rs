@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 use tch::{Kind, Tensor};
 
-/// An iteration that was sampled. Nothing of the run has changed yet.
+/// A sampled iteration. The run is unchanged so far.
 pub struct Sampled {
     pub kept: Vec<Kept>,
     pub store: Store,
@@ -33,7 +33,7 @@ pub struct Sampled {
     pub report: Map<String, Value>,
     /// SHA-256 of the files of a buffer on disk, by their path in the run folder.
     pub files: BTreeMap<String, String>,
-    /// Network evaluations that it took.
+    /// Its number of network evaluations.
     pub evaluations: u64,
 }
 
@@ -46,11 +46,11 @@ struct Rated {
 }
 
 impl Course {
-    /// Samples iteration `number`. `advantages`: what rewards of earlier ones left. `empty`: iterations just before this one
-    /// that kept nothing.
+    /// Samples iteration `number`. `advantages`: memory of earlier rewards. `empty`: iterations just before this one
+    /// without kept units.
     ///
     /// # Errors
-    /// `Stopped`; what networks, scorers or the disk refuse; numbers that are not finite.
+    /// `Stopped`; errors of networks, scorers or the disk; numbers that are not finite.
     pub fn sample(&self, run: &Resources, number: u64, advantages: &Option<Advantages>, empty: u64) -> Result<Sampled> {
         let began = Instant::now();
         let chosen = self.chosen(number)?;
@@ -132,7 +132,7 @@ impl Course {
         Ok(out)
     }
 
-    /// Which calls of the sampler add noise.
+    /// Calls of the sampler with noise.
     fn noisy(&self) -> Vec<bool> {
         (0..self.sampler.timesteps().len()).map(|call| self.sampler.adds_noise(call)).collect()
     }

@@ -1,4 +1,4 @@
-//! What every kind of unit answers.
+//! The interface of every kind of unit.
 
 use super::advantages::Advantages;
 use super::asked::Asked;
@@ -21,11 +21,11 @@ pub struct Iteration<'a> {
     pub grid: Grid,
     /// Indices of its prompts in the file.
     pub prompts: &'a [usize],
-    /// Units that its updates will read, where that is known before sampling.
+    /// Units that its updates will read, if known before sampling.
     pub read: usize,
 }
 
-/// What trajectories are sampled with.
+/// Inputs of sampling.
 pub struct Sampling<'a> {
     pub asked: &'a Asked<'a>,
     /// The sampler with eta 0.
@@ -33,31 +33,31 @@ pub struct Sampling<'a> {
     pub pictures: &'a Pictures<'a>,
     pub rule: Rule,
     pub iteration: Iteration<'a>,
-    /// Transitions `(trajectory, call)` that training will read.
+    /// Transitions `(trajectory, call)` that training reads.
     pub wanted: &'a dyn Fn(usize, usize) -> bool,
-    /// To be called with the rows of each call of the network; false ends sampling.
+    /// Called with the rows of each call of the network; false ends sampling.
     pub on_call: &'a dyn Fn(usize) -> bool,
 }
 
-/// Pairs of candidates by trajectory and call: in that order, whatever was sampled together.
+/// Pairs of candidates, sorted by trajectory and call, whatever was sampled together.
 pub type Pairs = BTreeMap<(usize, usize), KeptUnit>;
 
-/// What the trajectories of an iteration leave.
+/// Results of an iteration's trajectories.
 pub struct Found {
     pub keeping: Keeping,
     pub indices: Indices,
-    /// Pairs that were made while sampling.
+    /// Pairs made while sampling.
     pub pairs: Pairs,
 }
 
-/// Counts of an iteration, for what it takes.
+/// Counts of an iteration, for its size and cost.
 #[derive(Debug, Clone, Copy)]
 pub struct Counts {
     pub trajectories: u64,
-    /// Calls of the sampler, and those of them that add noise.
+    /// Calls of the sampler, and the number of calls with noise.
     pub calls: u64,
     pub noisy: u64,
-    /// 1 where the start model's prediction is kept beside every state, else 0.
+    /// 1 if the start model's prediction is stored with every state, else 0.
     pub drift: u64,
     pub read: u64,
 }
@@ -69,9 +69,9 @@ impl Counts {
     }
 }
 
-/// How sampled trajectories become what one loss is taken of. One file per kind, in units/.
+/// Construction of units, each the input of one loss, from sampled trajectories. One file per kind, in units/.
 pub trait UnitMaker {
-    /// The transitions `(trajectory, call)` that training will read; `None`: all that have noise.
+    /// The transitions `(trajectory, call)` that training reads; `None`: all with noise.
     ///
     /// # Errors
     /// A generator that libtorch refuses.
@@ -79,10 +79,11 @@ pub trait UnitMaker {
         Ok(None)
     }
 
-    /// Samples trajectories together. Returns the latents of their pictures `[B, C, h, w]`; `None` once `on_call` was false.
+    /// Samples trajectories together. Returns the latents of their pictures `[B, C, h, w]`; `None` once `on_call`
+    /// returns false.
     ///
     /// # Errors
-    /// What networks, scorers or the disk refuse.
+    /// Errors of networks, scorers or the disk.
     fn sample(&self, batch: &[Trajectory], sampling: &Sampling, found: &mut Found) -> Result<Option<Tensor>> {
         trajectories::sample(
             sampling.asked,
@@ -95,10 +96,11 @@ pub trait UnitMaker {
         )
     }
 
-    /// The units of an iteration. `rewards`: shaped, one per trajectory. `advantages`: of a kind that remembers rewards.
+    /// The units of an iteration. `rewards`: shaped, one per trajectory. `advantages`: for a kind with a memory of
+    /// rewards.
     ///
     /// # Errors
-    /// As of [`wanted`](Self::wanted).
+    /// Those of [`wanted`](Self::wanted).
     fn make(
         &self,
         iteration: &Iteration,
@@ -112,12 +114,12 @@ pub trait UnitMaker {
         counts.whole()
     }
 
-    /// Calls of the network beside those of the trajectories themselves, per trajectory.
+    /// Calls of the network besides those of the trajectories themselves, per trajectory.
     fn extra_calls(&self, _calls: usize) -> usize {
         0
     }
 
-    /// What it remembers of earlier iterations, at the start.
+    /// Its initial memory of earlier iterations.
     fn advantages(&self) -> Option<Advantages> {
         None
     }
@@ -132,12 +134,12 @@ pub trait UnitMaker {
         false
     }
 
-    /// Units are trained in the order in which they were made.
+    /// Units are trained in the order of their construction.
     fn is_ordered(&self) -> bool {
         false
     }
 
-    /// Why an iteration may keep nothing.
+    /// Possible reason for an iteration without units.
     fn why_empty(&self) -> &'static str {
         "all rewards of every prompt were equal. Look at [reward]; more trajectories or another seed may help too."
     }

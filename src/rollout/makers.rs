@@ -5,7 +5,7 @@ use super::units::{DrawnLists, Steps, Trajectories};
 use crate::objectives::Units;
 use crate::settings::RolloutConfig;
 
-/// The maker of a method's units. `noisy`: calls of the sampler that add noise.
+/// The maker of a method's units. `noisy`: number of sampler calls with noise.
 pub fn open(units: Units, rollout: &RolloutConfig, noisy: usize) -> Box<dyn UnitMaker> {
     match units {
         Units::Steps { buffer } => Box::new(Steps { buffer }),

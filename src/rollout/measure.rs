@@ -15,10 +15,10 @@ use std::cell::Cell;
 use tch::Kind;
 
 impl Course {
-    /// Rewards of the held-out prompts with the policy as it is.
+    /// Rewards of the held-out prompts with the current policy.
     ///
     /// # Errors
-    /// `Stopped`; what networks or scorers refuse.
+    /// `Stopped`; errors of networks or scorers.
     pub fn measure(&self, run: &Resources) -> Result<Measured> {
         let Resources { networks, folder, progress, stop, .. } = *run;
         let HeldOut { prompts, draws } = &self.held_out;

@@ -1,4 +1,4 @@
-//! What rollouts take from the run around them.
+//! The run's objects that rollouts use.
 
 use crate::networks::{Machine, Networks};
 use crate::progress::{Progress, Stop};

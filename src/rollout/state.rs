@@ -1,4 +1,4 @@
-//! Where the rollouts of a run stand.
+//! Progress of the rollouts of a run.
 
 use super::advantages::Advantages;
 use super::kept::{Kept, KeptUnit};

@@ -47,7 +47,7 @@ pub struct Declaration {
     pub reads_vae: bool,
     /// Licence of its weights.
     pub licence: &'static str,
-    /// Bundled path that it opens from; empty where it reads no files. Tests open every scorer from it.
+    /// Bundled path for tests, which open every scorer from it; empty for a scorer without files.
     pub example: &'static str,
     /// Publication or origin.
     pub citation: &'static str,

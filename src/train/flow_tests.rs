@@ -1,5 +1,5 @@
-//! A network that is no UNet on a process that has no timesteps, through the trainer: two convolutions learn the velocity of
-//! the flow x_s = (1 - s) x_0 + s eps.
+//! A network that is no UNet on a process without timesteps, through the trainer: two convolutions learn the velocity
+//! of the flow x_s = (1 - s) x_0 + s eps.
 
 use super::*;
 use crate::data::batches::{Batch, BatchItem};
@@ -19,7 +19,7 @@ use tch::{Device, Kind, Tensor};
 const ITEMS: usize = 4;
 const SHAPE: [i64; 3] = [4, 6, 6];
 
-/// The target is eps - x_0, and margins compare its squared errors as they are.
+/// The target is eps - x_0, and margins compare its squared errors unchanged.
 #[derive(Debug)]
 struct Flow;
 

@@ -141,7 +141,7 @@ impl StepRecords {
         }
     }
 
-    /// Means of h over tenths of the noise levels; null where a tenth had no pair.
+    /// Means of h over tenths of the noise levels; null for a tenth without a pair.
     fn margin_by_t(&self, range: LevelRange) -> Value {
         let tenth = |i: i64| {
             let inside = self.preferences().filter(|c| range.part(c.level, 10) == i);

@@ -1,4 +1,4 @@
-//! The best and the worst of several candidates of a step. Trajectories go on from a candidate chosen at random (spo and
+//! The best and the worst of several candidates of a step. Trajectories continue from a random candidate (spo and
 //! tailorpo: docs/methods.md, sections 10b and 10d).
 
 use crate::objectives::{Candidates, best_and_worst};
@@ -28,7 +28,7 @@ impl UnitMaker for Candidates {
         walk(asked, batch, &mut step, sampling.on_call)
     }
 
-    /// The pairs that were made on the way, each a group of its own.
+    /// The pairs made while sampling, each in its own group.
     fn make(&self, _: &Iteration, _: &[f64], found: &mut Found, _: &mut Option<Advantages>) -> Result<Vec<KeptUnit>> {
         let pairs = std::mem::take(&mut found.pairs).into_values().enumerate();
         Ok(pairs.map(|(group, unit)| KeptUnit { group, ..unit }).collect())
@@ -52,7 +52,7 @@ impl UnitMaker for Candidates {
     }
 }
 
-/// Candidates with what they are sampled with.
+/// Candidates with the inputs of sampling.
 struct Branching<'a> {
     law: Candidates,
     sampling: &'a Sampling<'a>,

@@ -1,5 +1,5 @@
-//! Some steps, drawn ahead, of some trajectories of a prompt, with their scores, so that nothing else is kept (dense-reward:
-//! docs/methods.md, section 3).
+//! Some steps, drawn in advance, of some trajectories of a prompt, with their scores, so that nothing else is kept
+//! (dense-reward: docs/methods.md, section 3).
 
 use crate::data::draws::Draws;
 use crate::objectives::Lists;
@@ -100,7 +100,7 @@ impl UnitMaker for DrawnLists {
     }
 }
 
-/// The lists that were drawn ahead. One whose trajectories are all worth the same is left out.
+/// The lists drawn in advance, without those of equal ratings.
 fn units(grid: Grid, rewards: &[f64], indices: &Indices, lists: &[DrawnList]) -> Vec<KeptUnit> {
     let unit = |(group, list): (usize, &DrawnList)| {
         let trajectories: Vec<usize> = list.trajectories.iter().map(|j| grid.index(list.prompt, *j)).collect();

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 /// Every transition of every trajectory.
 pub struct Steps {
-    /// Rewards per prompt that advantages are taken over.
+    /// Number of rewards per prompt behind the advantages.
     pub buffer: usize,
 }
 

@@ -1,4 +1,4 @@
-//! The same step of two trajectories of a prompt from one noise (d3po).
+//! One step of two trajectories of a prompt from one noise (d3po).
 
 use crate::rollout::advantages::Advantages;
 use crate::rollout::grid::{Grid, Indices};
@@ -25,7 +25,7 @@ impl UnitMaker for Trajectories {
     }
 }
 
-/// Both trajectories of a prompt step by step, the better one first; a prompt with equal rewards says nothing.
+/// Both trajectories of a prompt step by step, the better one first; a prompt with equal rewards has none.
 fn units(grid: Grid, rewards: &[f64], indices: &Indices) -> Vec<KeptUnit> {
     let mut units = Vec::new();
     for prompt in 0..grid.prompts {
