@@ -9,6 +9,8 @@ mod criterion;
 mod environment;
 mod feed;
 mod finish;
+#[cfg(test)]
+mod flow_tests;
 mod forecast;
 mod forward;
 pub mod guards;
