@@ -27,8 +27,6 @@ pub struct Facts {
     pub family: Family,
     /// Value of the model's scheduler.
     pub zero_terminal_snr: bool,
-    /// Whether the model has the sizes of pictures as an input.
-    pub takes_time_ids: bool,
     /// The largest clip_skip for which the text encoders have layers.
     pub most_clip_skip: i64,
     /// Value of the model's family.
@@ -162,7 +160,7 @@ fn resolve_model(table: &mut Table, facts: &Facts) -> std::result::Result<(), St
             facts.most_clip_skip
         ));
     }
-    match (facts.takes_time_ids, model.contains_key("time_ids")) {
+    match (facts.family.tells_sizes(), model.contains_key("time_ids")) {
         (true, false) => drop(model.insert("time_ids".into(), Value::String("true_sizes".into()))),
         (false, true) => {
             return Err("model.time_ids: this model has no size inputs, only SDXL has. Remove the key.".into());

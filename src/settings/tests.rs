@@ -36,7 +36,6 @@ fn facts() -> Facts {
         prediction_type: pipelines::schedulers::PredictionType::Epsilon,
         family: pipelines::families::family_named("sd1").unwrap(),
         zero_terminal_snr: false,
-        takes_time_ids: false,
         most_clip_skip: 0,
         guidance_scale: 7.5,
         kind: ItemKind::Pairs,

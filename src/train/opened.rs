@@ -155,7 +155,6 @@ fn facts(folder: &ModelFolder, items: &ItemSet, prompts: &[String], scorer: Opti
         prediction_type: folder.scheduler().prediction_type,
         family: folder.family(),
         zero_terminal_snr: folder.scheduler().rescale_betas_zero_snr,
-        takes_time_ids: folder.family().tells_sizes(),
         most_clip_skip: folder.most_clip_skip() as i64,
         guidance_scale: folder.family().guidance_scale(),
         items: items.train.len() as u64,

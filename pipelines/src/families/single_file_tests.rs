@@ -196,7 +196,7 @@ fn checkpoints_of_other_kinds_are_refused_by_name() {
     assert!(refused(&lora, &[]).contains("give it with --lora"));
     let unknown: Tensors = [("encoder.block.0.weight".into(), vec![4, 4])].into();
     assert!(refused(&unknown, &[]).contains("1 tensors, the first is encoder.block.0.weight"));
-    assert!(refused(&sd1, &[("modelspec.prediction_type", "x0")]).contains("predicts \"x0\""));
+    assert!(refused(&sd1, &[("modelspec.prediction_type", "x0")]).contains("prediction type \"x0\""));
     assert!(refused(&sd1, &[(HEADER, "{\"layout\": \"sd9\"}")]).contains("not what this program writes there"));
 }
 
