@@ -1,7 +1,8 @@
 //! Images decoded ahead of their use by several threads, delivered in order.
 
-use super::decode::{self, Unreadable};
+use super::decode;
 use super::transforms::{Transformed, View, apply};
+use super::unreadable::Unreadable;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;

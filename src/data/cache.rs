@@ -5,9 +5,9 @@
 //! continues to the same bytes.
 
 use super::ahead;
-use super::decode::Unreadable;
 use super::records::{Record, Records};
 use super::transforms::{Crop, Transformed, View};
+use super::unreadable::Unreadable;
 use crate::machine::bytes::in_words;
 use crate::machine::disk::check_space;
 use crate::machine::hashes::{HashMemory, of_bytes};

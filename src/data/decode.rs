@@ -1,30 +1,11 @@
 //! Image files to 8-bit RGB, upright, as Pillow reads them.
 
 use super::jpeg;
+use super::unreadable::{MAX_PIXELS, Unreadable};
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
 use std::io::Cursor;
 use std::path::Path;
-
-/// Limit of decoded pixels: a file of a few hundred bytes can declare gigabytes.
-pub(super) const MAX_PIXELS: usize = 1 << 27;
-
-/// Reason why an image is unusable. Its item is left out and the run continues.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unreadable {
-    #[error("the file is missing")]
-    Missing,
-    #[error("the file cannot be read: {0}")]
-    Io(String),
-    #[error("not an image: {found}; JPEG, PNG, WebP, BMP, TIFF and GIF can be read")]
-    NotAnImage { found: &'static str },
-    #[error("the file is truncated")]
-    Truncated,
-    #[error("the image is damaged: {0}")]
-    Damaged(String),
-    #[error("{width} x {height} pixels are more than can be decoded ({} in all)", MAX_PIXELS)]
-    TooLarge { width: u64, height: u64 },
-}
 
 /// Reads a file's bytes, for [`decode`] and for the hash.
 pub fn read(path: &Path) -> Result<Vec<u8>, Unreadable> {

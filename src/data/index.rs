@@ -1,7 +1,8 @@
 //! Reads one index file (pairs.jsonl, lists.jsonl, labels.jsonl): from lines to checked and relabelled items.
 
-use super::items::{Item, ItemKind, ReadOptions, Ties, WrongKind};
+use super::item::{Item, ItemKind};
 use super::ranking::{self, Labels};
+use super::read_options::{ReadOptions, Ties, WrongKind};
 use super::rows::{self, Row};
 use crate::machine::hashes;
 use anyhow::{Context, Result, bail};

@@ -1,6 +1,6 @@
 //! JPEG as Pillow decodes it: libjpeg's own arithmetic, Adobe's polarity of CMYK, truncated files refused.
 
-use super::decode::{MAX_PIXELS, Unreadable};
+use super::unreadable::{MAX_PIXELS, Unreadable};
 use image::RgbImage;
 use image::metadata::Orientation;
 use mozjpeg::{ColorSpace, Decompress, Marker};

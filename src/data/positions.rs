@@ -4,7 +4,7 @@
 //! class of position p, and the next item of that class follows, in the order of the class.
 
 use super::draws::Draws;
-use super::items::{Item, Preference};
+use super::item::{Item, Preference};
 use anyhow::{Context, Result, bail};
 use std::cell::RefCell;
 use std::collections::BTreeMap;

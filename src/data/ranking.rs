@@ -1,6 +1,6 @@
 //! Preferences from scores, votes and ranks.
 
-use super::items::{Item, Preference};
+use super::item::{Item, Preference};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

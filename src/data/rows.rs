@@ -1,6 +1,6 @@
 //! One line of an index file: required fields, and refusals.
 
-use super::items::{ItemKind, Preference};
+use super::item::{ItemKind, Preference};
 use super::ranking::win_fractions;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;

@@ -3,7 +3,7 @@
 //! The resize gives Pillow's bytes. No crate does, and published models and scores were made with Pillow. The kernel
 //! is the triangle ("bilinear"), widened when the image shrinks.
 
-use super::decode::{MAX_PIXELS, Unreadable};
+use super::unreadable::{MAX_PIXELS, Unreadable};
 use image::RgbImage;
 use std::path::PathBuf;
 use tch::{Kind, Tensor};

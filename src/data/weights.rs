@@ -1,6 +1,6 @@
 //! Loss weights that follow from the data: one factor per pair, known before training (docs/methods.md, section 0.7).
 
-use super::items::Item;
+use super::item::Item;
 use anyhow::{Result, bail};
 
 /// `[weights] source`
@@ -62,7 +62,7 @@ impl Weighting {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::items::Preference;
+    use crate::data::item::Preference;
 
     fn items(weights: &[Option<f64>]) -> Vec<Item> {
         let item = |(i, weight): (usize, &Option<f64>)| Item {

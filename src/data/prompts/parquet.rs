@@ -1,6 +1,6 @@
 //! Prompts of a parquet file: one column is read, a few hundred rows at a time.
 
-use super::wanted;
+use super::columns::wanted;
 use parquet::basic::{LogicalType, Type as Physical};
 use parquet::column::reader::ColumnReader;
 use parquet::data_type::ByteArray;

@@ -1,8 +1,9 @@
 //! Decoding and transforms against Pillow: `tests/golden/data_images.py` makes the files and the expectations.
 
 use crate::support::golden;
-use diffpref::data::decode::{Unreadable, decode, read};
+use diffpref::data::decode::{decode, read};
 use diffpref::data::transforms::{Crop, View, apply, square};
+use diffpref::data::unreadable::Unreadable;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 

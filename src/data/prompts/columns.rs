@@ -1,0 +1,9 @@
+//! Names of the column that holds the prompts.
+
+/// Default columns of prompts, in order of preference.
+const COLUMNS: [&str; 4] = ["prompt", "caption", "text", "Prompt"];
+
+/// The candidate columns.
+pub fn wanted<'a>(column: &'a Option<&'a str>) -> &'a [&'a str] {
+    column.as_ref().map_or(&COLUMNS[..], std::slice::from_ref)
+}

@@ -1,0 +1,102 @@
+//! Prompts of a file by its ending.
+
+use super::columns::wanted;
+use super::encoding::text;
+use super::parquet;
+use anyhow::{Context, Result, bail};
+
+use serde_json::Value;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// Reads the prompts of a file by its ending.
+///
+/// | ending | content |
+/// |---|---|
+/// | txt | one prompt per line, blank lines skipped |
+/// | csv, tsv | a header and a column |
+/// | jsonl | one object per line and a key |
+/// | parquet | a column of texts |
+///
+/// Without `column` the first of prompt, caption, text, Prompt counts.
+///
+/// # Errors
+/// They name the file and the row, counted from 1 including a header.
+pub fn read(path: &Path, column: Option<&str>) -> Result<Vec<String>> {
+    let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+    let read = match ending.as_str() {
+        "txt" => |bytes: &[u8], _: Option<&str>| text(bytes).map(lines),
+        "csv" => |bytes: &[u8], column: Option<&str>| table(text(bytes)?, b',', column),
+        "tsv" => |bytes: &[u8], column: Option<&str>| table(text(bytes)?, b'\t', column),
+        "jsonl" => |bytes: &[u8], column: Option<&str>| objects(text(bytes)?, column),
+        "parquet" => return not_empty(path, parquet::read(open(path)?, column)),
+        _ => bail!(
+            "{}: cannot tell what it holds; expected a name ending in .txt, .csv, .tsv, .jsonl or .parquet",
+            path.display()
+        ),
+    };
+    let mut bytes = Vec::new();
+    open(path)?.read_to_end(&mut bytes).with_context(|| cannot_read(path))?;
+    not_empty(path, read(&bytes, column))
+}
+
+fn open(path: &Path) -> Result<File> {
+    File::open(path).with_context(|| cannot_read(path))
+}
+
+fn cannot_read(path: &Path) -> String {
+    format!("cannot read the prompts {}", path.display())
+}
+
+fn not_empty(path: &Path, read: Result<Vec<String>, String>) -> Result<Vec<String>> {
+    let prompts = read.map_err(|problem| anyhow::anyhow!("{} {problem}", path.display()))?;
+    if prompts.is_empty() {
+        bail!("{} holds no prompt", path.display());
+    }
+    Ok(prompts)
+}
+
+fn lines(text: &str) -> Vec<String> {
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).map(String::from).collect()
+}
+
+fn table(text: &str, delimiter: u8, column: Option<&str>) -> Result<Vec<String>, String> {
+    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(text.as_bytes());
+    let headers = reader.headers().map_err(|e| format!("row 1: {e}"))?.clone();
+    let names: Vec<&str> = headers.iter().collect();
+    let wanted = wanted(&column);
+    let Some(place) = wanted.iter().find_map(|name| names.iter().position(|n| n == name)) else {
+        return Err(format!("row 1: no column {}; there are: {}", wanted.join(", "), names.join(", ")));
+    };
+    let mut prompts = Vec::new();
+    for record in reader.records() {
+        let record = record.map_err(|e| match e.position() {
+            Some(position) => format!("row {}: {e}", position.line()),
+            None => e.to_string(),
+        })?;
+        prompts.push(record.get(place).unwrap_or_default().to_string());
+    }
+    Ok(prompts)
+}
+
+fn objects(text: &str, column: Option<&str>) -> Result<Vec<String>, String> {
+    let wanted = wanted(&column);
+    let mut prompts = Vec::new();
+    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let row = index + 1;
+        let value: Value = serde_json::from_str(line).map_err(|e| format!("row {row}: not a JSON object: {e}"))?;
+        let Value::Object(object) = value else {
+            return Err(format!("row {row}: expected a JSON object, found {line}"));
+        };
+        match wanted.iter().find_map(|name| object.get(*name)) {
+            Some(Value::String(prompt)) => prompts.push(prompt.clone()),
+            Some(other) => return Err(format!("row {row}: the prompt is {other}, expected a text")),
+            None => {
+                let keys: Vec<&str> = object.keys().map(String::as_str).collect();
+                return Err(format!("row {row}: no key {}; there are: {}", wanted.join(", "), keys.join(", ")));
+            }
+        }
+    }
+    Ok(prompts)
+}
