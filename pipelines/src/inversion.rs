@@ -29,8 +29,6 @@ pub struct Inversion {
 impl Inversion {
     /// Deterministic DDIM inversion.
     pub const DDIM: Self = Self { corrections: 0, label: CorrectionLabel::Destination, eta: 0.0 };
-    /// Deterministic, with one correction per step at its destination.
-    pub const RENOISE: Self = Self { corrections: 1, ..Self::DDIM };
 }
 
 /// The network of an inversion: called with `latents` `[n, C, h, w]` at `levels` `[n]` (negative for a negative

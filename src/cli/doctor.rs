@@ -1,11 +1,14 @@
 //! `diffpref doctor`
 
-use super::{Cuda, terminal};
+use super::terminal;
 use anyhow::Result;
 use diffpref::machine::devices::cuda_devices;
 use pipelines::Dtype;
 use serde_json::{Map, Value, json};
 use tch::{Device, Tensor};
+
+/// Whether libtorch_cuda was loaded; the error names the missing library.
+pub type Cuda = std::result::Result<bool, String>;
 
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  diffpref doctor --json")]

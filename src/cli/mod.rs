@@ -17,11 +17,9 @@ mod train;
 use clap::{Parser, Subcommand};
 use diffpref::progress::{Signal, Stop, Stopped};
 use diffpref::settings::ConfigError;
+use doctor::Cuda;
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
-
-/// Whether libtorch_cuda was loaded; the error names the missing library.
-pub type Cuda = std::result::Result<bool, String>;
 
 #[derive(Parser)]
 #[command(

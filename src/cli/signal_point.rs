@@ -6,7 +6,6 @@
 //! `+ 5` at the end the signal waits until the work has asked 5 more times whether to stop; a training step asks after
 //! each micro-batch.
 
-use super::terminal;
 use diffpref::progress::{Progress, Stop};
 use std::cell::RefCell;
 use std::sync::OnceLock;
@@ -89,7 +88,7 @@ impl Point {
 
     /// Sends the signal and waits until it has been noticed.
     fn fire(&self) {
-        terminal::say(&format!("{VARIABLE}: the point is reached"));
+        eprintln!("{VARIABLE}: the point is reached");
         // SAFETY: raising a signal has no preconditions.
         unsafe { libc::raise(self.signal) };
         while self.stop.requested().is_none() {

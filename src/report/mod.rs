@@ -6,9 +6,11 @@ mod page;
 pub mod pictures;
 pub mod plots;
 pub mod rewards;
+mod state;
 pub mod verdict;
 
-pub use verdict::{State, Verdict};
+pub use state::State;
+pub use verdict::Verdict;
 
 use crate::machine::files::write_atomically;
 use crate::metrics::evaluation::Evaluation;

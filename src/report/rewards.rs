@@ -2,7 +2,7 @@
 //! is hacked.
 
 use super::metrics::{Metrics, Series, mean, newest};
-use super::verdict::State;
+use super::state::State;
 
 /// Iterations required before a curve can be called rising or falling.
 const ENOUGH_ITERATIONS: usize = 6;

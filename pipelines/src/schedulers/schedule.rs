@@ -58,12 +58,6 @@ impl NoiseSchedule {
         signal * noise - sigma * latents
     }
 
-    /// SNR(t) = abar_t / (1 - abar_t), `[B]` float32; 0 at the end of a zero-terminal-SNR schedule.
-    pub fn snr(&self, timesteps: &Tensor) -> Tensor {
-        let abar = self.alphas_cumprod_at(timesteps);
-        &abar / (1f64 - &abar)
-    }
-
     /// abar_t, `[B]` float32, on the device of `timesteps`.
     pub fn alphas_cumprod_at(&self, timesteps: &Tensor) -> Tensor {
         self.alphas_cumprod.to_device(timesteps.device()).index_select(0, timesteps)

@@ -7,7 +7,9 @@ use pipelines::schedulers::NoiseSchedule;
 use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
-const PUBLISHED: Inversion = Inversion { label: CorrectionLabel::Source, ..Inversion::RENOISE };
+/// One correction per step, deterministic.
+const RENOISE: Inversion = Inversion { corrections: 1, ..Inversion::DDIM };
+const PUBLISHED: Inversion = Inversion { label: CorrectionLabel::Source, ..RENOISE };
 
 fn schedule() -> NoiseSchedule {
     NoiseSchedule::new(&with(json!({})))
@@ -73,7 +75,7 @@ fn inversions_reach_the_exact_flow_as_closely_as_the_fixture_says() {
     ];
     for (m, at_437, at_950) in table {
         for (t, expected) in [(437, at_437), (950, at_950)] {
-            for (method, expected) in [Inversion::DDIM, Inversion::RENOISE, PUBLISHED].into_iter().zip(expected) {
+            for (method, expected) in [Inversion::DDIM, RENOISE, PUBLISHED].into_iter().zip(expected) {
                 let found = inverted(method, 1.3, &even(t, m)) - flow(t);
                 // abar is float32: the fixture's 1e-6 are those of a float64 table
                 assert!((found - expected).abs() < 5e-6, "{method:?}, m {m}, t {t}: {found} {expected}");
@@ -85,8 +87,7 @@ fn inversions_reach_the_exact_flow_as_closely_as_the_fixture_says() {
 #[test]
 fn one_renoise_step_agrees_with_the_fixture() {
     let (schedule, start) = (schedule(), double(0.9));
-    for (method, told, corrected, reached) in
-        [(Inversion::RENOISE, 501, 1.035096, 0.968967), (PUBLISHED, 401, 1.073519, 0.973556)]
+    for (method, told, corrected, reached) in [(RENOISE, 501, 1.035096, 0.968967), (PUBLISHED, 401, 1.073519, 0.973556)]
     {
         let mut asked = Vec::new();
         let mut predict = |x: &Tensor, t: &Tensor, _: &[i64]| {
@@ -111,7 +112,7 @@ fn levels_of_both_grids_end_where_the_fixture_does() {
     let cases: [(Inversion, &[i64], f64, f64); 4] = [
         (Inversion::DDIM, &[0, 87, 175, 262, 350, 437], 1.829100, -0.984900),
         (Inversion::DDIM, &[-99, 1, 101, 201, 301, 401, 501], 1.883473, -1.014178),
-        (Inversion::RENOISE, &[0, 146, 291, 437], 2.012738, -1.083782),
+        (RENOISE, &[0, 146, 291, 437], 2.012738, -1.083782),
         (PUBLISHED, &[-199, 1, 201, 401, 601], 1.728606, -0.930788),
     ];
     for (method, levels, winner, loser) in cases {
@@ -139,7 +140,7 @@ fn the_network_is_told_a_negative_level_as_it_is() {
 fn predictions_are_only_read() {
     let kept = double(0.3);
     let mut predict = |_: &Tensor, _: &Tensor, _: &[i64]| Ok(kept.shallow_clone());
-    let noisy = Inversion { eta: 1.0, ..Inversion::RENOISE };
+    let noisy = Inversion { eta: 1.0, ..RENOISE };
     let mut noise = |_: i64, _: usize| Tensor::ones([1, 1, 1], (Kind::Double, Device::Cpu));
     let levels = [vec![0, 300, 600]];
     let found = invert(&schedule(), noisy, &double(1.0), &levels, &mut predict, &mut noise).unwrap();
@@ -190,7 +191,7 @@ fn noise_of_an_inversion_is_drawn_for_each_row_and_step_and_has_the_fixtures_spr
 fn inverted_latents_are_denoised_back() {
     let schedule = schedule();
     let levels = even(950, 400);
-    let noisy = inverted(Inversion::RENOISE, 1.3, &levels);
+    let noisy = inverted(RENOISE, 1.3, &levels);
     let falling: Vec<i64> = levels.iter().rev().copied().collect();
     let mut ddim = pipelines::schedulers::Ddim::through(&schedule, &falling);
     let mut predict = |x: &Tensor, t: f64| Ok(exact(&schedule, x, t as i64).into());
@@ -245,7 +246,7 @@ fn levels_that_make_no_way_are_refused() {
 #[test]
 fn both_parameterisations_invert_alike() {
     let (epsilon, v) = (schedule(), NoiseSchedule::new(&with(json!({"prediction_type": "v_prediction"}))));
-    for method in [Inversion::DDIM, Inversion::RENOISE] {
+    for method in [Inversion::DDIM, RENOISE] {
         // v = (eps - s x) / a of the same network
         let mut predict = |x: &Tensor, t: &Tensor, _: &[i64]| {
             let abar = abar(&epsilon, t.int64_value(&[0]));
