@@ -4,6 +4,7 @@ use super::{choices, terminal};
 use anyhow::Result;
 use clap::builder::TypedValueParser;
 use diffpref::eval::{NamedModel, Request, evaluate, labellers_of, models_of_run};
+use diffpref::keys::ConfigError;
 use diffpref::machine::disk::default_cache_dir;
 use diffpref::metrics::evaluation::{Compared, Evaluation, Group, Interval};
 use diffpref::painting::{LoraFile, Merge, NegativeRequest};
@@ -11,7 +12,7 @@ use diffpref::progress::Stop;
 use diffpref::report;
 use diffpref::scorers::labelled_by::Labeller;
 use diffpref::scorers::{Measure, ScorerSpec};
-use diffpref::settings::{Config, ConfigError};
+use diffpref::settings::Settings;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -165,7 +166,12 @@ fn with_negative_sides(args: &Args) -> Result<Vec<NamedModel>, ConfigError> {
     args.model.iter().map(with_side).collect()
 }
 
-fn request(args: &Args, models: Vec<NamedModel>, config: Option<Config>, labellers: Vec<Labeller>) -> Result<Request> {
+fn request(
+    args: &Args,
+    models: Vec<NamedModel>,
+    config: Option<Settings>,
+    labellers: Vec<Labeller>,
+) -> Result<Request> {
     let device = args.device;
     let kind = if device == Device::Cpu { Kind::Float } else { Kind::BFloat16 };
     // clap requires --out without --run.

@@ -6,7 +6,9 @@ mod doctor;
 mod eval;
 mod export;
 mod generate;
+mod keys;
 mod merge;
+mod methods;
 mod model;
 mod painting;
 mod scorers;
@@ -15,8 +17,8 @@ mod terminal;
 mod train;
 
 use clap::{Parser, Subcommand};
+use diffpref::keys::ConfigError;
 use diffpref::progress::{Signal, Stop, Stopped};
-use diffpref::settings::ConfigError;
 use doctor::Cuda;
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
@@ -47,6 +49,10 @@ enum Command {
     Export(export::Args),
     /// Add models and LoRAs: soups, task vectors, negative models, LoRAs merged, joined and extracted
     Merge(merge::Args),
+    /// List keys of the configuration: values, defaults, meanings
+    Keys(keys::Args),
+    /// List methods: data, needs, cost, keys
+    Methods(methods::Args),
     /// Check what works here: libtorch, devices, precision, disk
     Doctor(doctor::Args),
 }
@@ -91,6 +97,8 @@ fn dispatch(command: Command, cuda: &Cuda, stop: &Stop) -> anyhow::Result<()> {
         Command::Scorers(args) => scorers::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Merge(args) => merge::run(args, stop),
+        Command::Keys(args) => keys::run(&args),
+        Command::Methods(args) => methods::run(&args),
         Command::Doctor(args) => doctor::run(&args, cuda),
     }
 }

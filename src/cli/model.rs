@@ -1,6 +1,6 @@
 //! Model options of `generate`, and of each side of a comparison.
 
-use diffpref::settings::ConfigError;
+use diffpref::keys::ConfigError;
 use pipelines::hub::Location;
 use std::path::PathBuf;
 

@@ -2,8 +2,8 @@
 
 use super::choices::{ComputeDtype, Prediction};
 use clap::builder::PossibleValuesParser;
+use diffpref::keys::ConfigError;
 use diffpref::painting::{LoraFile, Merge, NegativeRequest, Overrides, SamplingRequest, Tiling};
-use diffpref::settings::ConfigError;
 use pipelines::schedulers::SCHEDULERS;
 use std::path::PathBuf;
 use tch::{Device, Kind};

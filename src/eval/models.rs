@@ -1,7 +1,8 @@
 //! Which models are compared.
 
+use crate::keys::ConfigError;
 use crate::painting::{LoraFile, ModelRequest, NegativeRequest, Overrides};
-use crate::settings::{Config, ConfigError, reload};
+use crate::settings::Settings;
 use anyhow::Result;
 use pipelines::hub::Location;
 use std::path::{Path, PathBuf};
@@ -74,7 +75,7 @@ fn in_words(negative: &NegativeRequest) -> String {
 ///
 /// # Errors
 /// When the folder holds no finished run.
-pub fn models_of_run(run_dir: &Path) -> Result<(Vec<NamedModel>, Config)> {
+pub fn models_of_run(run_dir: &Path) -> Result<(Vec<NamedModel>, Settings)> {
     let resolved = run_dir.join("resolved.toml");
     if !resolved.is_file() {
         let text = format!(
@@ -83,7 +84,7 @@ pub fn models_of_run(run_dir: &Path) -> Result<(Vec<NamedModel>, Config)> {
         );
         return Err(ConfigError(text).into());
     }
-    let (_, config) = reload(&resolved)?;
+    let config = Settings::read(&resolved)?;
     refuse_unsupported(&config, &resolved)?;
     let last = run_dir.join("final");
     let lora = last.join("pytorch_lora_weights.safetensors");
@@ -114,7 +115,7 @@ pub fn models_of_run(run_dir: &Path) -> Result<(Vec<NamedModel>, Config)> {
 }
 
 /// Refuses settings that pictures of both models would silently lack.
-fn refuse_unsupported(config: &Config, resolved: &Path) -> Result<(), ConfigError> {
+fn refuse_unsupported(config: &Settings, resolved: &Path) -> Result<(), ConfigError> {
     match config.model.vae {
         None => Ok(()),
         Some(_) => Err(ConfigError(format!(

@@ -3,12 +3,12 @@
 use super::folder::{self, OutFolder};
 use super::planned::plan;
 use super::request::Request;
+use crate::keys::ConfigError;
 use crate::machine::hashes::HashMemory;
 use crate::painting::{
     Grid, Look, Model, NegativeSide, Painted, Picture, PromptMemory, Tiling, Worn, check_size, grid, write_png,
 };
 use crate::progress::{Progress, Stop};
-use crate::settings::ConfigError;
 use anyhow::{Context, Result};
 use image::RgbImage;
 use pipelines::families::ModelFolder;

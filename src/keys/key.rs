@@ -19,7 +19,8 @@ pub enum Default {
 }
 
 /// Treatment of a changed key on resume.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum OnResume {
     /// Refused: the result would change.
     Refused,
@@ -45,16 +46,6 @@ pub struct Key {
     pub default: Default,
     pub on_resume: OnResume,
     pub help: &'static str,
-}
-
-/// A key without "auto".
-pub const fn key(name: &'static str, kind: Kind, default: Default, help: &'static str) -> Key {
-    Key { name, default, help, ..of(kind) }
-}
-
-/// A key that accepts "auto".
-pub const fn auto(name: &'static str, kind: Kind, default: Default, help: &'static str) -> Key {
-    Key { auto: true, ..key(name, kind, default, help) }
 }
 
 /// A key of this kind that is absent by default.

@@ -13,6 +13,6 @@ pub use auto::Auto;
 pub use choice::Choice;
 pub use declared::{Keys, count, join};
 pub use error::{ConfigError, Result};
-pub use key::{Default, Key, OnResume, at_least, auto, key, of, one_of, switch, text, whole, within};
+pub use key::{Default, Key, OnResume, at_least, of, one_of, switch, text, whole, within};
 pub use kind::{Kind, nearest};
 pub use range::Range;

@@ -1,10 +1,12 @@
 //! Devices by name.
 
+use serde::{Deserialize, Serialize};
 use std::fmt::{Display, Formatter};
 use std::str::FromStr;
 
 /// A device by name: `cpu`, `cuda` (the first one) or `cuda:N`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Device {
     Cpu,
     /// CUDA device by index.
@@ -52,6 +54,20 @@ impl FromStr for Device {
             (_, Some(index)) => index.parse().map(Self::Cuda).map_err(|_| DeviceError::Name),
             _ => Err(DeviceError::Name),
         }
+    }
+}
+
+impl TryFrom<String> for Device {
+    type Error = DeviceError;
+
+    fn try_from(name: String) -> Result<Self, DeviceError> {
+        name.parse()
+    }
+}
+
+impl From<Device> for String {
+    fn from(device: Device) -> Self {
+        device.to_string()
     }
 }
 

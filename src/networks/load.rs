@@ -5,7 +5,8 @@ use super::policy::Policy;
 use super::predict::Networks;
 use super::reference::{Frozen, Moved, Reference, StartValues};
 use crate::data::draws::Draws;
-use crate::settings::{Config, ConfigError, LoraConfig};
+use crate::keys::ConfigError;
+use crate::settings::{LoraConfig, Settings};
 use anyhow::{Result, bail};
 use pipelines::LevelRange;
 use pipelines::families::{Denoiser, ModelFolder};
@@ -19,7 +20,7 @@ use tch::Tensor;
 /// # Errors
 /// Errors of the model's files, and a LoRA that does not fit.
 pub fn load(
-    config: &Config,
+    config: &Settings,
     folder: &ModelFolder,
     machine: Machine,
     needs_reference: bool,
@@ -34,7 +35,7 @@ pub fn load(
 }
 
 fn load_full(
-    config: &Config,
+    config: &Settings,
     folder: &ModelFolder,
     machine: Machine,
     needs_reference: bool,
@@ -51,7 +52,7 @@ fn load_full(
         true => Some(Box::new(Frozen(base.map_or_else(frozen, Ok)?))),
         false => None,
     };
-    let moved = match config.reference.as_ref().filter(|r| r.moves()) {
+    let moved = match config.reference.as_ref().and_then(|reference| reference.updates.as_ref()) {
         Some(moves) => {
             let copy = frozen()?;
             let tensors = copy.network.named_parameters();
@@ -64,7 +65,7 @@ fn load_full(
 }
 
 fn load_lora(
-    config: &Config,
+    config: &Settings,
     lora: &LoraConfig,
     folder: &ModelFolder,
     machine: Machine,
@@ -100,7 +101,7 @@ fn load_lora(
         Some(_) => Some(weights.copy().attach(denoiser.network.as_mut())?),
         None => None,
     };
-    let moved = match config.reference.as_ref().filter(|r| r.moves()) {
+    let moved = match config.reference.as_ref().and_then(|reference| reference.updates.as_ref()) {
         Some(moves) => {
             let copy = weights.copy();
             let network = StartValues(Some(copy.attach(denoiser.network.as_mut())?));

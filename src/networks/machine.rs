@@ -1,7 +1,8 @@
 //! Device and number types of a run.
 
+use crate::keys::ConfigError;
 use crate::machine::devices;
-use crate::settings::{Config, ConfigError};
+use crate::settings::Settings;
 use anyhow::Result;
 use pipelines::Dtype;
 use pipelines::weights::LoadOptions;
@@ -19,8 +20,8 @@ pub struct Machine {
 
 impl Machine {
     /// Reads `model.device` and `model.dtype` of a resolved configuration.
-    pub fn of(config: &Config) -> Result<Self> {
-        let device = device(&config.model.device)?;
+    pub fn of(config: &Settings) -> Result<Self> {
+        let device = device(config.model.device)?;
         let compute = config.model.dtype;
         let master = if compute == Dtype::Float64 { compute } else { Dtype::Float32 };
         Ok(Self { device, compute: compute.kind(), master: master.kind() })
@@ -38,7 +39,6 @@ impl Machine {
 }
 
 /// The device of `model.device`.
-fn device(name: &str) -> Result<Device, ConfigError> {
-    let opened = name.parse::<devices::Device>().and_then(devices::Device::open);
-    opened.map_err(|e| ConfigError(format!("model.device = \"{name}\": {e}")))
+fn device(name: devices::Device) -> Result<Device, ConfigError> {
+    name.open().map_err(|e| ConfigError(format!("model.device = \"{name}\": {e}")))
 }

@@ -5,6 +5,7 @@
 //! are declared as data ([`Needs`]). Notation: docs/methods.md, section 0.
 
 mod bounds;
+mod described;
 mod evaluate;
 mod leaves;
 mod method;
@@ -55,6 +56,7 @@ mod tailorpo;
 mod todo;
 mod wpo;
 
+pub use described::MethodDescription;
 pub use evaluate::{
     Compared, Evaluation, ItemLoss, Labelled, Weighting, evaluate, numbers, statistic_values, weight_values,
 };

@@ -2,8 +2,8 @@
 
 use super::decoding::{Decoding, Tiling};
 use super::sampling::Sampling;
+use crate::keys::ConfigError;
 use crate::progress::{Progress, Stop};
-use crate::settings::ConfigError;
 use anyhow::{Context, Result};
 use diffpref_native::Generator;
 use image::RgbImage;

@@ -1,8 +1,8 @@
 //! A model by its options: `--model`, `--unet`, `--vae`, `--lora` and those of the negative side.
 
+use crate::keys::ConfigError;
 use crate::machine::files::path_and_number;
 use crate::progress::Progress;
-use crate::settings::ConfigError;
 use anyhow::Result;
 use pipelines::families::ModelFolder;
 use pipelines::hub::Location;

@@ -1,7 +1,7 @@
 //! Sampling options, checked against one another and against the model.
 
 use super::request::Overrides;
-use crate::settings::ConfigError;
+use crate::keys::ConfigError;
 use anyhow::Result;
 use pipelines::sampling::Guidance;
 use pipelines::schedulers::{Sampler, SamplerOptions, Scheduler, SchedulerConfig, scheduler_names, those_with};

@@ -2,10 +2,10 @@
 
 use super::format::Format;
 use super::lora_file::{LoraOutput, write_lora_file};
+use crate::keys::ConfigError;
 use crate::machine::clock::now_iso;
 use crate::painting::{LoraFile, read_loras};
 use crate::progress::Progress;
-use crate::settings::ConfigError;
 use anyhow::Result;
 use pipelines::families::{Export, Family, Labels, ModelFolder, standard_of_lora};
 use pipelines::hub::Location;

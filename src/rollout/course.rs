@@ -7,12 +7,13 @@ use super::maker::{Counts, Iteration, UnitMaker};
 use super::makers;
 use super::resources::{Resources, Setup};
 use crate::data::draws::Draws;
+use crate::keys::ConfigError;
 use crate::machine::bytes::in_words;
 use crate::machine::disk::check_space;
 use crate::machine::memory;
 use crate::objectives::Rollouts;
 use crate::scorers::Rewards;
-use crate::settings::{Buffer, ConfigError, RolloutConfig};
+use crate::settings::{Buffer, Trajectories};
 use anyhow::{Result, bail};
 use pipelines::schedulers::StochasticSampler;
 use std::path::{Path, PathBuf};
@@ -23,7 +24,8 @@ use tch::Device;
 pub struct Course {
     pub needs: Rollouts,
     pub maker: Box<dyn UnitMaker>,
-    pub config: RolloutConfig,
+    pub config: Trajectories,
+    pub prompts_per_iteration: usize,
     pub draws: Draws,
     /// All prompts; an iteration uses some.
     pub prompts: Vec<String>,
@@ -52,20 +54,24 @@ impl Course {
     pub fn open(setup: &Setup, needs: Rollouts, rewards: Rc<Rewards>, run: &Path) -> Result<Self> {
         let Setup { config, folder, prompts, held_out, .. } = *setup;
         let missing = |table: &str| ConfigError(format!("[{table}] is missing: the method samples while it trains."));
-        let rollout = config.rollout.clone().ok_or_else(|| missing("rollout"))?;
+        let table = config.rollout.as_ref().ok_or_else(|| missing("rollout"))?;
+        let rollout = table.sampled.clone().ok_or_else(|| missing("rollout"))?;
         let process = folder.process();
         let stepping = |eta: f64| {
             let sampler = process.stochastic_sampler(rollout.steps, eta);
             sampler.map_err(|e| ConfigError(format!("rollout.steps = {}: {e}", rollout.steps)))
         };
         let (sampler, ahead) = (stepping(rollout.eta)?, stepping(0.0)?);
-        let maker = makers::open(needs.units, &rollout, sampler.noisy_calls());
+        let maker = makers::open(needs.units, table.prompts_per_iteration, &rollout, sampler.noisy_calls());
         let out = Self {
             maker,
             needs,
             draws: Draws { seed: config.train.seed, draws_per_pair: 0, range: process.range() },
             prompts: prompts.to_vec(),
-            held_out: HeldOut { prompts: held_out.to_vec(), draws: config.validate.draws.max(1) as usize },
+            held_out: HeldOut {
+                prompts: held_out.to_vec(),
+                draws: config.validate.as_ref().map_or(1, |validate| validate.draws) as usize,
+            },
             rewards,
             sampler,
             ahead,
@@ -75,6 +81,7 @@ impl Course {
             run: run.to_path_buf(),
             per_step: config.train.pairs_per_step(),
             micro_batch: config.train.micro_batch,
+            prompts_per_iteration: table.prompts_per_iteration,
             config: rollout,
         };
         out.refuse_without_steps()?;
@@ -91,7 +98,7 @@ impl Course {
 
     /// Trajectories of an iteration.
     pub fn grid(&self) -> Grid {
-        Grid { prompts: self.config.prompts_per_iteration, per_prompt: self.config.trajectories }
+        Grid { prompts: self.prompts_per_iteration, per_prompt: self.config.trajectories }
     }
 
     /// Iteration `number` of the prompts `chosen`.
@@ -107,7 +114,7 @@ impl Course {
     /// Indices of the prompts of an iteration: passes over the file, each with its own order, without the remainder
     /// of a pass.
     pub fn chosen(&self, iteration: u64) -> Result<Vec<usize>> {
-        let (n, per_iteration) = (self.prompts.len(), self.config.prompts_per_iteration);
+        let (n, per_iteration) = (self.prompts.len(), self.prompts_per_iteration);
         let in_pass = (n / per_iteration).max(1) as u64;
         let order = self.draws.choose(iteration / in_pass, "prompts", &[]).randperm(n as i64)?;
         let first = (iteration % in_pass) as usize * per_iteration;

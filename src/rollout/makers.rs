@@ -3,19 +3,16 @@
 use super::maker::UnitMaker;
 use super::units::{DrawnLists, Steps, Trajectories};
 use crate::objectives::Units;
-use crate::settings::RolloutConfig;
+use crate::settings::Trajectories as Sampled;
 
 /// The maker of a method's units. `noisy`: number of sampler calls with noise.
-pub fn open(units: Units, rollout: &RolloutConfig, noisy: usize) -> Box<dyn UnitMaker> {
+pub fn open(units: Units, prompts: usize, sampled: &Sampled, noisy: usize) -> Box<dyn UnitMaker> {
     match units {
         Units::Steps { buffer } => Box::new(Steps { buffer }),
         Units::Trajectories => Box::new(Trajectories),
         Units::Candidates(candidates) => Box::new(candidates),
-        Units::Lists(lists) => Box::new(DrawnLists {
-            prompts: rollout.prompts_per_iteration,
-            trajectories: rollout.trajectories,
-            calls: noisy,
-            lists,
-        }),
+        Units::Lists(lists) => {
+            Box::new(DrawnLists { prompts, trajectories: sampled.trajectories, calls: noisy, lists })
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::networks::{Machine, Networks};
 use crate::progress::{Progress, Stop};
-use crate::settings::Config;
+use crate::settings::Settings;
 use anyhow::Result;
 use pipelines::Conditioning;
 use pipelines::families::ModelFolder;
@@ -19,7 +19,7 @@ pub trait Prompts {
 /// Inputs of the rollouts.
 #[derive(Clone, Copy)]
 pub struct Setup<'a> {
-    pub config: &'a Config,
+    pub config: &'a Settings,
     pub folder: &'a ModelFolder,
     /// Training prompts, each once; a prompt's place is its index in draws.
     pub prompts: &'a [String],

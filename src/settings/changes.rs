@@ -1,7 +1,10 @@
-//! Changes between a run and the configuration that resumes it.
+//! What may differ between a run and the configuration that resumes it: each key says so itself ([`OnResume`]).
 
-use super::resolve::method;
-use super::scorers;
+use super::resolved::Settings;
+use super::scorers::without_paths;
+use super::tables;
+use super::tables::optim::Schedule;
+use crate::keys::OnResume;
 use toml::{Table, Value};
 
 /// Treatment of a key that differs between a run and the config of `--resume`.
@@ -15,70 +18,61 @@ pub enum Change {
     Refused(String),
 }
 
-/// Compares the run's resolved table with a new one. Paths of equal content (`same_content`) may move.
-pub fn changes(old: &Table, new: &Table, same_content: &dyn Fn(&str) -> bool) -> Vec<Change> {
-    let mut names: Vec<(String, String)> = Vec::new();
-    for table in [old, new] {
-        for (section, value) in table {
-            let keys = value.as_table().map(|t| t.keys().cloned().collect()).unwrap_or_else(Vec::new);
-            for key in keys {
-                if !names.iter().any(|(s, k)| s == section && *k == key) {
-                    names.push((section.clone(), key));
-                }
-            }
-        }
-    }
-    let value = |t: &Table, s: &str, k: &str| t.get(s).and_then(|v| v.get(k)).cloned();
-    let product = |t: &Table| {
-        let part = |k: &str| value(t, "train", k).and_then(|v| v.as_integer()).unwrap_or(1);
-        part("micro_batch") * part("grad_accum")
-    };
-    // A ramp of the method depends on the number of steps, as schedules do.
-    let ramp = method(old).is_ok_and(|method| method.needs.ramp);
-    let constant =
-        !ramp && value(old, "optim", "schedule").and_then(|v| v.as_str().map(|s| s == "constant")).unwrap_or(false);
-    let mut out = Vec::new();
-    for (section, key) in names {
-        let (a, b) = (value(old, &section, &key), value(new, &section, &key));
+/// Compares the run's configuration with a new one. Paths of equal content (`same_content`) may move.
+///
+/// # Errors
+/// A value that TOML cannot hold.
+pub fn changes(
+    old: &Settings,
+    new: &Settings,
+    same_content: &dyn Fn(&str) -> bool,
+) -> Result<Vec<Change>, toml::ser::Error> {
+    // Schedules, and ramps of methods, read the number of steps.
+    let steps_are_free = old.optim.schedule == Schedule::Constant && !old.method.needs.ramp;
+    let same_product = old.train.pairs_per_step() == new.train.pairs_per_step();
+    let (old, new) = (old.table()?, new.table()?);
+    let differing = keys(&old, &new).into_iter().filter_map(|(table, key)| {
+        let value = |of: &Table| of.get(&table).and_then(|t| t.get(&key)).cloned();
+        let (a, b) = (value(&old), value(&new));
         if a == b {
-            continue;
+            return None;
         }
-        let name = format!("{section}.{key}");
+        let name = format!("{table}.{key}");
         let show = |v: &Option<Value>| v.as_ref().map_or("absent".to_string(), Value::to_string);
         let both = format!("{name}: the run has {}, the config has {}", show(&a), show(&b));
-        out.push(match name.as_str() {
-            "train.steps" if constant => Change::Harmless,
-            "train.checkpoint_every"
-            | "train.keep_last"
-            | "train.keep_every"
-            | "train.out"
-            | "train.overwrite"
-            | "validate.every" => Change::Harmless,
-            _ if section == "sample" || section == "log" => Change::Harmless,
-            "model.path" | "model.unet" | "model.vae" | "data.path" | "validate.path" | "lora.init"
-            | "rollout.prompts" | "validate.prompts"
-                if same_content(&name) =>
-            {
-                Change::Harmless
+        let on_resume = tables::key(&table, &key).map_or(OnResume::Refused, |key| key.on_resume);
+        Some(match on_resume {
+            OnResume::Harmless => Change::Harmless,
+            OnResume::MoreSteps if steps_are_free => Change::Harmless,
+            OnResume::SameContent if same_content(&name) && rest(&a) == rest(&b) => Change::Harmless,
+            OnResume::Rounding => Change::Rounding(both),
+            OnResume::SameProduct if same_product => Change::Rounding(both),
+            OnResume::MoreSteps | OnResume::SameContent | OnResume::SameProduct | OnResume::Refused => {
+                Change::Refused(both)
             }
-            "reward.scorers" | "reward.watch" if same_content(&name) && same_scorers(&a, &b) => Change::Harmless,
-            "train.micro_batch" | "train.grad_accum" if product(old) == product(new) => Change::Rounding(both),
-            "train.threads"
-            | "train.pair_split"
-            | "train.gradient_checkpointing"
-            | "reference.placement"
-            | "data.workers"
-            | "data.cache_dir"
-            | "rollout.buffer"
-            | "rollout.batch"
-            | "model.device" => Change::Rounding(both),
-            _ => Change::Refused(both),
-        });
-    }
-    out
+        })
+    });
+    Ok(differing.collect())
 }
 
-/// Whether lists of scorers differ at most in their paths.
-fn same_scorers(a: &Option<Value>, b: &Option<Value>) -> bool {
-    a.as_ref().map(scorers::without_paths) == b.as_ref().map(scorers::without_paths)
+/// Table and key of every value in either of them.
+fn keys(old: &Table, new: &Table) -> Vec<(String, String)> {
+    let mut names: Vec<(String, String)> = Vec::new();
+    for (table, value) in old.iter().chain(new) {
+        for key in value.as_table().into_iter().flat_map(Table::keys) {
+            let name = (table.clone(), key.clone());
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+    }
+    names
+}
+
+/// What of a value must stay where its paths may move.
+fn rest(value: &Option<Value>) -> Option<Value> {
+    value
+        .as_ref()
+        .filter(|value| value.as_array().is_some_and(|list| list.iter().any(Value::is_table)))
+        .map(without_paths)
 }

@@ -2,32 +2,23 @@
 //! file, line, key, the expected and the found value.
 
 use super::combinations::Combination;
+use super::parsed::Parsed;
+use super::place::Place;
 use super::source::Source;
 use super::tables::TABLES;
-use super::{ConfigError, Result, RuleConfig};
-use crate::keys::{self, Default, Key};
+use crate::keys::{self, ConfigError, Default, Key, Result};
 use crate::objectives::{self, MethodSettings};
 use std::path::Path;
 use toml::{Table, Value};
 
-/// A checked configuration: every static default written out, "auto" still in place.
-#[derive(Debug, Clone)]
-pub struct Document {
-    pub file: String,
-    pub table: Table,
-    /// Decisions while reading, for the user.
-    pub notes: Vec<String>,
-}
-
-impl Document {
-    /// [method] as far as known without the model.
-    pub fn method(&self) -> Result<MethodSettings> {
-        super::resolve::method(&self.table).map_err(|e| ConfigError(format!("{}: {e}", self.file)))
-    }
-}
+/// Keys that are known and that this version refuses.
+const NOT_BUILT: &[(&str, &str)] = &[("reference", "path")];
 
 /// Reads `path`, applies `sets` (`a.b=value`) in order and checks every key.
-pub fn load(path: &Path, sets: &[String]) -> Result<Document> {
+///
+/// # Errors
+/// What is wrong, with file, line and key.
+pub fn load(path: &Path, sets: &[String]) -> Result<Parsed> {
     let file = path.display().to_string();
     let text = std::fs::read_to_string(path)
         .map_err(|e| ConfigError(format!("{file}: cannot read the config: {e}. Give the path of a TOML file.")))?;
@@ -37,7 +28,7 @@ pub fn load(path: &Path, sets: &[String]) -> Result<Document> {
 }
 
 /// Checks a table of `file`; `text` provides line numbers.
-pub fn from_table(file: &str, text: Option<&str>, mut table: Table, sets: &[String]) -> Result<Document> {
+fn from_table(file: &str, text: Option<&str>, mut table: Table, sets: &[String]) -> Result<Parsed> {
     let sets = sets.iter().map(|s| parse_set(s)).collect::<Result<Vec<_>>>()?;
     let mut notes = Vec::new();
     drop_foreign_method_keys(&mut table, &sets, &mut notes);
@@ -47,68 +38,37 @@ pub fn from_table(file: &str, text: Option<&str>, mut table: Table, sets: &[Stri
     let place = Place { file, text, sets: &sets };
     refuse_unknown_tables(&place, &table)?;
     let entry = objective_of(&place, &table)?;
-    let mut checked = check_tables(&place, &mut table, entry, &mut notes)?;
-    drop_unread_optim_keys(&table, &mut checked, &mut notes);
-    Ok(Document { file: file.into(), table: checked, notes })
+    check_tables(&place, table, entry, notes)
 }
 
-/// Every table that the method reads, checked and with defaults; other tables are removed from `table`.
+/// Every table that the method reads, checked.
 pub(super) fn check_tables(
     place: &Place,
-    table: &mut Table,
-    entry: &objectives::Entry,
-    notes: &mut Vec<String>,
-) -> Result<Table> {
-    let method = check_method(place, entry, table)?;
-    let settings =
-        MethodSettings::from_table(method.clone()).map_err(|e| ConfigError(format!("{}: {e}", place.file)))?;
-    let source = Source::of(&settings.needs);
-    refuse_unread(place, table, entry, source, notes)?;
+    mut table: Table,
+    entry: &'static objectives::Entry,
+    mut notes: Vec<String>,
+) -> Result<Parsed> {
+    let refuse = |problem: String| ConfigError(format!("{}: {problem}", place.file));
+    let method = check_method(place, entry, &table)?;
+    let source = Source::of(&method.needs);
+    refuse_unread(place, &mut table, entry.name, source, &mut notes)?;
     let mut checked = Table::new();
     for known in TABLES {
-        if !source.leaves_out(known.name) {
-            let given = sub_table(place, table, known.name)?;
-            let read: Vec<Key> = known.keys.iter().filter(|key| source.reads(known.name, key.name)).copied().collect();
+        let read = known.read_by(source);
+        if !read.is_empty() {
+            let given = sub_table(place, &table, known.name)?;
             checked.insert(known.name.into(), Value::Table(check_table(place, known.name, &read, given)?));
         }
-        if known.name == "validate" {
-            checked.insert("method".into(), Value::Table(method.clone()));
+    }
+    let mut parsed = Parsed::of(place.file, &checked, method, source).map_err(refuse)?;
+    Combination { place, given: &table, parsed: &mut parsed }.check()?;
+    for key in parsed.optim.name.unread() {
+        if table.get("optim").is_some_and(|optim| optim.get(*key).is_some()) {
+            notes.push(format!("optim.{key} of the config is not read by {}: dropped", parsed.optim.name));
         }
     }
-    Combination { place, given: table, checked: &mut checked, entry, needs: settings.needs, source }.check()?;
-    Ok(checked)
-}
-
-/// Place of a key, for messages.
-pub(super) struct Place<'a> {
-    pub file: &'a str,
-    pub text: Option<&'a str>,
-    pub sets: &'a [(Vec<String>, Value)],
-}
-
-impl Place<'_> {
-    /// The override, or file and line of `[table] key` (of the table when `key` is empty).
-    pub fn of(&self, table: &str, key: &str) -> String {
-        let set = self.sets.iter().find(|(p, _)| p[0] == table && (key.is_empty() || p[1] == key));
-        let written = || self.text.and_then(|t| line_of(t, table, key));
-        if let Some((path, _)) = set.filter(|_| !key.is_empty() || written().is_none()) {
-            return format!("--set {}", path.join("."));
-        }
-        match written() {
-            Some(line) => format!("{}:{line}", self.file),
-            None => self.file.to_string(),
-        }
-    }
-}
-
-/// 1-based line of `[table] key` (or of the table when `key` is empty).
-fn line_of(text: &str, table: &str, key: &str) -> Option<usize> {
-    let root = toml::de::DeTable::parse(text).ok()?;
-    let find =
-        |t: &toml::de::DeTable, name: &str| t.iter().find(|(k, _)| k.get_ref() == name).map(|(k, _)| k.span().start);
-    let (name, value) = root.get_ref().iter().find(|(k, _)| k.get_ref() == table)?;
-    let offset = if key.is_empty() { name.span().start } else { find(value.get_ref().as_table()?, key)? };
-    Some(text[..offset].matches('\n').count() + 1)
+    parsed.notes = notes;
+    Ok(parsed)
 }
 
 fn refuse_unknown_tables(place: &Place, table: &Table) -> Result<()> {
@@ -166,46 +126,30 @@ fn objective_of(place: &Place, table: &Table) -> Result<&'static objectives::Ent
     })
 }
 
-/// The checked [method] table under the method's own name, also for an alias.
-fn check_method(place: &Place, entry: &objectives::Entry, table: &Table) -> Result<Table> {
+/// The [method] table checked, as a method of its own name, whatever public code calls it.
+fn check_method(place: &Place, entry: &'static objectives::Entry, table: &Table) -> Result<MethodSettings> {
     let mut given = sub_table(place, table, "method")?.cloned().unwrap_or_default();
     given.remove("name");
-    let mut method = Table::new();
-    method.insert("name".into(), Value::String(entry.name.into()));
-    method.extend(check_table(place, "method", entry.keys, Some(&given))?);
-    Ok(method)
+    let values = check_table(place, "method", entry.keys, Some(&given))?;
+    MethodSettings::new(entry, values, None).map_err(|e| ConfigError(format!("{}: [method]: {e}", place.file)))
 }
 
 /// Tables and keys without meaning for the source of the method's pictures are refused with the reason. Those
 /// replaced by the method's own keys are dropped with a message.
-fn refuse_unread(
-    place: &Place,
-    table: &mut Table,
-    entry: &objectives::Entry,
-    source: Source,
-    notes: &mut Vec<String>,
-) -> Result<()> {
-    let name = entry.name;
+fn refuse_unread(place: &Place, table: &mut Table, name: &str, source: Source, notes: &mut Vec<String>) -> Result<()> {
     for known in TABLES {
         let Some(given) = sub_table(place, table, known.name)?.cloned() else { continue };
-        let why = source.why_unread(known.name);
-        if source.leaves_out(known.name) {
-            return Err(ConfigError(format!(
-                "{}: [{}] does not go with method.name = \"{name}\", {why}. Remove the table.",
-                place.of(known.name, ""),
-                known.name
-            )));
+        let (why, read) = (source.why_unread(known.name), known.read_by(source));
+        if read.is_empty() {
+            let text = format!("[{}] does not go with method.name = \"{name}\", {why}. Remove the table.", known.name);
+            return place.refuse(known.name, "", text);
         }
-        for key in known.keys.iter().map(|key| key.name) {
-            if source.reads(known.name, key) || !given.contains_key(key) {
-                continue;
-            }
+        let unread = |key: &str| given.contains_key(key) && !read.iter().any(|read| read.name == key);
+        for key in known.keys().map(|key| key.name).filter(|key| unread(key)) {
             if !source.passes_over(known.name, key) {
-                return Err(ConfigError(format!(
-                    "{}: {}.{key} does not go with method.name = \"{name}\", {why}. Remove the key.",
-                    place.of(known.name, key),
-                    known.name
-                )));
+                let text =
+                    format!("{}.{key} does not go with method.name = \"{name}\", {why}. Remove the key.", known.name);
+                return place.refuse(known.name, key, text);
             }
             notes.push(format!("{}.{key} of the config is not read by {name}: dropped", known.name));
             if let Some(Value::Table(section)) = table.get_mut(known.name) {
@@ -223,7 +167,7 @@ fn check_table(place: &Place, name: &str, keys: &[Key], given: Option<&Table>) -
     let known: Vec<&str> = keys.iter().map(|k| k.name).collect();
     if let Some(unknown) = given.keys().find(|k| !known.contains(&k.as_str())) {
         let at = place.of(name, unknown);
-        if super::NOT_BUILT_KEYS.contains(&(name, unknown.as_str())) {
+        if NOT_BUILT.contains(&(name, unknown.as_str())) {
             return Err(ConfigError(format!("{at}: {name}.{unknown} is not built yet. Remove the key.")));
         }
         let hint = nearest(unknown, &known);
@@ -284,18 +228,6 @@ fn apply_set(table: &mut Table, path: &[String], value: Value) -> Result<()> {
             Ok(())
         }
         _ => Err(ConfigError(format!("--set {}: {} is not a table.", path.join("."), path[0]))),
-    }
-}
-
-/// Keys that the optimizer does not read are dropped from the run's configuration, with a message if given.
-fn drop_unread_optim_keys(given: &Table, checked: &mut Table, notes: &mut Vec<String>) {
-    let Some(Value::Table(optim)) = checked.get_mut("optim") else { return };
-    let name = optim.get("name").and_then(Value::as_str).unwrap_or_default().to_string();
-    for key in RuleConfig::unread(&name) {
-        optim.remove(*key);
-        if given.get("optim").is_some_and(|table| table.get(*key).is_some()) {
-            notes.push(format!("optim.{key} of the config is not read by {name}: dropped"));
-        }
     }
 }
 

@@ -1,16 +1,9 @@
 //! The source of a method's pictures, and the tables and keys that it reads.
 
-use super::tables::TABLES;
 use crate::data::items::ItemKind;
 use crate::objectives::{Needs, Start};
 
-/// Keys of [data] that do not concern items.
-const OF_PICTURES: [&str; 4] = ["resolution", "cache_dir", "cache_dtype", "workers"];
-/// Keys of [validate] of a method that samples.
-const OF_HELD_OUT: [&str; 3] = ["prompts", "every", "draws"];
-/// Keys of [rollout] for a method with trajectories of its own kind.
-const OF_STARTS: [&str; 2] = ["prompts", "prompts_per_iteration"];
-/// Keys of [rollout] that such a method replaces by its own.
+/// Keys of [rollout] that a method replaces by its own where its trajectories are its own affair.
 const REPLACED: [&str; 3] = ["steps", "eta", "guidance_scale"];
 
 /// The source of a method's training pictures.
@@ -55,32 +48,6 @@ impl Source {
             Source::TruncatedItems => kind != ItemKind::Lists,
             Source::Rollouts | Source::TruncatedNoise => false,
         }
-    }
-
-    /// Whether the method reads this key.
-    pub(super) fn reads(self, table: &str, key: &str) -> bool {
-        match table {
-            "rollout" => match self {
-                Source::Rollouts => true,
-                Source::TruncatedNoise => OF_STARTS.contains(&key),
-                Source::Items | Source::TruncatedItems => false,
-            },
-            "reward" => self == Source::Rollouts,
-            "data" => self.has_items() || OF_PICTURES.contains(&key),
-            "validate" => match self {
-                Source::Items => key != "prompts",
-                Source::Rollouts => OF_HELD_OUT.contains(&key),
-                Source::TruncatedItems | Source::TruncatedNoise => false,
-            },
-            "timesteps" | "safeguard" | "weights" => self == Source::Items,
-            _ => true,
-        }
-    }
-
-    /// Whether the method reads no key of this table.
-    pub(super) fn leaves_out(self, table: &str) -> bool {
-        let declared = TABLES.iter().find(|t| t.name == table).map_or(&[][..], |t| t.keys);
-        !declared.iter().any(|key| self.reads(table, key.name))
     }
 
     /// Whether an unread key is skipped with a note instead of refused.

@@ -1,13 +1,13 @@
 //! [rollout] and [reward]: keys read by methods, refusals, defaults.
 
 use super::changes::{Change, changes};
-use super::document::{Place, check_tables};
-use super::resolve::Facts;
-use super::rollouts::{self, updates_of_iteration};
-use super::{Config, Source};
+use super::document::check_tables;
+use super::facts::Facts;
+use super::place::Place;
+use super::tables::rollout::{RolloutConfig, Trajectories};
+use super::{Parsed, Settings, Source};
 use crate::data::items::ItemKind;
-use crate::objectives::{Candidates, Entry, Rollouts, Units, find};
-use toml::{Table, Value};
+use crate::objectives::{Candidates, Entry, Units, find};
 
 const MODEL: &str = "[model]\npath = \"m\"\n[optim]\nlr = 1.0\n";
 const REWARD: &str = "[reward]\nscorers = [{ name = \"style\", path = \"judge\" }]\n";
@@ -17,15 +17,31 @@ fn method(name: &str) -> &'static Entry {
     find(name).unwrap()
 }
 
-/// The checked tables and the notes, or the refusal.
-fn read(entry: &Entry, text: &str) -> Result<(Table, Vec<String>), String> {
+/// The configuration as written, or the refusal.
+fn read(entry: &'static Entry, text: &str) -> Result<Parsed, String> {
     let place = Place { file: "run.toml", text: Some(text), sets: &[] };
-    let (mut table, mut notes) = (text.parse::<Table>().unwrap(), Vec::new());
-    let checked = check_tables(&place, &mut table, entry, &mut notes).map_err(|e| e.to_string())?;
-    Ok((checked, notes))
+    check_tables(&place, text.parse().unwrap(), entry, Vec::new()).map_err(|e| e.to_string())
 }
 
-fn refused(entry: &Entry, text: &str) -> String {
+/// The run that follows from it.
+fn resolved(entry: &'static Entry, text: &str, facts: &Facts) -> Result<Settings, String> {
+    read(
+        entry,
+        &format!(
+            "{text}[train]
+steps = 2
+"
+        ),
+    )?
+    .resolve(facts)
+    .map_err(|e| e.to_string())
+}
+
+fn written(settings: &Settings, table: &str) -> String {
+    toml::to_string(&settings.table().unwrap()[table]).unwrap()
+}
+
+fn refused(entry: &'static Entry, text: &str) -> String {
     read(entry, text).unwrap_err()
 }
 
@@ -37,7 +53,6 @@ fn facts() -> Facts {
         family: pipelines::families::family_named("sd1").unwrap(),
         zero_terminal_snr: false,
         most_clip_skip: 0,
-        guidance_scale: 7.5,
         kind: ItemKind::Pairs,
         score_range: None,
         timesteps: 1000,
@@ -53,21 +68,20 @@ fn facts() -> Facts {
 
 #[test]
 fn what_a_method_samples_by_is_filled_in_and_tables_about_items_are_left_out() {
-    let (table, notes) = read(method("dpok"), &format!("{MODEL}{ROLLOUT}{REWARD}")).unwrap();
-    assert!(notes.is_empty());
+    let run = resolved(method("dpok"), &format!("{MODEL}{ROLLOUT}{REWARD}"), &facts()).unwrap();
+    let table = run.table().unwrap();
     for unread in ["validate", "timesteps", "safeguard", "weights"] {
         assert!(!table.contains_key(unread), "{unread}");
     }
-    let rollout = toml::to_string(&table["rollout"]).unwrap();
     assert_eq!(
-        rollout,
-        "prompts = [\"a\", \"b\"]\nbuffer = \"memory\"\nbatch = 8\ntrajectories = 4\nsteps = 20\neta = 1.0\nguidance_scale = 5.0\n"
+        written(&run, "rollout"),
+        "prompts = [\"a\", \"b\"]\nprompts_per_iteration = 5\ntrajectories = 4\nsteps = 20\neta = 1.0\nguidance_scale = 5.0\nbuffer = \"memory\"\nbatch = 8\n"
     );
-    let scorers = "[{ name = \"style\", weight = 1.0, path = \"judge\" }]";
+    let scorers = "[{ name = \"style\", path = \"judge\", weight = 1.0 }]";
     assert_eq!(table["reward"]["scorers"].to_string(), scorers);
     assert_eq!(table["reward"]["shaping"].as_str(), Some("none"));
     let data: Vec<&str> = table["data"].as_table().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(data, ["resolution", "cache_dtype", "workers"]);
+    assert_eq!(data, ["resolution", "cache_dir", "cache_dtype", "workers"]);
 }
 
 #[test]
@@ -262,22 +276,23 @@ fn a_method_of_items_refuses_rollout_and_reward() {
         );
     }
     assert!(refused(entry, MODEL).starts_with("run.toml: data.path is missing: "));
-    let (table, _) = read(entry, &format!("{MODEL}{data}")).unwrap();
-    assert!(!table.contains_key("rollout") && !table.contains_key("reward"));
+    let parsed = read(entry, &format!("{MODEL}{data}")).unwrap();
+    assert!(parsed.rollout.is_none() && parsed.reward.is_none());
 }
 
 #[test]
 fn a_truncated_method_reads_items_or_prompts_by_where_it_starts() {
     let (entry, noise) = (method("self_npo"), "[method]\nstart = \"noise\"\n");
-    let (table, _) = read(entry, &format!("{MODEL}[data]\npath = \"x\"\n")).unwrap();
-    assert!(table["data"].get("path").is_some() && !table.contains_key("rollout"));
+    let parsed = read(entry, &format!("{MODEL}[data]\npath = \"x\"\n")).unwrap();
+    assert!(parsed.items.is_some() && parsed.starts.is_none());
     assert_eq!(
         refused(entry, &format!("{MODEL}{ROLLOUT}[data]\npath = \"x\"\n")),
         "run.toml:5: [rollout] does not go with method.name = \"self_npo\", which reads [data] with method.start = \"data\". Remove the table."
     );
     let given = format!("{MODEL}{ROLLOUT}steps = 7\neta = 0\nguidance_scale = 3\n{noise}");
-    let (table, notes) = read(entry, &given).unwrap();
-    assert_eq!(toml::to_string(&table["rollout"]).unwrap(), "prompts = [\"a\", \"b\"]\n");
+    let run = resolved(entry, &given, &facts()).unwrap();
+    assert_eq!(written(&run, "rollout"), "prompts = [\"a\", \"b\"]\nprompts_per_iteration = 5\n");
+    let notes = read(entry, &given).unwrap().notes;
     let note = |key: &str| format!("rollout.{key} of the config is not read by self_npo: dropped");
     assert_eq!(notes, [note("steps"), note("eta"), note("guidance_scale")]);
     for (tables, expected) in [
@@ -306,66 +321,78 @@ fn a_truncated_method_reads_items_or_prompts_by_where_it_starts() {
 
 #[test]
 fn prompts_of_an_iteration_are_eight_or_all_and_never_more_than_there_are() {
-    let mut table: Table = format!("{ROLLOUT}steps = 20").parse().unwrap();
-    rollouts::resolve(&mut table, &facts()).unwrap();
-    assert_eq!(table["rollout"]["prompts_per_iteration"].as_integer(), Some(5));
-    let mut table: Table = ROLLOUT.parse().unwrap();
-    rollouts::resolve(&mut table, &Facts { prompts: 9, ..facts() }).unwrap();
-    assert_eq!(table["rollout"]["prompts_per_iteration"].as_integer(), Some(8));
-    let mut table: Table = format!("{ROLLOUT}prompts_per_iteration = 6").parse().unwrap();
+    let of = |line: &str, facts: &Facts| {
+        let run = resolved(method("dpok"), &format!("{MODEL}{ROLLOUT}{line}\n{REWARD}"), facts)?;
+        Ok::<_, String>(run.rollout.unwrap().prompts_per_iteration)
+    };
+    assert_eq!(of("", &facts()), Ok(5));
+    assert_eq!(of("", &Facts { prompts: 9, ..facts() }), Ok(8));
     assert_eq!(
-        rollouts::resolve(&mut table, &facts()).unwrap_err(),
-        "rollout.prompts_per_iteration = 6: expected at most 5, the prompts of rollout.prompts. Lower it, or give more prompts."
+        of("prompts_per_iteration = 6", &facts()).unwrap_err(),
+        "run.toml: rollout.prompts_per_iteration = 6: expected at most 5, the prompts of rollout.prompts. Lower it, or give more prompts."
     );
-    let mut table: Table = format!("{ROLLOUT}steps = 20").parse().unwrap();
     assert_eq!(
-        rollouts::resolve(&mut table, &Facts { timesteps: 10, ..facts() }).unwrap_err(),
-        "rollout.steps = 20: expected at most 10, the timesteps of this model."
+        of("", &Facts { timesteps: 10, ..facts() }).unwrap_err(),
+        "run.toml: rollout.steps = 20: expected at most 10, the timesteps of this model."
     );
 }
 
 #[test]
 fn updates_of_an_iteration_follow_from_what_a_pass_holds() {
-    let table = |extra: &str| -> Table {
-        format!("[rollout]\nprompts_per_iteration = 3\ntrajectories = 4\nsteps = 5\n{extra}").parse().unwrap()
+    let sampled = |updates_per_iteration| Trajectories {
+        trajectories: 4,
+        steps: 5,
+        eta: 1.0,
+        guidance_scale: 1.0,
+        updates_per_iteration,
+        buffer: super::Buffer::Memory,
+        batch: 8,
     };
     const STEPS: Units = Units::Steps { buffer: 16 };
     const CANDIDATES: Units =
         Units::Candidates(Candidates { candidates: 2, threshold: 0.0, skip_steps: 0, denoise_ahead: 0 });
-    let of = |units: Option<Units>, extra: &str, per_step| {
-        let needs = units.map(|units| Rollouts { units, ..Rollouts::STEPWISE });
-        updates_of_iteration(&table(extra), needs.as_ref(), per_step)
+    let of = |units: Option<Units>, updates, per_step| {
+        let (prompts, sampled) = (super::Prompts::List(Vec::new()), units.map(|_| sampled(updates)));
+        RolloutConfig { prompts, prompts_per_iteration: 3, sampled }.updates(units, per_step)
     };
-    assert_eq!(of(Some(STEPS), "", 8.0), Some(8.0)); // ceil(3 x 4 x 5 / 8)
-    assert_eq!(of(Some(Units::Trajectories), "", 8.0), Some(2.0)); // ceil(3 x 5 / 8)
-    assert_eq!(of(None, "", 2.0), Some(2.0)); // ceil(3 / 2)
-    assert_eq!(of(Some(CANDIDATES), "", 8.0), None);
-    assert_eq!(of(Some(CANDIDATES), "updates_per_iteration = 7", 8.0), Some(7.0));
+    assert_eq!(of(Some(STEPS), None, 8.0), Some(8.0)); // ceil(3 x 4 x 5 / 8)
+    assert_eq!(of(Some(Units::Trajectories), None, 8.0), Some(2.0)); // ceil(3 x 5 / 8)
+    assert_eq!(of(None, None, 2.0), Some(2.0)); // ceil(3 / 2)
+    assert_eq!(of(Some(CANDIDATES), None, 8.0), None);
+    assert_eq!(of(Some(CANDIDATES), Some(7), 8.0), Some(7.0));
 }
 
 #[test]
 fn lists_are_drawn_4000_times_from_an_iteration_unless_the_file_says_otherwise() {
-    let entry = method("dense-reward");
     let updates = |line: &str| {
-        let (table, _) = read(entry, &format!("{MODEL}{ROLLOUT}{line}\n{REWARD}")).unwrap();
-        table["rollout"].get("updates_per_iteration").cloned()
+        let text = format!("{MODEL}{ROLLOUT}{line}\n{REWARD}");
+        resolved(method("dense-reward"), &text, &facts())
+            .unwrap()
+            .rollout
+            .unwrap()
+            .sampled
+            .unwrap()
+            .updates_per_iteration
     };
-    assert_eq!(updates(""), Some(Value::Integer(4000)));
-    assert_eq!(updates("updates_per_iteration = \"auto\""), Some(Value::Integer(4000)));
-    assert_eq!(updates("updates_per_iteration = 3"), Some(Value::Integer(3)));
+    assert_eq!(updates(""), Some(4000));
+    assert_eq!(updates("updates_per_iteration = \"auto\""), Some(4000));
+    assert_eq!(updates("updates_per_iteration = 3"), Some(3));
 }
 
 #[test]
 fn on_resume_contents_may_move_and_nothing_else_of_prompts_and_scorers_may_change() {
-    let old: Table = format!("[method]\nname = \"dpo\"\n{ROLLOUT}batch = 8\nbuffer = \"disk\"\neta = 1.0\n[reward]\nscorers = [{{ name = \"style\", weight = 1.0, path = \"a\" }}]\nwatch = [{{ name = \"content\", path = \"a\" }}]\nshaping = \"none\"\n").parse().unwrap();
+    let rows = "buffer = \"disk\"\n[reward]\nscorers = [{ name = \"style\", path = \"a\" }]\nwatch = [{ name = \"content\", path = \"a\" }]\n";
+    let old = resolved(method("dpok"), &format!("{MODEL}{ROLLOUT}{rows}"), &facts()).unwrap();
     let change = |from: &str, to: &str, same: bool| {
-        let new: Table = toml::to_string(&old).unwrap().replace(from, to).parse().unwrap();
-        assert_ne!(new, old, "{from}");
-        let mut found = changes(&old, &new, &|_| same);
-        assert_eq!(found.len(), 1);
+        let text = toml::to_string(&old.table().unwrap()).unwrap();
+        let new = text.replace(from, to);
+        assert_ne!(new, text, "{from}");
+        let new: Settings = toml::from_str(&new).unwrap();
+        let mut found = changes(&old, &new, &|_| same).unwrap();
+        assert_eq!(found.len(), 1, "{from} {found:?}");
         found.remove(0)
     };
-    let moved = ("path = \"a\"\n\n[[reward.watch]]", "path = \"b\"\n\n[[reward.watch]]");
+    let moved = ("name = \"style\"\npath = \"a\"", "name = \"style\"\npath = \"b\"");
     assert_eq!(change(moved.0, moved.1, true), Change::Harmless);
     assert!(matches!(change(moved.0, moved.1, false), Change::Refused(text) if text.starts_with("reward.scorers: ")));
     assert!(matches!(change("weight = 1.0", "weight = 2.0", true), Change::Refused(_)));
@@ -375,31 +402,31 @@ fn on_resume_contents_may_move_and_nothing_else_of_prompts_and_scorers_may_chang
     assert!(matches!(change("batch = 8", "batch = 4", false), Change::Rounding(_)));
     assert!(matches!(change("\"disk\"", "\"memory\"", false), Change::Rounding(_)));
     assert!(matches!(change("eta = 1.0", "eta = 0.5", true), Change::Refused(_)));
-    assert!(matches!(change("\"none\"", "\"par\"", true), Change::Refused(_)));
+    assert!(matches!(change("shaping = \"none\"", "shaping = \"par\"", true), Change::Refused(_)));
+    assert_eq!(change("steps = 2\n", "steps = 3\n", false), Change::Harmless);
+    assert!(matches!(change("micro_batch = 1", "micro_batch = 2", false), Change::Refused(_)));
 }
 
 #[test]
-fn a_resolved_configuration_without_items_is_read_back() {
-    let entry = method("dpok");
-    let (table, _) = read(entry, &format!("{MODEL}[train]\nsteps = 2\n{ROLLOUT}{REWARD}")).unwrap();
-    let document = super::Document { file: "run.toml".into(), table, notes: Vec::new() };
-    let (table, config): (Table, Config) = super::resolve(&document, &facts()).unwrap();
-    assert!(!table.contains_key("validate") && !table.contains_key("timesteps"));
-    assert_eq!((config.validate.every, config.validate.fraction), (0, 0.0));
-    assert_eq!((config.data.crop, config.data.ties), (super::Crop::Center, crate::data::items::Ties::Drop));
-    let rollout = config.rollout.unwrap();
-    assert_eq!((rollout.prompts_per_iteration, rollout.trajectories, rollout.steps), (5, 4, 20));
-    assert_eq!(rollout.updates_per_iteration, None);
-    assert_eq!(config.reward.unwrap().scorers[0].weight, 1.0);
-    assert_eq!(Source::of(&entry.needs()), Source::Rollouts);
+fn a_resolved_configuration_is_read_back_with_or_without_items() {
+    for (name, text) in
+        [("dpok", format!("{MODEL}{ROLLOUT}{REWARD}")), ("dpo", format!("{MODEL}[data]\npath = \"x\"\n"))]
+    {
+        let run = resolved(method(name), &text, &facts()).unwrap();
+        let table = run.table().unwrap();
+        let back: Settings = toml::from_str(&toml::to_string(&table).unwrap()).unwrap();
+        assert_eq!(back.table().unwrap(), table, "{name}");
+        assert_eq!(back.data.items.is_some(), name == "dpo");
+        assert_eq!(Source::of(&back.method.needs), Source::of(&method(name).needs()));
+    }
 }
 
 #[test]
 fn a_model_with_fewer_timesteps_than_levels_to_start_from_is_refused() {
-    let mut table: Table = "[method]\nname = \"self_npo\"".parse().unwrap();
-    rollouts::resolve(&mut table, &Facts { timesteps: 25, ..facts() }).unwrap();
+    let text = format!("{MODEL}[data]\npath = \"x\"\n");
+    resolved(method("self_npo"), &text, &Facts { timesteps: 25, ..facts() }).unwrap();
     assert_eq!(
-        rollouts::resolve(&mut table, &Facts { timesteps: 24, ..facts() }).unwrap_err(),
-        "method.name = \"self_npo\" starts from one of 25 levels of noise, and this model has 24 timesteps. Take a model with 25 or more, or another method."
+        resolved(method("self_npo"), &text, &Facts { timesteps: 24, ..facts() }).unwrap_err(),
+        "run.toml: method.name = \"self_npo\" starts from one of 25 levels of noise, and this model has 24 timesteps. Take a model with 25 or more, or another method."
     );
 }

@@ -15,7 +15,7 @@ use crate::networks::{Inverting, Machine, Networks, Truncating};
 use crate::objectives::timestep_weight::TimestepWeight;
 use crate::objectives::{BetaRule, ErrorSpace, Inversion, InversionGrid, Needs, Objective, Truncation};
 use crate::rollout::Prompts;
-use crate::settings::{Config, SafeguardName, TimestepWeighting};
+use crate::settings::{Settings, TimestepWeighting};
 use anyhow::Result;
 use pipelines::{LevelRange, Levels, Process};
 use serde_json::{Map, Value as Json};
@@ -66,8 +66,8 @@ fn criterion(opened: &Opened, networks: &Networks) -> Result<Criterion> {
     Ok(Criterion {
         native_errors: needs.error == ErrorSpace::Native,
         timestep_weight: timestep_weight(config, networks.process()),
-        safeguard: config.safeguard.as_ref().filter(|s| s.name == SafeguardName::Sdpo).map(|s| s.mu),
-        weighted: config.weights.of_data().is_some() || needs.weights || needs.data_weights,
+        safeguard: config.safeguard.as_ref().map(|safeguard| safeguard.mu),
+        weighted: config.weighting().is_some() || needs.weights || needs.data_weights,
         own_weights,
         has_beta: needs.beta.is_some(),
         needs,
@@ -76,26 +76,26 @@ fn criterion(opened: &Opened, networks: &Networks) -> Result<Criterion> {
 }
 
 /// Truncation of a method's rollouts.
-fn truncating(config: &Config, needs: &Needs, feed: &Feed) -> Result<Option<Truncating>> {
+fn truncating(config: &Settings, needs: &Needs, feed: &Feed) -> Result<Option<Truncating>> {
     let Some(Truncation { start, steps, guidance, .. }) = needs.truncated else { return Ok(None) };
     let draws = Draws { seed: config.train.seed, draws_per_pair: 0, range: feed.range() };
     Ok(Some(Truncating { start, steps, guidance, draws, empty: feed.conditioning(&[""])? }))
 }
 
-fn timestep_weight(config: &Config, process: &dyn Process) -> Option<TimestepWeight> {
+fn timestep_weight(config: &Settings, process: &dyn Process) -> Option<TimestepWeight> {
     let all = || TimestepWeight::of(&process.noise_to_signal(&Levels::new(&process.range().all())));
-    (config.timesteps.weighting == TimestepWeighting::TimestepAware).then(all)
+    (config.timesteps.as_ref()?.weighting == TimestepWeighting::TimestepAware).then(all)
 }
 
-fn inverting(config: &Config, needs: &Needs, range: LevelRange) -> Option<Inverting> {
-    let draws = Draws { seed: config.train.seed, draws_per_pair: config.data.draws_per_pair as u64, range };
+fn inverting(config: &Settings, needs: &Needs, range: LevelRange) -> Option<Inverting> {
+    let draws = Draws { seed: config.train.seed, draws_per_pair: config.data.draws_per_pair(), range };
     let Inversion { inverter, grid, steps, eta } = needs.inversion?;
     Some(Inverting { inverter, published: grid == InversionGrid::Published, steps, eta, draws })
 }
 
 /// Weights from the data are normalised by the training set, weights from the networks by a running mean.
-fn own_weights(config: &Config, objective: &Objective, train: &[Item]) -> OwnWeights {
-    let as_published = config.weights.as_published;
+fn own_weights(config: &Settings, objective: &Objective, train: &[Item]) -> OwnWeights {
+    let as_published = config.weights.as_ref().is_some_and(|weights| weights.as_published);
     let from_data = match objective {
         Objective::Lists(method) => {
             let weights = |item: &Item| match &item.preference {

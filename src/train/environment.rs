@@ -29,8 +29,8 @@ pub fn contents(opened: &Opened) -> Result<Map<String, Value>> {
             out.insert(key.into(), json!(memory.of_files(files)?));
         }
     }
-    // With a validation file the hash of the index covers both.
-    if !config.data.path.as_os_str().is_empty() {
+    // With a validation file the hash of the index is that of both.
+    if config.data.items.is_some() {
         out.insert("data.path".into(), json!(opened.items.index_sha256));
     }
     if config.rollout.is_some() {
@@ -51,7 +51,7 @@ pub fn contents(opened: &Opened) -> Result<Map<String, Value>> {
             out.insert(key.into(), json!(hashes?));
         }
     }
-    if config.validate.path.is_some() {
+    if config.validate.as_ref().is_some_and(|validate| validate.path().is_some()) {
         out.insert("validate.path".into(), json!(opened.items.index_sha256));
     }
     if let Some(path) = config.lora.as_ref().and_then(|l| l.init.as_ref()) {

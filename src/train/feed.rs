@@ -3,7 +3,7 @@
 use super::environment::DataHash;
 use super::opened::Opened;
 use super::prompt_batches::PromptBatches;
-use crate::data::batches::{Batch, BatchOptions, Batches, CropRule, Drawn, Images, Plan};
+use crate::data::batches::{Batch, BatchOptions, Batches, CropRule, Drawn, Images, Plan, Posterior};
 use crate::data::cache::{LatentCache, LatentOptions};
 use crate::data::draws::Draws;
 use crate::data::items::{Item, data_sha256};
@@ -14,7 +14,7 @@ use crate::networks::Machine;
 use crate::objectives::Needs;
 use crate::progress::{Progress, Stop};
 use crate::rollout::Prompts;
-use crate::settings::{Config, Crop, Source};
+use crate::settings::{Items, Settings, Source};
 use anyhow::{Context, Result};
 use pipelines::families::{EmptySide, ModelFolder};
 use pipelines::lora::{Lora, Network};
@@ -59,14 +59,14 @@ impl Feed {
         let Opened { config, folder, items, .. } = opened;
         let mut report = DataReport::new(items);
         let range = folder.process().range();
-        let draws = Draws { seed: config.train.seed, draws_per_pair: config.data.draws_per_pair as u64, range };
+        let draws = Draws { seed: config.train.seed, draws_per_pair: config.data.draws_per_pair(), range };
         let mut validation = items.validation.clone();
-        validation.truncate(config.validate.max_pairs);
+        validation.truncate(config.validate.as_ref().map_or(0, |validate| validate.max_pairs()));
         let needs = &config.method.needs;
         let options = batch_options(config, folder, needs);
         let batches = Batches::new(items.train.clone(), draws, options.clone())?;
         let mut plan = batches.plan(0..positions(&batches, config.train.steps, config))?;
-        let validated: &[Item] = if config.validate.every > 0 { &validation } else { &[] };
+        let validated: &[Item] = if config.validates_every() > 0 { &validation } else { &[] };
         batches.plan_validation(&mut plan, validated);
         plan.prompt("");
         opened.prompts.iter().chain(&opened.held_out).for_each(|prompt| plan.prompt(prompt));
@@ -79,7 +79,7 @@ impl Feed {
         let read: Vec<_> = trained.chain(validated).map(|(item, images)| (item.id.as_str(), images)).collect();
         report.add_images(&read, latents.unreadable());
         report.write(&run.join("data-report.json"))?;
-        report.check(config.data.max_bad_fraction)?;
+        report.check(config.data.max_bad_fraction())?;
         let prompts = (Source::of(needs) == Source::TruncatedNoise).then(|| PromptBatches {
             prompts: opened.prompts.clone(),
             draws,
@@ -94,7 +94,7 @@ impl Feed {
             index_sha256: items.index_sha256.clone(),
             empty_side,
             validation,
-            validation_draws: config.validate.draws as u64,
+            validation_draws: config.validate.as_ref().map_or(1, |validate| validate.draws),
             micro_batch: config.train.micro_batch,
             grad_accum: config.train.grad_accum,
             range,
@@ -155,7 +155,7 @@ impl Feed {
 
     /// Hash of the data read by steps 1 to `steps`, and by the validation if `validated`. Missing images count as
     /// absent.
-    pub fn data_hash(&self, config: &Config, steps: u64, validated: bool) -> Result<DataHash> {
+    pub fn data_hash(&self, config: &Settings, steps: u64, validated: bool) -> Result<DataHash> {
         let mut images = self.batches.images(positions(&self.batches, steps, config))?;
         if validated {
             images.extend(self.validation.iter().flat_map(|item| &item.images));
@@ -189,20 +189,17 @@ impl Prompts for Feed {
 }
 
 /// Number of positions of some steps; none without items.
-fn positions(batches: &Batches, steps: u64, config: &Config) -> u64 {
+fn positions(batches: &Batches, steps: u64, config: &Settings) -> u64 {
     if batches.is_empty() { 0 } else { steps * config.train.pairs_per_step() }
 }
 
-fn batch_options(config: &Config, folder: &ModelFolder, needs: &Needs) -> BatchOptions {
-    let data = &config.data;
+fn batch_options(config: &Settings, folder: &ModelFolder, needs: &Needs) -> BatchOptions {
+    let (data, items) = (&config.data, config.data.items.as_ref());
     let latent = folder.latent();
     BatchOptions {
-        posterior: data.posterior,
-        crop: match data.crop {
-            Crop::Random => CropRule::Random { crops: data.crops },
-            Crop::Center => CropRule::Center,
-        },
-        flip: data.flip,
+        posterior: items.map_or(Posterior::Mean, |items| items.posterior),
+        crop: items.map_or(CropRule::Center, Items::crop_rule),
+        flip: items.map_or(0.0, |items| items.flip),
         prompt_dropout: needs.prompt_dropout,
         scaling_factor: latent.scale,
         shift_factor: latent.shift,
@@ -211,9 +208,9 @@ fn batch_options(config: &Config, folder: &ModelFolder, needs: &Needs) -> BatchO
         time_ids: config.model.time_ids,
         images: if needs.loser { Images::All } else { Images::First },
         noise: needs.noise,
-        timesteps: config.timesteps.law(),
+        timesteps: config.law(folder.process().range()),
         scorer: needs.scorer().map(String::from),
-        weighting: config.weights.of_data(),
+        weighting: config.weighting(),
         desirable_share: needs.desirable_share,
     }
 }
@@ -228,7 +225,7 @@ struct Encoded {
 /// Fills both caches. An encoder is loaded for the first missing record and dropped at the end: none is resident
 /// while training. Encoders run in float32, whatever the run's compute type, so that runs share records.
 fn encode(
-    config: &Config,
+    config: &Settings,
     folder: &ModelFolder,
     machine: Machine,
     options: &BatchOptions,
@@ -292,7 +289,7 @@ struct ComponentHashes {
 }
 
 /// The text encoder part of `lora.init`; empty if it has none.
-fn text_lora(config: &Config, folder: &ModelFolder) -> Result<Lora> {
+fn text_lora(config: &Settings, folder: &ModelFolder) -> Result<Lora> {
     let Some(path) = config.lora.as_ref().and_then(|lora| lora.init.as_ref()) else { return Ok(Lora::default()) };
     let mut lora = Lora::read(path, &folder.lora_targets())?;
     lora.take(Network::Unet);
@@ -301,7 +298,7 @@ fn text_lora(config: &Config, folder: &ModelFolder) -> Result<Lora> {
 
 /// Hashes of all inputs of latents and embeddings: weights, their config.json, the tokenizer, and a LoRA of the text
 /// encoders.
-fn component_hashes(config: &Config, folder: &ModelFolder, lora: &Lora) -> Result<ComponentHashes> {
+fn component_hashes(config: &Settings, folder: &ModelFolder, lora: &Lora) -> Result<ComponentHashes> {
     let mut memory = HashMemory::open(&config.data.cache_dir);
     let mut of_files = |files: &[PathBuf], texts: &[String]| -> Result<String> {
         let files = memory.of_files(files)?;

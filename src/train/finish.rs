@@ -3,7 +3,7 @@
 use super::learner::Learner;
 use crate::machine::files::{publish_dir, unfinished_dir, write_atomically};
 use crate::networks::{LORA_FILE, whole_lora, write_weights};
-use crate::settings::Config;
+use crate::settings::Settings;
 use anyhow::Result;
 use pipelines::families::{Family, ModelFolder};
 use pipelines::weights::LoadOptions;
@@ -20,7 +20,7 @@ pub fn write_best(run: &Path, learner: &Learner) -> Result<()> {
 }
 
 /// Writes `final/`: a folder that diffusers loads, or the LoRA in both namings; with the model card.
-pub fn write_final(run: &Path, config: &Config, folder: &ModelFolder, learner: &Learner) -> Result<()> {
+pub fn write_final(run: &Path, config: &Settings, folder: &ModelFolder, learner: &Learner) -> Result<()> {
     let parts = unfinished_dir(run)?;
     let dir = parts.path();
     let ema = learner.average();
@@ -59,7 +59,7 @@ fn write_kohya(
     Ok(lora.write_kohya(path, Kind::Float, &folder.lora_targets(), folder.family().lora_header())?)
 }
 
-fn model_card(config: &Config, family: Family, lora: bool) -> String {
+fn model_card(config: &Settings, family: Family, lora: bool) -> String {
     let (class, tag) = (family.pipeline_class(), family.card_tag());
     let method = config.method.name();
     let base = config.model.path.display();

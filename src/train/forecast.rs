@@ -45,7 +45,7 @@ impl Forecast {
         let shares: Vec<String> =
             self.spent.iter().map(|(phase, s)| format!("{phase} {:.0} %", 100.0 * s / all.max(1e-9))).collect();
         let config = &session.config;
-        let validation = match config.validate.every {
+        let validation = match config.validates_every() {
             _ if session.start_errors.is_none() => "off".into(),
             every => {
                 next(session.step, every, config.train.steps).unwrap_or_else(|| format!("step {}", config.train.steps))

@@ -3,26 +3,22 @@
 use super::prompts;
 use super::samples;
 use crate::data::items::{Holdout, ItemKind, ItemSet, Labels, ReadOptions, WrongKind};
+use crate::keys::{Auto, ConfigError};
 use crate::machine::disk::default_cache_dir;
 use crate::networks::Machine;
 use crate::objectives;
 use crate::progress::Progress;
 use crate::rollout::Setup;
-use crate::settings::{self, Config, ConfigError, Document, Facts, Source};
+use crate::settings::{Facts, HeldOut, Items, Parsed, Settings, Source, Validate};
 use anyhow::{Context, Result};
 use pipelines::families::ModelFolder;
-use pipelines::hub::Location;
-use pipelines::schedulers::PredictionType;
-use std::path::PathBuf;
-use toml::{Table, Value};
 
 /// Default number of validation prompts in the sample grid.
 const SAMPLE_PROMPTS: usize = 4;
 
 /// Resolved settings with the model folder and the data; no weights are loaded.
 pub struct Opened {
-    pub table: Table,
-    pub config: Config,
+    pub config: Settings,
     pub folder: ModelFolder,
     /// None for a method that samples its pictures.
     pub items: ItemSet,
@@ -41,60 +37,69 @@ impl Opened {
 }
 
 /// Opens model and data and resolves every "auto".
-pub fn open(document: &Document, progress: &dyn Progress) -> Result<Opened> {
-    let text = |section: &str, key: &str| document.table.get(section).and_then(|t| t.get(key)).and_then(Value::as_str);
-    let path = |section: &str, key: &str| text(section, key).map(PathBuf::from);
-    let location = Location {
-        path: path("model", "path").unwrap_or_default(),
-        revision: text("model", "revision").map(String::from),
-        variant: text("model", "variant").map(String::from),
+///
+/// # Errors
+/// Model or data that cannot be opened, and settings that do not go with them.
+pub fn open(parsed: &Parsed, progress: &dyn Progress) -> Result<Opened> {
+    let mut folder = ModelFolder::find(&parsed.model.location(), &mut |line| progress.line(line))?;
+    override_noise_process(parsed, &mut folder)?;
+    let items = match &parsed.items {
+        Some(keys) => read_items(parsed, keys)?,
+        None => ItemSet::none(),
     };
-    let mut folder = ModelFolder::find(&location, &mut |line| progress.line(line))?;
-    override_noise_process(document, &mut folder)?;
-    let fraction =
-        document.table.get("validate").and_then(|t| t.get("fraction")).and_then(Value::as_float).unwrap_or(0.0);
-    let method = document.method()?;
-    let needs = &method.needs;
-    let source = Source::of(needs);
-    let read = match source {
-        Source::Items => ItemSet::read,
-        Source::TruncatedItems => ItemSet::read_images,
-        Source::Rollouts | Source::TruncatedNoise => |_: &ReadOptions| Ok(ItemSet::none()),
+    let held_out = match &parsed.validate {
+        Some(Validate { held_out: HeldOut::Prompts { prompts }, .. }) => Some(prompts),
+        Some(Validate { held_out: HeldOut::Items(_), .. }) | None => None,
     };
-    let items = read(&ReadOptions {
-        path: path("data", "path").unwrap_or_default(),
-        wanted: needs.items,
-        ties: text("data", "ties").and_then(|ties| ties.parse().ok()).unwrap_or_default(),
-        labels: text("data", "labels").and_then(Labels::parse).unwrap_or_default(),
-        swapped: needs.swapped,
-        scorer: needs.scorer().map(String::from),
-        holdout: path("validate", "path").map_or(Holdout::Fraction(fraction), Holdout::File),
-    })
-    .map_err(|e| say_who_takes_it(e, document, method.name()))?;
-    if source.has_items() {
-        refuse_other_rows(document, &items)?;
-    }
-    let prompts = prompts::of_table(document, "rollout", progress)?;
-    let held_out = prompts::of_table(document, "validate", progress)?;
+    let starts = parsed.starts.as_ref().map(|starts| &starts.prompts);
+    let prompts = prompts::of_table(&parsed.file, "rollout", starts, progress)?;
+    let held_out = prompts::of_table(&parsed.file, "validate", held_out, progress)?;
     prompts::say_overlap(&prompts, &held_out, progress);
-    let mut facts = facts(&folder, &items, &prompts, needs.scorer());
-    if let Some(given) = prompts::of_file(document, "sample")? {
+    let mut facts = facts(&folder, &items, &prompts, parsed.method.needs.scorer());
+    if let Some(given) = prompts::of_file(&parsed.file, "sample", parsed.sample.prompts.as_ref())? {
         facts.sample_prompts = given;
     }
-    let (table, config) = settings::resolve(document, &facts)?;
+    let config = parsed.resolve(&facts)?;
     Machine::of(&config)?;
-    if let Some(weighting) = config.weights.of_data() {
+    if let Some(weighting) = config.weighting() {
         weighting.factors(&items.train).with_context(|| items.index.display().to_string())?;
     }
     if samples_wanted(&config) {
         samples::sampling(&config.sample, folder.scheduler())
-            .map_err(|e| ConfigError(format!("{}: {e}", document.file)))?;
+            .map_err(|e| ConfigError(format!("{}: {e}", parsed.file)))?;
     }
-    Ok(Opened { table, config, folder, items, prompts, held_out })
+    Ok(Opened { config, folder, items, prompts, held_out })
+}
+
+fn read_items(parsed: &Parsed, keys: &Items) -> Result<ItemSet> {
+    let needs = &parsed.method.needs;
+    let holdout = match &parsed.validate {
+        Some(Validate { held_out: HeldOut::Items(held_out), .. }) => match &held_out.path {
+            Some(path) => Holdout::File(path.clone()),
+            None => Holdout::Fraction(held_out.fraction),
+        },
+        Some(Validate { held_out: HeldOut::Prompts { .. }, .. }) | None => Holdout::Fraction(0.0),
+    };
+    let options = ReadOptions {
+        path: keys.path.clone(),
+        wanted: needs.items,
+        ties: keys.ties,
+        labels: keys.labels.clone(),
+        swapped: needs.swapped,
+        scorer: needs.scorer().map(String::from),
+        holdout,
+    };
+    let read = match needs.truncated {
+        Some(_) => ItemSet::read_images(&options),
+        None => ItemSet::read(&options),
+    };
+    let items = read.map_err(|e| say_who_takes_it(e, parsed))?;
+    refuse_other_rows(&parsed.file, keys, &items)?;
+    Ok(items)
 }
 
 /// An error for data of another kind than the method trains on, with the methods for it.
-fn say_who_takes_it(error: anyhow::Error, document: &Document, method: &str) -> anyhow::Error {
+fn say_who_takes_it(error: anyhow::Error, parsed: &Parsed) -> anyhow::Error {
     let Some(WrongKind { file, holds, wanted }) = error.downcast_ref::<WrongKind>() else { return error };
     let takes = |e: &&objectives::Entry| {
         let needs = e.needs();
@@ -102,8 +107,9 @@ fn say_who_takes_it(error: anyhow::Error, document: &Document, method: &str) -> 
     };
     let takers: Vec<&str> = objectives::REGISTRY.iter().filter(takes).map(|e| e.name).collect();
     let error = ConfigError(format!(
-        "{}: method.name = \"{method}\" trains on {}, and {} holds {}. Give data with {}, or take a method for {}: {}.",
-        document.file,
+        "{}: method.name = \"{}\" trains on {}, and {} holds {}. Give data with {}, or take a method for {}: {}.",
+        parsed.file,
+        parsed.method.name(),
         wanted.noun(),
         file.display(),
         holds.noun(),
@@ -115,30 +121,31 @@ fn say_who_takes_it(error: anyhow::Error, document: &Document, method: &str) -> 
 }
 
 /// Checks the configuration's statements about the rows.
-fn refuse_other_rows(document: &Document, items: &ItemSet) -> Result<(), ConfigError> {
-    let text = |key: &str| document.table.get("data").and_then(|t| t.get(key)).and_then(Value::as_str);
-    let (file, index, holds) = (&document.file, items.index.display(), items.kind);
-    match (text("format"), text("labels")) {
-        (Some(format), _) if format != "auto" && format != holds.name() => Err(ConfigError(format!(
+fn refuse_other_rows(file: &str, keys: &Items, items: &ItemSet) -> Result<(), ConfigError> {
+    let (index, holds) = (items.index.display(), items.kind);
+    if let Auto::Given(format) = keys.format
+        && format != holds
+    {
+        return Err(ConfigError(format!(
             "{file}: data.format = \"{format}\", and the rows of {index} are {}. Correct data.format, or remove it.",
             holds.noun()
-        ))),
-        (_, Some(labels)) if labels != "given" && holds != ItemKind::Pairs => Err(ConfigError(format!(
-            "{file}: data.labels = \"{labels}\" ranks pairs, and the rows of {index} are {}. Remove data.labels.",
-            holds.noun()
-        ))),
-        _ => Ok(()),
+        )));
     }
+    if keys.labels != Labels::Given && holds != ItemKind::Pairs {
+        return Err(ConfigError(format!(
+            "{file}: data.labels = \"{}\" ranks pairs, and the rows of {index} are {}. Remove data.labels.",
+            keys.labels,
+            holds.noun()
+        )));
+    }
+    Ok(())
 }
 
 /// Applies `model.prediction_type` and `model.zero_terminal_snr` if configured.
-fn override_noise_process(document: &Document, folder: &mut ModelFolder) -> Result<(), ConfigError> {
-    let given = |key: &str| document.table.get("model").and_then(|model| model.get(key));
-    let prediction_type = given("prediction_type").and_then(Value::as_str).and_then(PredictionType::named);
-    let zero_terminal_snr = given("zero_terminal_snr").and_then(Value::as_bool);
+fn override_noise_process(parsed: &Parsed, folder: &mut ModelFolder) -> Result<(), ConfigError> {
     folder
-        .override_noise_process(prediction_type, zero_terminal_snr)
-        .map_err(|e| ConfigError(format!("{}: model.prediction_type and model.zero_terminal_snr: {e}", document.file)))
+        .override_noise_process(parsed.model.prediction_type.given(), parsed.model.zero_terminal_snr.given())
+        .map_err(|e| ConfigError(format!("{}: model.prediction_type and model.zero_terminal_snr: {e}", parsed.file)))
 }
 
 fn facts(folder: &ModelFolder, items: &ItemSet, prompts: &[String], scorer: Option<&str>) -> Facts {
@@ -156,7 +163,6 @@ fn facts(folder: &ModelFolder, items: &ItemSet, prompts: &[String], scorer: Opti
         family: folder.family(),
         zero_terminal_snr: folder.scheduler().rescale_betas_zero_snr,
         most_clip_skip: folder.most_clip_skip() as i64,
-        guidance_scale: folder.family().guidance_scale(),
         items: items.train.len() as u64,
         kind: items.kind,
         score_range: scorer.and_then(|scorer| items.score_range(scorer)),
@@ -171,7 +177,7 @@ fn facts(folder: &ModelFolder, items: &ItemSet, prompts: &[String], scorer: Opti
 }
 
 /// Whether grids are painted.
-pub fn samples_wanted(config: &Config) -> bool {
+pub fn samples_wanted(config: &Settings) -> bool {
     let sample = &config.sample;
     sample.every > 0 && !sample.prompts.is_empty() && !sample.seeds.is_empty()
 }

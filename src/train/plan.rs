@@ -108,7 +108,7 @@ pub fn dry_run(opened: &Opened) -> Result<Plan> {
         family: opened.folder.family().name(),
         out: config.train.out.display().to_string(),
         holds_a_run: run_dir::holds_steps(&config.train.out),
-        device: config.model.device.clone(),
+        device: config.model.device.to_string(),
         dtype: config.model.dtype,
         resolution: config.data.resolution,
         train_pairs: n,
@@ -158,7 +158,7 @@ fn missing_images(opened: &Opened, images: Images) -> Result<usize> {
         .collect();
     let mut report = DataReport::new(&opened.items);
     report.add_images(&read, &missing);
-    report.check(opened.config.data.max_bad_fraction)?;
+    report.check(opened.config.data.max_bad_fraction())?;
     Ok(missing.len())
 }
 

@@ -1,30 +1,25 @@
 //! Prompts of the configuration: a list, or a file.
 
 use crate::data::prompts;
+use crate::keys::ConfigError;
 use crate::progress::Progress;
-use crate::settings::{ConfigError, Document};
+use crate::settings::Prompts;
 use anyhow::{Context, Result, bail};
 use std::collections::HashSet;
-use std::path::Path;
-use toml::Value;
-
-fn given<'a>(document: &'a Document, table: &str) -> Option<&'a Value> {
-    document.table.get(table).and_then(|t| t.get("prompts"))
-}
 
 /// The prompts of the file in a table's `prompts`; `None` without a file.
 ///
 /// # Errors
 /// A missing ([`ConfigError`]) or unreadable file: the text names key, file and row.
-pub fn of_file(document: &Document, table: &str) -> Result<Option<Vec<String>>> {
-    let Some(file) = given(document, table).and_then(Value::as_str) else { return Ok(None) };
+pub fn of_file(config: &str, table: &str, given: Option<&Prompts>) -> Result<Option<Vec<String>>> {
+    let Some(Prompts::File(file)) = given else { return Ok(None) };
     if let Err(e) = std::fs::metadata(file) {
         bail!(ConfigError(format!(
-            "{}: {table}.prompts = \"{file}\": cannot read the file: {e}. Give a list, or a file of prompts.",
-            document.file
+            "{config}: {table}.prompts = \"{}\": cannot read the file: {e}. Give a list, or a file of prompts.",
+            file.display()
         )));
     }
-    let read = prompts::read(Path::new(file), None).with_context(|| format!("{}: {table}.prompts", document.file))?;
+    let read = prompts::read(file, None).with_context(|| format!("{config}: {table}.prompts"))?;
     Ok(Some(read))
 }
 
@@ -33,17 +28,16 @@ pub fn of_file(document: &Document, table: &str) -> Result<Option<Vec<String>>> 
 ///
 /// # Errors
 /// Those of [`of_file`]; a file with blank prompts only.
-pub fn of_table(document: &Document, table: &str, progress: &dyn Progress) -> Result<Vec<String>> {
-    let list = given(document, table).and_then(Value::as_array);
-    let all = match list {
-        Some(list) => list.iter().filter_map(Value::as_str).map(String::from).collect(),
-        None => of_file(document, table)?.unwrap_or_default(),
+pub fn of_table(config: &str, table: &str, given: Option<&Prompts>, progress: &dyn Progress) -> Result<Vec<String>> {
+    let all = match given {
+        Some(Prompts::List(list)) => list.clone(),
+        Some(Prompts::File(_)) | None => of_file(config, table, given)?.unwrap_or_default(),
     };
     let read = all.len();
     let written: Vec<String> = all.into_iter().filter(|prompt| !prompt.trim().is_empty()).collect();
     let (blank, written_len) = (read - written.len(), written.len());
     if read > 0 && written.is_empty() {
-        bail!("{}: {table}.prompts: all {read} prompts are blank; give prompts with text", document.file);
+        bail!("{config}: {table}.prompts: all {read} prompts are blank; give prompts with text");
     }
     let mut seen = HashSet::new();
     let once: Vec<String> = written.into_iter().filter(|prompt| seen.insert(prompt.clone())).collect();

@@ -1,10 +1,11 @@
 //! State that stays loaded between the runs of one process.
 
+use crate::keys::ConfigError;
 use crate::machine::hashes;
 use crate::networks::{self, Machine, Networks};
 use crate::rollout::Setup;
 use crate::scorers::Rewards;
-use crate::settings::{Config, ConfigError};
+use crate::settings::Settings;
 use anyhow::Result;
 use pipelines::families::{Denoiser, ModelFolder};
 use serde_json::{Map, Value, json};
@@ -39,7 +40,7 @@ impl Resident {
     /// Errors of the model's files or the machine.
     pub fn networks(
         &mut self,
-        config: &Config,
+        config: &Settings,
         folder: &ModelFolder,
         contents: &Map<String, Value>,
         machine: Machine,

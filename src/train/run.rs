@@ -60,7 +60,7 @@ fn start(resident: &mut Resident, opened: Opened, resume: Resume, host: &Host) -
     let dir = RunDir::open(&opened.config.train.out, resume, host.world)?;
     let contents = environment::contents(&opened)?;
     let overwrite = opened.config.train.overwrite;
-    let start = dir.start(resume, overwrite, &opened.table, &contents, &mut |text| progress.line(&text))?;
+    let start = dir.start(resume, overwrite, &opened.config, &contents, &mut |text| progress.line(&text))?;
     let steps = opened.config.train.steps;
     if let Start::At(_, state) = &start {
         if state.step >= steps && dir.join("final").exists() {
@@ -69,7 +69,7 @@ fn start(resident: &mut Resident, opened: Opened, resume: Resume, host: &Host) -
         }
         progress.line(&format!("resuming at step {}", state.step));
     }
-    let resolved = toml::to_string(&opened.table)?;
+    let resolved = toml::to_string(&opened.config.table()?)?;
     dir.write(|| write_atomically(&dir.join(run_dir::RESOLVED), resolved.as_bytes()))?;
     let mut session = Session::start(resident, opened, &contents, &dir, start, host)?;
     let trained = match train(&mut session, &dir, host) {

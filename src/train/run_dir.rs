@@ -2,16 +2,16 @@
 
 use super::checkpoint::{self, State};
 use super::environment::{self, ENVIRONMENT};
+use crate::keys::ConfigError;
 use crate::machine::files::{remove_unfinished, write_atomically};
 use crate::report;
 use crate::rollout;
-use crate::settings::{self, Change, ConfigError};
+use crate::settings::{self, Change, Settings};
 use crate::world::{World, settle};
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use toml::Table;
 
 pub const RESOLVED: &str = "resolved.toml";
 pub const METRICS: &str = "metrics.jsonl";
@@ -122,7 +122,7 @@ impl RunDir {
         &self,
         resume: Resume,
         overwrite: bool,
-        table: &Table,
+        config: &Settings,
         contents: &Map<String, Value>,
         say: &mut dyn FnMut(String),
     ) -> Result<Start> {
@@ -141,16 +141,16 @@ impl RunDir {
                 "{}: the folder holds another run. Continue it with --resume, set another train.out, or set train.overwrite = true to delete it.",
                 self.path.display()
             ),
-            (true, _) => self.resume(table, contents, say),
+            (true, _) => self.resume(config, contents, say),
         }
     }
 
-    fn resume(&self, table: &Table, contents: &Map<String, Value>, say: &mut dyn FnMut(String)) -> Result<Start> {
-        let (old, _) = settings::reload(&self.join(RESOLVED))?;
+    fn resume(&self, config: &Settings, contents: &Map<String, Value>, say: &mut dyn FnMut(String)) -> Result<Start> {
+        let old = Settings::read(&self.join(RESOLVED))?;
         let recorded = environment::recorded(&self.path).contents;
         let same_content = |key: &str| recorded.contains_key(key) && recorded.get(key) == contents.get(key);
         let mut refused = Vec::new();
-        for change in settings::changes(&old, table, &same_content) {
+        for change in settings::changes(&old, config, &same_content)? {
             match change {
                 Change::Harmless => {}
                 Change::Rounding(text) => say(format!("{text}: the result is equal up to rounding")),

@@ -1,9 +1,10 @@
 //! Pictures of fixed prompts and seeds while training: `samples/step-000200/PROMPT-SEED.png`.
 
+use crate::keys::ConfigError;
 use crate::machine::files::write_atomically;
 use crate::painting::{Grid, Look, Painter, Picture, Sampling, encode_png, grid, write_png};
 use crate::rollout::Resources;
-use crate::settings::{Config, ConfigError, SampleConfig};
+use crate::settings::{SampleConfig, Settings};
 use anyhow::{Context, Result};
 use image::RgbImage;
 use pipelines::Conditioning;
@@ -35,7 +36,7 @@ pub fn sampling(sample: &SampleConfig, noise_process: &SchedulerConfig) -> Resul
 pub fn paint(
     run: &Path,
     step: u64,
-    config: &Config,
+    config: &Settings,
     resources: &Resources,
     empty_side: Conditioning,
 ) -> Result<Vec<u8>> {

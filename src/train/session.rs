@@ -13,7 +13,7 @@ use super::validation::{self, StartErrors};
 use crate::networks::{Machine, Networks};
 use crate::progress::{Progress, Stop};
 use crate::rollout::{Resources, Rollout};
-use crate::settings::Config;
+use crate::settings::Settings;
 use crate::world::{World, settle};
 use anyhow::{Result, bail};
 use pipelines::families::ModelFolder;
@@ -29,7 +29,7 @@ pub struct Host<'a> {
 
 /// A run in progress.
 pub struct Session {
-    pub config: Config,
+    pub config: Settings,
     pub folder: ModelFolder,
     pub feed: Feed,
     pub learner: Learner,
@@ -67,7 +67,7 @@ impl Session {
         if let (Start::At(..), Some(then)) = (&start, &then) {
             refuse_other_images(&feed, config, then)?;
         }
-        let data = feed.data_hash(config, config.train.steps, config.validate.every > 0)?;
+        let data = feed.data_hash(config, config.train.steps, config.validates_every() > 0)?;
         environment::write(&dir.path, &opened, contents, Some(&data))?;
         let mut learner = build::learner(resident, &opened, contents, machine, &feed)?;
         let mut rollout = match config.method.needs.rollouts {
@@ -132,7 +132,7 @@ impl Session {
     }
 
     pub fn validates_now(&self) -> bool {
-        let every = self.config.validate.every;
+        let every = self.config.validates_every();
         let measured = self.start_errors.is_some() || self.rollout.as_ref().is_some_and(|r| r.state.start.is_some());
         measured && every > 0 && (self.step.is_multiple_of(every) || self.step == self.config.train.steps)
     }
@@ -140,7 +140,7 @@ impl Session {
     /// Measures the start model on held-out data, once, before training.
     pub fn prepare_validation(&mut self, host: &Host) -> Result<()> {
         let Host { world, progress, stop } = *host;
-        if self.config.validate.every == 0 || self.start_errors.is_some() {
+        if self.config.validates_every() == 0 || self.start_errors.is_some() {
             return Ok(());
         }
         if let Some(rollout) = &mut self.rollout {
@@ -182,12 +182,12 @@ impl Session {
 }
 
 /// A resumed run must read the images of its start, wherever they are now.
-fn refuse_other_images(feed: &Feed, config: &Config, then: &DataHash) -> Result<()> {
+fn refuse_other_images(feed: &Feed, config: &Settings, then: &DataHash) -> Result<()> {
     if feed.data_hash(config, then.steps, then.validated)? != *then {
         bail!(
             "{}: cannot resume: images of data.path = \"{}\" have changed since the run began. Restore them, or start another run.",
             config.train.out.display(),
-            config.data.path.display()
+            config.data.items.as_ref().map_or(std::path::Path::new(""), |items| &items.path).display()
         );
     }
     Ok(())

@@ -36,6 +36,6 @@ pub use files::ModelFiles;
 pub use folder::ModelFolder;
 pub use mixed::UnetTerm;
 pub use model_weights::ModelWeights;
-pub use registry::{family_named, family_of_context_width};
+pub use registry::{families, family_named, family_of_context_width};
 pub use standard_lora::standard_of_lora;
 pub use text::{Encoder, TextAdapters, TextEncoder};

@@ -31,6 +31,11 @@ pub(super) fn of_network(file: &ConfigFile) -> &'static Declaration {
 }
 
 /// The first variant of the family with this name: `sd1`, `sd2`, `sdxl`.
+pub fn families() -> impl Iterator<Item = Family> {
+    DECLARATIONS.into_iter().map(|declaration| declaration.family(declaration.variants[0].prediction))
+}
+
+/// The first variant of the family with that name: `sd1`, `sd2`, `sdxl`.
 pub fn family_named(key: &str) -> Option<Family> {
     of_key(key).map(|declaration| declaration.family(declaration.variants[0].prediction))
 }

@@ -5,10 +5,10 @@ use super::{page, sheet};
 use crate::generate::folder;
 use crate::generate::request::Request;
 use crate::generate::run::{Job, Outcome};
+use crate::keys::ConfigError;
 use crate::machine::files::write_atomically;
 use crate::painting::write_png;
 use crate::progress::{Progress, Stop};
-use crate::settings::ConfigError;
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 

@@ -1,9 +1,9 @@
 //! compare.png: one row per prompt and seed, one column per side. Names and prompts are on the page.
 
 use super::gallery::Gallery;
+use crate::keys::ConfigError;
 use crate::painting::{Grid, grid};
 use crate::progress::Progress;
-use crate::settings::ConfigError;
 use anyhow::{Context, Result};
 use image::RgbImage;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! A copy of the policy that is renewed until it has moved too far (docs/methods.md, section 2a).
 
 use super::measured::Reference;
-use crate::settings::ReferenceConfig;
+use crate::settings::Updates;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
@@ -50,7 +50,7 @@ impl MovedState {
 
 impl Moved {
     /// `tensors` are those of `network` that a copy fills, under the names of the trained ones.
-    pub fn new(config: &ReferenceConfig, network: Box<dyn Reference>, tensors: Vec<(String, Tensor)>) -> Self {
+    pub fn new(config: &Updates, network: Box<dyn Reference>, tensors: Vec<(String, Tensor)>) -> Self {
         Self {
             every: config.every,
             limit: config.divergence_limit,

@@ -1,8 +1,8 @@
 //! The operations of `diffpref merge` and their options.
 
+use crate::keys::ConfigError;
 use crate::machine::files::path_and_number;
 use crate::publish::format::Format;
-use crate::settings::ConfigError;
 use anyhow::Result;
 use pipelines::families::Layers;
 use std::path::PathBuf;

@@ -132,7 +132,7 @@ fn a_cuda_device_that_is_not_there_is_refused_with_the_way_on() {
     let said = world.refused(&mut world.train(&["--dry-run", "--set", "model.device=cuda"]), 2);
     assert!(
         said.contains(
-            "model.device = \"cuda\": no CUDA device was found. `diffpref doctor` lists the devices; use cpu"
+            "model.device = \"cuda:0\": no CUDA device was found. `diffpref doctor` lists the devices; use cpu"
         ),
         "{said}"
     );

@@ -1,0 +1,145 @@
+//! [rollout]: what methods that sample while they train start from, and how they sample.
+
+use super::train::{PORTION, STEPS};
+use crate::keys::OnResume::{Rounding, SameContent};
+use crate::keys::{Auto, Kind, Range, of, one_of, whole, within};
+use crate::objectives::{Rollouts, Units};
+use crate::settings::facts::{Facts, Refusal};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// rollout.prompts_per_iteration, if there are as many.
+const PROMPTS_PER_ITERATION: usize = 8;
+/// Updates of an iteration that draws lists from the kept units repeatedly, without passes (docs/methods.md, section
+/// 3).
+const LIST_UPDATES: u64 = 4000;
+
+crate::choice! {
+    /// `[rollout] buffer`
+    pub enum Buffer {
+        Memory = "memory",
+        Disk = "disk",
+    }
+}
+
+/// Prompts in the configuration itself, or a file of them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Prompts {
+    List(Vec<String>),
+    File(PathBuf),
+}
+
+crate::keys! {
+    pub struct Starts {
+        /// what the method samples pictures of: a list of prompts, or a file of them
+        prompts: Prompts = of(Kind::TextsOrFile).required().on_resume(SameContent),
+        /// default: 8, or all where there are fewer
+        prompts_per_iteration: Option<usize> = PORTION,
+    }
+}
+
+crate::keys! {
+    pub struct Parsed {
+        /// of a prompt in an iteration; default: the method's
+        trajectories: Option<usize> = PORTION,
+        /// of DDIM in a trajectory; default: the method's
+        steps: Option<i64> = whole(1, 1000),
+        /// share of DDPM's noise that a step adds; default: the method's
+        eta: Option<f64> = within(Range::UNIT),
+        /// of the trajectories; default: the method's
+        guidance_scale: Option<f64> = within(Range::NOT_NEGATIVE),
+        /// steps before new pictures; auto: one pass over what was kept
+        updates_per_iteration: Auto<u64> = STEPS.or_auto(),
+        /// where the trajectories of an iteration lie
+        buffer: Buffer = one_of::<Buffer>().or_text("memory").on_resume(Rounding),
+        /// trajectories that are sampled together
+        batch: usize = PORTION.or("8").on_resume(Rounding),
+    }
+}
+
+/// How trajectories are sampled.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Trajectories {
+    /// Of a prompt in an iteration.
+    pub trajectories: usize,
+    pub steps: i64,
+    pub eta: f64,
+    pub guidance_scale: f64,
+    /// `None`: one pass over the kept units.
+    pub updates_per_iteration: Option<u64>,
+    pub buffer: Buffer,
+    /// Trajectories per forward pass.
+    pub batch: usize,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RolloutConfig {
+    pub prompts: Prompts,
+    pub prompts_per_iteration: usize,
+    /// `None`: the method samples only where it starts.
+    #[serde(flatten)]
+    pub sampled: Option<Trajectories>,
+}
+
+impl Parsed {
+    /// With what the method samples by where the file does not say.
+    pub(in crate::settings) fn trajectories(&self, rollouts: &Rollouts) -> Trajectories {
+        let updates = match rollouts.units {
+            Units::Lists(_) => Some(LIST_UPDATES),
+            Units::Steps { .. } | Units::Trajectories | Units::Candidates(_) => None,
+        };
+        Trajectories {
+            trajectories: self.trajectories.unwrap_or(rollouts.trajectories as usize),
+            steps: self.steps.unwrap_or(rollouts.steps),
+            eta: self.eta.unwrap_or(rollouts.eta),
+            guidance_scale: self.guidance_scale.unwrap_or(rollouts.guidance_scale),
+            updates_per_iteration: self.updates_per_iteration.given().or(updates),
+            buffer: self.buffer,
+            batch: self.batch,
+        }
+    }
+}
+
+impl Starts {
+    pub(in crate::settings) fn resolve(
+        &self,
+        sampled: Option<Trajectories>,
+        facts: &Facts,
+    ) -> Result<RolloutConfig, Refusal> {
+        let prompts_per_iteration = self.prompts_per_iteration.unwrap_or(facts.prompts.min(PROMPTS_PER_ITERATION));
+        if prompts_per_iteration > facts.prompts {
+            return Err(format!(
+                "rollout.prompts_per_iteration = {prompts_per_iteration}: expected at most {}, the prompts of rollout.prompts. Lower it, or give more prompts.",
+                facts.prompts
+            ));
+        }
+        if let Some(Trajectories { steps, .. }) = sampled.as_ref().filter(|sampled| sampled.steps > facts.timesteps) {
+            return Err(format!(
+                "rollout.steps = {steps}: expected at most {}, the timesteps of this model.",
+                facts.timesteps
+            ));
+        }
+        Ok(RolloutConfig { prompts: self.prompts.clone(), prompts_per_iteration, sampled })
+    }
+}
+
+impl RolloutConfig {
+    /// Updates of the weights in an iteration with so many units an update; `None`: only known once its pictures are rated.
+    pub(in crate::settings) fn updates(&self, units: Option<Units>, per_step: f64) -> Option<f64> {
+        let prompts = self.prompts_per_iteration as f64;
+        let Some((sampled, units)) = self.sampled.as_ref().zip(units) else {
+            return Some((prompts / per_step).ceil());
+        };
+        if let Some(updates) = sampled.updates_per_iteration {
+            return Some(updates as f64);
+        }
+        let steps = sampled.steps as f64;
+        match units {
+            Units::Steps { .. } => Some((prompts * sampled.trajectories as f64 * steps / per_step).ceil()),
+            // The two trajectories of a prompt form one pair per step.
+            Units::Trajectories => Some((prompts * steps / per_step).ceil()),
+            Units::Candidates(_) | Units::Lists(_) => None,
+        }
+    }
+}
