@@ -9,11 +9,11 @@ pub struct MethodDescription {
     pub name: &'static str,
     pub title: &'static str,
     pub paper: &'static str,
-    /// What it trains on.
+    /// Kind of data that it trains on.
     pub data: String,
-    /// What it compares with.
+    /// Model that it compares with.
     pub reference: &'static str,
-    /// What else it needs.
+    /// Other inputs.
     pub needs: Vec<String>,
     pub cost: &'static str,
     pub when: &'static str,

@@ -23,7 +23,7 @@ pub struct Ends<'a> {
     pub at: &'a At<'a>,
     pub step: &'a Transitions,
     pub trajectories: &'a [Trajectory],
-    /// Of the batch.
+    /// Rows of the batch.
     pub rows: &'a [usize],
     /// Destinations of each row, `[rows, C, h, w]` float32; several with candidates.
     pub ends: &'a [Tensor],

@@ -1,4 +1,4 @@
-//! What may differ between a run and the configuration that resumes it: each key says so itself ([`OnResume`]).
+//! Differences between a run and the configuration that resumes it. Each key declares what is allowed ([`OnResume`]).
 
 use super::resolved::Settings;
 use super::scorers::without_paths;
@@ -69,7 +69,7 @@ fn keys(old: &Table, new: &Table) -> Vec<(String, String)> {
     names
 }
 
-/// What of a value must stay where its paths may move.
+/// The part of a value that must stay equal if its paths may change.
 fn rest(value: &Option<Value>) -> Option<Value> {
     value
         .as_ref()

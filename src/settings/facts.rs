@@ -1,4 +1,4 @@
-//! What "auto" and defaults of a configuration follow from: model, data and machine.
+//! Facts of model, data and machine that decide "auto" and defaults.
 
 use crate::data::items::ItemKind;
 use pipelines::families::Family;

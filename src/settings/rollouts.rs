@@ -1,4 +1,4 @@
-//! What [rollout] and [reward] say together with the method that samples: combinations that make no sense.
+//! Combinations of [rollout] and [reward] that a method that samples refuses.
 
 use super::combinations::Combination;
 use super::tables::reference::ReferenceKind;

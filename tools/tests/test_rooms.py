@@ -35,6 +35,9 @@ class Rooms(unittest.TestCase):
         text = """// crate::a\n/* crate::b */ "crate::c" r#"crate::"d""# 'x' fn f<'a>() { crate::e::f() }"""
         self.assertEqual(list(paths(text)), [(2, 0, "crate::e::f")])
 
+    def test_a_restricted_visibility_is_no_import(self):
+        self.assertEqual(list(paths("pub(in crate::a) fn f() { crate::b::g() }")), [(1, 0, "crate::b::g")])
+
     def test_an_arrow_down_is_fine_and_an_arrow_up_is_named_with_line_and_order(self):
         self.write("high/mod.rs", "use crate::low::Thing;\n")
         self.write("low/mod.rs", "pub struct Thing;\n\nfn f() { crate::high::g() }\n")

@@ -61,7 +61,7 @@ crate::keys! {
 /// How trajectories are sampled.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Trajectories {
-    /// Of a prompt in an iteration.
+    /// Number per prompt and iteration.
     pub trajectories: usize,
     pub steps: i64,
     pub eta: f64,

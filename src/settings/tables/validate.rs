@@ -33,7 +33,7 @@ crate::keys! {
     }
 }
 
-/// What is held out.
+/// Held-out data.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum HeldOut {
