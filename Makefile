@@ -6,7 +6,7 @@ QUICKSTART := runs/quickstart
 JUNIT := target/nextest/ci/junit.xml
 NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 
-.PHONY: quickstart methods-table test test-tools setup lint parity bench demo-assets release
+.PHONY: quickstart methods-table docs test test-tools setup lint parity bench demo-assets release
 
 # Trains on the bundled demo, judges before and after, writes runs/quickstart/report.html.
 quickstart: release
@@ -19,6 +19,11 @@ quickstart: release
 # Trains and judges every method on the demo, writes docs/methods/table.md: some hours on two cores, row by row, resumable.
 methods-table: release
 	python3 tools/methods_table.py
+
+# Writes the tables of keys and methods in docs/ and the comments of [method] in configs/ from the declarations.
+docs: setup
+	cargo build --workspace --bins
+	python3 tools/docs.py target/debug/diffpref
 
 release: setup
 	cargo build --release

@@ -6,6 +6,7 @@ use diffpref::settings::{self, Described, tables::TABLES};
 use serde_json::{Map, json};
 
 #[derive(clap::Args)]
+#[command(after_help = "Example:\n  diffpref keys optim")]
 pub struct Args {
     /// Table of the configuration, as train or optim [default: all but [method]]
     table: Option<String>,

@@ -8,6 +8,7 @@ use diffpref::settings::Described;
 use serde::Serialize;
 
 #[derive(clap::Args)]
+#[command(after_help = "Example:\n  diffpref methods inpo")]
 pub struct Args {
     /// Method to describe with its keys [default: a list of all]
     name: Option<String>,

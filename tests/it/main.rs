@@ -1,6 +1,7 @@
 //! All end-to-end tests in one binary: one link step, and helpers that nobody uses show as dead code.
 
 mod data;
+mod declared;
 mod doctor;
 mod eval;
 mod generate;

@@ -23,9 +23,9 @@ const LABELS: Kind = Kind::Checked { check: check_labels, words: Labels::EXPECTE
 crate::keys! {
     /// Keys about items.
     pub struct Items {
-        /// pairs.jsonl, or a folder holding exactly one data file
+        /// pairs.jsonl, lists.jsonl or labels.jsonl, or a folder holding exactly one data file
         path: PathBuf = text().required().on_resume(SameContent),
-        /// follows from the fields
+        /// what the rows are; auto: follows from their fields
         format: Auto<ItemKind> = one_of::<ItemKind>()
             .not_built(&["pickapic", "hpdv2", "webdataset", "imagefolder"])
             .or_auto(),
@@ -35,9 +35,9 @@ crate::keys! {
         crops: i64 = whole(2, 1024).or("4"),
         /// probability of a horizontal flip, drawn for each image
         flip: f64 = within(Range::UNIT).or("0.5"),
-        /// rows labelled as ties; keep: todo only
+        /// pairs labelled as ties; keep: todo only
         ties: Ties = one_of::<Ties>().or_text("drop"),
-        /// who ranks the pairs: "given", "score:NAME" or "vote:A,B,.."
+        /// who ranks the pairs: their rows, the scores of one scorer, or the more of at least two
         labels: Labels = of(LABELS).or_text("given"),
         /// 0: new draws every epoch; K: epoch e repeats those of e mod K
         draws_per_pair: u64 = at_least(0).or("0"),
@@ -53,11 +53,12 @@ crate::keys! {
     pub struct Pictures {
         /// pixels; auto: sample_size x VAE factor
         resolution: Auto<i64> = whole(8, 8192).or_auto(),
-        /// encoded images and prompts; default ~/.cache/diffpref
+        /// encoded images and prompts; default ~/.cache/diffpref (`~/` is the home folder, XDG_CACHE_HOME is
+        /// honoured)
         cache_dir: Option<String> = text().on_resume(Rounding),
         /// of cached latents and embeddings
         cache_dtype: CacheDtype = one_of::<CacheDtype>().or_text("float32"),
-        /// threads that decode images
+        /// threads that decode images ahead of the encoder
         workers: Auto<usize> = whole(1, 256).or_auto().on_resume(Rounding),
     }
 }

@@ -30,7 +30,7 @@ crate::choice! {
 
 crate::keys! {
     pub struct Parsed {
-        /// updated: the policy of some steps ago
+        /// the start model for the whole run, or the policy of some steps ago
         kind: ReferenceKind = one_of::<ReferenceKind>().or_text("frozen"),
         /// updated: steps between copies
         every: u64 = at_least(1).or("32"),
@@ -40,7 +40,7 @@ crate::keys! {
         divergence_ema: f64 = within(Range::FRACTION).or("0.9"),
         /// stored reference errors
         ledger: Auto<Ledger> = one_of::<Ledger>().not_built(&["on"]).or_auto(),
-        /// device of the reference
+        /// where the reference lies
         placement: Placement = one_of::<Placement>().not_built(&["cpu"]).or_text("device").on_resume(Rounding),
     }
 }

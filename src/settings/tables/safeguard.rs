@@ -17,7 +17,7 @@ crate::keys! {
     pub struct Parsed {
         /// sdpo: losers may not push against their winners
         name: Safeguard = one_of::<Safeguard>().or_text("none"),
-        /// default: the method's and the family's, 0.9 or 0.6 for most
+        /// sdpo: the share that a winner keeps of its own step; 1: losers that push against it are not trained
         mu: Option<f64> = within(Range::UNIT),
     }
 }

@@ -30,13 +30,13 @@ crate::keys! {
         gamma: f64 = within(Range::SHARE).or("0.9"),
         /// discounted: bins of equal width
         n_bins: i64 = whole(1, 1000).or("50"),
-        /// list: the timesteps to draw from
+        /// list: the timesteps to draw from, required there
         values: Option<Vec<i64>> = of(Kind::Ints { min: 0, max: i64::MAX }),
-        /// smallest timestep
+        /// smallest timestep; not with list
         min: i64 = at_least(0).or("0"),
-        /// largest timestep; default: the model's last
+        /// largest timestep; default: the model's last; not with list
         max: Option<i64> = at_least(0),
-        /// lambda(t) on the logit, from 1 at low to 2 at high noise
+        /// lambda(t) on the logit, from 1 at low to 2 at high noise; not with sft and mapo
         weighting: TimestepWeighting = one_of::<TimestepWeighting>().or_text("none"),
     }
 }

@@ -15,13 +15,13 @@ crate::choice! {
 
 crate::keys! {
     pub struct Parsed {
-        /// column: `weight` of the row; videodpo: (c / `weight`)^b
+        /// loss weights of pairs: column: `weight` of the row; videodpo: (c / `weight`)^b; 1 where a row has none
         source: Source = one_of::<Source>().or_text("none"),
         /// videodpo
         b: f64 = within(Range::NOT_NEGATIVE).or("1.0"),
-        /// videodpo
+        /// videodpo; usually the largest weight of the data
         c: f64 = within(Range::POSITIVE).or("0.72"),
-        /// weights as they are, not divided by their mean
+        /// weights as they are, not divided by their mean; also for methods that weigh their losses themselves
         as_published: bool = switch().or("false"),
     }
 }

@@ -39,7 +39,7 @@ mod tests {
 
     fn train(steps: u64) -> TrainConfig {
         let text = format!(
-            "out = \"x\"\nsteps = {steps}\nmicro_batch = 2\ngrad_accum = 3\nseed = 0\nthreads = 1\ncheckpoint_every = 1\nkeep_last = 1\ngradient_checkpointing = \"none\"\non_spike = \"warn\"\noverwrite = false"
+            "out = \"x\"\nsteps = {steps}\nmicro_batch = 2\ngrad_accum = 3\nseed = 0\nthreads = 1\ncheckpoint_every = 1\nkeep_last = 1\ngradient_checkpointing = \"none\"\non_spike = \"warn\"\npair_split = \"auto\"\noverwrite = false"
         );
         toml::from_str(&text).unwrap()
     }

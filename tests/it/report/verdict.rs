@@ -201,7 +201,7 @@ fn held_out_prompts_show_a_hacked_reward_too() {
     let hacked = judged(0.1);
     assert_eq!(hacked.state, State::RewardHacked, "{hacked:?}");
     assert!(
-        hacked.reasons[2].starts_with("content, which is not trained on, on held-out prompts lies -0.4000"),
+        hacked.reasons[2].starts_with("content, which is not trained on, on held-out prompts differs by -0.4000"),
         "{hacked:?}"
     );
     assert_eq!(judged(0.5).state, State::RewardRising);
