@@ -215,11 +215,11 @@ fn a_lora_for_another_architecture_is_refused_with_both_names() {
     };
     let kohya = format!("lora_unet_{key}.lora_down.weight");
     for (family, width, theirs, ours) in [
-        ("sd1", 2048, "SDXL", "Stable Diffusion 1"),
+        ("sd1", 2048, "Stable Diffusion XL", "Stable Diffusion 1"),
         ("sd1", 1024, "Stable Diffusion 2", "Stable Diffusion 1"),
         ("sd2", 768, "Stable Diffusion 1", "Stable Diffusion 2"),
-        ("sdxl", 768, "Stable Diffusion 1", "SDXL"),
-        ("sdxl", 4096, "a model with 4096 wide prompt embeddings", "SDXL"),
+        ("sdxl", 768, "Stable Diffusion 1", "Stable Diffusion XL"),
+        ("sdxl", 4096, "a model with 4096 wide prompt embeddings", "Stable Diffusion XL"),
     ] {
         let message = refused(family, &kohya, &[4, width]);
         assert!(message.contains(&format!("of {theirs}")) && message.contains(&format!("not of {ours}")), "{message}");

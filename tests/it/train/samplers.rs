@@ -65,5 +65,5 @@ fn a_sampler_that_does_not_fit_the_model_is_refused_before_anything_is_made() {
     let unknown = config(dir.path(), "lms");
     let assert = diffpref(dir.path()).arg("train").arg(unknown).assert().failure().code(2);
     let text = String::from_utf8_lossy(&assert.get_output().stderr).into_owned();
-    assert!(text.contains("\"ddim\" | \"pndm\" | \"dpmpp_2m\" | \"euler\" | \"euler_a\""), "{text}");
+    assert!(text.contains("\"pndm\" | \"ddim\" | \"dpmpp_2m\" | \"euler\" | \"euler_a\""), "{text}");
 }
