@@ -109,12 +109,45 @@ pub enum Units {
     Lists(Lists),
 }
 
-impl Units {
+/// Facts of a kind of unit that the settings of [rollout] follow from.
+#[derive(Debug, Clone, Copy)]
+pub struct UnitRules {
     /// Required number of trajectories per prompt; `None`: any.
-    pub const fn exactly(self) -> Option<i64> {
+    pub exactly: Option<i64>,
+    /// Trajectories of a prompt that one unit reads.
+    pub reads: usize,
+    /// First steps of a trajectory that are not trained.
+    pub skipped: usize,
+    /// Whether rewards of candidates of one trajectory are compared, not those of several trajectories.
+    pub of_candidates: bool,
+    /// Updates per iteration if not set; `None`: one pass over its units.
+    pub updates: Option<u64>,
+    /// Units per iteration for so many prompts, trajectories and steps; `None`: known only after its pictures are rated.
+    pub count: Option<fn(f64, f64, f64) -> f64>,
+}
+
+impl UnitRules {
+    const ANY: Self = Self { exactly: None, reads: 1, skipped: 0, of_candidates: false, updates: None, count: None };
+}
+
+impl Units {
+    pub const fn rules(self) -> UnitRules {
         match self {
-            Units::Trajectories => Some(2),
-            Units::Steps { .. } | Units::Candidates(_) | Units::Lists(_) => None,
+            Units::Steps { .. } => UnitRules {
+                count: Some(|prompts, trajectories, steps| prompts * trajectories * steps),
+                ..UnitRules::ANY
+            },
+            // The two trajectories of a prompt form one pair per step.
+            Units::Trajectories => {
+                UnitRules { exactly: Some(2), count: Some(|prompts, _, steps| prompts * steps), ..UnitRules::ANY }
+            }
+            Units::Candidates(candidates) => {
+                UnitRules { skipped: candidates.skip_steps, of_candidates: true, ..UnitRules::ANY }
+            }
+            // Lists are drawn again and again: there is no pass (docs/methods.md, section 3).
+            Units::Lists(lists) => {
+                UnitRules { reads: lists.trajectories_per_loss, updates: Some(4000), ..UnitRules::ANY }
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use super::combinations::Combination;
 use super::tables::reference::ReferenceKind;
 use super::tables::rollout::Trajectories;
 use crate::keys::Result;
-use crate::objectives::{Candidates, Lists, Rollouts, Units};
+use crate::objectives::Rollouts;
 use crate::scorers::Shaping;
 
 impl Combination<'_> {
@@ -21,16 +21,16 @@ impl Combination<'_> {
 
     fn trajectories(&self, rollouts: &Rollouts, sampled: &Trajectories) -> Result<()> {
         let (name, trajectories) = (self.name(), sampled.trajectories);
-        if let Some(exact) = rollouts.units.exactly().filter(|exact| trajectories != *exact as usize) {
+        let rules = rollouts.units.rules();
+        if let Some(exact) = rules.exactly.filter(|exact| trajectories != *exact as usize) {
             return self.refuse(
                 "rollout",
                 "trajectories",
                 format!("rollout.trajectories = {trajectories}: method.name = \"{name}\" is defined for exactly {exact} of a prompt. Remove the key."),
             );
         }
-        if let Units::Lists(Lists { trajectories_per_loss: wanted, .. }) = rollouts.units
-            && wanted > trajectories
-        {
+        let wanted = rules.reads;
+        if wanted > trajectories {
             return self.refuse(
                 "method",
                 "trajectories_per_loss",
@@ -38,7 +38,7 @@ impl Combination<'_> {
             );
         }
         let shaping = self.parsed.reward.as_ref().map_or(Shaping::None, |reward| reward.shaping);
-        if trajectories == 1 && shaping != Shaping::None && !matches!(rollouts.units, Units::Candidates(_)) {
+        if trajectories == 1 && shaping != Shaping::None && !rules.of_candidates {
             return self.refuse(
                 "reward",
                 "shaping",
@@ -57,8 +57,8 @@ impl Combination<'_> {
             );
         }
         let steps = sampled.steps;
-        match rollouts.units {
-            Units::Candidates(Candidates { skip_steps: skipped, .. }) if skipped as i64 >= steps => self.refuse(
+        match rollouts.units.rules().skipped {
+            skipped if skipped > 0 && skipped as i64 >= steps => self.refuse(
                 "method",
                 "skip_steps",
                 format!("method.skip_steps = {skipped} with rollout.steps = {steps}: no step is left to train on. Lower method.skip_steps below rollout.steps."),

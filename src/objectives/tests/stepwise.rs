@@ -368,6 +368,6 @@ fn methods_that_sample_have_the_published_settings() {
     }
     let Rollouts { steps, eta, guidance_scale, trajectories, .. } = rollouts("dense-reward");
     assert_eq!((steps, eta, guidance_scale, trajectories), (50, 1.0, 7.5, 5));
-    assert_eq!((rollouts("d3po").trajectories, rollouts("d3po").units.exactly()), (2, Some(2)));
+    assert_eq!((rollouts("d3po").trajectories, rollouts("d3po").units.rules().exactly), (2, Some(2)));
     assert!(find("dpok").unwrap().needs().reference && !find("ddpo").unwrap().needs().reference);
 }

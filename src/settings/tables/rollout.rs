@@ -10,9 +10,6 @@ use std::path::PathBuf;
 
 /// rollout.prompts_per_iteration, if there are as many.
 const PROMPTS_PER_ITERATION: usize = 8;
-/// Updates of an iteration that draws lists from the kept units repeatedly, without passes (docs/methods.md, section
-/// 3).
-const LIST_UPDATES: u64 = 4000;
 
 crate::choice! {
     /// `[rollout] buffer`
@@ -85,10 +82,7 @@ pub struct RolloutConfig {
 impl Parsed {
     /// With what the method samples by where the file does not say.
     pub(in crate::settings) fn trajectories(&self, rollouts: &Rollouts) -> Trajectories {
-        let updates = match rollouts.units {
-            Units::Lists(_) => Some(LIST_UPDATES),
-            Units::Steps { .. } | Units::Trajectories | Units::Candidates(_) => None,
-        };
+        let updates = rollouts.units.rules().updates;
         Trajectories {
             trajectories: self.trajectories.unwrap_or(rollouts.trajectories as usize),
             steps: self.steps.unwrap_or(rollouts.steps),
@@ -134,12 +128,7 @@ impl RolloutConfig {
         if let Some(updates) = sampled.updates_per_iteration {
             return Some(updates as f64);
         }
-        let steps = sampled.steps as f64;
-        match units {
-            Units::Steps { .. } => Some((prompts * sampled.trajectories as f64 * steps / per_step).ceil()),
-            // The two trajectories of a prompt form one pair per step.
-            Units::Trajectories => Some((prompts * steps / per_step).ceil()),
-            Units::Candidates(_) | Units::Lists(_) => None,
-        }
+        let count = units.rules().count?;
+        Some((count(prompts, sampled.trajectories as f64, sampled.steps as f64) / per_step).ceil())
     }
 }
