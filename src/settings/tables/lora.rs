@@ -13,7 +13,7 @@ crate::keys! {
         alpha: Option<f64> = within(Range::POSITIVE),
         /// module names, matched as suffixes
         targets: Vec<String> = of(Kind::Texts).or("[\"to_q\", \"to_k\", \"to_v\", \"to_out.0\"]"),
-        /// a LoRA of this rank to start from; the reference is the model with it
+        /// start weights: a LoRA file of this rank; the reference is the model with it
         init: Option<PathBuf> = text().on_resume(SameContent),
     }
 }

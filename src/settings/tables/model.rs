@@ -38,8 +38,7 @@ crate::keys! {
         prediction_type: Auto<PredictionType> = of(Kind::Choice(&PredictionType::NAMES, &[])).or_auto(),
         /// whether the noise schedule ends at pure noise; auto: the model's own
         zero_terminal_snr: Auto<bool> = switch().or_auto(),
-        /// SDXL only, default `"true_sizes"`: what it is told of a picture's size and crop; constant: (R, R, 0, 0, R,
-        /// R)
+        /// SDXL only, default "true_sizes": size and crop inputs of a picture; constant: (R, R, 0, 0, R, R)
         time_ids: Option<TimeIds> = one_of::<TimeIds>(),
     }
 }

@@ -40,7 +40,7 @@ crate::keys! {
         divergence_ema: f64 = within(Range::FRACTION).or("0.9"),
         /// stored reference errors
         ledger: Auto<Ledger> = one_of::<Ledger>().not_built(&["on"]).or_auto(),
-        /// where the reference lies
+        /// device of the reference
         placement: Placement = one_of::<Placement>().not_built(&["cpu"]).or_text("device").on_resume(Rounding),
     }
 }

@@ -29,26 +29,26 @@ pub enum Prompts {
 
 crate::keys! {
     pub struct Starts {
-        /// what pictures are sampled of; each prompt counts once, blank ones are passed over, and a line says so
+        /// what the method samples pictures of: a list of prompts, or a file of them
         prompts: Prompts = of(Kind::TextsOrFile).required().on_resume(SameContent),
-        /// drawn for an iteration; all where there are fewer than 8, never more than there are
+        /// default: 8, or all if there are fewer
         prompts_per_iteration: Option<usize> = PORTION,
     }
 }
 
 crate::keys! {
     pub struct Parsed {
-        /// of a prompt in an iteration; d3po: exactly 2
+        /// per prompt and iteration; default: the method's; d3po: exactly 2
         trajectories: Option<usize> = PORTION,
-        /// of DDIM in a trajectory
+        /// DDIM steps per trajectory; default: the method's
         steps: Option<i64> = whole(1, 1000),
-        /// share of DDPM's noise that a step adds; with 0 a step has no probability that could be trained
+        /// share of DDPM's noise per step, above 0; default: the method's
         eta: Option<f64> = within(Range::UNIT),
-        /// of the trajectories
+        /// guidance scale of the trajectories; default: the method's
         guidance_scale: Option<f64> = within(Range::NOT_NEGATIVE),
         /// steps before new pictures; auto: one pass over what was kept, dense-reward 4000
         updates_per_iteration: Auto<u64> = STEPS.or_auto(),
-        /// where what an iteration keeps lies
+        /// place of the kept transitions of an iteration
         buffer: Buffer = one_of::<Buffer>().or_text("memory").on_resume(Rounding),
         /// trajectories that are sampled together
         batch: usize = PORTION.or("8").on_resume(Rounding),

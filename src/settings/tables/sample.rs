@@ -22,7 +22,7 @@ crate::keys! {
     pub struct Parsed {
         /// steps between sample grids; 0: off
         every: u64 = at_least(0).or("200").on_resume(Harmless),
-        /// a file as below for [rollout]; default: the first 4 validation prompts, or of [rollout]
+        /// a list, or a file; default: the first 4 validation prompts, or of [rollout]
         prompts: Option<Prompts> = of(Kind::TextsOrFile).on_resume(Harmless),
         /// one picture for each prompt and seed
         seeds: Vec<i64> = of(Kind::Ints { min: 0, max: i64::MAX }).or("[0, 1]").on_resume(Harmless),

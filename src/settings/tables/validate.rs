@@ -19,7 +19,7 @@ crate::keys! {
 
 crate::keys! {
     pub struct HeldOutPrompts {
-        /// of methods that sample: prompts that are not trained on
+        /// methods that sample: prompts that are not trained on, a list or a file
         prompts: Option<Prompts> = of(Kind::TextsOrFile).on_resume(SameContent),
     }
 }
