@@ -310,11 +310,6 @@ impl Needs {
         Self { rollouts: Some(rollouts), reference, loser: false, timestep_weighting: false, ..Self::PAIRS }
     }
 
-    /// Whether the loss is one of item errors; other methods train on their own samples.
-    pub fn of_errors(&self) -> bool {
-        self.rollouts.is_none() && self.truncated.is_none()
-    }
-
     /// The scorer of the rows' scores.
     pub fn scorer(&self) -> Option<&str> {
         self.scores.as_ref()?.scorer.as_deref()

@@ -58,10 +58,12 @@ pub fn run(request: &Request, progress: &dyn Progress) -> Result<()> {
         Format::Diffusers => export.write_folder(&request.out, &mut |file| {
             progress.line(&format!("writing {}", file.display()));
         })?,
-        _ => {
+        Format::Checkpoint => {
             progress.line(&format!("writing {}", request.out.display()));
             export.write_checkpoint(&request.out, &Labels { title: title(request), date: now_iso() })?;
         }
+        // Refused by `check`, and written above.
+        Format::Unet | Format::LoraPeft | Format::LoraKohya => {}
     }
     Ok(())
 }
@@ -81,9 +83,10 @@ fn check(request: &Request) -> Result<(), ConfigError> {
         Format::Diffusers if safetensors => {
             return Err(refused(format!("--out {out}: expected a folder for --format diffusers")));
         }
-        Format::Diffusers => {}
-        _ if !safetensors => return Err(refused(format!("--out {out}: expected a file that ends in .safetensors"))),
-        _ => {}
+        Format::Checkpoint | Format::LoraPeft | Format::LoraKohya if !safetensors => {
+            return Err(refused(format!("--out {out}: expected a file that ends in .safetensors")));
+        }
+        Format::Diffusers | Format::Checkpoint | Format::LoraPeft | Format::LoraKohya => {}
     }
     if !request.format.is_lora() {
         return Ok(());

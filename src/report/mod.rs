@@ -16,6 +16,7 @@ use crate::machine::files::write_atomically;
 use crate::metrics::evaluation::Evaluation;
 use anyhow::{Context, Result};
 use metrics::Metrics;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
@@ -69,6 +70,16 @@ fn figures(
 /// `train.steps` of the run; `None` before `resolved.toml` exists.
 fn planned_steps(run_dir: &Path) -> Option<u64> {
     let text = std::fs::read_to_string(run_dir.join("resolved.toml")).ok()?;
-    let table: toml::Table = text.parse().ok()?;
-    table.get("train")?.get("steps")?.as_integer()?.try_into().ok()
+    toml::from_str::<Planned>(&text).ok().map(|planned| planned.train.steps)
+}
+
+/// The part of `resolved.toml` that a report reads: it may be of a run of another version.
+#[derive(Deserialize)]
+struct Planned {
+    train: PlannedTrain,
+}
+
+#[derive(Deserialize)]
+struct PlannedTrain {
+    steps: u64,
 }

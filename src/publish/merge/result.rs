@@ -146,17 +146,16 @@ pub fn write_model(
     let watched = Watched::begin(stop, progress, total);
     let change = WatchedChange { change: &combination, watched: &watched };
     let written = match (format, inputs.folder()) {
-        (Format::Diffusers | Format::Checkpoint, Some(folder)) => {
-            let export = Export::open(folder, None, None, &change, request.kind);
-            export.map(|export| export.with_note(RECORD, &record)).and_then(|export| match format {
-                Format::Diffusers => export.write_folder(&request.out, &mut |_| {}),
-                _ => {
-                    let labels = Labels { title: title(request), date: now_iso() };
-                    export.write_checkpoint(&request.out, &labels)
-                }
-            })
+        (Format::Diffusers, Some(folder)) => Export::open(folder, None, None, &change, request.kind)
+            .and_then(|export| export.with_note(RECORD, &record).write_folder(&request.out, &mut |_| {})),
+        (Format::Checkpoint, Some(folder)) => {
+            let labels = Labels { title: title(request), date: now_iso() };
+            Export::open(folder, None, None, &change, request.kind)
+                .and_then(|export| export.with_note(RECORD, &record).write_checkpoint(&request.out, &labels))
         }
-        _ => write_unet(frame, &change, request.kind, &[(RECORD, &record)], &request.out),
+        (Format::Unet | Format::Diffusers | Format::Checkpoint | Format::LoraPeft | Format::LoraKohya, _) => {
+            write_unet(frame, &change, request.kind, &[(RECORD, &record)], &request.out)
+        }
     };
     watched.end(written)?;
     Ok(Summary { format, loss: None })

@@ -1,5 +1,5 @@
-//! Methods that sample while they train, through the real binary: what their metrics say, and runs that are killed or
-//! stopped while they sample or amid an iteration, with the buffer in memory and on disk.
+//! Methods that sample while they train, through the real binary: their metrics, and runs that are killed or stopped
+//! while they sample or within an iteration, with the buffer in memory and on disk.
 
 use crate::support::each::{one_test_each, one_test_per_sampling_method};
 use crate::support::sampling::{Method, PROMPTS, method, world};
@@ -32,7 +32,7 @@ const OF_ITERATION: [&str; 10] = [
     "rollout_s",
 ];
 
-/// What the first line of iteration `i` says of its samples.
+/// Asserts the keys that describe the samples of iteration `i` in its first line.
 fn assert_reports(method: Method, line: &Value, i: u64) {
     for key in OF_ITERATION {
         assert!(!line[key].is_null(), "{}: no {key}: {line}", method.name);
@@ -148,8 +148,8 @@ fn network_evaluations_are_counted_row_by_row() {
     assert_eq!(counts("spo"), [32 + 64 + 24 + 8, 32 + 64 + 24 + 16, 32 + 64 + 24 + 24]);
 }
 
-/// Trains the first `steps` steps into `run`, which lie amid an iteration, then resumes to the end of the second one: what
-/// is left equals `whole`.
+/// Trains `steps` steps, which end within an iteration, then resumes to the end of the second one. The files equal those
+/// of `whole`.
 fn assert_resumes(world: &World, method: Method, whole: &Path, sets: &[&str], steps: u64) {
     let name = format!("{} {sets:?}", method.name);
     world.trained("run", &[sets, &[&format!("train.steps={steps}")]].concat());
