@@ -1,6 +1,7 @@
 //! A whole LoRA: the content of one file for the networks of a model.
 
-use super::{LoraModule, LoraWeights, Network};
+use super::targets::Network;
+use super::weights::{LoraModule, LoraWeights};
 use crate::error::{Error, Result};
 use crate::models::{AdapterHost, AdapterSet};
 use crate::weights::is_finite;

@@ -1,8 +1,9 @@
 //! Reading LoRA files: PEFT naming, diffusers' older two, and kohya's. Unknown tensors are refused by name: a
 //! silently skipped part gives a wrong picture.
 
+use super::file::Lora;
 use super::targets::{LoraTargets, Network};
-use super::{Lora, LoraModule, adapter_shapes, check_shapes};
+use super::weights::{LoraModule, LoraWeights, adapter_shapes, check_shapes, matches};
 use crate::error::{Error, Result};
 use crate::families::family_of_context_width;
 use crate::weights::TensorFile;
@@ -145,7 +146,7 @@ fn read_file(file: &TensorFile, scales: &BTreeMap<Network, Scales>, targets: &Lo
     if found.is_empty() {
         return Err(Error::unusable(file.path(), "the file holds no tensors", AGAIN));
     }
-    let mut networks: BTreeMap<Network, super::LoraWeights> = BTreeMap::new();
+    let mut networks: BTreeMap<Network, LoraWeights> = BTreeMap::new();
     for ((network, path), found) in found {
         let module = assemble(file.path(), network, &path, found, scales.get(&network), targets)?;
         networks.entry(network).or_default().modules.insert(path, module);
@@ -313,7 +314,7 @@ impl Scales {
     }
 
     fn of(&self, path: &str, rank: f64) -> f64 {
-        let own = self.alphas.iter().find(|(pattern, _)| super::matches(path, pattern));
+        let own = self.alphas.iter().find(|(pattern, _)| matches(path, pattern));
         let alpha = own.and_then(|(_, value)| value.as_f64()).unwrap_or(self.alpha);
         alpha / if self.by_root { rank.sqrt() } else { rank }
     }

@@ -1,6 +1,8 @@
 //! LoRAs of lower rank: the nearest product of two matrices to a difference of weights, or to a product of higher rank.
 
-use super::{Lora, LoraModule, LoraWeights, Network, adapter_shapes};
+use super::file::Lora;
+use super::targets::Network;
+use super::weights::{LoraModule, LoraWeights, adapter_shapes};
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};

@@ -1,6 +1,6 @@
 //! Layers of a model's networks in every naming of LoRA files.
 
-use super::{LoraWeights, no_such_layer};
+use super::weights::{LoraWeights, no_such_layer};
 use crate::models::{ClipTextConfig, ClipTextModel, LayerShapes};
 use crate::network::Architecture;
 use std::collections::{BTreeMap, HashMap};

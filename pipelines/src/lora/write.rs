@@ -1,6 +1,8 @@
 //! LoRA files: PEFT naming for diffusers, kohya naming for ComfyUI and A1111.
 
-use super::{Lora, LoraTargets, LoraWeights, Network};
+use super::file::Lora;
+use super::targets::{LoraTargets, Network};
+use super::weights::LoraWeights;
 use crate::error::{Error, Result};
 use crate::weights::write_safetensors;
 use serde_json::{Map, Value, json};

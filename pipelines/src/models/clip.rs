@@ -1,8 +1,9 @@
 //! CLIP's text encoder (arXiv 2103.00020): transformers' `CLIPTextModel` and `CLIPTextModelWithProjection`.
 
 use crate::error::{Error, Result};
+use crate::models::component::{LayerShapes, layer_shapes, save_component, shallow};
+use crate::models::config::ConfigFile;
 use crate::models::layers::{AdapterHost, AdapterSet, Adapters, LayerNorm, Linear, attend};
-use crate::models::{ConfigFile, LayerShapes, layer_shapes, save_component, shallow};
 use crate::weights::{LoadOptions, Loader, ParameterShapes, WeightStore};
 use serde_json::json;
 use std::collections::BTreeMap;

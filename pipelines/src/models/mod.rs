@@ -1,6 +1,7 @@
 //! Networks. Parameter names equal the keys of diffusers' and transformers' files.
 
 pub mod clip;
+mod component;
 pub mod config;
 pub mod layers;
 pub mod recompute;
@@ -9,43 +10,9 @@ pub mod unet;
 pub mod vae;
 
 pub use clip::{ClipOutput, ClipTextConfig, ClipTextModel};
+pub use component::LayerShapes;
 pub use config::ConfigFile;
 pub use layers::{Adapter, AdapterHost, AdapterSet, Adapters, Linear};
 pub use recompute::Recompute;
 pub use unet::{UNet2DConditionModel, UNetConfig};
 pub use vae::{AutoencoderKl, Moments, Tiles, VaeConfig};
-
-use crate::error::Result;
-use crate::weights::write_safetensors;
-use std::collections::BTreeMap;
-use std::path::Path;
-use tch::{Kind, Tensor};
-
-/// Module paths of the layers available to a LoRA, with the shapes of their weights: `[out, in]`, or
-/// `[out, in, k, k]` for a stored convolution.
-pub type LayerShapes = BTreeMap<String, Vec<i64>>;
-
-fn layer_shapes(network: &mut dyn AdapterHost) -> LayerShapes {
-    let mut shapes = LayerShapes::new();
-    network.adapters_mut(&mut |layer| drop(shapes.insert(layer.path().to_string(), layer.weight_shape().to_vec())));
-    shapes
-}
-
-/// Writes a component folder: its config.json and `<stem>.safetensors` in the given kind.
-pub(crate) fn save_component(
-    dir: &Path,
-    stem: &str,
-    config: &ConfigFile,
-    kind: Kind,
-    tensors: Vec<(String, Tensor)>,
-) -> Result<()> {
-    config.write(dir)?;
-    let tensors = tensors.into_iter().map(|(name, tensor)| Ok((name, tensor.detach().f_to_kind(kind)?)));
-    let tensors = tensors.collect::<Result<Vec<_>>>()?;
-    write_safetensors(&dir.join(format!("{stem}.safetensors")), &tensors, &[("format", "pt")])
-}
-
-/// Shallow clones of a network's parameters, sorted by name.
-pub(crate) fn shallow(parameters: &BTreeMap<String, Tensor>) -> Vec<(String, Tensor)> {
-    parameters.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
-}

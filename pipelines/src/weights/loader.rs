@@ -1,7 +1,8 @@
 //! The loader, by which a network reads its tensors from a store.
 
 use crate::error::{Error, Result, TensorProblems};
-use crate::weights::{LoadOptions, WeightStore};
+use crate::weights::options::LoadOptions;
+use crate::weights::store::WeightStore;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;

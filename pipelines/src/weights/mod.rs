@@ -2,33 +2,13 @@
 
 mod file;
 mod loader;
+mod options;
 pub mod original;
 mod store;
 mod write;
 
 pub use file::TensorFile;
 pub use loader::{Loader, ParameterShapes, check_store};
+pub use options::{LoadOptions, is_finite};
 pub use store::{WeightStore, component_files};
 pub use write::{Entry, write_file, write_safetensors, write_streaming};
-
-/// Device and kind of loaded weights.
-#[derive(Debug, Clone, Copy)]
-pub struct LoadOptions {
-    pub device: tch::Device,
-    pub kind: tch::Kind,
-}
-
-/// Whether every value of a tensor is finite.
-///
-/// # Errors
-/// A kind that libtorch cannot test.
-pub fn is_finite(tensor: &tch::Tensor) -> crate::Result<bool> {
-    Ok(tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? != 0)
-}
-
-impl LoadOptions {
-    /// float32 on the CPU.
-    pub fn cpu() -> Self {
-        Self { device: tch::Device::Cpu, kind: tch::Kind::Float }
-    }
-}

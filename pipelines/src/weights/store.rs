@@ -1,8 +1,7 @@
 //! The tensors of a component by name, from one file or from the shards of an index.
 
 use crate::error::{Error, Result};
-use crate::weights::TensorFile;
-use crate::weights::file::{is_pickle_name, pickle_hint};
+use crate::weights::file::{TensorFile, is_pickle_name, pickle_hint};
 use crate::weights::original::Form;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,9 +1,11 @@
 //! A UNet's description as an [`Architecture`].
 
-use super::{UNet2DConditionModel, UNetConfig};
+use super::config::UNetConfig;
+use super::network::UNet2DConditionModel;
 use crate::Result;
 use crate::conditioning::{POOLED_PROMPT_EMBEDS, PROMPT_EMBEDS, TIME_IDS};
-use crate::models::{ConfigFile, LayerShapes};
+use crate::models::component::LayerShapes;
+use crate::models::config::ConfigFile;
 use crate::network::{Architecture, Network};
 use crate::weights::original::{UNetLayout, unet_name};
 use crate::weights::{LoadOptions, ParameterShapes, WeightStore};

@@ -1,10 +1,10 @@
 //! The levels of the UNet: down, mid, up.
 
+use super::config::UNetConfig;
 use crate::error::Result;
 use crate::models::layers::{AdapterSet, Adapters, Weights};
 use crate::models::recompute::{Recompute, recomputed};
 use crate::models::resnet::{Downsample, Resnet, ResnetShape, Upsample};
-use crate::models::unet::UNetConfig;
 use crate::models::unet::transformer::{Transformer, TransformerShape};
 use crate::weights::Loader;
 use tch::Tensor;

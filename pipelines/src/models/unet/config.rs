@@ -1,7 +1,7 @@
 //! A UNet's config.json (diffusers' `UNet2DConditionModel`).
 
 use crate::error::Result;
-use crate::models::ConfigFile;
+use crate::models::config::ConfigFile;
 use serde_json::json;
 use std::path::Path;
 

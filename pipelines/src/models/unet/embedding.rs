@@ -1,8 +1,8 @@
 //! Time, and for SDXL also pooled text and picture sizes, as one vector per sample.
 
+use super::config::UNetConfig;
 use crate::conditioning::{Conditioning, POOLED_PROMPT_EMBEDS, TIME_IDS};
 use crate::models::layers::{AdapterSet, Adapters, Linear};
-use crate::models::unet::UNetConfig;
 use crate::weights::Loader;
 use tch::{Kind, Tensor};
 

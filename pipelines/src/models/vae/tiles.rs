@@ -4,7 +4,7 @@
 //! A tile normalises over itself alone, so a tiled picture differs from a whole one: seams are blended, tones may
 //! drift from tile to tile.
 
-use super::{AutoencoderKl, VaeConfig};
+use super::network::{AutoencoderKl, VaeConfig};
 use crate::error::Result;
 use tch::Tensor;
 
@@ -52,7 +52,7 @@ impl AutoencoderKl {
     pub fn decode_tiled(&self, latents: &Tensor) -> Result<Tensor> {
         let Some(tiles) = self.config.tiles() else {
             let expected = format!("a size of which 3/4 are a multiple of {}, to decode in tiles", self.factor());
-            return Err(self.config.file.conflict("sample_size", expected));
+            return Err(self.config.file().conflict("sample_size", expected));
         };
         let &[batch, _, height, width] = latents.size().as_slice() else { return self.decode(latents) };
         if !tiles.divide(height, width) {

@@ -1,6 +1,6 @@
 //! Names of OpenCLIP's text encoders (SD2.x, the second one of SDXL). CLIP-L keeps transformers' names in every file.
 
-use super::Form;
+use super::form::Form;
 
 const SINGLE: [(&str, &str, Form); 5] = [
     ("text_model.embeddings.token_embedding.weight", "token_embedding.weight", Form::Same),

@@ -1,6 +1,6 @@
 //! Names of the VAE, with the prefix `first_stage_model.` in a checkpoint and without one in a file of its own.
 
-use super::Form;
+use super::form::Form;
 
 const PARTS: [(&str, &str); 2] = [("conv_norm_out.", "norm_out."), ("conv_shortcut.", "nin_shortcut.")];
 const ATTENTION: [(&str, &str, Form); 5] = [

@@ -1,13 +1,10 @@
 //! The picture autoencoder of Stable Diffusion: diffusers' `AutoencoderKL` (arXiv 2112.10752, section 3.1).
 
-mod tiles;
-
-pub use tiles::Tiles;
-
 use crate::error::{Error, Result};
+use crate::models::component::{save_component, shallow};
+use crate::models::config::ConfigFile;
 use crate::models::layers::{Conv2d, GroupNorm, Linear, attend};
 use crate::models::resnet::{Downsample, Resnet, ResnetShape, Upsample};
-use crate::models::{ConfigFile, save_component, shallow};
 use crate::weights::{LoadOptions, Loader, ParameterShapes, WeightStore};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -124,12 +121,12 @@ impl Moments {
 /// Images to latents and back.
 #[derive(Debug)]
 pub struct AutoencoderKl {
-    config: VaeConfig,
+    pub(super) config: VaeConfig,
     encoder: Encoder,
     quant_conv: Conv2d,
     post_quant_conv: Conv2d,
     decoder: Decoder,
-    kind: Kind,
+    pub(super) kind: Kind,
     parameters: BTreeMap<String, Tensor>,
 }
 
