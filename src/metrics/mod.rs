@@ -3,4 +3,4 @@
 pub mod evaluation;
 mod numbers;
 
-pub use numbers::{interval, mean, put, wins};
+pub use numbers::{put, wins};

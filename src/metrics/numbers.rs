@@ -1,4 +1,4 @@
-//! Means, intervals, and numbers in JSON.
+//! Numbers of a metrics line.
 
 use serde_json::{Map, Value, json};
 
@@ -13,30 +13,12 @@ pub fn wins(u: f64) -> f64 {
     }
 }
 
-/// `None` for an empty list.
-pub fn mean(values: &[f64]) -> Option<f64> {
-    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
-}
-
 /// Sets `key` if the method has a value for it. A value that is not finite becomes null, which JSON can express; an
 /// absent key means that there is none.
 pub fn put(into: &mut Map<String, Value>, key: &str, value: Option<f64>) {
     if let Some(x) = value {
         into.insert(key.into(), json!(x));
     }
-}
-
-/// 95 % interval over prompts, of the mean of each: their mean +- 1.96 std (n - 1) / sqrt(prompts); `None` with one
-/// prompt.
-pub fn interval(means: &[f64]) -> Option<(f64, f64)> {
-    let n = means.len() as f64;
-    if means.len() < 2 {
-        return None;
-    }
-    let centre = mean(means)?;
-    let variance = means.iter().map(|m| (m - centre).powi(2)).sum::<f64>() / (n - 1.0);
-    let half = 1.96 * (variance / n).sqrt();
-    Some((centre - half, centre + half))
 }
 
 #[cfg(test)]

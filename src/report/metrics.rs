@@ -1,5 +1,6 @@
 //! The lines of `metrics.jsonl` as curves.
 
+use crate::numbers::mean;
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
@@ -107,12 +108,6 @@ impl Metrics {
 pub fn newest<T>(items: &[T], share: f64) -> &[T] {
     let wanted = (items.len() as f64 * share).ceil() as usize;
     &items[items.len() - wanted.clamp(usize::from(!items.is_empty()), items.len())..]
-}
-
-/// The mean of the values; `None` without any.
-pub fn mean(values: impl IntoIterator<Item = f64>) -> Option<f64> {
-    let (sum, count) = values.into_iter().fold((0.0, 0usize), |(sum, count), value| (sum + value, count + 1));
-    (count > 0).then(|| sum / count as f64)
 }
 
 /// At most `limit` points: means of equal groups of neighbours, which keeps long runs small on the page.

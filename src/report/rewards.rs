@@ -1,8 +1,9 @@
 //! Verdicts from the curves of a run that samples while it trains: whether its reward rises, and whether the reward
 //! is hacked.
 
-use super::metrics::{Metrics, Series, mean, newest};
+use super::metrics::{Metrics, Series, newest};
 use super::state::State;
+use crate::numbers::mean;
 
 /// Iterations required before a curve can be called rising or falling.
 const ENOUGH_ITERATIONS: usize = 6;

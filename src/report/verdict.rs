@@ -1,9 +1,10 @@
 //! Verdict from a run's curves, in words. The rules are stated on the page, because a loss curve that looks flat does
 //! not separate these states.
 
-use super::metrics::{Metrics, Series, mean, newest};
+use super::metrics::{Metrics, Series, newest};
 use super::rewards;
 use super::state::State;
+use crate::numbers::mean;
 use serde::Serialize;
 
 /// Newest fraction of a curve that counts as "now".

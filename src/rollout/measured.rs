@@ -1,6 +1,7 @@
 //! Rewards of held-out prompts.
 
-use crate::metrics::{interval, mean, put};
+use crate::metrics::put;
+use crate::numbers::{interval, mean};
 use crate::scorers::{Ratings, Rewards};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};

@@ -1,7 +1,8 @@
 //! Metrics of an iteration's samples, on the metrics line of its first step (docs/train.md).
 
 use super::grid::Grid;
-use crate::metrics::{mean, put};
+use crate::metrics::put;
+use crate::numbers::{mean, std};
 use crate::scorers::Ratings;
 use serde_json::{Map, Value, json};
 use tch::{Kind, Tensor};
@@ -60,12 +61,6 @@ impl Report<'_> {
     }
 }
 
-/// Over n, not n - 1.
-fn std(values: &[f64]) -> Option<f64> {
-    let centre = mean(values)?;
-    Some(mean(&values.iter().map(|x| (x - centre).powi(2)).collect::<Vec<_>>())?.sqrt())
-}
-
 /// Diversity of a prompt's pictures: root mean square distance of their latents `[n, C, h, w]`, mean over pairs and
 /// prompts. With one trajectory per prompt: over all pictures. `None`: fewer than two.
 pub fn diversity(grid: Grid, latents: &[Tensor]) -> Option<f64> {
@@ -90,11 +85,5 @@ mod tests {
         assert_eq!(diversity(Grid { prompts: 2, per_prompt: 2 }, &latents), Some(2.0));
         assert_eq!(diversity(Grid { prompts: 2, per_prompt: 1 }, &latents[..2]), Some(1.0));
         assert_eq!(diversity(Grid { prompts: 1, per_prompt: 1 }, &latents[..1]), None);
-    }
-
-    #[test]
-    fn the_spread_is_over_n() {
-        assert_eq!(std(&[1.0, 3.0]), Some(1.0));
-        assert_eq!(std(&[]), None);
     }
 }

@@ -1,7 +1,8 @@
 //! Records of the items of a step, and their keys in its metrics line. Names: docs/train.md.
 
-use crate::metrics::{mean, put, wins};
+use crate::metrics::{put, wins};
 use crate::networks::{InversionWatch, Renewal};
+use crate::numbers::mean;
 use crate::objectives::{Compared, Evaluation, ItemLoss, Labelled};
 use pipelines::LevelRange;
 use serde::{Deserialize, Serialize};
@@ -91,7 +92,7 @@ impl StepRecords {
         statistic: Option<(&str, f64)>,
         range: LevelRange,
     ) {
-        let over_items = |f: &dyn Fn(&ItemLoss) -> f64| mean(&self.losses.iter().map(f).collect::<Vec<_>>());
+        let over_items = |f: &dyn Fn(&ItemLoss) -> f64| mean(self.losses.iter().map(f));
         put(into, "loss", over_items(&|l| l.loss));
         if weighted {
             put(into, "loss_unweighted", over_items(&|l| l.unweighted));
@@ -145,7 +146,7 @@ impl StepRecords {
     fn margin_by_t(&self, range: LevelRange) -> Value {
         let tenth = |i: i64| {
             let inside = self.preferences().filter(|c| range.part(c.level, 10) == i);
-            mean(&inside.filter_map(Compared::h).collect::<Vec<_>>())
+            mean(inside.filter_map(Compared::h))
         };
         json!((0..10).map(tenth).collect::<Vec<Option<f64>>>())
     }
@@ -185,7 +186,7 @@ impl UnitRecords {
 
     /// The keys of metrics.jsonl; none without units.
     pub fn write(&self, into: &mut Map<String, Value>) {
-        let of = |values: &[f64], f: &dyn Fn(f64) -> f64| mean(&values.iter().map(|x| f(*x)).collect::<Vec<_>>());
+        let of = |values: &[f64], f: &dyn Fn(f64) -> f64| mean(values.iter().map(|x| f(*x)));
         put(into, "implicit_acc", of(&self.logits, &wins));
         put(into, "gradient_factor", of(&self.logits, &|u| 1.0 / (1.0 + u.exp())));
         put(into, "log_ratio", of(&self.r, &|r| r));

@@ -6,8 +6,9 @@ use super::history::Statistics;
 use super::pass::{Latents, Pass};
 use crate::data::batches::{Batch, BatchItem};
 use crate::data::items::Preference;
-use crate::metrics::{interval, mean, put, wins};
+use crate::metrics::{put, wins};
 use crate::networks::{Networks, mean_square};
+use crate::numbers::{interval, mean};
 use crate::objectives::statistics::Law;
 use crate::objectives::{Errors, Step, Weighting, descending, evaluate, numbers, statistic_values};
 use crate::progress::{Halted, Progress, Stop};
@@ -161,7 +162,7 @@ fn refuse_not_finite(name: &str, model: &str, batch: &Batch, errors: &[f64]) -> 
 }
 
 fn summarise(outcomes: &[Outcome]) -> Map<String, Value> {
-    let column = |f: &dyn Fn(&Outcome) -> f64| mean(&outcomes.iter().map(f).collect::<Vec<_>>());
+    let column = |f: &dyn Fn(&Outcome) -> f64| mean(outcomes.iter().map(f));
     let mut out = Map::new();
     put(&mut out, "val_implicit_acc", column(&|o| wins(o.h)));
     put(&mut out, "val_margin", column(&|o| o.h));
@@ -180,7 +181,7 @@ fn by_prompt(outcomes: &[Outcome]) -> Vec<f64> {
     for o in outcomes {
         by_prompt.entry(&o.prompt).or_default().push(o.h);
     }
-    by_prompt.values().filter_map(|h| mean(h)).collect()
+    by_prompt.values().filter_map(mean).collect()
 }
 
 #[cfg(test)]
