@@ -1,4 +1,4 @@
-"""Rewards of a group of pictures by torch, in float64: golden/rewards.json for src/reward/tests.rs.
+"""Rewards of a group of pictures by torch, in float64: golden/rewards.json for src/scorers/tests.rs.
 
     python tests/golden/make_rewards.py
 """

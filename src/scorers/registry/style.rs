@@ -1,8 +1,8 @@
 //! Flatness of a picture's style.
 
-use super::judge::{self, Judge, LOG_ODDS, log_odds};
-use super::measure::{Measure, Scope, Table};
-use super::scorer::{Declaration, Scorer};
+use crate::scorers::judge::{self, Judge, LOG_ODDS, log_odds};
+use crate::scorers::measure::{Measure, Scope, Table};
+use crate::scorers::scorer::{Declaration, Scorer};
 use anyhow::Result;
 use image::RgbImage;
 use std::collections::BTreeMap;

@@ -1,10 +1,10 @@
 //! Style and content without training: those of the nearest of all drawings.
 
-use super::drawings::{self, Drawings};
-use super::measure::{Measure, Scope, Table};
-use super::pixels::pixels;
-use super::scorer::{Declaration, Files, Opening, Scorer};
 use crate::keys::nearest;
+use crate::scorers::drawings::{self, Drawings};
+use crate::scorers::measure::{Measure, Scope, Table};
+use crate::scorers::pixels::pixels;
+use crate::scorers::scorer::{Declaration, Files, Opening, Scorer};
 use anyhow::{Context, Result, bail};
 use image::RgbImage;
 use image::imageops::flip_horizontal;

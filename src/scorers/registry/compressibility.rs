@@ -1,7 +1,7 @@
 //! Compressibility of a picture: the first reward of DDPO (arXiv 2305.13301, section 5.1).
 
-use super::measure::{Measure, Scope, Table};
-use super::scorer::{Declaration, Scorer};
+use crate::scorers::measure::{Measure, Scope, Table};
+use crate::scorers::scorer::{Declaration, Scorer};
 use anyhow::Result;
 use image::RgbImage;
 use image::codecs::jpeg::JpegEncoder;

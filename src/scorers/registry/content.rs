@@ -1,9 +1,9 @@
 //! Whether a picture shows the name in its prompt.
 
-use super::judge::{self, Judge, LOG_ODDS, log_odds};
-use super::measure::{Measure, Scope, Table};
-use super::scorer::{Declaration, Scorer};
 use crate::keys::nearest;
+use crate::scorers::judge::{self, Judge, LOG_ODDS, log_odds};
+use crate::scorers::measure::{Measure, Scope, Table};
+use crate::scorers::scorer::{Declaration, Scorer};
 use anyhow::{Result, bail};
 use image::RgbImage;
 use std::collections::BTreeMap;
