@@ -1,18 +1,18 @@
 //! The lines of `metrics.jsonl` as curves.
 
+use crate::metrics::{Gain, Line};
 use crate::numbers::mean;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow};
 use serde_json::{Map, Value};
-use std::collections::BTreeSet;
 use std::path::Path;
 
 /// A value over optimizer steps, in the order of the steps.
 pub type Series = Vec<(f64, f64)>;
 
-/// All metrics of a run, one row per step.
+/// All metrics of a run, one line per step.
 #[derive(Debug, Default, Clone)]
 pub struct Metrics {
-    rows: Vec<Map<String, Value>>,
+    lines: Vec<Line>,
 }
 
 impl Metrics {
@@ -28,79 +28,73 @@ impl Metrics {
             Err(e) => return Err(e).with_context(|| format!("cannot read {}", path.display())),
         };
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        let mut rows = Vec::new();
-        for (index, line) in whole.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-            match serde_json::from_str::<Value>(line) {
-                Ok(Value::Object(row)) if row.get("step").is_some_and(Value::is_number) => rows.push(row),
-                Ok(_) => bail!(
-                    "{}, line {}: expected an object with `step`, found {line:.60}; resume the run, which cuts the \
-                     file at its checkpoint, or remove the line",
+        let parsed = |(index, line): (usize, &str)| {
+            serde_json::from_str(line).map_err(|e| {
+                anyhow!(
+                    "{}, line {}: not a metrics line ({e}), found {line:.60}; resume the run, which cuts the file at its \
+                     checkpoint, or remove the line",
                     path.display(),
                     index + 1
-                ),
-                Err(e) => bail!(
-                    "{}, line {}: not JSON ({e}); resume the run, which cuts the file at its checkpoint, or remove the line",
-                    path.display(),
-                    index + 1
-                ),
-            }
-        }
-        Ok(Self { rows })
+                )
+            })
+        };
+        let written = whole.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+        Ok(Self { lines: written.map(parsed).collect::<Result<_>>()? })
     }
 
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.lines.is_empty()
     }
 
     /// The newest step, 0 before the first one.
     pub fn last_step(&self) -> u64 {
-        self.rows.last().and_then(|row| row.get("step")).and_then(Value::as_u64).unwrap_or(0)
+        self.lines.last().map_or(0, |line| line.step)
     }
 
-    /// The newest row.
-    pub fn last(&self) -> Option<&Map<String, Value>> {
-        self.rows.last()
+    pub fn lines(&self) -> &[Line] {
+        &self.lines
     }
 
-    /// Keys with this prefix, sorted.
-    pub fn keys(&self, prefix: &str) -> Vec<String> {
-        let keys: BTreeSet<&String> =
-            self.rows.iter().flat_map(Map::keys).filter(|key| key.starts_with(prefix)).collect();
-        keys.into_iter().cloned().collect()
+    /// Adds the line of another step.
+    pub fn push(&mut self, line: Line) {
+        self.lines.push(line);
     }
 
-    /// Adds the row of another step.
-    pub fn push(&mut self, row: Map<String, Value>) {
-        self.rows.push(row);
-    }
-
-    /// The finite values of a key over steps; rows without it (or with null or NaN) are left out.
-    pub fn series(&self, key: &str) -> Series {
-        let number = |row: &Map<String, Value>, key: &str| row.get(key).and_then(Value::as_f64);
-        let points = self.rows.iter().filter_map(|row| Some((number(row, "step")?, number(row, key)?)));
+    /// The finite values of a number over steps; lines without it are left out.
+    pub fn series(&self, number: impl Fn(&Line) -> Option<f64>) -> Series {
+        let points = self.lines.iter().filter_map(|line| Some((line.step as f64, number(line)?)));
         points.filter(|(_, value)| value.is_finite()).collect()
     }
 
-    /// Means of the elements of a list-valued key over the newest `share` of its rows; `None` for an element without
-    /// a value.
-    pub fn recent_means(&self, key: &str, share: f64) -> Vec<Option<f64>> {
-        let lists: Vec<&Vec<Value>> = self.rows.iter().filter_map(|row| row.get(key)?.as_array()).collect();
+    /// Newest gain over the start model on held-out prompts that has an interval, with its step.
+    pub fn newest_gain(&self, name: &str) -> Option<(u64, Gain)> {
+        self.lines.iter().rev().find_map(|line| Some((line.step, line.named.gain(name)?)))
+    }
+
+    /// Mean margin of each tenth of the noise levels over the newest `share` of the lines that have it.
+    pub fn margin_by_t(&self, share: f64) -> Vec<Option<f64>> {
+        let lists: Vec<&Vec<Option<f64>>> =
+            self.lines.iter().map(|line| &line.margin_by_t).filter(|list| !list.is_empty()).collect();
         let recent = newest(&lists, share);
         let width = recent.iter().map(|list| list.len()).max().unwrap_or(0);
         let column = |i: usize| -> Vec<f64> {
-            let values = recent.iter().filter_map(|list| list.get(i)?.as_f64());
+            let values = recent.iter().filter_map(|list| *list.get(i)?);
             values.filter(|value| value.is_finite()).collect()
         };
         (0..width).map(|i| mean(column(i))).collect()
     }
 
-    /// The newest value of every number (validation keys are in few rows).
-    pub fn newest_values(&self) -> Map<String, Value> {
+    /// The newest value of every number (validation keys are in few lines).
+    ///
+    /// # Errors
+    /// None in practice: every line has a form in JSON.
+    pub fn newest_values(&self) -> Result<Map<String, Value>> {
         let mut newest = Map::new();
-        for (key, value) in self.rows.iter().flatten().filter(|(_, value)| value.is_number()) {
-            newest.insert(key.clone(), value.clone());
+        for line in &self.lines {
+            newest.insert("step".into(), line.step.into());
+            newest.extend(line.numbers()?);
         }
-        newest
+        Ok(newest)
     }
 }
 

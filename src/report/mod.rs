@@ -16,8 +16,8 @@ use crate::machine::files::write_atomically;
 use crate::metrics::evaluation::Evaluation;
 use anyhow::{Context, Result};
 use metrics::Metrics;
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::path::Path;
 
 /// Writes `report.html` and `report.json` into the folder of a run, which may still be running. Figures of an
@@ -31,7 +31,14 @@ pub fn render(run_dir: &Path, evaluation: Option<&Evaluation>) -> Result<Verdict
     let steps = planned_steps(run_dir);
     let html = page::html(run_dir, &metrics, Some(verdict.clone()), steps, evaluation)
         .with_context(|| format!("cannot write the report of {}", run_dir.display()))?;
-    write(run_dir, &html, &figures(&metrics, &verdict, steps, evaluation))?;
+    let figures = RunFigures {
+        verdict: &verdict,
+        step: metrics.last_step(),
+        steps,
+        metrics: metrics.newest_values()?,
+        evaluation,
+    };
+    write(run_dir, &html, &figures)?;
     Ok(verdict)
 }
 
@@ -42,29 +49,33 @@ pub fn render(run_dir: &Path, evaluation: Option<&Evaluation>) -> Result<Verdict
 pub fn render_evaluation(out: &Path, evaluation: &Evaluation) -> Result<()> {
     let html = page::html(out, &Metrics::default(), None, None, Some(evaluation))
         .with_context(|| format!("cannot write the report of {}", out.display()))?;
-    write(out, &html, &Map::from_iter([("evaluation".into(), json!(evaluation))]))
+    write(out, &html, &EvaluationFigures { evaluation })
 }
 
-fn write(dir: &Path, html: &str, figures: &Map<String, Value>) -> Result<()> {
+fn write(dir: &Path, html: &str, figures: &impl Serialize) -> Result<()> {
     let mut json = serde_json::to_vec_pretty(figures)?;
     json.push(b'\n');
     write_atomically(&dir.join("report.json"), &json)?;
     write_atomically(&dir.join("report.html"), html.as_bytes())
 }
 
-fn figures(
-    metrics: &Metrics,
-    verdict: &Verdict,
+/// `report.json` of a run.
+#[derive(Serialize)]
+struct RunFigures<'a> {
+    verdict: &'a Verdict,
+    step: u64,
+    /// `train.steps`; `None` before `resolved.toml` exists.
     steps: Option<u64>,
-    evaluation: Option<&Evaluation>,
-) -> Map<String, Value> {
-    let mut figures = Map::new();
-    figures.insert("verdict".into(), json!(verdict));
-    figures.insert("step".into(), json!(metrics.last_step()));
-    figures.insert("steps".into(), json!(steps));
-    figures.insert("metrics".into(), Value::Object(metrics.newest_values()));
-    figures.extend(evaluation.map(|evaluation| ("evaluation".into(), json!(evaluation))));
-    figures
+    /// Newest value of every number.
+    metrics: Map<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    evaluation: Option<&'a Evaluation>,
+}
+
+/// `report.json` of models that belong to no run.
+#[derive(Serialize)]
+struct EvaluationFigures<'a> {
+    evaluation: &'a Evaluation,
 }
 
 /// `train.steps` of the run; `None` before `resolved.toml` exists.

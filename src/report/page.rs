@@ -7,6 +7,7 @@ use super::plots::{Curve, Frame, bars, colours, curves};
 use super::rewards;
 use super::verdict::{Verdict, rules};
 use crate::metrics::evaluation::Evaluation;
+use crate::metrics::{Line, REWARD, Role};
 use anyhow::{Context, Result};
 use minijinja::{Environment, UndefinedBehavior};
 use serde::Serialize;
@@ -80,7 +81,7 @@ pub fn html(
         scores: score_plots(metrics)?,
         samples: sample_grid(run_dir)?,
         evaluation: evaluation.map(Section::of).transpose()?,
-        newest: newest_values(metrics),
+        newest: newest_values(metrics)?,
         settings: std::fs::read_to_string(run_dir.join("resolved.toml")).ok(),
         environment: std::fs::read_to_string(run_dir.join("environment.json")).ok(),
         files: files(run_dir),
@@ -113,15 +114,17 @@ fn value(json: serde_json::Value) -> minijinja::Value {
 
 fn first_plot(metrics: &Metrics) -> Result<Option<Plot>> {
     let frame = Frame { width: 760, height: 280, reference: Some(0.0) };
-    if !metrics.series(rewards::HELD_OUT).is_empty() {
-        let of = |end: &str| metrics.series(&format!("{}_{end}", rewards::HELD_OUT));
-        let gain = Curve::marked(rewards::HELD_OUT, metrics.series(rewards::HELD_OUT)).with_band(of("lo"), of("hi"));
+    let gains = metrics.series(|line| Some(line.named.gain(REWARD)?.mean));
+    if !gains.is_empty() {
+        let low = metrics.series(|line| Some(line.named.gain(REWARD)?.interval?.0));
+        let high = metrics.series(|line| Some(line.named.gain(REWARD)?.interval?.1));
+        let gain = Curve::marked("val_reward_gain", gains).with_band(low, high);
         let caption = "How far the reward on prompts that are never trained on lies above that of the model it started from, with the \
                        same noise; the band is the 95 % interval over prompts. Above zero with its whole band: it learns.";
         return plot("Held-out reward", caption, vec![gain], &frame);
     }
-    let margin = Curve::marked("val_margin", metrics.series("val_margin"))
-        .with_band(metrics.series("val_margin_lo"), metrics.series("val_margin_hi"));
+    let margin = Curve::marked("val_margin", metrics.series(|line| line.val_margin))
+        .with_band(metrics.series(|line| line.val_margin_lo), metrics.series(|line| line.val_margin_hi));
     let caption = "How much more the model improved on winners than on losers, on pairs it never trains on, against the model \
                    it started from; the band is the 95 % interval over prompts. Above zero with its whole band: it learns.";
     plot("Held-out margin", caption, vec![margin], &frame)
@@ -133,10 +136,11 @@ fn score_plots(metrics: &Metrics) -> Result<Vec<ScorePlot>> {
     let trained = "A score that the reward is made of: mean over the samples of an iteration.";
     let watched = "A score that is not trained on. Where it falls while the reward rises, the reward is hacked.";
     let mut out = Vec::new();
-    for (prefix, caption) in [("score_", trained), (rewards::WATCH, watched)] {
-        for key in metrics.keys(prefix) {
-            let curve = Curve::marked("", metrics.series(&key));
-            out.extend(curves(&[curve], &frame)?.map(|svg| ScorePlot { title: key.replace('_', " "), caption, svg }));
+    for (role, caption) in [(Role::Trained, trained), (Role::Watched, watched)] {
+        for name in rewards::scorers(metrics, role) {
+            let curve = Curve::marked("", metrics.series(|line| line.named.score(role, name)));
+            let title = role.key(name).replace('_', " ");
+            out.extend(curves(&[curve], &frame)?.map(|svg| ScorePlot { title, caption, svg }));
         }
     }
     Ok(out)
@@ -144,9 +148,9 @@ fn score_plots(metrics: &Metrics) -> Result<Vec<ScorePlot>> {
 
 fn plots(metrics: &Metrics) -> Result<Vec<Plot>> {
     let frame = |reference| Frame { width: 430, height: 240, reference };
-    let noisy = |key: &'static str| Curve::noisy(key, metrics.series(key));
-    let marked = |key: &'static str| Curve::marked(key, metrics.series(key));
-    let tenths = metrics.recent_means("margin_by_t", 0.25);
+    let noisy = |name: &'static str, of: fn(&Line) -> Option<f64>| Curve::noisy(name, metrics.series(of));
+    let marked = |name: &'static str, of: fn(&Line) -> Option<f64>| Curve::marked(name, metrics.series(of));
+    let tenths = metrics.margin_by_t(0.25);
     let by_t = bars(&tenths, &frame(Some(0.0)))?.map(|svg| Plot {
         title: "Margin by noise level",
         caption: "Mean margin of the newest quarter of the steps, by tenth of the timesteps: 0 hardly noisy, 9 nearly pure noise.",
@@ -157,62 +161,65 @@ fn plots(metrics: &Metrics) -> Result<Vec<Plot>> {
         plot(
             "Reward of the samples",
             "Mean over the samples of an iteration, before shaping. Every iteration has other prompts, so it is noisy.",
-            vec![marked(rewards::REWARD)],
+            vec![marked("rollout_reward", |line| line.rollout_reward)],
             &frame(None),
         )?,
         plot(
             "Diversity of the samples",
             "How far the pictures of a prompt differ, in latents. A falling curve: the model paints one picture again and again.",
-            vec![marked("diversity")],
+            vec![marked("diversity", |line| line.diversity)],
             &frame(None),
         )?,
         plot(
             "Distance from the start model",
             "kl: mean log-ratio of the samples against the start model, a latent's element.",
-            vec![marked("kl")],
+            vec![marked("kl", |line| line.kl)],
             &frame(Some(0.0)),
         )?,
         plot(
             "Clamped",
             "Share of transitions whose gradient a clamp took: at 1 nothing is learnt any more.",
-            vec![noisy("clamped_fraction")],
+            vec![noisy("clamped_fraction", |line| line.clamped_fraction)],
             &frame(None),
         )?,
         plot(
             "Accuracy",
             "Share of pairs that the model orders as the preference does; 0.5 is a coin toss. Training pairs are seen at one \
              noise draw a step, held-out ones at several, so the held-out curve is smoother.",
-            vec![noisy("implicit_acc"), marked("val_implicit_acc")],
+            vec![
+                noisy("implicit_acc", |line| line.implicit_acc),
+                marked("val_implicit_acc", |line| line.val_implicit_acc),
+            ],
             &frame(Some(0.5)),
         )?,
         plot(
             "Loss",
             "What is differentiated. It moves little even in runs that learn.",
-            vec![noisy("loss"), marked("val_loss")],
+            vec![noisy("loss", |line| line.loss), marked("val_loss", |line| line.val_loss)],
             &frame(None),
         )?,
         plot(
             "Gaps, held out",
             "Error of the model minus error of the starting model, on winners and losers. Both growing is the known way to noisy pictures.",
-            vec![marked("val_gap_w"), marked("val_gap_l")],
+            vec![marked("val_gap_w", |line| line.val_gap_w), marked("val_gap_l", |line| line.val_gap_l)],
             &frame(Some(0.0)),
         )?,
         plot(
             "Gaps, training pairs",
             "The same on the pairs of each step.",
-            vec![noisy("gap_w"), noisy("gap_l")],
+            vec![noisy("gap_w", |line| line.gap_w), noisy("gap_l", |line| line.gap_l)],
             &frame(Some(0.0)),
         )?,
         by_t,
         plot(
             "What the pairs still teach",
             "gradient_factor: 0.5 at the start, near 0 when the training pairs teach nothing any more.",
-            vec![noisy("gradient_factor")],
+            vec![noisy("gradient_factor", |line| line.gradient_factor)],
             &frame(Some(0.5)),
         )?,
-        plot("Gradient norm", "Before clipping.", vec![noisy("grad_norm")], &frame(None))?,
-        plot("Learning rate", "", vec![noisy("lr")], &frame(None))?,
-        plot("beta", "Strength of the tie to the reference.", vec![noisy("beta")], &frame(None))?,
+        plot("Gradient norm", "Before clipping.", vec![noisy("grad_norm", |line| line.grad_norm)], &frame(None))?,
+        plot("Learning rate", "", vec![noisy("lr", |line| line.lr)], &frame(None))?,
+        plot("beta", "Strength of the tie to the reference.", vec![noisy("beta", |line| line.beta)], &frame(None))?,
     ];
     Ok(plots.into_iter().flatten().collect())
 }
@@ -224,14 +231,14 @@ fn plot(title: &'static str, caption: &'static str, list: Vec<Curve>, frame: &Fr
     Ok(svg.map(|svg| Plot { title, caption, svg, legend: names.into_iter().zip(colours()).collect() }))
 }
 
-fn newest_values(metrics: &Metrics) -> Vec<(String, String)> {
+fn newest_values(metrics: &Metrics) -> Result<Vec<(String, String)>> {
     let show = |value: &serde_json::Value| match (value.as_u64(), value.as_f64()) {
         (Some(whole), _) => whole.to_string(),
         (None, Some(real)) if (1e-2..1e5).contains(&real.abs()) || real == 0.0 => format!("{real:.4}"),
         (None, Some(real)) => format!("{real:.3e}"),
         (None, None) => value.to_string(),
     };
-    metrics.newest_values().iter().map(|(key, value)| (key.clone(), show(value))).collect()
+    Ok(metrics.newest_values()?.iter().map(|(key, value)| (key.clone(), show(value))).collect())
 }
 
 fn files(run_dir: &Path) -> Vec<FileLine> {

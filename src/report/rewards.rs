@@ -3,7 +3,9 @@
 
 use super::metrics::{Metrics, Series, newest};
 use super::state::State;
+use crate::metrics::{REWARD, Role};
 use crate::numbers::mean;
+use std::collections::BTreeSet;
 
 /// Iterations required before a curve can be called rising or falling.
 const ENOUGH_ITERATIONS: usize = 6;
@@ -13,15 +15,6 @@ const END: f64 = 1.0 / 3.0;
 const ERRORS: f64 = 2.0;
 /// Diversity of a prompt's pictures below this share of its start counts as collapsed.
 const DIVERSITY_KEPT: f64 = 0.7;
-
-/// The metric whose presence marks such a run.
-pub const REWARD: &str = "rollout_reward";
-/// Scores that are not trained on: `watch_NAME`.
-pub const WATCH: &str = "watch_";
-/// Gain of the reward on held-out prompts over the start model.
-pub const HELD_OUT: &str = "val_reward_gain";
-/// Gain of watched scores: `val_watch_NAME_gain`.
-const HELD_OUT_WATCH: &str = "val_watch_";
 
 /// The rules in words: (name, rule).
 pub fn rules() -> Vec<(&'static str, String)> {
@@ -47,11 +40,11 @@ pub fn rules() -> Vec<(&'static str, String)> {
 
 /// State of a run that samples while it trains; `None` for other runs.
 pub fn judge(metrics: &Metrics) -> Option<(State, Vec<String>)> {
-    let reward = metrics.series(REWARD);
+    let reward = metrics.series(|line| line.rollout_reward);
     if reward.is_empty() {
         return None;
     }
-    let (change, gain) = (Change::of(&reward), Gain::of(metrics, HELD_OUT));
+    let (change, gain) = (Change::of(&reward), Gain::of(metrics, REWARD));
     let mut reasons: Vec<String> = Vec::new();
     reasons.extend(gain.as_ref().map(|gain| gain.words("The reward")));
     reasons.extend(change.as_ref().map(|change| change.words("The reward of the samples")));
@@ -71,9 +64,14 @@ pub fn judge(metrics: &Metrics) -> Option<(State, Vec<String>)> {
     Some((state, reasons))
 }
 
+/// Names of the scorers with this role, sorted.
+pub fn scorers(metrics: &Metrics, role: Role) -> BTreeSet<&str> {
+    metrics.lines().iter().flat_map(|line| line.named.scorers(role)).collect()
+}
+
 /// Newest gain of a score over the start model on held-out prompts.
 struct Gain {
-    step: f64,
+    step: u64,
     mean: f64,
     low: f64,
     high: f64,
@@ -81,10 +79,10 @@ struct Gain {
 
 impl Gain {
     /// `None` without a validation, or with one prompt.
-    fn of(metrics: &Metrics, key: &str) -> Option<Self> {
-        let (step, mean) = *metrics.series(key).last()?;
-        let at = |end: &str| Some(metrics.series(&format!("{key}_{end}")).last().filter(|p| p.0 == step)?.1);
-        Some(Self { step, mean, low: at("lo")?, high: at("hi")? })
+    fn of(metrics: &Metrics, name: &str) -> Option<Self> {
+        let (step, gain) = metrics.newest_gain(name)?;
+        let (low, high) = gain.interval?;
+        Some(Self { step, mean: gain.mean, low, high })
     }
 
     fn words(&self, what: &str) -> String {
@@ -98,19 +96,19 @@ impl Gain {
 /// Falling scores while the reward rises.
 fn hacking(metrics: &Metrics) -> Vec<String> {
     let mut found = Vec::new();
-    for key in metrics.keys(WATCH) {
-        let falls = Change::of(&metrics.series(&key)).filter(Change::falls);
-        found.extend(
-            falls.map(|change| change.words(&format!("{}, which is not trained on,", key.trim_start_matches(WATCH)))),
-        );
+    let not_trained_on = |name: &str| format!("{name}, which is not trained on,");
+    for name in scorers(metrics, Role::Watched) {
+        let curve = metrics.series(|line| line.named.score(Role::Watched, name));
+        let falls = Change::of(&curve).filter(Change::falls);
+        found.extend(falls.map(|change| change.words(&not_trained_on(name))));
     }
-    for key in metrics.keys(HELD_OUT_WATCH).iter().filter(|key| key.ends_with("_gain")) {
-        let name = key.trim_start_matches(HELD_OUT_WATCH).trim_end_matches("_gain");
-        let falls = Gain::of(metrics, key).filter(|gain| gain.high < 0.0);
-        found.extend(falls.map(|gain| gain.words(&format!("{name}, which is not trained on,"))));
+    let held_out: BTreeSet<&str> = metrics.lines().iter().flat_map(|line| line.named.watched_gains()).collect();
+    for name in held_out {
+        let falls = Gain::of(metrics, &Role::Watched.key(name)).filter(|gain| gain.high < 0.0);
+        found.extend(falls.map(|gain| gain.words(&not_trained_on(name))));
     }
-    let diversity =
-        Change::of(&metrics.series("diversity")).filter(|change| change.after < DIVERSITY_KEPT * change.before);
+    let diversity = metrics.series(|line| line.diversity);
+    let diversity = Change::of(&diversity).filter(|change| change.after < DIVERSITY_KEPT * change.before);
     found.extend(diversity.map(|change| change.words("The diversity of a prompt's samples")));
     found
 }

@@ -96,21 +96,24 @@ struct Curves {
 
 impl Curves {
     fn of(metrics: &Metrics) -> Self {
-        let series = |key: &str| metrics.series(key);
-        let gaps_held_out = series("val_gap_w").len() >= 2;
-        let gap = |side: &str| series(&if gaps_held_out { format!("val_gap_{side}") } else { format!("gap_{side}") });
-        let reference = mean(series("ref_mse_w").iter().map(|p| p.1));
-        let start = series("model_mse_w");
+        let held_out = [metrics.series(|line| line.val_gap_w), metrics.series(|line| line.val_gap_l)];
+        let gaps_held_out = held_out[0].len() >= 2;
+        let [gap_w, gap_l] = match gaps_held_out {
+            true => held_out,
+            false => [metrics.series(|line| line.gap_w), metrics.series(|line| line.gap_l)],
+        };
+        let reference = mean(metrics.series(|line| line.ref_mse_w).iter().map(|p| p.1));
+        let start = metrics.series(|line| line.model_mse_w);
         let start = &start[..start.len().div_ceil(10)];
         Self {
-            val_margin: series("val_margin"),
-            val_margin_lo: series("val_margin_lo"),
-            val_accuracy: series("val_implicit_acc"),
-            margin: series("margin"),
-            accuracy: series("implicit_acc"),
-            gradient_factor: series("gradient_factor"),
-            gap_w: gap("w"),
-            gap_l: gap("l"),
+            val_margin: metrics.series(|line| line.val_margin),
+            val_margin_lo: metrics.series(|line| line.val_margin_lo),
+            val_accuracy: metrics.series(|line| line.val_implicit_acc),
+            margin: metrics.series(|line| line.margin),
+            accuracy: metrics.series(|line| line.implicit_acc),
+            gradient_factor: metrics.series(|line| line.gradient_factor),
+            gap_w,
+            gap_l,
             gaps_held_out,
             reference_error: reference.or_else(|| mean(start.iter().map(|p| p.1))),
         }

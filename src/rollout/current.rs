@@ -5,13 +5,14 @@ use super::batch::UnitBatch;
 use super::course::Course;
 use super::iteration::Sampled;
 use super::kept::{KeptUnit, Store};
+use super::report::SampledMetrics;
 use super::resources::{Resources, Setup};
 use super::state::{BUFFER, FOLDER, ITERATION, State};
+use crate::metrics::Named;
 use crate::objectives::Rollouts;
 use crate::progress::{Halted, Stopped};
 use crate::scorers::Rewards;
 use anyhow::{Context, Result, bail};
-use serde_json::{Map, Value};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -114,8 +115,8 @@ impl Rollout {
     ///
     /// # Errors
     /// `Stopped`; errors of networks or scorers.
-    pub fn validate(&self, run: &Resources) -> Result<Map<String, Value>> {
-        let Some(start) = &self.state.start else { return Ok(Map::new()) };
+    pub fn validate(&self, run: &Resources) -> Result<Named> {
+        let Some(start) = &self.state.start else { return Ok(Named::default()) };
         Ok(self.course.measure(run)?.against(start))
     }
 
@@ -198,8 +199,8 @@ impl Rollout {
     }
 
     /// Metrics of the last sampled iteration, returned once.
-    pub fn take_report(&mut self) -> Map<String, Value> {
-        self.state.report.take().unwrap_or_default()
+    pub fn take_report(&mut self) -> Option<SampledMetrics> {
+        self.state.report.take()
     }
 
     /// Writes a buffer in memory into a checkpoint's folder.

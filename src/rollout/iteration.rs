@@ -8,7 +8,7 @@ use super::kept::{Keeping, Kept, KeptUnit, Store};
 use super::maker::{Found, Iteration, Pairs, Sampling};
 use super::pictures::Studio;
 use super::recorded::Rule;
-use super::report::{Report, diversity};
+use super::report::{Report, SampledMetrics, diversity};
 use super::resources::Resources;
 use super::state::folder_name;
 use crate::machine::hashes;
@@ -16,7 +16,6 @@ use crate::objectives::numbers;
 use crate::scorers::Ratings;
 use crate::settings::Buffer;
 use anyhow::{Context, Result, bail};
-use serde_json::{Map, Value};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -30,7 +29,7 @@ pub struct Sampled {
     pub units: Vec<KeptUnit>,
     pub told: Told,
     pub advantages: Option<Advantages>,
-    pub report: Map<String, Value>,
+    pub report: SampledMetrics,
     /// SHA-256 of the files of a buffer on disk, by their path in the run folder.
     pub files: BTreeMap<String, String>,
     /// Its number of network evaluations.
@@ -80,7 +79,7 @@ impl Course {
             empty,
             seconds: began.elapsed().as_secs_f64(),
         };
-        let report = report.written();
+        let report = report.metrics();
         let Keeping { kept, store, .. } = found.keeping;
         Ok(Sampled { kept, store, units, told, advantages, report, files, evaluations: evaluations.get() })
     }

@@ -1,10 +1,11 @@
 //! Metrics of an iteration's samples, on the metrics line of its first step (docs/train.md).
 
 use super::grid::Grid;
-use crate::metrics::put;
+use crate::metrics::{Line, Named, Role};
 use crate::numbers::{mean, std};
 use crate::scorers::Ratings;
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
 /// Largest number of prompts in rollout_reward_by_prompt.
@@ -32,32 +33,61 @@ pub struct Report<'a> {
 }
 
 impl Report<'_> {
-    pub fn written(&self) -> Map<String, Value> {
-        let mut out = Map::new();
-        out.insert("iteration".into(), json!(self.iteration));
-        put(&mut out, "rollout_reward", mean(self.rewards));
-        put(&mut out, "rollout_reward_std", std(self.rewards));
+    pub fn metrics(&self) -> SampledMetrics {
         let of_prompt = self.rewards.chunks(self.grid.per_prompt).zip(self.prompts).take(LISTED_PROMPTS);
-        let by_prompt: Map<String, Value> =
-            of_prompt.map(|(rewards, prompt)| (prompt.clone(), json!(mean(rewards)))).collect();
-        out.insert("rollout_reward_by_prompt".into(), Value::Object(by_prompt));
-        for (names, scores, prefix) in
-            [(self.names, &self.ratings.scores, "score"), (self.watch_names, &self.ratings.watch, "watch")]
+        let by_prompt = of_prompt.filter_map(|(rewards, prompt)| Some((prompt.clone(), mean(rewards)?)));
+        let mut scores = Named::default();
+        for (role, names, of) in
+            [(Role::Trained, self.names, &self.ratings.scores), (Role::Watched, self.watch_names, &self.ratings.watch)]
         {
-            for (name, scores) in names.iter().zip(scores) {
-                put(&mut out, &format!("{prefix}_{name}"), mean(scores));
-            }
+            names.iter().zip(of).for_each(|(name, of)| scores.put(role.key(name), mean(of)));
         }
-        put(&mut out, "kl", mean(self.drift));
-        put(&mut out, "diversity", self.diversity);
-        for (key, count) in [("kept_transitions", self.kept), ("kept_units", self.units)] {
-            out.insert(key.into(), json!(count));
+        SampledMetrics {
+            iteration: self.iteration,
+            reward: mean(self.rewards),
+            reward_std: std(self.rewards),
+            reward_by_prompt: by_prompt.collect(),
+            scores,
+            kl: mean(self.drift),
+            diversity: self.diversity,
+            kept_transitions: self.kept as u64,
+            kept_units: self.units as u64,
+            empty_iterations: self.empty,
+            seconds: self.seconds,
         }
-        if self.empty > 0 {
-            out.insert("empty_iterations".into(), json!(self.empty));
-        }
-        put(&mut out, "rollout_s", Some(self.seconds));
-        out
+    }
+}
+
+/// Numbers of an iteration's samples.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SampledMetrics {
+    iteration: u64,
+    reward: Option<f64>,
+    reward_std: Option<f64>,
+    reward_by_prompt: BTreeMap<String, f64>,
+    scores: Named,
+    kl: Option<f64>,
+    diversity: Option<f64>,
+    kept_transitions: u64,
+    kept_units: u64,
+    empty_iterations: u64,
+    seconds: f64,
+}
+
+impl SampledMetrics {
+    /// Sets the numbers of the iteration in the line of its first step.
+    pub fn write(self, line: &mut Line) {
+        line.iteration = Some(self.iteration);
+        line.rollout_reward = self.reward;
+        line.rollout_reward_std = self.reward_std;
+        line.rollout_reward_by_prompt = self.reward_by_prompt;
+        line.named.extend(self.scores);
+        line.kl = self.kl;
+        line.diversity = self.diversity;
+        line.kept_transitions = Some(self.kept_transitions);
+        line.kept_units = Some(self.kept_units);
+        line.empty_iterations = (self.empty_iterations > 0).then_some(self.empty_iterations);
+        line.rollout_s = Some(self.seconds);
     }
 }
 

@@ -3,8 +3,8 @@
 use super::advantages::Advantages;
 use super::kept::{Kept, KeptUnit};
 use super::measured::Measured;
+use super::report::SampledMetrics;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 /// Folder of buffers on disk in a run.
@@ -36,7 +36,7 @@ pub struct State {
     pub empty: u64,
     /// Metrics of the last sampled iteration, until the metrics line of its first step is written.
     #[serde(default)]
-    pub report: Option<Map<String, Value>>,
+    pub report: Option<SampledMetrics>,
     /// Ratings of held-out prompts before training.
     #[serde(default)]
     pub start: Option<Measured>,

@@ -5,12 +5,12 @@ use super::learner::Learner;
 use super::validation::StartErrors;
 use crate::machine::files::{publish_dir, unfinished_dir, write_atomically};
 use crate::machine::hashes;
+use crate::metrics::Line;
 use crate::networks::{LORA_FILE, MovedState, copy_into, write_weights};
 use crate::rollout::{self, Rollout};
 use anyhow::{Context, Result, bail};
 use pipelines::weights::{WeightStore, write_safetensors};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use tch::Tensor;
@@ -48,7 +48,7 @@ pub struct State {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Pending {
     /// The step's metrics line, incomplete until its validation.
-    pub line: Option<Map<String, Value>>,
+    pub line: Option<Line>,
     /// beta of the step.
     pub beta: f64,
     /// The sample grid of the step is pending.

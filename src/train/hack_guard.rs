@@ -1,10 +1,10 @@
 //! Warning of reward hacking while a run samples and trains.
 
+use crate::metrics::Line;
 use crate::report::State;
 use crate::report::metrics::Metrics;
-use crate::report::rewards::{REWARD, judge};
+use crate::report::rewards::judge;
 use anyhow::Result;
-use serde_json::{Map, Value};
 use std::path::Path;
 
 /// Warning of a hacked reward in a running run, given once.
@@ -24,8 +24,8 @@ impl HackGuard {
     }
 
     /// Adds the line of a step. The first line of an iteration may return the warning.
-    pub fn observe(&mut self, line: &Map<String, Value>) -> Option<String> {
-        if self.said || !line.contains_key(REWARD) {
+    pub fn observe(&mut self, line: &Line) -> Option<String> {
+        if self.said || line.rollout_reward.is_none() {
             return None;
         }
         self.lines.push(line.clone());

@@ -9,11 +9,11 @@ use super::session::{Host, Session, resources};
 use super::tensorboard::EventWriter;
 use super::validation;
 use crate::data::items::ItemKind;
+use crate::metrics::{Line, REWARD};
 use crate::objectives::Step;
 use crate::progress::Progress;
 use crate::world::settle;
 use anyhow::Result;
-use serde_json::{Map, Value};
 
 /// The files that a run appends to; none on other ranks.
 pub struct Outputs {
@@ -42,7 +42,7 @@ impl Outputs {
     ) -> Result<()> {
         if let Some(mut line) = session.pending.line.clone() {
             if session.validates_now() {
-                line.extend(forecast.timed("validate", || session.validate(host))?);
+                forecast.timed("validate", || session.validate(&mut line, host))?;
             }
             self.metrics(session, &line, host.progress)?;
             (session.pending.line, session.saved) = (None, None);
@@ -69,16 +69,16 @@ impl Outputs {
         }
     }
 
-    fn metrics(&mut self, session: &Session, line: &Map<String, Value>, progress: &dyn Progress) -> Result<()> {
+    fn metrics(&mut self, session: &Session, line: &Line, progress: &dyn Progress) -> Result<()> {
         let Some(metrics) = &mut self.metrics else { return Ok(()) };
-        let json = Value::Object(line.clone()).to_string();
+        let json = line.to_json()?;
         metrics.line(&json)?;
         progress.metrics(&json);
         let Some(events) = &mut self.events else { return Ok(()) };
         if session.step.is_multiple_of(session.config.log.every) || session.step == session.config.train.steps {
-            for (key, value) in line.iter().filter(|(k, _)| *k != "step") {
+            for (key, value) in line.numbers()? {
                 if let Some(x) = value.as_f64() {
-                    events.scalar(key, session.step, x)?;
+                    events.scalar(&key, session.step, x)?;
                 }
             }
             events.flush()?;
@@ -100,15 +100,14 @@ impl Outputs {
 }
 
 impl Session {
-    fn keep_best(&mut self, dir: &RunDir, line: &Map<String, Value>) -> Result<()> {
-        let value = |key: &str| line.get(key).and_then(Value::as_f64);
+    fn keep_best(&mut self, dir: &RunDir, line: &Line) -> Result<()> {
         // Labelled images have no margin: the criterion is their loss.
         let worth = match (&self.rollout, self.learner.criterion().needs.items) {
-            (Some(_), _) => value("val_reward"),
-            (None, ItemKind::Labels) => value("val_loss").map(|loss| -loss),
-            (None, _) => value("val_margin"),
+            (Some(_), _) => line.named.held_out(REWARD),
+            (None, ItemKind::Labels) => line.val_loss.map(|loss| -loss),
+            (None, _) => line.val_margin,
         };
-        let Some(worth) = worth else { return Ok(()) };
+        let Some(worth) = worth.filter(|worth| worth.is_finite()) else { return Ok(()) };
         if self.best.is_none_or(|(_, best)| worth > best) {
             dir.write(|| finish::write_best(&dir.path, &self.learner))?;
             self.best = Some((self.step, worth));
@@ -148,24 +147,28 @@ impl Session {
         }
     }
 
-    fn validate(&self, host: &Host) -> Result<Map<String, Value>> {
-        settle(host.world, self.validated(host))
+    /// Adds the numbers of held-out data to the line of the last step.
+    fn validate(&self, line: &mut Line, host: &Host) -> Result<()> {
+        settle(host.world, self.validated(line, host))
     }
 
-    fn validated(&self, host: &Host) -> Result<Map<String, Value>> {
+    fn validated(&self, line: &mut Line, host: &Host) -> Result<()> {
         let Host { progress, stop, .. } = *host;
         let _average = self.learner.averaged();
         if let Some(rollout) = &self.rollout {
-            return rollout.validate(&resources(self.learner.networks(), &self.feed, &self.folder, host));
+            line.named.extend(rollout.validate(&resources(self.learner.networks(), &self.feed, &self.folder, host))?);
+            return Ok(());
         }
-        let Some(start) = &self.start_errors else { return Ok(Map::new()) };
+        let Some(start) = &self.start_errors else { return Ok(()) };
         progress.begin("validate", 0, start.len() as u64);
         let (number, steps) = (self.step, self.learner.limits().steps);
         let step = Step { beta: self.pending.beta, number, steps, statistic: 0.0 };
         let (pass, statistics) = (self.learner.pass(), &self.learner.history().statistics);
-        let values = validation::validate(&pass, statistics, &mut self.feed.validation(), start, step, progress, stop);
+        let held_out =
+            validation::validate(&pass, statistics, &mut self.feed.validation(), start, step, progress, stop);
         progress.end();
-        values
+        held_out?.write(line);
+        Ok(())
     }
 
     fn sample(&self, dir: &RunDir, host: &Host) -> Result<Vec<u8>> {

@@ -1,12 +1,11 @@
 //! Records of the items of a step, and their keys in its metrics line. Names: docs/train.md.
 
-use crate::metrics::{put, wins};
+use crate::metrics::{Line, wins};
 use crate::networks::{InversionWatch, Renewal};
 use crate::numbers::mean;
 use crate::objectives::{Compared, Evaluation, ItemLoss, Labelled};
 use pipelines::LevelRange;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
 
 /// All items of a step.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -83,81 +82,74 @@ impl StepRecords {
         Some(pairs)
     }
 
-    /// The keys derived from the items, in the order of docs/train.md. `weighted`: losses have weights. `statistic`:
-    /// the objective's, with its name.
-    pub fn write(
-        &self,
-        into: &mut Map<String, Value>,
-        weighted: bool,
-        statistic: Option<(&str, f64)>,
-        range: LevelRange,
-    ) {
-        let over_items = |f: &dyn Fn(&ItemLoss) -> f64| mean(self.losses.iter().map(f));
-        put(into, "loss", over_items(&|l| l.loss));
-        if weighted {
-            put(into, "loss_unweighted", over_items(&|l| l.unweighted));
+    /// Sets the numbers of the items. `weighted`: losses have weights. `statistic`: the objective's, with its name.
+    pub fn write(&self, line: &mut Line, weighted: bool, statistic: Option<(&str, f64)>, range: LevelRange) {
+        line.loss = mean(self.losses.iter().map(|l| l.loss));
+        line.loss_unweighted = if weighted { mean(self.losses.iter().map(|l| l.unweighted)) } else { None };
+        match self.labelled.is_empty() {
+            true => self.write_pairs(line, range),
+            false => self.write_labels(line),
         }
-        self.write_pairs(into, range);
-        self.write_labels(into);
-        self.units.write(into);
-        if !self.effective_weights.is_empty() {
-            put(into, "weight_mean", mean(&self.effective_weights));
-            into.insert("weight_hist".into(), self.weight_hist());
-        }
-        put(into, "safeguard_lam", mean(&self.lam));
-        put(into, "tau_rms", self.inversion.tau_rms());
-        put(into, "inversion_error", self.inversion.error());
+        self.units.write(line);
+        line.weight_mean = mean(&self.effective_weights);
+        line.weight_hist = self.weight_hist();
+        line.safeguard_lam = mean(&self.lam);
+        line.tau_rms = self.inversion.tau_rms();
+        line.inversion_error = self.inversion.error();
         if let Some((name, value)) = statistic.filter(|_| !self.losses.is_empty()) {
-            put(into, name, Some(value));
+            line.named.put(name, Some(value));
         }
     }
 
-    fn write_pairs(&self, into: &mut Map<String, Value>, range: LevelRange) {
-        put(into, "implicit_acc", self.mean(|c| c.u.map(wins)));
-        put(into, "margin", self.mean(Compared::h));
-        put(into, "reward_w", self.mean(Compared::h_w));
-        put(into, "reward_l", self.mean(Compared::h_l));
-        put(into, "model_mse_w", self.mean(|c| Some(c.theta_w)));
-        put(into, "model_mse_l", self.mean(|c| c.theta_l));
-        put(into, "ref_mse_w", self.mean(|c| c.ref_w));
-        put(into, "ref_mse_l", self.mean(|c| c.ref_l));
-        put(into, "gap_w", self.mean(|c| c.h_w().map(|h| -h)));
-        put(into, "gap_l", self.mean(|c| c.h_l().map(|h| -h)));
-        put(into, "gradient_factor", self.mean(|c| c.u.map(|u| 1.0 / (1.0 + u.exp()))));
-        put(into, "negative_margin", self.mean(|c| c.h().map(|h| f64::from(h < 0.0))));
-        if self.preferences().next().is_some() && self.preferences().all(|c| c.h().is_some()) {
-            into.insert("margin_by_t".into(), self.margin_by_t(range));
+    fn write_pairs(&self, line: &mut Line, range: LevelRange) {
+        line.implicit_acc = self.mean(|c| c.u.map(wins));
+        line.margin = self.mean(Compared::h);
+        line.reward_w = self.mean(Compared::h_w);
+        line.reward_l = self.mean(Compared::h_l);
+        line.model_mse_w = self.mean(|c| Some(c.theta_w));
+        line.model_mse_l = self.mean(|c| c.theta_l);
+        line.ref_mse_w = self.mean(|c| c.ref_w);
+        line.ref_mse_l = self.mean(|c| c.ref_l);
+        line.gap_w = line.reward_w.map(|h| -h);
+        line.gap_l = line.reward_l.map(|h| -h);
+        line.gradient_factor = self.mean(|c| c.u.map(|u| 1.0 / (1.0 + u.exp())));
+        line.negative_margin = self.mean(|c| c.h().map(|h| f64::from(h < 0.0)));
+        if self.preferences().all(|c| c.h().is_some()) {
+            line.margin_by_t = self.margin_by_t(range);
         }
     }
 
     /// w: desirable, l: undesirable.
-    fn write_labels(&self, into: &mut Map<String, Value>) {
+    fn write_labels(&self, line: &mut Line) {
         let reward = |l: &Labelled| l.reference.map(|r| r - l.theta);
-        for (class, desirable) in [("w", true), ("l", false)] {
-            let mut set = |name: &str, value: Option<f64>| put(into, &format!("{name}_{class}"), value);
-            set("reward", self.mean_of_class(desirable, reward));
-            set("model_mse", self.mean_of_class(desirable, |l| Some(l.theta)));
-            set("ref_mse", self.mean_of_class(desirable, |l| l.reference));
-            set("gap", self.mean_of_class(desirable, |l| reward(l).map(|h| -h)));
-        }
+        line.reward_w = self.mean_of_class(true, reward);
+        line.reward_l = self.mean_of_class(false, reward);
+        line.model_mse_w = self.mean_of_class(true, |l| Some(l.theta));
+        line.model_mse_l = self.mean_of_class(false, |l| Some(l.theta));
+        line.ref_mse_w = self.mean_of_class(true, |l| l.reference);
+        line.ref_mse_l = self.mean_of_class(false, |l| l.reference);
+        line.gap_w = line.reward_w.map(|h| -h);
+        line.gap_l = line.reward_l.map(|h| -h);
     }
 
-    /// Means of h over tenths of the noise levels; null for a tenth without a pair.
-    fn margin_by_t(&self, range: LevelRange) -> Value {
+    /// Means of h over tenths of the noise levels; empty without pairs.
+    fn margin_by_t(&self, range: LevelRange) -> Vec<Option<f64>> {
         let tenth = |i: i64| {
             let inside = self.preferences().filter(|c| range.part(c.level, 10) == i);
             mean(inside.filter_map(Compared::h))
         };
-        json!((0..10).map(tenth).collect::<Vec<Option<f64>>>())
+        let tenths = if self.preferences().next().is_some() { 10 } else { 0 };
+        (0..tenths).map(tenth).collect()
     }
 
-    /// Shares of the effective weights below 0.1, 0.3, 1, 3, and above.
-    fn weight_hist(&self) -> Value {
-        let mut counts = [0u64; WEIGHT_BINS.len() + 1];
+    /// Shares of the effective weights below 0.1, 0.3, 1, 3, and above; empty without weights.
+    fn weight_hist(&self) -> Vec<f64> {
+        let of = self.effective_weights.len();
+        let mut counts = vec![0u64; if of == 0 { 0 } else { WEIGHT_BINS.len() + 1 }];
         for weight in &self.effective_weights {
             counts[WEIGHT_BINS.iter().take_while(|end| weight >= *end).count()] += 1;
         }
-        json!(counts.map(|n| n as f64 / self.effective_weights.len() as f64))
+        counts.into_iter().map(|n| n as f64 / of as f64).collect()
     }
 }
 
@@ -184,29 +176,24 @@ impl UnitRecords {
         self.read += other.read;
     }
 
-    /// The keys of metrics.jsonl; none without units.
-    pub fn write(&self, into: &mut Map<String, Value>) {
+    /// Sets the numbers of a step of units; none without units.
+    fn write(&self, line: &mut Line) {
         let of = |values: &[f64], f: &dyn Fn(f64) -> f64| mean(values.iter().map(|x| f(*x)));
-        put(into, "implicit_acc", of(&self.logits, &wins));
-        put(into, "gradient_factor", of(&self.logits, &|u| 1.0 / (1.0 + u.exp())));
-        put(into, "log_ratio", of(&self.r, &|r| r));
-        put(into, "approx_kl", of(&self.r, &|r| 0.5 * r * r));
-        put(into, "noise_pred_drift", mean(&self.drift));
-        put(into, "clamped_fraction", (self.read > 0).then(|| self.clamped as f64 / self.read as f64));
+        if !self.logits.is_empty() {
+            line.implicit_acc = of(&self.logits, &wins);
+            line.gradient_factor = of(&self.logits, &|u| 1.0 / (1.0 + u.exp()));
+        }
+        line.log_ratio = mean(&self.r);
+        line.approx_kl = of(&self.r, &|r| 0.5 * r * r);
+        line.noise_pred_drift = mean(&self.drift);
+        line.clamped_fraction = (self.read > 0).then(|| self.clamped as f64 / self.read as f64);
     }
 }
 
 /// Change of the reference in a step, if any.
-pub fn write_renewal(into: &mut Map<String, Value>, renewal: &Renewal) {
-    if let Some((divergence, smoothed)) = renewal.divergence {
-        put(into, "divergence", Some(divergence));
-        put(into, "divergence_smoothed", Some(smoothed));
-    }
-    for (key, present) in [("reference_copied", renewal.copied), ("reference_frozen", renewal.frozen)] {
-        if present {
-            into.insert(key.into(), json!(true));
-        }
-    }
+pub fn write_renewal(line: &mut Line, renewal: &Renewal) {
+    (line.divergence, line.divergence_smoothed) = renewal.divergence.unzip();
+    (line.reference_copied, line.reference_frozen) = (renewal.copied, renewal.frozen);
 }
 
 /// Peak resident memory of this process in GiB, or of the device's allocator on CUDA.
@@ -243,37 +230,40 @@ mod tests {
         StepRecords { losses, compared, ..StepRecords::default() }
     }
 
-    fn written(records: &StepRecords) -> Map<String, Value> {
-        let mut m = Map::new();
-        records.write(&mut m, false, None, LevelRange::Steps(1000));
-        m
+    fn written(records: &StepRecords) -> Line {
+        let mut line = Line::default();
+        records.write(&mut line, false, None, LevelRange::Steps(1000));
+        line
+    }
+
+    fn keys(line: &Line) -> Vec<String> {
+        line.numbers().unwrap().into_iter().map(|(key, _)| key).collect()
     }
 
     #[test]
     fn means_run_over_the_pairs_of_the_step() {
         let m = written(&of_pairs(vec![pair(5.0, 0.002, 0.001), pair(999.0, -0.001, 0.001), pair(950.0, 0.0, 0.0)]));
-        let get = |k: &str| m[k].as_f64().unwrap();
-        assert!((get("margin") - (0.001 - 0.002) / 3.0).abs() < 1e-12);
-        assert!((get("gap_w") + get("reward_w")).abs() < 1e-15);
-        assert!((get("implicit_acc") - 0.5).abs() < 1e-12);
-        assert!((get("negative_margin") - 1.0 / 3.0).abs() < 1e-12);
-        assert!(m["margin_by_t"][1].is_null());
-        assert!((m["margin_by_t"][9].as_f64().unwrap() + 0.001).abs() < 1e-9);
+        assert!((m.margin.unwrap() - (0.001 - 0.002) / 3.0).abs() < 1e-12);
+        assert!((m.gap_w.unwrap() + m.reward_w.unwrap()).abs() < 1e-15);
+        assert!((m.implicit_acc.unwrap() - 0.5).abs() < 1e-12);
+        assert!((m.negative_margin.unwrap() - 1.0 / 3.0).abs() < 1e-12);
+        assert_eq!((m.margin_by_t.len(), m.margin_by_t[1]), (10, None));
+        assert!((m.margin_by_t[9].unwrap() + 0.001).abs() < 1e-9);
     }
 
     #[test]
     fn ties_count_in_the_loss_only() {
         let tie = Compared { tie: true, ..pair(5.0, 1.0, -1.0) };
         let m = written(&of_pairs(vec![tie, pair(5.0, 0.002, 0.001)]));
-        assert!((m["margin"].as_f64().unwrap() - 0.001).abs() < 1e-12);
-        assert_eq!(m["loss"].as_f64(), Some(1.0));
+        assert!((m.margin.unwrap() - 0.001).abs() < 1e-12);
+        assert_eq!(m.loss, Some(1.0));
     }
 
     #[test]
     fn keys_without_a_value_are_absent() {
         let mut one = pair(5.0, 0.0, 0.0);
         (one.u, one.theta_l, one.ref_w, one.ref_l) = (None, None, None, None);
-        assert_eq!(written(&of_pairs(vec![one])).keys().collect::<Vec<_>>(), ["loss", "model_mse_w"]);
+        assert_eq!(keys(&written(&of_pairs(vec![one]))), ["loss", "model_mse_w"]);
     }
 
     #[test]
@@ -281,13 +271,13 @@ mod tests {
         let one = Labelled { id: "x".into(), level: 3.0, desirable: true, theta: 0.1, reference: Some(0.3) };
         let records = StepRecords { labelled: vec![one], ..StepRecords::default() };
         let m = written(&records);
-        assert!((m["reward_w"].as_f64().unwrap() - 0.2).abs() < 1e-12);
-        assert_eq!(m.keys().collect::<Vec<_>>(), ["reward_w", "model_mse_w", "ref_mse_w", "gap_w"]);
+        assert!((m.reward_w.unwrap() - 0.2).abs() < 1e-12);
+        assert_eq!(keys(&m), ["reward_w", "model_mse_w", "ref_mse_w", "gap_w"]);
     }
 
     #[test]
     fn the_histogram_of_weights_gives_shares() {
         let records = StepRecords { effective_weights: vec![0.05, 0.1, 1.0, 5.0], ..StepRecords::default() };
-        assert_eq!(written(&records)["weight_hist"], json!([0.25, 0.25, 0.0, 0.25, 0.25]));
+        assert_eq!(written(&records).weight_hist, [0.25, 0.25, 0.0, 0.25, 0.25]);
     }
 }

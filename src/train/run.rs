@@ -14,10 +14,10 @@ use super::resident::Resident;
 use super::run_dir::{self, Resume, RunDir, Start};
 use super::session::{Host, Session};
 use crate::machine::files::write_atomically;
+use crate::metrics::Line;
 use crate::progress::{Halted, Progress, Stopped};
 use crate::world::settle_stop;
 use anyhow::{Result, anyhow};
-use serde_json::{Map, Value};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -152,17 +152,11 @@ fn spike(step: u64, outcome: &StepOutcome) -> String {
 }
 
 /// Note of the progress bar next to the step.
-fn note(line: &Map<String, Value>) -> String {
-    let number = |key: &str| line.get(key).and_then(Value::as_f64);
-    let mut parts = Vec::new();
-    if let Some(x) = number("loss") {
-        parts.push(format!("loss {x:.4}"));
-    }
-    if let Some(x) = number("implicit_acc") {
-        parts.push(format!("implicit acc {x:.2}"));
-    }
-    if let Some(x) = number("pairs_per_s") {
-        parts.push(format!("{x:.2} pairs/s"));
-    }
-    parts.join("  ")
+fn note(line: &Line) -> String {
+    let parts = [
+        line.loss.map(|x| format!("loss {x:.4}")),
+        line.implicit_acc.map(|x| format!("implicit acc {x:.2}")),
+        line.pairs_per_s.map(|x| format!("{x:.2} pairs/s")),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("  ")
 }

@@ -9,6 +9,7 @@ use crate::rollout;
 use crate::settings::{self, Change, Settings};
 use crate::world::{World, settle};
 use anyhow::{Context, Result, bail};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -192,9 +193,7 @@ impl RunDir {
         // A line torn by a power cut may not be UTF-8.
         let Ok(bytes) = std::fs::read(&file) else { return Ok(()) };
         let text = String::from_utf8_lossy(&bytes);
-        let of_line = |l: &&str| {
-            serde_json::from_str::<Value>(l).ok().and_then(|v| v.get("step")?.as_u64()).is_some_and(|s| s <= step)
-        };
+        let of_line = |l: &&str| serde_json::from_str::<StepOfLine>(l).is_ok_and(|line| line.step <= step);
         let kept: String = text.lines().filter(of_line).map(|l| format!("{l}\n")).collect();
         write_atomically(&file, kept.as_bytes())
     }
@@ -240,6 +239,12 @@ fn nothing_to_resume(path: &Path) -> String {
 /// Whether a folder holds steps of a run.
 pub fn holds_steps(path: &Path) -> bool {
     std::fs::metadata(path.join(METRICS)).is_ok_and(|m| m.len() > 0) || !checkpoint::list(path).is_empty()
+}
+
+/// The part of a metrics line that truncation reads.
+#[derive(Deserialize)]
+struct StepOfLine {
+    step: u64,
 }
 
 /// Appends lines to metrics.jsonl; each is whole before the next step starts.

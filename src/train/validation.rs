@@ -6,14 +6,13 @@ use super::history::Statistics;
 use super::pass::{Latents, Pass};
 use crate::data::batches::{Batch, BatchItem};
 use crate::data::items::Preference;
-use crate::metrics::{put, wins};
+use crate::metrics::{Line, wins};
 use crate::networks::{Networks, mean_square};
 use crate::numbers::{interval, mean};
 use crate::objectives::statistics::Law;
 use crate::objectives::{Errors, Step, Weighting, descending, evaluate, numbers, statistic_values};
 use crate::progress::{Halted, Progress, Stop};
 use anyhow::{Result, bail};
-use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use tch::Tensor;
 
@@ -53,8 +52,33 @@ pub fn start_errors(
     Ok(out)
 }
 
-/// Validates the current weights (the caller has swapped in the EMA) and returns the val_* keys. `step`: the last
-/// step's input of the objective.
+/// Numbers of the held-out items of a validated step.
+#[derive(Debug, Default, PartialEq)]
+pub struct HeldOut {
+    loss: Option<f64>,
+    implicit_acc: Option<f64>,
+    margin: Option<f64>,
+    /// 95 % interval of the margin over prompts; `None` with one prompt.
+    interval: Option<(f64, f64)>,
+    gap_w: Option<f64>,
+    gap_l: Option<f64>,
+}
+
+impl HeldOut {
+    /// Sets the val_ keys.
+    pub fn write(self, line: &mut Line) {
+        line.val_loss = self.loss;
+        line.val_implicit_acc = self.implicit_acc;
+        line.val_margin = self.margin;
+        (line.val_margin_lo, line.val_margin_hi) = self.interval.unzip();
+        (line.val_gap_w, line.val_gap_l) = (self.gap_w, self.gap_l);
+    }
+}
+
+/// Validates the current weights (the caller has swapped in the EMA). `step`: the last step's input of the objective.
+///
+/// # Errors
+/// [`Halted`] for an error that is not finite; `Stopped`; errors of networks or data.
 pub fn validate(
     pass: &Pass,
     statistics: &Statistics,
@@ -63,7 +87,7 @@ pub fn validate(
     step: Step,
     progress: &dyn Progress,
     stop: &Stop,
-) -> Result<Map<String, Value>> {
+) -> Result<HeldOut> {
     let _frozen = tch::no_grad_guard();
     let (mut outcomes, mut all_errors) = (Vec::new(), Vec::new());
     for (i, item) in items.enumerate() {
@@ -75,10 +99,8 @@ pub fn validate(
         progress.advance(i as u64 + 1, "");
         stop.check()?;
     }
-    let mut out = Map::new();
-    put(&mut out, "val_loss", mean(&losses(pass, statistics, &all_errors, step)?));
-    out.extend(summarise(&outcomes));
-    Ok(out)
+    let loss = mean(&losses(pass, statistics, &all_errors, step)?);
+    Ok(HeldOut { loss, ..summarise(&outcomes) })
 }
 
 /// Errors of the current weights against those of the start model.
@@ -161,18 +183,16 @@ fn refuse_not_finite(name: &str, model: &str, batch: &Batch, errors: &[f64]) -> 
     )))
 }
 
-fn summarise(outcomes: &[Outcome]) -> Map<String, Value> {
+fn summarise(outcomes: &[Outcome]) -> HeldOut {
     let column = |f: &dyn Fn(&Outcome) -> f64| mean(outcomes.iter().map(f));
-    let mut out = Map::new();
-    put(&mut out, "val_implicit_acc", column(&|o| wins(o.h)));
-    put(&mut out, "val_margin", column(&|o| o.h));
-    if let Some((low, high)) = interval(&by_prompt(outcomes)) {
-        put(&mut out, "val_margin_lo", Some(low));
-        put(&mut out, "val_margin_hi", Some(high));
+    HeldOut {
+        loss: None,
+        implicit_acc: column(&|o| wins(o.h)),
+        margin: column(&|o| o.h),
+        interval: interval(&by_prompt(outcomes)),
+        gap_w: column(&|o| o.gap_w),
+        gap_l: column(&|o| o.gap_l),
     }
-    put(&mut out, "val_gap_w", column(&|o| o.gap_w));
-    put(&mut out, "val_gap_l", column(&|o| o.gap_l));
-    out
 }
 
 /// The mean margin of every prompt.
@@ -196,9 +216,9 @@ mod tests {
     fn the_interval_runs_over_prompts_and_is_absent_with_one() {
         let two = [outcome("a", 1.0), outcome("a", 3.0), outcome("b", 4.0)];
         let m = summarise(&two);
-        assert!((m["val_margin"].as_f64().unwrap() - 8.0 / 3.0).abs() < 1e-12);
+        assert!((m.margin.unwrap() - 8.0 / 3.0).abs() < 1e-12);
         // prompt means 2 and 4: std sqrt(2), half 1.96
-        assert!((m["val_margin_lo"].as_f64().unwrap() - (3.0 - 1.96)).abs() < 1e-12);
-        assert!(!summarise(&[outcome("a", 1.0)]).contains_key("val_margin_lo"));
+        assert!((m.interval.unwrap().0 - (3.0 - 1.96)).abs() < 1e-12);
+        assert_eq!(summarise(&[outcome("a", 1.0)]).interval, None);
     }
 }
