@@ -186,7 +186,7 @@ fn print_compared(sides: &[Side], compared: &Compared, out: &Path, json: bool) -
 }
 
 fn files<'a>(outcome: &'a Outcome, out: &'a Path) -> impl Iterator<Item = PathBuf> + 'a {
-    outcome.records.iter().map(|record| out.join(record["file"].as_str().unwrap_or_default()))
+    outcome.records.iter().map(|record| out.join(&record.file))
 }
 
 fn print_path(path: PathBuf) -> Result<()> {

@@ -63,7 +63,7 @@ impl Album {
             "dtype": s.dtype, "program": env!("CARGO_PKG_VERSION"),
         });
         if model.negative.is_some() {
-            made_of["negative"] = request.negative_record(&folder, memory)?;
+            made_of["negative"] = json!(request.negative_record(&folder, memory)?);
         }
         let key = hashes::of_bytes(made_of.to_string().as_bytes());
         let name: String =

@@ -1,11 +1,10 @@
 //! The output folder: PNG files and images.jsonl, one line per picture.
 
-use super::record::{first_difference, parameters};
+use super::record::{Record, first_difference, parameters};
 use crate::machine::files::{sync_dir, write_atomically};
 use crate::painting::{read_png_text, write_png};
 use anyhow::{Context, Result, bail};
 use image::RgbImage;
-use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -19,7 +18,7 @@ pub struct OutFolder {
     dir: PathBuf,
     /// Opened for the first picture. A call refused before it leaves no folder, which would block the next call.
     index: Option<File>,
-    records: BTreeMap<String, Value>,
+    records: BTreeMap<String, Record>,
 }
 
 /// Makes the folder, and refuses one with pictures unless they are resumed. Cheap: called before weights load.
@@ -46,28 +45,27 @@ pub fn prepare(dir: &Path, resume: bool) -> Result<()> {
 impl OutFolder {
     /// Reads a prepared folder: `planned` are the records to come. An existing picture with a different record is
     /// refused by name and key, without any change.
-    pub fn open(dir: &Path, planned: &[Value]) -> Result<Self> {
+    pub fn open(dir: &Path, planned: &[Record]) -> Result<Self> {
         let mut records = read_index(&dir.join(INDEX))?;
         records.retain(|file, _| dir.join(file).is_file());
         for asked in planned {
-            let file = asked["file"].as_str().unwrap_or_default();
-            let path = dir.join(file);
+            let path = dir.join(&asked.file);
             if !path.is_file() {
                 continue;
             }
             // A run killed between picture and line left the record only in the picture.
-            let there = match records.get(file) {
+            let there = match records.get(&asked.file) {
                 Some(record) => record.clone(),
                 None => embedded(&path)?,
             };
-            if let Some((key, there, asked)) = first_difference(&there, asked) {
+            if let Some((key, there, asked)) = first_difference(&there, asked)? {
                 bail!(
                     "{} was made with another {key}: {there} there, {asked} asked for; \
                      give another --out, or the options of that run",
                     path.display()
                 );
             }
-            records.insert(file.to_string(), there);
+            records.insert(asked.file.clone(), there);
         }
         let folder = Self { dir: dir.to_path_buf(), index: None, records };
         if !folder.records.is_empty() {
@@ -77,22 +75,21 @@ impl OutFolder {
     }
 
     /// Whether the picture exists with an equal record.
-    pub fn has(&self, record: &Value) -> bool {
-        self.records.contains_key(record["file"].as_str().unwrap_or_default())
+    pub fn has(&self, record: &Record) -> bool {
+        self.records.contains_key(&record.file)
     }
 
     /// The existing records, including values known only after painting; planned records for missing pictures.
-    pub fn records_of(&self, planned: &[Value]) -> Vec<Value> {
-        let known = |record: &Value| self.records.get(record["file"].as_str().unwrap_or_default());
-        planned.iter().map(|record| known(record).unwrap_or(record).clone()).collect()
+    pub fn records_of(&self, planned: &[Record]) -> Vec<Record> {
+        planned.iter().map(|record| self.records.get(&record.file).unwrap_or(record).clone()).collect()
     }
 
     /// Writes a picture, whole or not at all, then its line.
-    pub fn add(&mut self, record: &Value, image: &RgbImage) -> Result<()> {
-        let file = record["file"].as_str().unwrap_or_default();
-        let path = self.dir.join(file);
-        write_png(&path, image, &[("parameters", &parameters(record)), ("diffpref", &record.to_string())])?;
-        let line = format!("{record}\n");
+    pub fn add(&mut self, record: &Record, image: &RgbImage) -> Result<()> {
+        let path = self.dir.join(&record.file);
+        let json = record.to_json()?;
+        write_png(&path, image, &[("parameters", &parameters(record)), ("diffpref", &json)])?;
+        let line = format!("{json}\n");
         let index = self.dir.join(INDEX);
         let opened = match self.index.take() {
             Some(file) => Ok(file),
@@ -100,7 +97,7 @@ impl OutFolder {
         };
         let written = opened.and_then(|mut file| file.write_all(line.as_bytes()).map(|()| file));
         self.index = Some(written.with_context(|| format!("cannot write {}", index.display()))?);
-        self.records.insert(file.to_string(), record.clone());
+        self.records.insert(record.file.clone(), record.clone());
         Ok(())
     }
 
@@ -111,13 +108,14 @@ impl OutFolder {
     }
 
     fn write_index(&self) -> Result<()> {
-        let text: String = self.records.values().map(|record| format!("{record}\n")).collect();
+        let lines = self.records.values().map(|record| Ok(format!("{}\n", record.to_json()?)));
+        let text: String = lines.collect::<serde_json::Result<_>>()?;
         write_atomically(&self.dir.join(INDEX), text.as_bytes())
     }
 }
 
 /// Lines by file name. A last line without an end was torn by a crash and counts as absent.
-fn read_index(path: &Path) -> Result<BTreeMap<String, Value>> {
+fn read_index(path: &Path) -> Result<BTreeMap<String, Record>> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
@@ -125,16 +123,15 @@ fn read_index(path: &Path) -> Result<BTreeMap<String, Value>> {
     };
     let mut records = BTreeMap::new();
     for (row, line) in text.split_inclusive('\n').enumerate().filter(|(_, line)| line.ends_with('\n')) {
-        let record: Value = serde_json::from_str(line)
-            .with_context(|| format!("{} row {}: not a JSON object; remove the line", path.display(), row + 1))?;
-        if let Some(file) = record["file"].as_str() {
-            records.insert(file.to_string(), record.clone());
-        }
+        let record: Record = serde_json::from_str(line).with_context(|| {
+            format!("{} row {}: not the record of a picture; remove the line", path.display(), row + 1)
+        })?;
+        records.insert(record.file.clone(), record);
     }
     Ok(records)
 }
 
-fn embedded(path: &Path) -> Result<Value> {
+fn embedded(path: &Path) -> Result<Record> {
     let text = read_png_text(path, "diffpref");
     match text.and_then(|text| serde_json::from_str(&text).ok()) {
         Some(record) => Ok(record),

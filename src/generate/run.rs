@@ -2,6 +2,7 @@
 
 use super::folder::{self, OutFolder};
 use super::planned::plan;
+use super::record::Record;
 use super::request::Request;
 use crate::keys::ConfigError;
 use crate::machine::hashes::HashMemory;
@@ -14,7 +15,6 @@ use image::RgbImage;
 use pipelines::families::ModelFolder;
 use pipelines::sampling::Guidance;
 use pipelines::schedulers::{Scheduler, SchedulerConfig, ddim};
-use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// Result of [`run`].
@@ -24,7 +24,7 @@ pub struct Outcome {
     /// Pictures that existed already, equal.
     pub skipped: usize,
     /// Records of all requested pictures, in order.
-    pub records: Vec<Value>,
+    pub records: Vec<Record>,
     pub grid: Option<PathBuf>,
 }
 
@@ -75,7 +75,7 @@ impl<'a> Job<'a> {
 pub(super) struct PlannedJob<'a> {
     job: Job<'a>,
     negative: Option<NegativeSide>,
-    records: Vec<Value>,
+    records: Vec<Record>,
 }
 
 impl PlannedJob<'_> {
@@ -83,7 +83,7 @@ impl PlannedJob<'_> {
     pub fn paint(self, progress: &dyn Progress, stop: &Stop) -> Result<Outcome> {
         let Self { job: Job { request, folder, look, layout }, negative, records } = self;
         let mut out = OutFolder::open(&request.out, &records)?;
-        let missing: Vec<&Value> = records.iter().filter(|record| !out.has(record)).collect();
+        let missing: Vec<&Record> = records.iter().filter(|record| !out.has(record)).collect();
         let skipped = records.len() - missing.len();
         if skipped > 0 {
             progress.line(&format!("{skipped} of {} pictures are there already", records.len()));
@@ -194,15 +194,10 @@ struct Painting<'a> {
 }
 
 impl Painting<'_> {
-    fn paint(&self, folder: ModelFolder, records: &[&Value], out: &mut OutFolder) -> Result<()> {
+    fn paint(&self, folder: ModelFolder, records: &[&Record], out: &mut OutFolder) -> Result<()> {
         let (request, negative) = (&self.request.model, self.negative.as_ref());
-        let pictures: Vec<Picture> = records
-            .iter()
-            .map(|record| Picture {
-                prompt: record["prompt"].as_str().unwrap_or_default(),
-                seed: record["seed"].as_u64().unwrap_or_default(),
-            })
-            .collect();
+        let pictures: Vec<Picture> =
+            records.iter().map(|record| Picture { prompt: &record.prompt, seed: record.seed }).collect();
         let worn = Worn::read(request, negative, &folder.lora_targets())?;
         let mut prompts = Model::load_prompts(&folder, request, &worn)?;
         self.encode(&mut prompts, &pictures)?;
@@ -211,7 +206,7 @@ impl Painting<'_> {
         self.progress.begin("sample", 0, pictures.len() as u64);
         let mut save = |index: usize, Painted { image, tiled }: Painted| {
             let mut record = records[index].clone();
-            record["vae_tiling"] = tiled.into();
+            record.vae_tiling = Some(tiled);
             out.add(&record, &image)
         };
         let result = model.painter().paint(&pictures, self.look, model.adapters, self.progress, self.stop, &mut save);
@@ -242,9 +237,9 @@ impl Painting<'_> {
     }
 }
 
-fn write_grid(out: &Path, layout: Grid, records: &[Value]) -> Result<PathBuf> {
-    let read = |record: &Value| {
-        let path = out.join(record["file"].as_str().unwrap_or_default());
+fn write_grid(out: &Path, layout: Grid, records: &[Record]) -> Result<PathBuf> {
+    let read = |record: &Record| {
+        let path = out.join(&record.file);
         let image = image::open(&path).with_context(|| format!("cannot read {} for the grid", path.display()))?;
         Ok(image.to_rgb8())
     };

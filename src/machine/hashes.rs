@@ -2,12 +2,14 @@
 
 use super::files::{name_below, write_atomically};
 use anyhow::{Context, Result};
-use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+/// SHA-256 of files by name, lower-case hex.
+pub type FileHashes = BTreeMap<String, String>;
 
 /// SHA-256 of bytes, as hex.
 pub fn of_bytes(bytes: &[u8]) -> String {
@@ -62,13 +64,13 @@ impl HashMemory {
         files.into_iter().map(|file| self.of_file(file.as_ref())).collect()
     }
 
-    /// `{name: SHA-256}` of named files, in their order.
-    pub fn named(&mut self, files: impl IntoIterator<Item = (String, PathBuf)>) -> Result<Map<String, Value>> {
-        files.into_iter().map(|(name, file)| Ok((name, Value::String(self.of_file(&file)?)))).collect()
+    /// SHA-256 of named files, by name.
+    pub fn named(&mut self, files: impl IntoIterator<Item = (String, PathBuf)>) -> Result<FileHashes> {
+        files.into_iter().map(|(name, file)| Ok((name, self.of_file(&file)?))).collect()
     }
 
-    /// `{path below root: SHA-256}` of files of a folder, in their order.
-    pub fn below(&mut self, root: &Path, files: &[PathBuf]) -> Result<Map<String, Value>> {
+    /// SHA-256 of files of a folder, by their path below `root`.
+    pub fn below(&mut self, root: &Path, files: &[PathBuf]) -> Result<FileHashes> {
         self.named(files.iter().map(|file| (name_below(root, file), file.clone())))
     }
 

@@ -3,9 +3,11 @@
 pub mod evaluation;
 mod line;
 mod named;
+mod sample_plan;
 
 pub use line::Line;
 pub use named::{Gain, Named, REWARD, Role};
+pub use sample_plan::SamplePlan;
 
 /// 1 above zero, one half at zero.
 pub fn wins(u: f64) -> f64 {

@@ -1,18 +1,36 @@
 //! SHA-256 of every weight file of a model request, the origin of a picture.
 
 use super::request::{LoraFile, ModelRequest};
-use crate::machine::hashes::HashMemory;
+use crate::machine::hashes::{FileHashes, HashMemory};
 use anyhow::Result;
 use pipelines::families::ModelFolder;
 use pipelines::lora::Lora;
 use pipelines::weights::component_files;
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
+/// A LoRA of a picture.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LoraRecord {
+    pub file: PathBuf,
+    pub scale: f64,
+    pub sha256: String,
+}
+
+/// The negative network of a picture.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NegativeRecord {
+    /// Its folder; `None`: the model's own UNet.
+    pub unet: Option<PathBuf>,
+    pub loras: Vec<LoraRecord>,
+    /// Weights of the positive and of the negative offset.
+    pub merge: Option<[f64; 2]>,
+    pub weights: FileHashes,
+}
+
 impl ModelRequest {
-    /// `{"unet/diffusion_pytorch_model.safetensors": sha256, ..}` of every weight file except the LoRAs, sorted by
-    /// name.
-    pub fn weight_hashes(&self, folder: &ModelFolder, hashes: &mut HashMemory) -> Result<Map<String, Value>> {
+    /// Hash of every weight file except the LoRAs, by names such as `unet/diffusion_pytorch_model.safetensors`.
+    pub fn weight_hashes(&self, folder: &ModelFolder, hashes: &mut HashMemory) -> Result<FileHashes> {
         let mut files: Vec<(&str, PathBuf)> = folder.weight_files();
         for (part, other) in [("unet", &self.unet), ("vae", &self.vae)] {
             let Some(path) = other else { continue };
@@ -25,9 +43,9 @@ impl ModelRequest {
         hashes.named(named)
     }
 
-    /// `{"unet", "loras", "merge", "weights"}` of the negative side, every file with its hash. Null without one.
-    pub fn negative_record(&self, folder: &ModelFolder, hashes: &mut HashMemory) -> Result<Value> {
-        let Some(negative) = &self.negative else { return Ok(Value::Null) };
+    /// The negative network with the hash of every file, if any.
+    pub fn negative_record(&self, folder: &ModelFolder, hashes: &mut HashMemory) -> Result<Option<NegativeRecord>> {
+        let Some(negative) = &self.negative else { return Ok(None) };
         let named = |part: &str, dir: Option<&Path>| -> Result<Vec<(String, PathBuf)>> {
             Ok(folder.unet_files(dir)?.into_iter().map(|file| (name_in(part, &file), file)).collect())
         };
@@ -36,20 +54,20 @@ impl ModelRequest {
             files.extend(named("base", None)?);
         }
         let weights = hashes.named(files)?;
-        Ok(json!({
-            "unet": negative.unet.as_ref().map(|dir| dir.display().to_string()),
-            "loras": lora_hashes(&negative.loras, hashes)?,
-            "merge": negative.merge.map(|merge| [merge.alpha, merge.beta]),
-            "weights": weights,
+        Ok(Some(NegativeRecord {
+            unet: negative.unet.clone(),
+            loras: lora_records(&negative.loras, hashes)?,
+            merge: negative.merge.map(|merge| [merge.alpha, merge.beta]),
+            weights,
         }))
     }
 }
 
-/// `[{"file": .., "scale": .., "sha256": ..}, ..]` of LoRAs.
-pub fn lora_hashes(loras: &[LoraFile], hashes: &mut HashMemory) -> Result<Vec<Value>> {
+/// LoRAs with their hashes.
+pub fn lora_records(loras: &[LoraFile], hashes: &mut HashMemory) -> Result<Vec<LoraRecord>> {
     let record = |lora: &LoraFile| {
         let sha256 = hashes.of_file(&Lora::file_in(&lora.path))?;
-        Ok(json!({"file": lora.path.display().to_string(), "scale": lora.scale, "sha256": sha256}))
+        Ok(LoraRecord { file: lora.path.clone(), scale: lora.scale, sha256 })
     };
     loras.iter().map(record).collect()
 }

@@ -13,7 +13,7 @@ mod request;
 mod sampling;
 mod sides;
 
-pub use contents::lora_hashes;
+pub use contents::{LoraRecord, NegativeRecord, lora_records};
 pub use decoding::{Decoding, Tiling};
 pub use grid::{Grid, grid};
 pub use model::{Model, Worn, read_loras};

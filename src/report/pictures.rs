@@ -1,8 +1,9 @@
 //! Pictures inside the page, and the sample grid of a run.
 
+use crate::metrics::SamplePlan;
 use crate::painting::inline_png;
-use anyhow::{Context, Result};
-use serde::{Deserialize, Serialize};
+use anyhow::Result;
+use serde::Serialize;
 use std::path::{Path, PathBuf};
 
 /// Largest side of a picture in the page, in pixels; larger ones are reduced. The original files remain in the
@@ -15,13 +16,6 @@ const LARGEST_SIDE: u32 = 256;
 /// A missing file or one that is no PNG.
 pub fn inline(path: &Path) -> Result<String> {
     inline_png(path, LARGEST_SIDE)
-}
-
-/// Content of `samples/prompts.json`: the columns and rows of the grid.
-#[derive(Debug, Deserialize)]
-struct Plan {
-    prompts: Vec<String>,
-    seeds: Vec<i64>,
 }
 
 /// Pictures of equal prompts and seeds before training and at the newest step.
@@ -48,11 +42,8 @@ pub struct PictureRow {
 pub fn sample_grid(run_dir: &Path) -> Result<Option<SampleGrid>> {
     let samples = run_dir.join("samples");
     let steps = sample_steps(&samples);
-    let plan = samples.join("prompts.json");
-    let (Some(first), true) = (steps.first(), plan.is_file()) else { return Ok(None) };
-    let text = std::fs::read(&plan).with_context(|| format!("cannot read {}", plan.display()))?;
-    let plan: Plan = serde_json::from_slice(&text)
-        .with_context(|| format!("{}: expected {{\"prompts\": [..], \"seeds\": [..]}}", plan.display()))?;
+    let Some(first) = steps.first() else { return Ok(None) };
+    let Some(plan) = SamplePlan::read(&samples)? else { return Ok(None) };
     // While a grid is being written its last pictures are missing: the step before it is whole.
     let whole =
         |step: &&(u64, PathBuf)| picture(&step.1, plan.prompts.len().wrapping_sub(1), plan.seeds.last()).is_some();

@@ -1,6 +1,7 @@
 //! From resolved settings to the state of training.
 
 use super::criterion::{Criterion, OwnWeights};
+use super::environment::Contents;
 use super::feed::Feed;
 use super::guards::{Beta, SpikeGuard};
 use super::history::{History, Statistics};
@@ -18,7 +19,6 @@ use crate::rollout::Prompts;
 use crate::settings::{Settings, TimestepWeighting};
 use anyhow::Result;
 use pipelines::{LevelRange, Levels, Process};
-use serde_json::{Map, Value as Json};
 
 /// Loads the networks and constructs the method. `contents`: hashes of the inputs.
 ///
@@ -27,7 +27,7 @@ use serde_json::{Map, Value as Json};
 pub fn learner(
     resident: &mut Resident,
     opened: &Opened,
-    contents: &Map<String, Json>,
+    contents: &Contents,
     machine: Machine,
     feed: &Feed,
 ) -> Result<Learner> {

@@ -1,5 +1,6 @@
 //! `--dry-run`: the plan of a run, after all checks that need no training.
 
+use super::environment::Contents;
 use super::forecast;
 use super::opened::Opened;
 use super::optimizer;
@@ -16,7 +17,6 @@ use anyhow::{Context, Result};
 use pipelines::families::ModelFolder;
 use pipelines::{Conditioning, Dtype, Levels};
 use serde::Serialize;
-use serde_json::Map;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -85,7 +85,7 @@ pub fn dry_run(opened: &Opened) -> Result<Plan> {
     let rollout = match needs.rollouts {
         Some(needs) => {
             let setup = opened.setup(machine);
-            let rewards = Resident::default().rewards(&setup, &Map::new())?;
+            let rewards = Resident::default().rewards(&setup, &Contents::new())?;
             Some(Rollout::open(&setup, needs, rewards, &config.train.out)?)
         }
         None => None,

@@ -1,5 +1,6 @@
 //! State that stays loaded between the runs of one process.
 
+use super::environment::Contents;
 use crate::keys::ConfigError;
 use crate::machine::hashes;
 use crate::networks::{self, Machine, Networks};
@@ -8,7 +9,6 @@ use crate::scorers::Rewards;
 use crate::settings::Settings;
 use anyhow::Result;
 use pipelines::families::{Denoiser, ModelFolder};
-use serde_json::{Map, Value, json};
 use std::rc::Rc;
 
 /// Networks and scorers of earlier runs, lent to the next one. A run without usable ones loads its own. Embeddings
@@ -42,13 +42,12 @@ impl Resident {
         &mut self,
         config: &Settings,
         folder: &ModelFolder,
-        contents: &Map<String, Value>,
+        contents: &Contents,
         machine: Machine,
         needs_reference: bool,
     ) -> Result<Networks> {
-        let of = |name: &str| contents.get(name).cloned().unwrap_or_default();
-        let files = json!([of("model.path"), of("model.unet")]).to_string();
-        let key = hashes::of_bytes(format!("{files} {:?} {machine:?}", folder.scheduler()).as_bytes());
+        let files = ["model.path", "model.unet"].map(|name| contents.get(name));
+        let key = hashes::of_bytes(format!("{files:?} {:?} {machine:?}", folder.scheduler()).as_bytes());
         let base = Kept::for_key(self.base.take(), &key);
         self.lent = Some(key);
         networks::load(config, folder, machine, needs_reference, base)
@@ -64,7 +63,7 @@ impl Resident {
     ///
     /// # Errors
     /// A scorer that cannot be opened.
-    pub fn rewards(&mut self, setup: &Setup, contents: &Map<String, Value>) -> Result<Rc<Rewards>> {
+    pub fn rewards(&mut self, setup: &Setup, contents: &Contents) -> Result<Rc<Rewards>> {
         let missing = || ConfigError("[reward] is missing: the method samples while it trains.".into());
         let reward = setup.config.reward.as_ref().ok_or_else(missing)?;
         let files = ["model.path", "reward.scorers", "reward.watch"].map(|name| contents.get(name));

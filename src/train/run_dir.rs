@@ -1,7 +1,7 @@
 //! The folder of a run: its lock, its content, the starting point of a resumed run.
 
 use super::checkpoint::{self, State};
-use super::environment::{self, ENVIRONMENT};
+use super::environment::{self, Contents, ENVIRONMENT};
 use crate::keys::ConfigError;
 use crate::machine::files::{remove_unfinished, write_atomically};
 use crate::report;
@@ -10,7 +10,6 @@ use crate::settings::{self, Change, Settings};
 use crate::world::{World, settle};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
-use serde_json::{Map, Value};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
@@ -124,7 +123,7 @@ impl RunDir {
         resume: Resume,
         overwrite: bool,
         config: &Settings,
-        contents: &Map<String, Value>,
+        contents: &Contents,
         say: &mut dyn FnMut(String),
     ) -> Result<Start> {
         // A run stopped while encoding has no step yet: it can be resumed by starting again without loss.
@@ -146,7 +145,7 @@ impl RunDir {
         }
     }
 
-    fn resume(&self, config: &Settings, contents: &Map<String, Value>, say: &mut dyn FnMut(String)) -> Result<Start> {
+    fn resume(&self, config: &Settings, contents: &Contents, say: &mut dyn FnMut(String)) -> Result<Start> {
         let old = Settings::read(&self.join(RESOLVED))?;
         let recorded = environment::recorded(&self.path).contents;
         let same_content = |key: &str| recorded.contains_key(key) && recorded.get(key) == contents.get(key);

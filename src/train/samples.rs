@@ -1,7 +1,7 @@
 //! Pictures of fixed prompts and seeds while training: `samples/step-000200/PROMPT-SEED.png`.
 
 use crate::keys::ConfigError;
-use crate::machine::files::write_atomically;
+use crate::metrics::SamplePlan;
 use crate::painting::{Grid, Look, Painter, Picture, Sampling, encode_png, grid, write_png};
 use crate::rollout::Resources;
 use crate::settings::{SampleConfig, Settings};
@@ -10,7 +10,6 @@ use image::RgbImage;
 use pipelines::Conditioning;
 use pipelines::sampling::Guidance;
 use pipelines::schedulers::{SamplerOptions, SchedulerConfig};
-use serde_json::json;
 use std::path::Path;
 
 /// Sampling options of [sample].
@@ -44,8 +43,8 @@ pub fn paint(
     let sample = &config.sample;
     let dir = run.join("samples").join(format!("step-{step:06}"));
     std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    let names = json!({"prompts": sample.prompts, "seeds": sample.seeds});
-    write_atomically(&run.join("samples").join("prompts.json"), serde_json::to_string_pretty(&names)?.as_bytes())?;
+    let plan = SamplePlan { prompts: sample.prompts.clone(), seeds: sample.seeds.clone() };
+    plan.write(&run.join("samples"))?;
     let mut pictures = Vec::new();
     let mut files = Vec::new();
     for (i, prompt) in sample.prompts.iter().enumerate() {

@@ -2,7 +2,7 @@
 
 use super::build;
 use super::checkpoint::{self, Pending};
-use super::environment::{self, DataHash};
+use super::environment::{self, Contents, DataHash};
 use super::feed::Feed;
 use super::learner::{Learner, MicroBatch, StepOutcome};
 use super::opened::{Opened, samples_wanted};
@@ -17,7 +17,6 @@ use crate::settings::Settings;
 use crate::world::{World, settle};
 use anyhow::{Result, bail};
 use pipelines::families::ModelFolder;
-use serde_json::{Map, Value as Json};
 
 /// Inputs of a run besides its settings.
 #[derive(Clone, Copy)]
@@ -53,7 +52,7 @@ impl Session {
     pub fn start(
         resident: &mut Resident,
         opened: Opened,
-        contents: &Map<String, Json>,
+        contents: &Contents,
         dir: &RunDir,
         start: Start,
         host: &Host,

@@ -8,6 +8,7 @@ use crate::network::Architecture;
 use crate::process::Process;
 use crate::schedulers::{PredictionType, SchedulerConfig};
 use crate::weights::TensorFile;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// Tokenizers that are read.
@@ -198,9 +199,11 @@ impl Family {
 }
 
 /// The negative side of guidance without a prompt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum EmptySide {
     /// The encoding of "".
+    #[default]
     Encoded,
     /// Zeros in place of all embeddings (`force_zeros_for_empty_prompt`).
     Zeros,

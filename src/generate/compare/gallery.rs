@@ -1,5 +1,6 @@
 //! The pictures of a comparison by prompt, seed and side.
 
+use crate::generate::record::Record;
 use crate::generate::run::Outcome;
 
 /// The pictures of every side, which differ only in their sides' models and options.
@@ -22,12 +23,10 @@ pub struct Row {
 impl Gallery {
     /// Pictures of `width` x `height` pixels by the records of the sides' outcomes, which are in the order of `names`.
     pub fn of(names: Vec<String>, outcomes: &[Outcome], (width, height): (u32, u32)) -> Self {
-        let text = |record: &serde_json::Value, key: &str| record[key].as_str().unwrap_or_default().to_string();
         let first = outcomes.first().map(|outcome| outcome.records.as_slice()).unwrap_or_default();
-        let row = |record: &serde_json::Value| {
-            let file = text(record, "file");
-            let files = names.iter().map(|name| format!("{name}/{file}")).collect();
-            Row { prompt: text(record, "prompt"), seed: record["seed"].as_u64().unwrap_or_default(), files }
+        let row = |record: &Record| {
+            let files = names.iter().map(|name| format!("{name}/{}", record.file)).collect();
+            Row { prompt: record.prompt.clone(), seed: record.seed, files }
         };
         let rows = first.iter().map(row).collect();
         Self { names, rows, width, height }

@@ -1,19 +1,17 @@
 //! compare.html: the pictures of all sides in one self-contained page.
 
 use super::gallery::Gallery;
+use crate::generate::record::Record;
 use crate::generate::run::Outcome;
-use crate::painting::inline_png;
+use crate::painting::{LoraRecord, NegativeRecord, inline_png};
 use anyhow::{Context, Result};
 use minijinja::{Environment, UndefinedBehavior, context};
-use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Bytes of full-size pictures in the page; above it pictures are reduced to keep a browser fast.
 const ROOM: u64 = 64 << 20;
 /// Larger side of a reduced picture, in pixels.
 const SMALL: u32 = 256;
-/// Keys that are left out of the table of differences, because other keys contain the same in fewer words.
-const SAID_OTHERWISE: [&str; 5] = ["weights", "scheduler_config", "empty_side", "program", "batch"];
 
 /// The page as HTML. Texts are escaped, as the template's name is `*.html`.
 ///
@@ -32,7 +30,7 @@ pub fn html(gallery: &Gallery, out: &Path, outcomes: &[Outcome]) -> Result<Strin
         let pictures = pictures.collect::<Result<Vec<_>>>()?;
         rows.push(context! { prompt => row.prompt.as_str(), seed => row.seed, pictures });
     }
-    let firsts: Vec<&Value> = outcomes.iter().filter_map(|outcome| outcome.records.first()).collect();
+    let firsts: Vec<&Record> = outcomes.iter().filter_map(|outcome| outcome.records.first()).collect();
     let differences: Vec<_> = differences(&firsts).into_iter().map(|(key, values)| context! { key, values }).collect();
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -53,52 +51,88 @@ pub fn html(gallery: &Gallery, out: &Path, outcomes: &[Outcome]) -> Result<Strin
 }
 
 /// The keys in which the sides' records differ, with the value of each side.
-fn differences(records: &[&Value]) -> Vec<(String, Vec<String>)> {
-    let keys = records.first().and_then(|record| record.as_object()).into_iter().flat_map(|record| record.keys());
-    let keys = keys.filter(|key| !SAID_OTHERWISE.contains(&key.as_str()));
-    let differs = |key: &&String| records.iter().any(|record| record[key.as_str()] != records[0][key.as_str()]);
-    keys.filter(differs)
-        .map(|key| (key.clone(), records.iter().map(|record| in_words(&record[key])).collect()))
-        .collect()
+fn differences(records: &[&Record]) -> Vec<(&'static str, Vec<String>)> {
+    let sides: Vec<_> = records.iter().map(|record| in_words(record)).collect();
+    let keys = sides.first().into_iter().flatten().map(|(key, _)| *key).enumerate();
+    let row = |(i, key): (usize, _)| (key, sides.iter().map(|side| side[i].1.clone()).collect());
+    keys.map(row).filter(|(_, values): &(_, Vec<String>)| values.iter().any(|value| *value != values[0])).collect()
 }
 
-fn in_words(value: &Value) -> String {
-    match value {
-        Value::Null => "-".to_string(),
-        Value::String(text) => text.clone(),
-        Value::Array(loras) if loras.is_empty() => "-".to_string(),
-        Value::Array(items) => items.iter().map(in_words).collect::<Vec<_>>().join(", "),
-        Value::Object(lora) if lora.contains_key("scale") => {
-            format!("{}:{}", lora["file"].as_str().unwrap_or_default(), lora["scale"])
-        }
-        Value::Object(side) => {
-            let said = side.iter().filter(|(key, value)| *key != "weights" && !value.is_null());
-            said.map(|(key, value)| format!("{key} {}", in_words(value))).collect::<Vec<_>>().join("; ")
-        }
-        other => other.to_string(),
-    }
+/// Keys and values of a record, without keys whose values follow from the model's files.
+fn in_words(record: &Record) -> Vec<(&'static str, String)> {
+    let sampling = &record.sampling;
+    vec![
+        ("negative_prompt", or_dash(record.negative_prompt.clone())),
+        ("seed", record.seed.to_string()),
+        ("model", record.model.display().to_string()),
+        ("unet", or_dash(path(&record.unet))),
+        ("vae", or_dash(path(&record.vae))),
+        ("loras", or_dash(loras(&record.loras))),
+        ("negative", or_dash(record.negative.as_ref().map(negative))),
+        ("clip_skip", record.clip_skip.to_string()),
+        ("width", record.width.to_string()),
+        ("height", record.height.to_string()),
+        ("dtype", or_dash(record.dtype.map(|dtype| dtype.name().to_string()))),
+        ("device", record.device.clone()),
+        ("vae_tiling", or_dash(record.vae_tiling.map(|tiled| tiled.to_string()))),
+        ("guidance_scale", or_dash(sampling.guidance_scale.map(|scale| scale.to_string()))),
+        ("guidance_rescale", sampling.guidance_rescale.to_string()),
+        ("cfg_plus_plus", or_dash(sampling.cfg_plus_plus.map(|lambda| lambda.to_string()))),
+        ("scheduler", sampling.scheduler.clone()),
+        ("eta", sampling.eta.to_string()),
+        ("karras", sampling.karras.to_string()),
+        ("prediction_type", or_dash(sampling.prediction_type.map(|kind| kind.name().to_string()))),
+        ("zero_terminal_snr", sampling.zero_terminal_snr.to_string()),
+        ("steps", sampling.steps.to_string()),
+    ]
+}
+
+fn or_dash(value: Option<String>) -> String {
+    value.unwrap_or_else(|| "-".to_string())
+}
+
+fn path(path: &Option<PathBuf>) -> Option<String> {
+    path.as_ref().map(|path| path.display().to_string())
+}
+
+fn loras(loras: &[LoraRecord]) -> Option<String> {
+    let one = |lora: &LoraRecord| format!("{}:{}", lora.file.display(), lora.scale);
+    (!loras.is_empty()).then(|| loras.iter().map(one).collect::<Vec<_>>().join(", "))
+}
+
+fn negative(side: &NegativeRecord) -> String {
+    let parts = [
+        path(&side.unet).map(|unet| format!("unet {unet}")),
+        loras(&side.loras).map(|loras| format!("loras {loras}")),
+        side.merge.map(|[alpha, beta]| format!("merge {alpha}, {beta}")),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn sides_are_told_apart_by_the_options_in_which_they_differ() {
-        let lora = json!([{"file": "a.safetensors", "scale": 0.5, "sha256": "ff"}]);
-        let negative = json!({"unet": "npo", "loras": [], "merge": [1.0, 1.0], "weights": {"unet/x": "ff"}});
-        let a = json!({"steps": 20, "eta": 0.0, "unet": null, "loras": [], "negative": null, "weights": {"x": "a"}});
-        let b =
-            json!({"steps": 50, "eta": 0.0, "unet": "u", "loras": lora, "negative": negative, "weights": {"x": "b"}});
-        let found = differences(&[&a, &b]);
+        let lora = LoraRecord { file: "a.safetensors".into(), scale: 0.5, sha256: "ff".into() };
+        let negative = NegativeRecord {
+            unet: Some("npo".into()),
+            loras: vec![],
+            merge: Some([1.0, 1.5]),
+            weights: [("unet/x".to_string(), "ff".to_string())].into(),
+        };
+        let mut a = Record::default();
+        a.sampling.steps = 20;
+        let mut b = Record { unet: Some("u".into()), loras: vec![lora], negative: Some(negative), ..a.clone() };
+        b.sampling.steps = 50;
         let expected = [
-            ("steps", ["20", "50"]),
             ("unet", ["-", "u"]),
             ("loras", ["-", "a.safetensors:0.5"]),
-            ("negative", ["-", "unet npo; loras -; merge 1.0, 1.0"]),
+            ("negative", ["-", "unet npo; merge 1, 1.5"]),
+            ("steps", ["20", "50"]),
         ];
-        assert_eq!(found, expected.map(|(key, values)| (key.to_string(), values.map(String::from).to_vec())));
+        assert_eq!(differences(&[&a, &b]), expected.map(|(key, values)| (key, values.map(String::from).to_vec())));
         assert_eq!(differences(&[&a, &a]), []);
     }
 }

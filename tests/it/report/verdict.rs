@@ -28,7 +28,7 @@ fn run(row: impl Fn(f64, f64) -> Value, validation: impl Fn(f64) -> Value) -> Ve
 
 fn metrics(rows: impl Iterator<Item = Map<String, Value>>) -> Metrics {
     let mut metrics = Metrics::default();
-    rows.for_each(|row| metrics.push(row));
+    rows.for_each(|row| metrics.push(serde_json::from_value(Value::Object(row)).unwrap()));
     metrics
 }
 
