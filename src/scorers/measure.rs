@@ -29,8 +29,19 @@ impl Measure {
         max: Option<f64>,
         scope: Scope,
     ) -> Self {
+        Self::number(name, unit, (min, max), Better::Higher, scope)
+    }
+
+    /// A real number in [min, max].
+    pub const fn number(
+        name: &'static str,
+        unit: &'static str,
+        (min, max): (Option<f64>, Option<f64>),
+        better: Better,
+        scope: Scope,
+    ) -> Self {
         let (name, unit) = (Cow::Borrowed(name), Cow::Borrowed(unit));
-        Self { name, unit, range: Range::Real { min, max }, better: Better::Higher, scope }
+        Self { name, unit, range: Range::Real { min, max }, better, scope }
     }
 
     /// Whether the mean over pictures is a share, written in per cent.

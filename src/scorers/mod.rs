@@ -1,6 +1,7 @@
 //! Everything that rates a picture: scorers by name, their measures, their mixture into rewards, and the labellers of
 //! data.
 
+mod brisque;
 mod drawings;
 mod judge;
 pub mod labelled_by;

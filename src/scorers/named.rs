@@ -1,6 +1,6 @@
 //! Opened scorers with names, and the checks of every table that they return.
 
-use super::measure::Table;
+use super::measure::{Better, Table};
 use super::scorer::Scorer;
 use super::spec::ScorerSpec;
 use anyhow::{Context, Result, ensure};
@@ -33,6 +33,11 @@ impl Named {
             Ok(Self { name, scorer: scorer.with_context(|| format!("cannot open the scorer \"{}\"", spec.name))? })
         };
         specs.into_iter().map(one).collect()
+    }
+
+    /// Preference of the first measure, which rewards weigh.
+    pub fn better(&self) -> Better {
+        self.scorer.measures().first().map_or(Better::Neither, |measure| measure.better)
     }
 
     /// Checks whether pictures of all these prompts can be rated.

@@ -1,5 +1,6 @@
 //! Rewards of sampled pictures: a mixture of scorers, shaped over a group (docs/scorers.md).
 
+use super::measure::Better;
 use super::named::Named;
 use super::shaping::Shaping;
 use super::spec::ScorerSpec;
@@ -19,7 +20,7 @@ pub struct RewardConfig {
     pub watch: Vec<ScorerSpec>,
 }
 
-/// A scorer of the mixture. Its first measure is weighed.
+/// A scorer of the mixture. Its first measure is weighed, with the sign turned where lower is better.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Weighted {
     #[serde(flatten)]
@@ -122,12 +123,21 @@ impl Rewards {
 
     /// Weighted sums of ratings, one per picture, not shaped.
     pub fn weighted(&self, ratings: &Ratings) -> Vec<f64> {
-        Shaping::None.rewards(&self.weights(), &ratings.scores)
+        Shaping::None.rewards(&self.weights(), &self.oriented(ratings))
     }
 
     /// Rewards of a group, one per picture. A group: all pictures of a prompt in an iteration.
     pub fn shaped(&self, group: &Ratings) -> Vec<f64> {
-        self.shaping.rewards(&self.weights(), &group.scores)
+        self.shaping.rewards(&self.weights(), &self.oriented(group))
+    }
+
+    /// Scores where higher is better.
+    fn oriented(&self, ratings: &Ratings) -> Vec<Vec<f64>> {
+        let turned = |((scorer, _), row): (&(Named, f64), &Vec<f64>)| match scorer.better() {
+            Better::Lower => row.iter().map(|score| -score).collect(),
+            Better::Higher | Better::Neither => row.clone(),
+        };
+        self.scorers.iter().zip(&ratings.scores).map(turned).collect()
     }
 
     fn weights(&self) -> Vec<f64> {

@@ -1,8 +1,10 @@
 //! All scorers by name. A new one is a file in this folder, its `mod` line here, and its line in [`REGISTRY`].
 
+mod brisque;
 mod compressibility;
 mod content;
 mod nearest;
+mod nima;
 mod style;
 
 pub use content::LARGEST;
@@ -11,8 +13,15 @@ use crate::keys::nearest as nearest_name;
 use crate::scorers::scorer::Declaration;
 
 /// Every scorer that is built.
-pub const REGISTRY: &[Declaration] =
-    &[style::STYLE, content::CONTENT, compressibility::COMPRESSIBILITY, nearest::PIXELS, nearest::LATENTS];
+pub const REGISTRY: &[Declaration] = &[
+    style::STYLE,
+    content::CONTENT,
+    compressibility::COMPRESSIBILITY,
+    nearest::PIXELS,
+    nearest::LATENTS,
+    nima::NIMA,
+    brisque::BRISQUE,
+];
 
 /// Published scorers that this version refuses.
 pub const NOT_BUILT: &[&str] =
