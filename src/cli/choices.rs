@@ -1,6 +1,7 @@
 //! Values of options of several commands.
 
 use clap::ValueEnum;
+use diffpref::keys::Auto;
 use diffpref::machine::devices::Device;
 use pipelines::families::Layers;
 use pipelines::schedulers::PredictionType;
@@ -8,7 +9,7 @@ use tch::Kind;
 
 /// `auto`, `cpu`, `cuda` or `cuda:N` as an existing device.
 pub fn device(name: &str) -> Result<tch::Device, String> {
-    let device = if name == "auto" { Ok(Device::best()) } else { name.parse() };
+    let device = name.parse::<Auto<Device>>().map(|device| device.given().unwrap_or_else(Device::best));
     device.and_then(Device::open).map_err(|e| e.to_string())
 }
 

@@ -142,7 +142,7 @@ mod tests {
         let own = side("o=--lora c --eta 1");
         let painting = own.painting.over(&common.painting);
         let sampling = painting.sampling();
-        assert_eq!((sampling.scheduler.as_str(), sampling.eta), ("ddim", Some(1.0)));
+        assert_eq!((sampling.scheduler.map(|s| s.name), sampling.eta), (Some("ddim"), Some(1.0)));
         assert_eq!(painting.lora.iter().map(|lora| lora.path.to_str().unwrap()).collect::<Vec<_>>(), ["c"]);
         assert_eq!(own.model.over(&common.model).location().unwrap().revision.as_deref(), Some("v1"));
         let other = side("n").model.over(&common.model).location().unwrap();

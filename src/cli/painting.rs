@@ -4,7 +4,7 @@ use super::choices::{ComputeDtype, Prediction};
 use clap::builder::PossibleValuesParser;
 use diffpref::keys::ConfigError;
 use diffpref::painting::{LoraFile, Merge, NegativeRequest, Overrides, SamplingRequest, Tiling};
-use pipelines::schedulers::SCHEDULERS;
+use pipelines::schedulers::{SCHEDULERS, Scheduler};
 use std::path::PathBuf;
 use tch::{Device, Kind};
 
@@ -132,7 +132,8 @@ impl PaintingArgs {
 
     pub fn sampling(&self) -> SamplingRequest {
         SamplingRequest {
-            scheduler: self.scheduler.clone().unwrap_or_else(|| "auto".to_string()),
+            // "auto" names none.
+            scheduler: self.scheduler.as_deref().and_then(Scheduler::by_name),
             steps: self.steps,
             eta: self.eta,
             karras: self.karras,

@@ -45,7 +45,9 @@ impl Positions {
             match item.preference {
                 Preference::Label { desirable: true } => good.push(index),
                 Preference::Label { desirable: false } => bad.push(index),
-                _ => bail!("the item \"{}\" is no labelled image: it belongs to no class", item.id),
+                Preference::Pair { .. } | Preference::List { .. } => {
+                    bail!("the item \"{}\" is no labelled image: it belongs to no class", item.id)
+                }
             }
         }
         if good.is_empty() || bad.is_empty() {

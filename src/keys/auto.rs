@@ -1,6 +1,7 @@
 //! Values with "auto".
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::str::FromStr;
 
 /// A value, or "auto": derived from model, data or machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,10 +20,22 @@ impl<T> Auto<T> {
     }
 }
 
+/// The word in configurations and options.
+pub const AUTO: &str = "auto";
+
 #[derive(Serialize, Deserialize)]
 enum Word {
     #[serde(rename = "auto")]
     Auto,
+}
+
+/// The word "auto", or a value.
+impl<T: FromStr> FromStr for Auto<T> {
+    type Err = T::Err;
+
+    fn from_str(text: &str) -> Result<Self, T::Err> {
+        if text == AUTO { Ok(Self::Auto) } else { text.parse().map(Self::Given) }
+    }
 }
 
 impl<T: Serialize> Serialize for Auto<T> {

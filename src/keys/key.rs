@@ -1,5 +1,6 @@
 //! One key of one table: its values, its default, and whether it may change on resume.
 
+use super::auto::AUTO;
 use super::choice::Choice;
 use super::kind::Kind;
 use super::range::Range;
@@ -131,7 +132,7 @@ impl Key {
     /// # Errors
     /// A text that names the expected values.
     pub fn check(&self, value: &Value) -> Result<Value, String> {
-        if self.auto && value.as_str() == Some("auto") {
+        if self.auto && value.as_str() == Some(AUTO) {
             return Ok(value.clone());
         }
         self.kind.check(value).map_err(|expected| {

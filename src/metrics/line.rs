@@ -88,8 +88,6 @@ line! {
         /// Weighted sum of the scores of an iteration's samples, before shaping.
         rollout_reward,
         rollout_reward_std,
-        /// Mean log p_theta - log p_start of an iteration's transitions.
-        kl,
         diversity,
         rollout_s,
         grad_norm,
@@ -163,12 +161,12 @@ mod tests {
 
     #[test]
     fn a_line_reads_back_as_written() {
-        let mut line = Line { step: 3, kl: Some(0.25), iteration: Some(2), spike: true, ..Line::default() };
+        let mut line = Line { step: 3, diversity: Some(0.25), iteration: Some(2), spike: true, ..Line::default() };
         line.margin_by_t = vec![None, Some(0.5)];
         line.named.put("wpo_mean", Some(1.5));
         assert_eq!(serde_json::from_str::<Line>(&line.to_json().unwrap()).unwrap(), line);
         let keys: Vec<String> = line.numbers().unwrap().into_iter().map(|(key, _)| key).collect();
-        assert_eq!(keys, ["kl", "iteration", "wpo_mean"]);
+        assert_eq!(keys, ["diversity", "iteration", "wpo_mean"]);
     }
 
     #[test]

@@ -11,6 +11,9 @@ const GAIN: &str = "_gain";
 /// Name of the weighted sum of the scores, next to the scores themselves.
 pub const REWARD: &str = "reward";
 
+/// Key of a divergence: of an iteration's samples from the start model, or the statistic of kto.
+const KL: &str = "kl";
+
 /// Part of a scorer in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -56,6 +59,16 @@ impl Named {
     /// Adds all numbers of `other`.
     pub fn extend(&mut self, other: Self) {
         self.0.extend(other.0);
+    }
+
+    /// Sets the mean log p_theta - log p_start of an iteration's transitions.
+    pub fn put_kl(&mut self, kl: Option<f64>) {
+        self.put(KL, kl);
+    }
+
+    /// The number of [`put_kl`](Self::put_kl), or kto's statistic.
+    pub fn kl(&self) -> Option<f64> {
+        self.get(KL)
     }
 
     pub fn get(&self, key: &str) -> Option<f64> {

@@ -162,7 +162,7 @@ fn total(objective: &Objective, errors: &Errors, step: &Step, weighting: Weighti
                         total.effective_weights.extend(numbers(&weights));
                         weights
                     }
-                    _ => terms.losses.detach().ones_like(),
+                    (None, Weighting::Divided(_)) | (_, Weighting::Off) => terms.losses.detach().ones_like(),
                 };
                 let weighted = (&terms.losses * &weights).sum(terms.losses.kind());
                 let unweighted = terms.losses.sum(terms.losses.kind()).double_value(&[]);

@@ -217,7 +217,7 @@ impl List {
                 let rows = Tensor::from_slice(&item.rows).to_device(s.device());
                 Some(Self { phi: phi.clone(), s: s.index_select(0, &rows) })
             }
-            _ => None,
+            Preference::Pair { .. } | Preference::Label { .. } => None,
         };
         errors.items.iter().filter_map(list).collect()
     }

@@ -137,7 +137,7 @@ impl Objective {
     pub fn of_units(&self) -> Option<&dyn StepLoss> {
         match self {
             Objective::Steps(method) => Some(method.as_ref()),
-            _ => None,
+            Objective::Pairs(_) | Objective::Lists(_) | Objective::Labels(_) | Objective::Residuals(_) => None,
         }
     }
 }

@@ -98,7 +98,7 @@ impl PromptMemory {
         let encoded = self.encoded(prompt.unwrap_or_default(), Side::Negative)?;
         Ok(match (prompt, self.empty_side) {
             (None, EmptySide::Zeros) => encoded.without_prompt(),
-            _ => encoded,
+            (None, EmptySide::Encoded) | (Some(_), _) => encoded,
         })
     }
 

@@ -9,8 +9,8 @@ use pipelines::schedulers::{Sampler, SamplerOptions, Scheduler, SchedulerConfig,
 /// Requested sampling options; `None`: not given.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SamplingRequest {
-    /// `auto`, the model's own, or the name of a [`Scheduler`].
-    pub scheduler: String,
+    /// None: the model's own.
+    pub scheduler: Option<&'static Scheduler>,
     /// None: the sampler's default.
     pub steps: Option<i64>,
     pub eta: Option<f64>,
@@ -56,7 +56,7 @@ impl SamplingRequest {
     /// [`ConfigError`] for options out of range or in conflict; a pipelines error if the model's
     /// scheduler_config.json requires something that is not implemented.
     pub fn resolve(&self, config: &SchedulerConfig, overrides: Overrides, guidance_scale: f64) -> Result<Sampling> {
-        let scheduler = choose(&self.scheduler, config)?;
+        let scheduler = choose(self.scheduler, config)?;
         if overrides.zero_terminal_snr == Some(true) && !scheduler.takes_zero_terminal_snr {
             return refuse(format!(
                 "--zero-terminal-snr: {} does not know it; {} it",
@@ -142,19 +142,15 @@ fn refuse<T>(text: String) -> Result<T> {
     Err(ConfigError(text).into())
 }
 
-/// The sampler of a choice for a model.
-fn choose(choice: &str, config: &SchedulerConfig) -> Result<&'static Scheduler, ConfigError> {
-    if choice == "auto" {
-        return Scheduler::of_class(&config.class_name).ok_or_else(|| {
-            ConfigError(format!(
-                "--scheduler auto: the model's own scheduler is {} ({}), which is not built; there is: {}. \
-                 Choose one of them, for example --scheduler ddim",
-                config.class_name,
-                config.path.display(),
-                scheduler_names()
-            ))
-        });
-    }
-    Scheduler::by_name(choice)
-        .ok_or_else(|| ConfigError(format!("--scheduler {choice}: expected auto, {}", scheduler_names())))
+/// The chosen sampler, or a model's own.
+fn choose(choice: Option<&'static Scheduler>, config: &SchedulerConfig) -> Result<&'static Scheduler, ConfigError> {
+    choice.or_else(|| Scheduler::of_class(&config.class_name)).ok_or_else(|| {
+        ConfigError(format!(
+            "--scheduler auto: the model's own scheduler is {} ({}), which is not built; there is: {}. \
+             Choose one of them, for example --scheduler ddim",
+            config.class_name,
+            config.path.display(),
+            scheduler_names()
+        ))
+    })
 }

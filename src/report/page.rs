@@ -173,7 +173,7 @@ fn plots(metrics: &Metrics) -> Result<Vec<Plot>> {
         plot(
             "Distance from the start model",
             "kl: mean log-ratio of the samples against the start model, a latent's element.",
-            vec![marked("kl", |line| line.kl)],
+            vec![marked("kl", |line| line.iteration.and(line.named.kl()))],
             &frame(Some(0.0)),
         )?,
         plot(

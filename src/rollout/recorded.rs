@@ -90,7 +90,7 @@ impl Likely {
     fn under(&self, other: Other, row: usize) -> f64 {
         match (other, &self.start) {
             (Other::Start, Some(start)) => start[row],
-            _ => self.policy[row],
+            (Other::Start, None) | (Other::Sampler, _) => self.policy[row],
         }
     }
 

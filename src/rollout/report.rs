@@ -82,7 +82,7 @@ impl SampledMetrics {
         line.rollout_reward_std = self.reward_std;
         line.rollout_reward_by_prompt = self.reward_by_prompt;
         line.named.extend(self.scores);
-        line.kl = self.kl;
+        line.named.put_kl(self.kl);
         line.diversity = self.diversity;
         line.kept_transitions = Some(self.kept_transitions);
         line.kept_units = Some(self.kept_units);

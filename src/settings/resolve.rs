@@ -96,7 +96,7 @@ fn check_inversion(method: &MethodSettings, facts: &Facts) -> std::result::Resul
         Some(Inversion { steps, grid: InversionGrid::Published, .. }) if total % steps != 0 => Err(format!(
             "method.inversion_steps = {steps} with method.inversion = \"published\": expected a divisor of {total}, the timesteps of this model. Take 5 or 10."
         )),
-        _ => Ok(()),
+        Some(Inversion { grid: InversionGrid::Exact | InversionGrid::Published, .. }) | None => Ok(()),
     }
 }
 

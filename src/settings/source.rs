@@ -35,11 +35,6 @@ impl Source {
         matches!(self, Source::Items | Source::TruncatedItems)
     }
 
-    /// Whether there are prompts: [rollout] is read.
-    pub fn has_prompts(self) -> bool {
-        !self.has_items()
-    }
-
     /// Whether a method with these needs takes rows of this kind. A method that starts from images takes winners of
     /// pairs and labelled images. Labelled images can be made of pairs too, but their own rows are the intended data.
     pub fn takes(self, needs: &Needs, kind: ItemKind) -> bool {

@@ -100,12 +100,12 @@ fn own_weights(config: &Settings, objective: &Objective, train: &[Item]) -> OwnW
         Objective::Lists(method) => {
             let weights = |item: &Item| match &item.preference {
                 Preference::List { phi } => method.data_weights(phi),
-                _ => None,
+                Preference::Pair { .. } | Preference::Label { .. } => None,
             };
             let weights: Option<Vec<Vec<f64>>> = train.iter().map(weights).collect();
             weights.map(|w| w.concat())
         }
-        _ => None,
+        Objective::Pairs(_) | Objective::Labels(_) | Objective::Steps(_) | Objective::Residuals(_) => None,
     };
     match from_data {
         Some(weights) if !as_published && !weights.is_empty() => {

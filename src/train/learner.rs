@@ -174,7 +174,9 @@ impl Learner {
                 (Some(MicroBatch::Items(batch)), Latents::Truncated(truncating)) => {
                     pass.truncated(truncating, &batch, terms)
                 }
-                (Some(MicroBatch::Items(batch)), _) => pass.items(&batch, terms, own),
+                (Some(MicroBatch::Items(batch)), Latents::Noised | Latents::Inverted(_)) => {
+                    pass.items(&batch, terms, own)
+                }
                 (Some(MicroBatch::Units(batch)), _) => pass.units(&batch, terms),
                 (None, _) => continue,
             };

@@ -105,7 +105,7 @@ impl Session {
         let worth = match (&self.rollout, self.learner.criterion().needs.items) {
             (Some(_), _) => line.named.held_out(REWARD),
             (None, ItemKind::Labels) => line.val_loss.map(|loss| -loss),
-            (None, _) => line.val_margin,
+            (None, ItemKind::Pairs | ItemKind::Lists) => line.val_margin,
         };
         let Some(worth) = worth.filter(|worth| worth.is_finite()) else { return Ok(()) };
         if self.best.is_none_or(|(_, best)| worth > best) {

@@ -86,7 +86,7 @@ impl Inputs {
     pub fn folder(&self) -> Option<&ModelFolder> {
         match &self.frame {
             Some(Source::Model { folder, .. }) => Some(folder),
-            _ => None,
+            Some(Source::Unet(_) | Source::Lora(_)) | None => None,
         }
     }
 

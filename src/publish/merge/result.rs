@@ -205,7 +205,13 @@ pub fn write_lora(
                     "{model}: no layer differs from {base} in a way that a LoRA can hold; name the model that was trained"
                 )
             }
-            _ => anyhow!("nothing is left to write: the parts have weight 0 or cancel each other; change the weights"),
+            Operation::Soup { .. }
+            | Operation::TaskVector { .. }
+            | Operation::Npo { .. }
+            | Operation::Lora { .. }
+            | Operation::Join { .. } => {
+                anyhow!("nothing is left to write: the parts have weight 0 or cancel each other; change the weights")
+            }
         });
     }
     let record = inputs.record(request.operation.name(), &request.cache_dir)?;

@@ -44,7 +44,7 @@ crate::keys! {
 }
 
 fn check_device(value: &Value) -> Result<Value, String> {
-    let known = |text: &str| text == "auto" || text.parse::<Device>().is_ok();
+    let known = |text: &str| text.parse::<Auto<Device>>().is_ok();
     value.as_str().filter(|text| known(text)).map(|_| value.clone()).ok_or_else(|| DEVICE_WORDS.into())
 }
 

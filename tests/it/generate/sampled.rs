@@ -6,7 +6,7 @@ use diffpref::generate::Request;
 use diffpref::painting::{ModelRequest, Overrides, SamplingRequest, Tiling};
 use diffpref::progress::{Silent, Stop};
 use pipelines::hub::Location;
-use pipelines::schedulers::PredictionType;
+use pipelines::schedulers::{PredictionType, Scheduler};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
@@ -40,7 +40,7 @@ fn file(name: &str, changes: Value) -> Value {
 fn sampling(case: &Value, all: &Value) -> SamplingRequest {
     let number = |key: &str| case[key].as_f64();
     SamplingRequest {
-        scheduler: case["scheduler"].as_str().unwrap().to_string(),
+        scheduler: case["scheduler"].as_str().and_then(Scheduler::by_name),
         steps: all["steps"].as_i64(),
         eta: number("eta"),
         karras: case["karras"].as_bool(),
