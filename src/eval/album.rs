@@ -60,7 +60,7 @@ impl Album {
             "clip_skip": model.overrides.clip_skip, "prediction_type": folder.scheduler().prediction_type.name(),
             "zero_terminal_snr": folder.scheduler().rescale_betas_zero_snr, "prompts": texts, "model_scheduler": scheduler, "scheduler": s.scheduler,
             "steps": s.steps, "guidance_scale": s.guidance_scale, "width": s.width, "height": s.height, "device": s.device,
-            "dtype": s.dtype, "program": env!("CARGO_PKG_VERSION"),
+            "dtype": s.dtype, "program": env!("CARGO_PKG_VERSION"), "seeds": "per prompt",
         });
         if model.negative.is_some() {
             made_of["negative"] = json!(request.negative_record(&folder, memory)?);
@@ -93,7 +93,7 @@ impl Album {
             let loaded = Model::load(folder, &request, negative.as_ref())?;
             let prompt = |cell: &Cell| prompts.get(cell.prompt).map_or("", |prompt| prompt.text.as_str());
             let pictures: Vec<Picture> =
-                missing.iter().map(|cell| Picture { prompt: prompt(cell), seed: cell.seed }).collect();
+                missing.iter().map(|cell| Picture { prompt: prompt(cell), seed: cell.noise_seed() }).collect();
             easel.progress.begin("sample", 0, pictures.len() as u64);
             let painted = loaded.painter().paint(
                 &pictures,
@@ -120,7 +120,7 @@ impl Album {
             let cells = (0..).map(|seed| Cell { prompt: index, seed });
             for cell in cells.take_while(|cell| self.dir.join(cell.file()).is_file()) {
                 let held_out = prompt.held_out;
-                let row = json!({"file": cell.file(), "prompt": prompt.text, "seed": cell.seed, "held_out": held_out});
+                let row = json!({"file": cell.file(), "prompt": prompt.text, "seed": cell.noise_seed(), "held_out": held_out});
                 lines.push_str(&format!("{row}\n"));
             }
         }

@@ -2,10 +2,13 @@
 
 use super::groups::{Cell, PromptGroup};
 use super::intervals::paired_bootstrap;
-use crate::metrics::evaluation::{Compared, Interval};
+use crate::metrics::evaluation::{BestThird, Compared, Distribution, Interval};
 use crate::metrics::wins;
-use crate::scorers::{Better, Measure, Table};
+use crate::scorers::{Better, Measure, Range, Table};
 use std::collections::BTreeMap;
+
+/// Bins of a distribution.
+const BINS: usize = 10;
 
 /// The figures of one measure, by group. `tables`: one per model, one row per cell; `column`: the measure's.
 pub fn by_group(
@@ -19,14 +22,72 @@ pub fn by_group(
     let figures = |group: &PromptGroup| {
         let per_model: Vec<Vec<f64>> = models.iter().map(|numbers| per_prompt(group, cells, numbers)).collect();
         let mut compared = paired_bootstrap(&per_model)?;
-        if !measure.is_share() && measure.better != Better::Neither {
-            let rivals = models.iter().skip(1);
-            compared.win_rates =
-                rivals.filter_map(|rival| win_rate(group, cells, &models[0], rival, measure.better)).collect();
+        if !measure.is_share() {
+            let of_group: Vec<Vec<f64>> = models.iter().map(|numbers| counted(group, cells, numbers)).collect();
+            compared.distribution = distribution(&of_group, measure.range);
+            if measure.better != Better::Neither {
+                let rivals = models.iter().skip(1);
+                compared.win_rates =
+                    rivals.filter_map(|rival| win_rate(group, cells, &models[0], rival, measure.better)).collect();
+                compared.best_third = best_third(group, cells, &models, &of_group[0], measure.better);
+            }
         }
         Some((group.name.to_string(), compared))
     };
     groups.iter().filter_map(figures).collect()
+}
+
+/// The numbers of the pictures that count for a group.
+fn counted(group: &PromptGroup, cells: &[Cell], numbers: &[f64]) -> Vec<f64> {
+    let counts = |cell: &Cell| cell.seed < group.seeds && group.prompts.contains(&cell.prompt);
+    cells.iter().zip(numbers).filter(|(cell, _)| counts(cell)).map(|(_, number)| *number).collect()
+}
+
+/// Shares of pictures as good as the best third of the first model's. `first`: its numbers in the group.
+fn best_third(
+    group: &PromptGroup,
+    cells: &[Cell],
+    models: &[Vec<f64>],
+    first: &[f64],
+    better: Better,
+) -> Option<BestThird> {
+    let mut sorted = first.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    if better == Better::Higher {
+        sorted.reverse();
+    }
+    let threshold = *sorted.get((sorted.len() / 3).max(1) - 1)?;
+    let reaches = |number: &f64| match better {
+        Better::Lower => *number <= threshold,
+        Better::Higher | Better::Neither => *number >= threshold,
+    };
+    let shares = |numbers: &Vec<f64>| {
+        let decisions: Vec<f64> = numbers.iter().map(|number| f64::from(reaches(number))).collect();
+        per_prompt(group, cells, &decisions)
+    };
+    let Compared { models, differences, .. } = paired_bootstrap(&models.iter().map(shares).collect::<Vec<_>>())?;
+    Some(BestThird { threshold, models, differences })
+}
+
+/// Shares of pictures in equal bins over the range of the measure, or of the numbers where it has none.
+fn distribution(models: &[Vec<f64>], range: Range) -> Option<Distribution> {
+    let (min, max) = match range {
+        Range::Real { min, max } => (min, max),
+        Range::Decision => return None,
+    };
+    let all = || models.iter().flatten().copied();
+    let from = min.unwrap_or_else(|| all().fold(f64::INFINITY, f64::min));
+    let to = max.unwrap_or_else(|| all().fold(f64::NEG_INFINITY, f64::max));
+    if !(to > from && from.is_finite() && to.is_finite()) {
+        return None;
+    }
+    let bin = |number: &f64| (((number - from) / (to - from) * BINS as f64) as usize).min(BINS - 1);
+    let shares = |numbers: &Vec<f64>| {
+        let mut counts = vec![0.0; BINS];
+        numbers.iter().for_each(|number| counts[bin(number)] += 1.0);
+        counts.into_iter().map(|count: f64| count / numbers.len() as f64).collect()
+    };
+    Some(Distribution { from, to, models: models.iter().map(shares).collect() })
 }
 
 /// The mean number of each prompt of a group. `numbers`: one per cell.

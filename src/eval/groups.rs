@@ -3,6 +3,9 @@
 use super::prompts::Prompt;
 use crate::metrics::evaluation::{ALL, HELD_OUT};
 
+/// Largest number of pictures per prompt.
+pub const MOST_SEEDS: u64 = 1000;
+
 /// One picture per model: a prompt by its index, and a seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cell {
@@ -11,6 +14,12 @@ pub struct Cell {
 }
 
 impl Cell {
+    /// Seed of the picture's noise. No two prompts share one: what a seed decides would otherwise be the same for all
+    /// prompts, and many pictures would count as few.
+    pub fn noise_seed(&self) -> u64 {
+        self.prompt as u64 * MOST_SEEDS + self.seed
+    }
+
     /// Name of the picture's file.
     pub fn file(&self) -> String {
         format!("{:04}-{}.png", self.prompt, self.seed)

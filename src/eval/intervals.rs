@@ -30,7 +30,7 @@ pub fn paired_bootstrap(per_prompt: &[Vec<f64>]) -> Option<Compared> {
         let drawn = drawn.iter().zip(&means[0]).map(|(after, before)| after - before).collect();
         interval(mean - exact[0], drawn)
     });
-    Some(Compared { models: models.collect(), differences: differences.collect(), win_rates: Vec::new() })
+    Some(Compared { models: models.collect(), differences: differences.collect(), ..Compared::default() })
 }
 
 fn interval(mean: f64, mut drawn: Vec<f64>) -> Interval {

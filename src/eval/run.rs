@@ -3,7 +3,7 @@
 use super::album::{Album, Easel};
 use super::figures::by_group;
 use super::gallery;
-use super::groups::{Cell, PromptGroup, groups, plan};
+use super::groups::{Cell, MOST_SEEDS, PromptGroup, groups, plan};
 use super::models::NamedModel;
 use super::prompts::{Prompt, read_prompts};
 use super::scores::{self, ModelScores, Rater};
@@ -150,6 +150,9 @@ fn check(request: &Request) -> Result<(), ConfigError> {
     }
     if request.seeds == 0 || request.other_seeds == 0 {
         return refuse("--seeds and --other-seeds: expected at least 1".into());
+    }
+    if request.seeds.max(request.other_seeds) > MOST_SEEDS {
+        return refuse(format!("--seeds and --other-seeds: expected at most {MOST_SEEDS}"));
     }
     if let Some(scale) = request.guidance_scale.filter(|scale| !(scale.is_finite() && *scale >= 0.0)) {
         return refuse(format!("--guidance-scale {scale}: expected a number from 0 up"));

@@ -91,7 +91,7 @@ pub fn write(path: &Path, models: &[ModelScores], raters: &[Rater], prompts: &[P
             };
             let numbers: Map<String, Value> = raters.iter().zip(&scores.tables).map(of_scorer).collect();
             let row = json!({
-                "model": scores.model, "prompt": prompt.text, "held_out": prompt.held_out, "seed": cell.seed,
+                "model": scores.model, "prompt": prompt.text, "held_out": prompt.held_out, "seed": cell.noise_seed(),
                 "picture": scores.pictures.join(cell.file()), "scores": numbers,
             });
             lines.push_str(&format!("{row}\n"));

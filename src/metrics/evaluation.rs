@@ -32,6 +32,33 @@ pub struct Compared {
     /// half. Empty for decisions and for measures without a better direction.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub win_rates: Vec<Interval>,
+    /// For real measures with a better direction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best_third: Option<BestThird>,
+    /// For real measures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distribution: Option<Distribution>,
+}
+
+/// Pictures as good as the best third of the first model's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BestThird {
+    /// The number that the best third of the first model's pictures reaches.
+    pub threshold: f64,
+    /// Share of each model's pictures that reach it.
+    pub models: Vec<Interval>,
+    /// Share of model i + 1 minus the first one's, paired over prompts.
+    pub differences: Vec<Interval>,
+}
+
+/// Numbers of all pictures in equal bins.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Distribution {
+    /// Lower end of the first bin and upper end of the last one.
+    pub from: f64,
+    pub to: f64,
+    /// `[models][bins]`: shares of the model's pictures.
+    pub models: Vec<Vec<f64>>,
 }
 
 /// A measure, group by group.

@@ -1,7 +1,7 @@
 //! The part of the page about an evaluation: figures of every scorer and a gallery.
 
 use super::pictures::{PictureRow, inline};
-use crate::metrics::evaluation::{Compared, Evaluation, GalleryRow, Group, Interval, Scored};
+use crate::metrics::evaluation::{BestThird, Compared, Distribution, Evaluation, GalleryRow, Group, Interval, Scored};
 use crate::scorers::Measure;
 use anyhow::Result;
 use serde::Serialize;
@@ -39,6 +39,21 @@ struct MeasureBox {
     words: &'static str,
     /// "62.5 % [55.0, 70.0]", one per further model.
     win_rates: Vec<String>,
+    /// "51.2 %, +18.0 points [+15.1, +21.0]", one per further model.
+    best_third: Vec<String>,
+    /// Empty for decisions.
+    distribution: Vec<Bins>,
+}
+
+/// The distribution of a model's numbers as columns.
+#[derive(Serialize)]
+struct Bins {
+    model: String,
+    /// Ends of the first and of the last bin.
+    from: String,
+    to: String,
+    /// Per cent of the highest column of all models.
+    heights: Vec<f64>,
 }
 
 /// A mean and its interval as positions on a line from 0 to 100.
@@ -124,7 +139,26 @@ fn measure_box(measure: &Measure, group: &Group, compared: &Compared, names: &[S
         differences: compared.differences.iter().map(|d| measure.difference_written(d.mean, d.lo, d.hi)).collect(),
         words,
         win_rates: compared.win_rates.iter().map(win_rate).collect(),
+        best_third: compared.best_third.as_ref().map(best_third).unwrap_or_default(),
+        distribution: compared.distribution.as_ref().map(|d| bins(d, measure, names)).unwrap_or_default(),
     }
+}
+
+fn best_third(third: &BestThird) -> Vec<String> {
+    let shares = third.models.iter().skip(1).zip(&third.differences);
+    let points = |d: &Interval| format!("{:+.1} points [{:+.1}, {:+.1}]", d.mean * 100.0, d.lo * 100.0, d.hi * 100.0);
+    shares.map(|(share, d)| format!("{}, {}", per_cent(share.mean), points(d))).collect()
+}
+
+fn bins(distribution: &Distribution, measure: &Measure, names: &[String]) -> Vec<Bins> {
+    let highest = distribution.models.iter().flatten().copied().fold(f64::MIN_POSITIVE, f64::max);
+    let of_model = |(shares, name): (&Vec<f64>, &String)| Bins {
+        model: name.clone(),
+        from: measure.written(distribution.from),
+        to: measure.written(distribution.to),
+        heights: shares.iter().map(|share| share / highest * 100.0).collect(),
+    };
+    distribution.models.iter().zip(names).map(of_model).collect()
 }
 
 /// The numbers at both ends of the line: 0 and 1 for a share, else the range of all intervals.

@@ -2,6 +2,7 @@
 //! data.
 
 mod brisque;
+mod composites;
 mod drawings;
 mod judge;
 pub mod labelled_by;
@@ -10,6 +11,7 @@ mod named;
 mod pixels;
 mod registry;
 mod rewards;
+mod ring;
 mod scorer;
 mod shaping;
 mod spec;

@@ -1,9 +1,11 @@
 //! All scorers by name. A new one is a file in this folder, its `mod` line here, and its line in [`REGISTRY`].
 
+mod background;
 mod brisque;
 mod compressibility;
 mod content;
 mod nearest;
+mod nearest_drawing;
 mod nima;
 mod style;
 
@@ -19,6 +21,8 @@ pub const REGISTRY: &[Declaration] = &[
     compressibility::COMPRESSIBILITY,
     nearest::PIXELS,
     nearest::LATENTS,
+    background::BACKGROUND,
+    nearest_drawing::NEAREST_DRAWING,
     nima::NIMA,
     brisque::BRISQUE,
 ];

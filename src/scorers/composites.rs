@@ -1,0 +1,226 @@
+//! Drawings over plain grounds: the nearest one to a picture among all drawings, sizes and places. A picture p is compared
+//! with a d + (1 - a) g: drawing d with coverage a, and the picture's own ground g.
+
+use super::ring;
+use anyhow::{Context, Result, bail, ensure};
+use image::{RgbImage, RgbaImage};
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+use tch::{Device, Kind, Tensor};
+
+/// Description of the folder in messages.
+pub const FORM: &str = "folder with names.jsonl and drawings/STYLE.webp";
+/// Sheets in drawings/, and whether the style is flat.
+const STYLES: [(&str, bool); 6] = [
+    ("noto", false),
+    ("noto-v1", false),
+    ("fluent", false),
+    ("fluent-flat", true),
+    ("twemoji", true),
+    ("emojione", true),
+];
+/// Drawings per row of a sheet.
+const COLUMNS: u32 = 10;
+/// Pixels along a side of a picture and of a drawing.
+const SIDE: i64 = 64;
+/// Side of the pictures that the search compares.
+const SMALL: i64 = 32;
+/// Sizes and shifts of the search, in pixels.
+const SIZES: [i64; 3] = [44, 50, 56];
+const SHIFTS: [i64; 3] = [-2, 0, 2];
+/// Sizes and shifts of the distance to the drawing found.
+const FINE_SIZES: [i64; 7] = [44, 46, 48, 50, 52, 54, 56];
+const FINE_SHIFTS: [i64; 5] = [-2, -1, 0, 1, 2];
+
+/// All drawings of all names in all styles.
+pub struct Composites {
+    names: Vec<String>,
+    /// `[drawings, 4, 64, 64]`: coverage times colour, coverage; styles in order, names within a style.
+    drawings: Tensor,
+    /// Every drawing at every size and place of the search, placements of a drawing together: a d `[placements, 3 S S]`,
+    /// a `[placements, S S]`.
+    colour: Tensor,
+    coverage: Tensor,
+    /// |a d|^2, |a|^2 `[placements]` and sums of a^2 d per channel `[3, placements]`.
+    colour_square: Tensor,
+    coverage_square: Tensor,
+    mixed: Tensor,
+}
+
+/// The nearest drawing of a picture.
+pub struct Found {
+    /// Row of names.jsonl.
+    pub name: usize,
+    pub flat: bool,
+    /// Root mean squared distance to the nearest shaded drawing minus that to the nearest flat one, in [-1, 1].
+    pub flatness: f64,
+    /// Root mean squared distance to the best composite of the nearest drawing, in [0, 1].
+    pub off_manifold: f64,
+}
+
+#[derive(Deserialize)]
+struct Name {
+    prompt: String,
+}
+
+impl Composites {
+    /// Reads a folder.
+    ///
+    /// # Errors
+    /// A missing or damaged file; a sheet of another size.
+    pub fn read(dir: &Path) -> Result<Self> {
+        let _frozen = tch::no_grad_guard();
+        let names = read_names(&dir.join("names.jsonl"))?;
+        let mut drawings = Vec::new();
+        for (style, _) in STYLES {
+            drawings.extend(read_sheet(&sheet(dir, style), names.len())?);
+        }
+        Self::of(names, Tensor::f_stack(&drawings, 0)?)
+    }
+
+    /// Files of the folder that affect scores.
+    pub fn files(dir: &Path) -> Vec<PathBuf> {
+        std::iter::once(dir.join("names.jsonl")).chain(STYLES.map(|(style, _)| sheet(dir, style))).collect()
+    }
+
+    fn of(names: Vec<String>, drawings: Tensor) -> Result<Self> {
+        let ratio = SIDE / SMALL;
+        let canvases = centred(&drawings, &SIZES)?.f_flatten(0, 1)?;
+        let small = canvases.f_avg_pool2d([ratio; 2], [ratio; 2], [0, 0], false, true, None::<i64>)?;
+        let small = shifted(&small, &SHIFTS.map(|shift| shift / ratio))?; // [canvases, shifts, 4, S, S]
+        let small = small.f_flatten(0, 1)?;
+        let colour = small.narrow(1, 0, 3).f_flatten(1, -1)?;
+        let coverage = small.select(1, 3).f_flatten(1, -1)?;
+        let by_channel = small.narrow(1, 0, 3).f_flatten(2, -1)?; // [placements, 3, S S]
+        let mixed = (by_channel * coverage.unsqueeze(1)).sum_dim_intlist([-1].as_slice(), false, Kind::Float);
+        let square = |x: &Tensor| x.square().sum_dim_intlist([-1].as_slice(), false, Kind::Float);
+        Ok(Self {
+            names,
+            drawings,
+            colour_square: square(&colour),
+            coverage_square: square(&coverage),
+            mixed: mixed.f_transpose(0, 1)?.contiguous(),
+            colour,
+            coverage,
+        })
+    }
+
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The nearest drawing of a picture.
+    ///
+    /// # Errors
+    /// A picture that is not 64 x 64.
+    pub fn nearest(&self, picture: &RgbImage) -> Result<Found> {
+        let (width, height) = picture.dimensions();
+        if (i64::from(width), i64::from(height)) != (SIDE, SIDE) {
+            bail!("it has {width} x {height} pixels; the drawings are {SIDE} x {SIDE}");
+        }
+        let _frozen = tch::no_grad_guard();
+        let ground = ring::colour(picture).map(|value| value as f32);
+        let pixels = planes(picture.as_raw(), 3)?; // [3, 64, 64]
+        let distances = self.distances(&pixels, &Tensor::from_slice(&ground))?; // [drawings]
+        let drawing = distances.f_argmin(0, false)?.int64_value(&[]) as usize;
+        let flat = |drawing: usize| STYLES[drawing / self.names.len()].1;
+        let rms = |wanted: bool| {
+            let of_style = |drawing: usize| distances.double_value(&[drawing as i64]);
+            let found = (0..self.names.len() * STYLES.len()).filter(|drawing| flat(*drawing) == wanted).map(of_style);
+            (found.fold(f64::INFINITY, f64::min).max(0.0) / (3 * SMALL * SMALL) as f64).sqrt()
+        };
+        Ok(Found {
+            name: drawing % self.names.len(),
+            flat: flat(drawing),
+            flatness: rms(false) - rms(true),
+            off_manifold: self.off_manifold(&pixels, &Tensor::from_slice(&ground), drawing)?,
+        })
+    }
+
+    /// Squared distance to the best placement of every drawing, `[drawings]`: with r = p - g it is |r|^2 - 2 r.(a d) +
+    /// 2 sum_c g_c (r_c.a) + |a d|^2 - 2 sum_c g_c sum a^2 d_c + |g|^2 |a|^2.
+    fn distances(&self, picture: &Tensor, ground: &Tensor) -> Result<Tensor> {
+        let ratio = SIDE / SMALL;
+        let small = picture.unsqueeze(0).f_avg_pool2d([ratio; 2], [ratio; 2], [0, 0], false, true, None::<i64>)?;
+        let rest = small.squeeze_dim(0) - ground.view([3, 1, 1]); // [3, S, S]
+        let weighted = (&rest * ground.view([3, 1, 1])).sum_dim_intlist([0].as_slice(), false, Kind::Float);
+        let squares = &self.colour_square - ground.f_matmul(&self.mixed)? * 2.0
+            + &self.coverage_square * ground.square().sum(Kind::Float);
+        let products = self.coverage.f_mv(&weighted.view([-1]))? - self.colour.f_mv(&rest.f_flatten(0, -1)?)?;
+        let all = squares + products * 2.0 + rest.square().sum(Kind::Float);
+        let placements = (SIZES.len() * SHIFTS.len() * SHIFTS.len()) as i64;
+        Ok(all.f_view([-1, placements])?.amin([1].as_slice(), false))
+    }
+
+    fn off_manifold(&self, picture: &Tensor, ground: &Tensor, drawing: usize) -> Result<f64> {
+        let canvases = centred(&self.drawings.narrow(0, drawing as i64, 1), &FINE_SIZES)?.f_flatten(0, 1)?;
+        let placed = shifted(&canvases, &FINE_SHIFTS)?.f_flatten(0, 1)?; // [placements, 4, 64, 64]
+        let composites: Tensor = placed.narrow(1, 0, 3) + (1.0 - placed.narrow(1, 3, 1)) * ground.view([3, 1, 1]);
+        let distances = (composites - picture).square().mean_dim([1, 2, 3].as_slice(), false, Kind::Float).min().sqrt();
+        Ok(distances.double_value(&[]))
+    }
+}
+
+/// Drawings `[N, 4, 64, 64]` at every size in the middle of their canvas, `[N, sizes, 4, 64, 64]`.
+fn centred(drawings: &Tensor, sizes: &[i64]) -> Result<Tensor> {
+    let at = |size: &i64| {
+        let resized = drawings.f_internal_upsample_bilinear2d_aa([*size, *size], false, None, None)?;
+        let edge = (SIDE - size) / 2;
+        resized.f_constant_pad_nd([edge, SIDE - size - edge, edge, SIDE - size - edge])
+    };
+    Ok(Tensor::f_stack(&sizes.iter().map(at).collect::<Result<Vec<_>, _>>()?, 1)?)
+}
+
+/// Canvases `[N, 4, H, W]` moved by every y and x of `shifts`, `[N, y x, 4, H, W]`; their margins are empty.
+fn shifted(canvases: &Tensor, shifts: &[i64]) -> Result<Tensor> {
+    let moves = shifts.iter().flat_map(|y| shifts.iter().map(move |x| [*y, *x]));
+    let moved = moves.map(|by| canvases.f_roll(by, [-2, -1])).collect::<Result<Vec<_>, _>>()?;
+    Ok(Tensor::f_stack(&moved, 1)?)
+}
+
+/// Interleaved bytes of a 64 x 64 picture as `[channels, 64, 64]` float32 in [0, 1].
+fn planes(bytes: &[u8], channels: i64) -> Result<Tensor> {
+    let pixels = Tensor::from_slice(bytes).f_view([SIDE, SIDE, channels])?;
+    Ok(pixels.permute([2, 0, 1]).to_kind(Kind::Float).to_device(Device::Cpu).contiguous() / 255.0)
+}
+
+fn sheet(dir: &Path, style: &str) -> PathBuf {
+    dir.join("drawings").join(format!("{style}.webp"))
+}
+
+fn read_names(file: &Path) -> Result<Vec<String>> {
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("cannot read {}; drawings are a {FORM}", file.display()))?;
+    let rows = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let name = |(index, line): (usize, &str)| -> Result<String> {
+        let row: Name = serde_json::from_str(line)
+            .with_context(|| format!("{} row {}: expected {{\"prompt\": ..}}", file.display(), index + 1))?;
+        Ok(row.prompt)
+    };
+    let names: Vec<String> = rows.map(name).collect::<Result<_>>()?;
+    ensure!(!names.is_empty(), "{} holds no name", file.display());
+    Ok(names)
+}
+
+/// The drawings of a style, premultiplied, `[4, 64, 64]` each.
+fn read_sheet(file: &Path, count: usize) -> Result<Vec<Tensor>> {
+    let bytes = std::fs::read(file).with_context(|| format!("cannot read the drawings {}", file.display()))?;
+    let sheet = image::load_from_memory(&bytes).with_context(|| format!("{} is not a picture", file.display()))?;
+    let sheet: RgbaImage = sheet.to_rgba8();
+    let side = SIDE as u32;
+    let (columns, rows) = (COLUMNS * side, (count as u32).div_ceil(COLUMNS) * side);
+    ensure!(
+        sheet.width() == columns && sheet.height() >= rows,
+        "{} has {} x {} pixels; expected {columns} x {rows} for {count} names",
+        file.display(),
+        sheet.width(),
+        sheet.height()
+    );
+    let one = |index: u32| {
+        let (x, y) = (index % COLUMNS * side, index / COLUMNS * side);
+        let cell = planes(image::imageops::crop_imm(&sheet, x, y, side, side).to_image().as_raw(), 4)?;
+        let coverage = cell.narrow(0, 3, 1);
+        Ok(Tensor::f_cat(&[cell.narrow(0, 0, 3) * &coverage, coverage], 0)?)
+    };
+    (0..count as u32).map(one).collect()
+}
