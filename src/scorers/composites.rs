@@ -1,8 +1,9 @@
 //! Drawings over plain grounds: the nearest one to a picture among all drawings, sizes and places. A picture p is compared
 //! with a d + (1 - a) g: drawing d with coverage a, and the picture's own ground g.
 
+use super::pixels::pixels;
 use super::ring;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use image::{RgbImage, RgbaImage};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -109,18 +110,15 @@ impl Composites {
         &self.names
     }
 
-    /// The nearest drawing of a picture.
+    /// The nearest drawing of a picture. Other sizes than 64 x 64 are resized.
     ///
     /// # Errors
-    /// A picture that is not 64 x 64.
+    /// Errors of libtorch.
     pub fn nearest(&self, picture: &RgbImage) -> Result<Found> {
-        let (width, height) = picture.dimensions();
-        if (i64::from(width), i64::from(height)) != (SIDE, SIDE) {
-            bail!("it has {width} x {height} pixels; the drawings are {SIDE} x {SIDE}");
-        }
         let _frozen = tch::no_grad_guard();
         let ground = ring::colour(picture).map(|value| value as f32);
-        let pixels = planes(picture.as_raw(), 3)?; // [3, 64, 64]
+        let picture = pixels(std::slice::from_ref(picture), SIDE as u32)?.squeeze_dim(0); // [3, 64, 64]
+        let pixels = (picture + 1.0) / 2.0;
         let distances = self.distances(&pixels, &Tensor::from_slice(&ground))?; // [drawings]
         let drawing = distances.f_argmin(0, false)?.int64_value(&[]) as usize;
         let flat = |drawing: usize| STYLES[drawing / self.names.len()].1;
