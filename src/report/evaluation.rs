@@ -2,7 +2,7 @@
 
 use super::pictures::{PictureRow, inline};
 use crate::metrics::evaluation::{BestThird, Compared, Distribution, Evaluation, GalleryRow, Group, Interval, Scored};
-use crate::scorers::Measure;
+use crate::scorers::{Better, Measure};
 use anyhow::Result;
 use serde::Serialize;
 
@@ -93,6 +93,34 @@ impl Section {
     }
 }
 
+/// One sentence per measure that differs by more than chance between two models, over the first group of prompts.
+pub fn findings(evaluation: &Evaluation) -> Vec<String> {
+    let Some(group) = evaluation.groups.first() else { return Vec::new() };
+    let measures = evaluation.scorers.iter().flat_map(|scored| scored.measures.iter().map(move |m| (scored, m)));
+    measures.filter_map(|(scored, m)| finding(&scored.name, &m.measure, group, m.groups.get(&group.name)?)).collect()
+}
+
+fn finding(scorer: &str, measure: &Measure, group: &Group, compared: &Compared) -> Option<String> {
+    let (what, on) = (format!("{scorer} {}", measure.title()), format!("{} prompts", group.title()));
+    if let Some(third) = &compared.best_third {
+        let (share, points) = (third.models.get(1)?, third.differences.first()?);
+        let direction = if measure.better == Better::Lower { "low" } else { "high" };
+        return points.excludes(0.0).then(|| {
+            format!(
+                "By {what}, {} of the pictures of {on} are as {direction} as the best third before training: {}.",
+                per_cent(share.mean),
+                points_written(points)
+            )
+        });
+    }
+    let d = compared.differences.first().filter(|d| d.excludes(0.0))?;
+    Some(format!("By {what}, pictures of {on} differ by {}.", measure.difference_written(d.mean, d.lo, d.hi)))
+}
+
+fn points_written(d: &Interval) -> String {
+    format!("{:+.1} points [{:+.1}, {:+.1}]", d.mean * 100.0, d.lo * 100.0, d.hi * 100.0)
+}
+
 fn described(group: &Group) -> String {
     let prompts = group.prompts;
     let of =
@@ -146,8 +174,7 @@ fn measure_box(measure: &Measure, group: &Group, compared: &Compared, names: &[S
 
 fn best_third(third: &BestThird) -> Vec<String> {
     let shares = third.models.iter().skip(1).zip(&third.differences);
-    let points = |d: &Interval| format!("{:+.1} points [{:+.1}, {:+.1}]", d.mean * 100.0, d.lo * 100.0, d.hi * 100.0);
-    shares.map(|(share, d)| format!("{}, {}", per_cent(share.mean), points(d))).collect()
+    shares.map(|(share, d)| format!("{}, {}", per_cent(share.mean), points_written(d))).collect()
 }
 
 fn bins(distribution: &Distribution, measure: &Measure, names: &[String]) -> Vec<Bins> {

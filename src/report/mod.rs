@@ -27,7 +27,8 @@ use std::path::Path;
 /// A damaged file of the run, or an unwritable folder.
 pub fn render(run_dir: &Path, evaluation: Option<&Evaluation>) -> Result<Verdict> {
     let metrics = Metrics::read(&run_dir.join("metrics.jsonl"))?;
-    let verdict = verdict::judge(&metrics);
+    let mut verdict = verdict::judge(&metrics);
+    verdict.reasons.extend(evaluation.map(evaluation::findings).unwrap_or_default());
     let steps = planned_steps(run_dir);
     let html = page::html(run_dir, &metrics, Some(verdict.clone()), steps, evaluation)
         .with_context(|| format!("cannot write the report of {}", run_dir.display()))?;
