@@ -19,7 +19,7 @@ SIZE = 64
 # Short name of a style, in the order of every tensor of drawings: name of its icon package.
 STYLES = {"noto": "noto", "noto-v1": "noto-v1", "fluent": "fluent-emoji", "fluent-flat": "fluent-emoji-flat",
           "twemoji": "twemoji", "emojione": "emojione"}
-SHEET_COLUMNS = 12
+SHEET_COLUMNS = 10
 # Rec. 601 luma of R, G, B.
 LUMA = torch.tensor([0.299, 0.587, 0.114])
 
@@ -45,7 +45,7 @@ def sprites():
     count = len(names())
     result = []
     for style in STYLES:
-        sheet = Image.open(TESTBED / "drawings" / f"{style}.png").convert("RGBA")
+        sheet = Image.open(TESTBED / "drawings" / f"{style}.webp").convert("RGBA")
         cells = [(index % SHEET_COLUMNS * SIZE, index // SHEET_COLUMNS * SIZE) for index in range(count)]
         result.append([sheet.crop((x, y, x + SIZE, y + SIZE)) for x, y in cells])
     return result
