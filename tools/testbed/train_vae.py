@@ -1,8 +1,8 @@
 """Train the VAE on composed pictures: 64 x 64 pixels to 4 x 16 x 16 latents and back.
 
-Mean absolute errors of pixels, of differences to the right and lower neighbour (edges), of opponent colours, and of
-means over 8 x 8 pixels, plus a very small KL term. The last two keep the colour of a plain ground, above all on the
-axis from red to green.
+Mean absolute errors of pixels, of differences to the right and lower neighbour (edges), of opponent colours, of means
+over 8 x 8 pixels, and of the opponent colours of these means, plus a very small KL term. The last three keep the
+colour of a plain ground, above all on the axis from red to green.
 
 Usage: train_vae.py WORK [--minutes M] [--from VAE_FOLDER] [--threads N]
 """
@@ -18,10 +18,10 @@ from compose import compose, compose_many, draw_factors
 from diffusers import AutoencoderKL
 from torch.nn import functional
 
-BATCH = 8
+BATCH = 4
 PEAK_RATE = 1e-3
 KL_WEIGHT = 1e-6
-EDGE_WEIGHT, OPPONENT_WEIGHT, MEAN_WEIGHT = 1.0, 1.0, 2.0
+EDGE_WEIGHT, OPPONENT_WEIGHT, MEAN_WEIGHT, MEAN_OPPONENT_WEIGHT = 1.0, 1.0, 2.0, 4.0
 # Rows: red - green, yellow - blue.
 OPPONENTS = torch.tensor([[1.0, -1.0, 0.0], [0.5, 0.5, -1.0]])
 
@@ -34,13 +34,18 @@ def new_vae():
         down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3)
 
 
+def opponents(pictures):
+    """Opponent colours, [N, 2, H, W]."""
+    return torch.einsum("oc,nchw->nohw", OPPONENTS, pictures)
+
+
 def reconstruction_loss(output, target):
-    """Sum of the four mean absolute errors; both arguments [N, 3, 64, 64] in [-1, 1]."""
+    """Weighted sum of mean absolute errors; both arguments [N, 3, 64, 64] in [-1, 1]."""
     error = output - target
     edges = (error[..., :, 1:] - error[..., :, :-1]).abs().mean() + (error[..., 1:, :] - error[..., :-1, :]).abs().mean()
-    opponents = torch.einsum("oc,nchw->nohw", OPPONENTS, error).abs().mean()
-    means = functional.avg_pool2d(error, 8).abs().mean()
-    return error.abs().mean() + EDGE_WEIGHT * edges + OPPONENT_WEIGHT * opponents + MEAN_WEIGHT * means
+    means = functional.avg_pool2d(error, 8)
+    return (error.abs().mean() + EDGE_WEIGHT * edges + OPPONENT_WEIGHT * opponents(error).abs().mean()
+            + MEAN_WEIGHT * means.abs().mean() + MEAN_OPPONENT_WEIGHT * opponents(means).abs().mean())
 
 
 def rate_at(step, done):
