@@ -4,16 +4,16 @@ A picture is [3, 64, 64], RGB in [0, 1], as decoded from a file (no linearisatio
 
 1. Ground. g = (R, G, B), each the lower median of its channel over the ring of the outermost 3 pixels: element 365,
    counted from 0, of the 732 sorted values. Border luma = 0.299 R + 0.587 G + 0.114 B. Darkness = 1 - border luma.
-2. Placements. A drawing (RGBA, 64 x 64, alpha a, colour d, both in [0, 1]) is premultiplied to 4 channels: a d and a.
-   Each of the sizes n = 44, 50, 56 pixels (0.6875, 0.78125, 0.875 of the width) is made by bilinear resampling with
-   antialiasing: `torch.nn.functional.interpolate(mode="bilinear", antialias=True, align_corners=False)`, ATen's
-   `_upsample_bilinear2d_aa`. The result is put on an empty 64 x 64 canvas with its left upper corner at
-   ((64 - n) / 2 + x, (64 - n) / 2 + y), x and y in -2, 0, 2. This gives 27 placements per drawing.
-3. Search. Picture and placements are reduced to 32 x 32 by means of 2 x 2 pixels. The distance of picture p to a
-   placement (q = a d, a) is |p - (q + (1 - a) g)|^2, summed over 32 x 32 pixels and 3 channels. The nearest placement
-   of all drawings gives name and style. Of equal distances the first counts, in the order style, name, size, y, x.
-4. Off-manifold distance. sqrt(mean((p - (q + (1 - a) g))^2)) at 64 x 64, over pixels and channels, for the placement
-   found in 3.
+2. Placement. A drawing (RGBA, 64 x 64, alpha a, colour d, both in [0, 1]) is premultiplied to 4 channels: a d and a.
+   It is resampled to n x n pixels, bilinear with antialiasing: `torch.nn.functional.interpolate(mode="bilinear",
+   antialias=True, align_corners=False)`, ATen's `_upsample_bilinear2d_aa`. The result is put on an empty 64 x 64
+   canvas with its left upper corner at ((64 - n) / 2 + x, (64 - n) / 2 + y).
+3. Search over 27 placements per drawing: n = 44, 50, 56 (0.6875, 0.78125, 0.875 of the width), x and y = -2, 0, 2.
+   Picture and placements are reduced to 32 x 32 by means of 2 x 2 pixels (a shift of 2 becomes one of 1). The distance
+   of picture p to a placement (q = a d, a) is |p - (q + (1 - a) g)|^2, summed over 32 x 32 pixels and 3 channels. The
+   nearest placement of all drawings gives name and style. Of equal distances the first counts, in the order style, name, size, y, x.
+4. Off-manifold distance: the least sqrt(mean((p - (q + (1 - a) g))^2)) at 64 x 64, over pixels and channels, over the
+   175 fine placements of the drawing found in 3: n = 44, 46, .., 56, x and y = -2, -1, 0, 1, 2.
 
 With r = p - g the distance of step 3 is
 |r|^2 - 2 r.q + 2 sum_c g_c (r_c.a) + |q|^2 - 2 sum_c g_c (q_c.a) + |g|^2 |a|^2, which needs matrix products only.
@@ -27,8 +27,8 @@ from common import LUMA, SIZE, sprites
 from torch.nn import functional
 
 RING = 3
-SIZES = (44, 50, 56)
-SHIFTS = (-2, 0, 2)
+SIZES, SHIFTS = (44, 50, 56), (-2, 0, 2)
+FINE_SIZES, FINE_SHIFTS = (44, 46, 48, 50, 52, 54, 56), (-2, -1, 0, 1, 2)
 SMALL = 32
 CHUNK = 64
 
@@ -60,30 +60,34 @@ def premultiplied(drawing):
     return torch.cat([array[:3] * array[3:], array[3:]])
 
 
-def placements():
-    """All drawings in all placements, [styles, names, sizes, y, x, 4, 64, 64] (step 2)."""
-    drawings = torch.stack([torch.stack([premultiplied(one) for one in style]) for style in sprites()])
-    styles, count = drawings.shape[:2]
-    result = torch.zeros(styles, count, len(SIZES), len(SHIFTS), len(SHIFTS), 4, SIZE, SIZE)
-    for s, size in enumerate(SIZES):
-        small = functional.interpolate(drawings.flatten(0, 1), size=(size, size), mode="bilinear", antialias=True)
-        small = small.view(styles, count, 4, size, size)
-        for i, y in enumerate(SHIFTS):
-            for j, x in enumerate(SHIFTS):
-                top, left = (SIZE - size) // 2 + y, (SIZE - size) // 2 + x
-                result[:, :, s, i, j, :, top:top + size, left:left + size] = small
+def centred(drawings, sizes):
+    """Drawings [N, 4, 64, 64] at each of `sizes`, in the middle of their canvas, [N, sizes, 4, 64, 64]."""
+    result = torch.zeros(len(drawings), len(sizes), 4, SIZE, SIZE)
+    for place, size in enumerate(sizes):
+        edge = (SIZE - size) // 2
+        result[:, place, :, edge:edge + size, edge:edge + size] = functional.interpolate(
+            drawings, size=(size, size), mode="bilinear", antialias=True)
     return result
+
+
+def shifted(canvases, shifts):
+    """Canvases [.., 4, H, W] moved by every x and y of `shifts`, [.., y, x, 4, H, W]; their margins are empty."""
+    rows = [torch.stack([canvases.roll((y, x), (-2, -1)) for x in shifts], -4) for y in shifts]
+    return torch.stack(rows, -5)
 
 
 class Judge:
     """Finds the nearest drawing of pictures."""
 
     def __init__(self):
-        everything = placements()
-        self.names = everything.shape[1]
-        self.per_name = everything.shape[2:5].numel()
-        self.full = everything.flatten(0, 4).half()
-        small = functional.avg_pool2d(everything.flatten(0, 4), SIZE // SMALL)
+        drawings = [[premultiplied(drawing) for drawing in style] for style in sprites()]
+        self.names = len(drawings[0])
+        drawings = torch.stack([drawing for style in drawings for drawing in style])
+        self.fine = centred(drawings, FINE_SIZES)
+        ratio = SIZE // SMALL
+        small = functional.avg_pool2d(centred(drawings, SIZES).flatten(0, 1), ratio)
+        small = shifted(small, [shift // ratio for shift in SHIFTS]).flatten(0, -4)
+        self.per_name = len(small) // len(drawings)
         self.colour, self.alpha = small[:, :3].flatten(1), small[:, 3].flatten(1)
         self.colour_square = self.colour.square().sum(1)
         self.alpha_square = self.alpha.square().sum(1)
@@ -98,10 +102,11 @@ class Judge:
                 + self.colour_square - 2 * ground @ self.mixed
                 + ground.square().sum(1, keepdim=True) * self.alpha_square)
 
-    def composites(self, index, ground):
-        """Placements of these indices over `ground`, [N, 3, 64, 64]."""
-        placed = self.full[index].float()
-        return placed[:, :3] + (1 - placed[:, 3:]) * ground[:, :, None, None]
+    def off_manifold(self, picture, ground, drawing):
+        """Off-manifold distance of one picture [3, 64, 64] to one drawing (step 4)."""
+        placed = shifted(self.fine[drawing], FINE_SHIFTS).flatten(0, 2)
+        composites = placed[:, :3] + (1 - placed[:, 3:]) * ground[:, None, None]
+        return (picture - composites).square().mean((1, 2, 3)).min().sqrt()
 
     @torch.no_grad()
     def __call__(self, pictures):
@@ -109,8 +114,7 @@ class Judge:
         parts = []
         for part in pictures.split(CHUNK):
             ground = ground_of(part)
-            index = self.distances(part, ground).argmin(1)
-            error = (part - self.composites(index, ground)).square().mean((1, 2, 3)).sqrt()
-            drawing = index // self.per_name
+            drawing = self.distances(part, ground).argmin(1) // self.per_name
+            error = torch.stack([self.off_manifold(*one) for one in zip(part, ground, drawing)])
             parts.append(Verdict(ground @ LUMA, drawing % self.names, drawing // self.names, error))
         return Verdict(*(torch.cat(values) for values in zip(*parts)))

@@ -4,7 +4,9 @@ Mean absolute errors of pixels, of differences to the right and lower neighbour 
 over 8 x 8 pixels, and of the opponent colours of these means, plus a very small KL term. The last three keep the
 colour of a plain ground, above all on the axis from red to green.
 
-Usage: train_vae.py WORK [--minutes M] [--from VAE_FOLDER] [--threads N]
+With --decoder-only the encoder stays as it is, so the latents that a UNet was trained on keep their meaning.
+
+Usage: train_vae.py WORK [--minutes M] [--from VAE_FOLDER] [--decoder-only] [--threads N]
 """
 
 import argparse
@@ -54,8 +56,9 @@ def rate_at(step, done):
 
 
 def train(vae, drawings, minutes, generator):
-    """Train `vae` in place for `minutes`."""
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=PEAK_RATE, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
+    """Train the parameters of `vae` that require gradients, in place, for `minutes`."""
+    parameters = [parameter for parameter in vae.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=PEAK_RATE, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
     clock, start, step = Clock(minutes), time.time(), 0
     while (done := clock.done()) < 1:
         for group in optimizer.param_groups:
@@ -68,7 +71,7 @@ def train(vae, drawings, minutes, generator):
         loss = reconstruction_loss(output.float(), batch) + KL_WEIGHT * posterior.kl().float().mean()
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         if step % 100 == 0:
             error = (output.detach().float() - batch).abs().mean().item() / 2
@@ -114,6 +117,7 @@ def main():
     parser.add_argument("work", type=Path)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--from", dest="start", type=Path, help="folder of a VAE to start from")
+    parser.add_argument("--decoder-only", action="store_true")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -123,14 +127,18 @@ def main():
     vae = new_vae()
     if options.start:
         vae = AutoencoderKL.from_pretrained(options.start, torch_dtype=torch.float32).train()
+    if options.decoder_only:
+        vae.encoder.requires_grad_(False)
+        vae.quant_conv.requires_grad_(False)
     train(vae, drawings, options.minutes, generator)
     vae = vae.eval()
-    latents, _ = encode(vae, compose_many(drawings, generator))
-    vae.register_to_config(scaling_factor=round(1 / latents.std().item(), 5))
+    if not options.decoder_only:
+        latents, _ = encode(vae, compose_many(drawings, generator))
+        vae.register_to_config(scaling_factor=round(1 / latents.std().item(), 5))
     vae.save_pretrained(options.work / "vae")
     sheet = ground_errors(vae, drawings, generator)
     contact_sheet(sheet[:192], 24).save(options.work / "vae.png")
-    print(f"scaling factor {vae.config.scaling_factor}, channels {latents.mean((0, 2, 3))} {latents.std((0, 2, 3))}")
+    print(f"scaling factor {vae.config.scaling_factor}")
 
 
 if __name__ == "__main__":
