@@ -11,7 +11,8 @@ A picture is [3, 64, 64], RGB in [0, 1], as decoded from a file (no linearisatio
 3. Search over 27 placements per drawing: n = 44, 50, 56 (0.6875, 0.78125, 0.875 of the width), x and y = -2, 0, 2.
    Picture and placements are reduced to 32 x 32 by means of 2 x 2 pixels (a shift of 2 becomes one of 1). The distance
    of picture p to a placement (q = a d, a) is |p - (q + (1 - a) g)|^2, summed over 32 x 32 pixels and 3 channels. The
-   nearest placement of all drawings gives name and style. Of equal distances the first counts, in the order style, name, size, y, x.
+   nearest placement of all drawings gives name and style. Of equal distances the first counts, in the order of style,
+   name, size, y, x.
 4. Off-manifold distance: the least sqrt(mean((p - (q + (1 - a) g))^2)) at 64 x 64, over pixels and channels, over the
    175 fine placements of the drawing found in 3: n = 44, 46, .., 56, x and y = -2, -1, 0, 1, 2.
 

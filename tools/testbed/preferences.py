@@ -2,7 +2,7 @@
 
 | file | rows |
 |---|---|
-| pairs-drawings.jsonl | composed drawings of a name; the winner's ground is darker by DRAWN_GAP or more, all else is random |
+| pairs-drawings.jsonl | composed drawings of a name; the winner's ground is darker by DRAWN_GAP or more |
 | pairs-style.jsonl | composed drawings; a flat style wins over a shaded one on a ground of the same luma |
 | samples.jsonl | every sample of the model in samples/: seed, darkness, style, and whether its content is right |
 | pairs-samples.jsonl | samples of a name, both with the right content; the darker wins, by SAMPLED_GAP or more |

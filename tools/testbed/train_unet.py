@@ -198,7 +198,8 @@ def main():
         if len(recent) == 100:
             rate = BATCH * len(recent) / (time.time() - start)
             print(json.dumps({"step": training.step, "minutes": round(training.clock.worked(), 1),
-                              "loss": round(sum(recent) / len(recent), 4), "samples_per_s": round(rate, 1)}), flush=True)
+                              "loss": round(sum(recent) / len(recent), 4), "samples_per_s": round(rate, 1)}),
+                  flush=True)
             recent, start = [], time.time()
         if time.time() - kept > 60 * STATE_MINUTES:
             keep()

@@ -44,7 +44,8 @@ def opponents(pictures):
 def reconstruction_loss(output, target):
     """Weighted sum of mean absolute errors; both arguments [N, 3, 64, 64] in [-1, 1]."""
     error = output - target
-    edges = (error[..., :, 1:] - error[..., :, :-1]).abs().mean() + (error[..., 1:, :] - error[..., :-1, :]).abs().mean()
+    right, lower = error[..., :, 1:] - error[..., :, :-1], error[..., 1:, :] - error[..., :-1, :]
+    edges = right.abs().mean() + lower.abs().mean()
     means = functional.avg_pool2d(error, 8)
     return (error.abs().mean() + EDGE_WEIGHT * edges + OPPONENT_WEIGHT * opponents(error).abs().mean()
             + MEAN_WEIGHT * means.abs().mean() + MEAN_OPPONENT_WEIGHT * opponents(means).abs().mean())
