@@ -30,14 +30,20 @@ def load_pipeline(folder):
 
 
 def sample(pipeline, prompts, seeds, steps, scale):
-    """One picture per prompt and seed, [N, 3, 64, 64] in [0, 1], rounded to 8 bits as a file would."""
+    """One picture per prompt and seed, [N, 3, 64, 64] in [0, 1], rounded to 8 bits as a file would.
+
+    The UNet and the text encoder run in bfloat16, which is faster; the VAE runs in float32.
+    """
     pictures = []
     for first in range(0, len(prompts), BATCH):
         part = slice(first, first + BATCH)
         generators = [torch.Generator().manual_seed(seed) for seed in seeds[part]]
-        output = pipeline(prompts[part], generator=generators, num_inference_steps=steps,
-                          guidance_scale=scale, output_type="pt", height=64, width=64)
-        pictures.append(output.images)
+        with torch.autocast("cpu", torch.bfloat16):
+            latents = pipeline(prompts[part], generator=generators, num_inference_steps=steps, guidance_scale=scale,
+                               output_type="latent", height=64, width=64).images
+        with torch.no_grad():
+            decoded = pipeline.vae.decode(latents.float() / pipeline.vae.config.scaling_factor).sample
+        pictures.append(decoded.add(1).div(2).clamp(0, 1))
     return torch.cat(pictures).mul(255).round().div(255)
 
 

@@ -4,9 +4,7 @@ Mean absolute errors of pixels, of differences to the right and lower neighbour 
 over 8 x 8 pixels, and of the opponent colours of these means, plus a very small KL term. The last three keep the
 colour of a plain ground, above all on the axis from red to green.
 
-With --decoder-only the encoder stays as it is, so the latents that a UNet was trained on keep their meaning.
-
-Usage: train_vae.py WORK [--minutes M] [--from VAE_FOLDER] [--decoder-only] [--threads N]
+Usage: train_vae.py WORK [--minutes M] [--from VAE_FOLDER] [--threads N]
 """
 
 import argparse
@@ -15,7 +13,7 @@ import time
 from pathlib import Path
 
 import torch
-from common import SIZE, Clock, contact_sheet, sprites
+from common import LUMA, SIZE, Clock, contact_sheet, sprites
 from compose import compose, compose_many, draw_factors
 from diffusers import AutoencoderKL
 from torch.nn import functional
@@ -57,9 +55,8 @@ def rate_at(step, done):
 
 
 def train(vae, drawings, minutes, generator):
-    """Train the parameters of `vae` that require gradients, in place, for `minutes`."""
-    parameters = [parameter for parameter in vae.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=PEAK_RATE, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
+    """Train `vae` in place for `minutes`."""
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=PEAK_RATE, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
     clock, start, step = Clock(minutes), time.time(), 0
     while (done := clock.done()) < 1:
         for group in optimizer.param_groups:
@@ -72,7 +69,7 @@ def train(vae, drawings, minutes, generator):
         loss = reconstruction_loss(output.float(), batch) + KL_WEIGHT * posterior.kl().float().mean()
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimizer.step()
         if step % 100 == 0:
             error = (output.detach().float() - batch).abs().mean().item() / 2
@@ -104,7 +101,7 @@ def ground_errors(vae, drawings, generator):
     shown = reconstruct(vae, pictures)
     wanted = torch.tensor([one.ground for one in factors])
     edge = torch.cat([shown[:, :, :3].flatten(2), shown[:, :, -3:].flatten(2)], 2).median(2).values
-    luma = ((edge - wanted) @ torch.tensor([0.299, 0.587, 0.114])).abs().mean().item()
+    luma = ((edge - wanted) @ LUMA).abs().mean().item()
     red_green = (edge - wanted)[:, 0] - (edge - wanted)[:, 1]
     print(json.dumps({"ground": round((edge - wanted).abs().mean().item(), 4), "luma": round(luma, 4),
                       "red_green": round(red_green.abs().mean().item(), 4),
@@ -118,7 +115,6 @@ def main():
     parser.add_argument("work", type=Path)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--from", dest="start", type=Path, help="folder of a VAE to start from")
-    parser.add_argument("--decoder-only", action="store_true")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -128,14 +124,10 @@ def main():
     vae = new_vae()
     if options.start:
         vae = AutoencoderKL.from_pretrained(options.start, torch_dtype=torch.float32).train()
-    if options.decoder_only:
-        vae.encoder.requires_grad_(False)
-        vae.quant_conv.requires_grad_(False)
     train(vae, drawings, options.minutes, generator)
     vae = vae.eval()
-    if not options.decoder_only:
-        latents, _ = encode(vae, compose_many(drawings, generator))
-        vae.register_to_config(scaling_factor=round(1 / latents.std().item(), 5))
+    latents, _ = encode(vae, compose_many(drawings, generator))
+    vae.register_to_config(scaling_factor=round(1 / latents.std().item(), 5))
     vae.save_pretrained(options.work / "vae")
     sheet = ground_errors(vae, drawings, generator)
     contact_sheet(sheet[:192], 24).save(options.work / "vae.png")
