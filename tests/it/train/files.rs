@@ -2,6 +2,7 @@
 
 use crate::support::{self, World, copy, files, json, metrics, names, succeeds, tensors};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 #[test]
