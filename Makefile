@@ -11,9 +11,8 @@ NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 # Trains on the bundled demo, judges before and after, writes runs/quickstart/report.html.
 quickstart: release
 	$(RELEASE) train configs/quickstart.toml --resume=auto
-	$(RELEASE) eval --run $(QUICKSTART) --prompts assets/emoji/names.jsonl \
-		--scorer style=assets/judge --scorer content=assets/judge \
-		--scorer nearest_pixels=assets/emoji --scorer nearest_latents=assets/emoji
+	$(RELEASE) eval --run $(QUICKSTART) --prompts assets/testbed/names.jsonl --seeds 24 --other-seeds 2 \
+		--scorer background --scorer nearest_drawing=assets/testbed
 	@echo "Open $(QUICKSTART)/report.html"
 
 # Trains and judges every method on the demo, writes docs/methods/table.md: some hours on two cores, row by row, resumable.
@@ -65,6 +64,6 @@ bench: release
 	benches/train_sd15.sh
 	benches/generate.sh
 
-# Trains the bundled demo model, its judge and its pairs anew: about an hour and a half on two cores.
+# Makes the test bed anew: drawings, VAE, model, preference data. Resumable; about two hours on two cores.
 demo-assets:
-	tools/demo/make.sh
+	tools/testbed/make.sh

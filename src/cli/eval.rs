@@ -19,7 +19,7 @@ use std::str::FromStr;
 use tch::{Device, Kind};
 
 const EXAMPLE: &str = "Examples:
-  diffpref eval --run runs/quickstart --prompts assets/emoji/names.jsonl --scorer style=assets/judge --scorer content=assets/judge
+  diffpref eval --run runs/quickstart --prompts assets/testbed/names.jsonl --scorer background --scorer nearest_drawing=assets/testbed
   diffpref eval --model base=models/sd15 --model tuned=models/sd15+style.safetensors --prompts prompts.txt --scorer compressibility --out compared
 
 `diffpref scorers` lists the scorers.";
