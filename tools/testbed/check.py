@@ -1,9 +1,9 @@
 """Sample the base model with diffusers and judge the samples without a learned judge (judging.py).
 
 Every picture has a seed of its own. The same figures are printed for clean composed drawings and for their VAE
-reconstructions. The sheet shows samples, one row per group of names.
+reconstructions. The sheet shows some of the names in columns, one sample per row.
 
-Usage: check.py [--model FOLDER] [--seeds N] [--steps N] [--scale X] [--sheet FILE.png] [--threads N]
+Usage: check.py [--model FOLDER] [--seeds N] [--steps N] [--scale X] [--sheet FILE.png [--every N]] [--threads N]
 """
 
 import argparse
@@ -89,6 +89,7 @@ def main():
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--scale", type=float, default=4.0)
     parser.add_argument("--sheet", type=Path)
+    parser.add_argument("--every", type=int, default=8, help="the sheet shows every Nth name")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -106,8 +107,8 @@ def main():
     figures("samples", verdict, wanted)
     worst(verdict, wanted, rows)
     if options.sheet:
-        cells = pictures.view(options.seeds, len(rows), *pictures.shape[1:]).transpose(0, 1).flatten(0, 1)
-        contact_sheet(cells, options.seeds * (24 // options.seeds)).save(options.sheet, optimize=True)
+        cells = pictures.view(options.seeds, len(rows), *pictures.shape[1:])[:, ::options.every].flatten(0, 1)
+        contact_sheet(cells, len(cells) // options.seeds).save(options.sheet, optimize=True)
 
 
 if __name__ == "__main__":
