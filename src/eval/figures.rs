@@ -106,3 +106,46 @@ fn win_rate(group: &PromptGroup, cells: &[Cell], first: &[f64], rival: &[f64], b
     let won: Vec<f64> = first.iter().zip(rival).map(win).collect();
     paired_bootstrap(&[per_prompt(group, cells, &won)])?.models.first().copied()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scorers::Scope;
+
+    /// One prompt with six pictures, by two models.
+    fn compared(measure: &Measure, first: [f64; 6], second: [f64; 6]) -> Compared {
+        let group = PromptGroup { name: "all", prompts: vec![0], seeds: 6 };
+        let cells: Vec<Cell> = (0..6).map(|seed| Cell { prompt: 0, seed }).collect();
+        let tables = [first, second].map(Table::of_column);
+        by_group(&[group], &cells, &tables, measure, 0).remove("all").unwrap()
+    }
+
+    #[test]
+    fn the_best_third_is_that_of_the_first_model_in_the_direction_of_the_measure() {
+        let (first, second) = ([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [5.0, 5.0, 5.0, 1.0, 1.0, 9.0]);
+        let share = |better: Better| {
+            let measure = Measure::number("x", "", (None, None), better, Scope::Picture);
+            compared(&measure, first, second).best_third
+        };
+        let higher = share(Better::Higher).unwrap();
+        assert_eq!((higher.threshold, higher.models[0].mean, higher.models[1].mean), (5.0, 2.0 / 6.0, 4.0 / 6.0));
+        let lower = share(Better::Lower).unwrap();
+        assert_eq!((lower.threshold, lower.models[1].mean), (2.0, 2.0 / 6.0));
+        assert_eq!(share(Better::Neither), None);
+    }
+
+    #[test]
+    fn a_distribution_spans_the_range_of_its_measure() {
+        let measure = Measure::real("x", "", Some(0.0), Some(1.0), Scope::Picture);
+        let found = compared(&measure, [0.0, 0.05, 0.15, 0.95, 1.0, 0.5], [0.0; 6]).distribution.unwrap();
+        assert_eq!((found.from, found.to, found.models[1][0]), (0.0, 1.0, 1.0));
+        let counts: Vec<f64> = found.models[0].iter().map(|share| (share * 6.0).round()).collect();
+        assert_eq!(counts, [2.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 2.0]);
+    }
+
+    #[test]
+    fn no_two_prompts_share_noise() {
+        let seeds = [(0, 0), (0, 999), (1, 0), (2, 5)].map(|(prompt, seed)| Cell { prompt, seed }.noise_seed());
+        assert_eq!(seeds, [0, 999, 1000, 2005]);
+    }
+}

@@ -5,7 +5,7 @@ use diffpref::eval::{NamedModel, Request, evaluate, models_of_run};
 use diffpref::metrics::evaluation::Evaluation;
 use diffpref::progress::{Progress, Signal, Silent, Stop, Stopped};
 use diffpref::report::render_evaluation;
-use diffpref::scorers::{ScorerSpec, declaration, names};
+use diffpref::scorers::{Better, ScorerSpec, declaration, names};
 use serde_json::Value;
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,11 @@ fn scorer(name: &str) -> ScorerSpec {
     let example = declaration(name).unwrap().example;
     let path = if example.is_empty() { PathBuf::new() } else { root().join(example) };
     ScorerSpec { name: name.into(), path }
+}
+
+/// All scorers but nearest_drawing, which knows the names of the test bed, not those of this model.
+fn used() -> Vec<&'static str> {
+    names().into_iter().filter(|name| *name != "nearest_drawing").collect()
 }
 
 /// Two names of the demo, one of them held out.
@@ -30,8 +35,7 @@ fn request(dir: &Path) -> Request {
         models: vec![model("before"), model("same")],
         prompts,
         prompt_column: None,
-        // nearest_drawing knows the names of the test bed, not those of this model.
-        scorers: names().into_iter().filter(|name| *name != "nearest_drawing").map(scorer).collect(),
+        scorers: used().into_iter().map(scorer).collect(),
         labellers: Vec::new(),
         seeds: 2,
         other_seeds: 1,
@@ -67,12 +71,17 @@ fn a_model_against_itself_differs_by_nothing_and_a_second_call_paints_nothing() 
     let groups: Vec<_> = first.groups.iter().map(|group| (group.name.as_str(), group.prompts, group.seeds)).collect();
     assert_eq!(groups, [("held_out", 1, 2), ("all", 2, 1)]);
     let scorers: Vec<&str> = first.scorers.iter().map(|scored| scored.name.as_str()).collect();
-    assert_eq!(scorers, names());
+    assert_eq!(scorers, used());
     for measured in first.scorers.iter().flat_map(|scored| &scored.measures) {
         for compared in ["held_out", "all"].map(|group| &measured.groups[group]) {
             assert_eq!((compared.differences[0].mean, compared.differences[0].hi), (0.0, 0.0));
             let wins: Vec<f64> = compared.win_rates.iter().map(|rate| rate.mean).collect();
-            assert_eq!(wins, if measured.measure.is_share() { vec![] } else { vec![0.5] });
+            let compares = !measured.measure.is_share() && measured.measure.better != Better::Neither;
+            assert_eq!(wins, if compares { vec![0.5] } else { vec![] });
+            let third = compared.best_third.as_ref();
+            assert_eq!(third.map(|third| third.differences[0].mean), compares.then_some(0.0));
+            let shares = compared.distribution.iter().flat_map(|distribution| &distribution.models);
+            assert!(shares.into_iter().all(|bins| bins.len() == 10 && (bins.iter().sum::<f64>() - 1.0).abs() < 1e-9));
         }
     }
     let album = request.out.join(&first.models[0].pictures);
@@ -102,7 +111,7 @@ fn means_of_rows(out: &Path) -> f64 {
     assert_eq!(rows.len(), 2 * 3);
     for row in &rows {
         assert!(out.join(row["picture"].as_str().unwrap()).is_file(), "{row}");
-        assert_eq!(row["scores"].as_object().unwrap().len(), names().len(), "{row}");
+        assert_eq!(row["scores"].as_object().unwrap().len(), used().len(), "{row}");
     }
     let held_out = rows.iter().filter(|row| row["model"] == "before" && row["held_out"] == true);
     let numbers: Vec<f64> = held_out.map(|row| row["scores"]["style"]["log_odds"].as_f64().unwrap()).collect();
