@@ -30,12 +30,14 @@ pub const BRISQUE: Declaration = Declaration {
 
 const MEASURES: &[Measure] = &[Measure::number("distortion", "", (None, None), Better::Lower, Scope::Picture)];
 
+/// Coefficient and position.
+type SupportVector = (f64, [f64; STATISTICS]);
+
 /// Epsilon support vector regression with a radial kernel, on scaled statistics.
 struct Brisque {
     gamma: f64,
     rho: f64,
-    /// Coefficient and position of every support vector.
-    vectors: Vec<(f64, [f64; STATISTICS])>,
+    vectors: Vec<SupportVector>,
     ranges: Ranges,
 }
 
@@ -82,7 +84,7 @@ impl Brisque {
 }
 
 /// gamma, rho and the support vectors of a libsvm model file.
-fn parsed(text: &str) -> Result<(f64, f64, Vec<(f64, [f64; STATISTICS])>)> {
+fn parsed(text: &str) -> Result<(f64, f64, Vec<SupportVector>)> {
     let (head, body) = text.split_once("SV\n").context("expected a libsvm model, found no line SV")?;
     let entry = |name: &str| {
         let value = head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -95,13 +97,13 @@ fn parsed(text: &str) -> Result<(f64, f64, Vec<(f64, [f64; STATISTICS])>)> {
             entry("kernel_type")?
         );
     }
-    let number = |name: &str| Ok::<_, anyhow::Error>(entry(name)?.trim().parse::<f64>().context("not a number")?);
+    let number = |name: &str| entry(name)?.trim().parse::<f64>().with_context(|| format!("{name}: not a number"));
     let vectors = body.lines().filter(|line| !line.trim().is_empty()).map(vector).collect::<Result<_>>()?;
     Ok((number("gamma")?, number("rho")?, vectors))
 }
 
 /// A line `coefficient index:value ..`; indices count from 1, absent ones are 0.
-fn vector(line: &str) -> Result<(f64, [f64; STATISTICS])> {
+fn vector(line: &str) -> Result<SupportVector> {
     let mut position = [0.0; STATISTICS];
     let mut words = line.split_whitespace();
     let coefficient = words.next().context("an empty support vector")?.parse()?;
