@@ -31,7 +31,7 @@ from judging import CHUNK, SMALL, Judge, ground_of
 from PIL import Image
 
 FLAT = ("fluent-flat", "twemoji", "emojione")
-DRAWN_PAIRS, STYLE_PAIRS = 3, 2
+DRAWN_PAIRS, STYLE_PAIRS = 12, 2
 SAMPLES = 8
 STEPS, SCALE = 20, 4.0
 # Far from the seeds of an evaluation, which count from 0.
@@ -230,8 +230,9 @@ def main():
     write_prompts(every)
     classes = [index for index, row in enumerate(every) if not row["held_out"]]
     rows = [every[index] for index in classes]
-    scorer, generator = Scorer(), torch.Generator().manual_seed(6)
-    for name, make in (("pairs-drawings", drawn_pairs), ("pairs-style", style_pairs)):
+    scorer = Scorer()
+    for name, make, seed in (("pairs-drawings", drawn_pairs, 5), ("pairs-style", style_pairs, 6)):
+        generator = torch.Generator().manual_seed(seed)
         pairs = with_weights(pair_rows(list(make(rows, classes, generator)), scorer))
         write_rows(TESTBED / f"{name}.jsonl", pairs)
     if not options.keep_samples:
