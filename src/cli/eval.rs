@@ -231,8 +231,7 @@ fn measure_in_words(measure: &Measure, group: &Group, compared: &Compared, evalu
         let difference = against(&compared.differences).map(|d| measure.difference_written(d.mean, d.lo, d.hi));
         let wins = against(&compared.win_rates).map(|w| format!("wins {:.1} %", w.mean * 100.0));
         let third = compared.best_third.as_ref().and_then(|third| against(&third.differences));
-        let third = third
-            .map(|d| format!("best third {:+.1} points [{:+.1}, {:+.1}]", d.mean * 100.0, d.lo * 100.0, d.hi * 100.0));
+        let third = third.map(|d| format!("best third {}", d.points()));
         let beside: String = difference.into_iter().chain(wins).chain(third).map(|part| format!("   {part}")).collect();
         text += &format!("    {:<16} {interval}{beside}\n", model.name);
     }

@@ -32,7 +32,7 @@ impl Rater {
         let declaration = spec.declaration()?;
         let mut files = spec.files()?;
         if declaration.reads_vae {
-            files.extend(model.weight_files().into_iter().filter(|(part, _)| *part == "vae").map(|(_, file)| file));
+            files.extend(model.vae_files());
         }
         let files: Vec<String> = files.iter().map(|file| memory.of_file(file)).collect::<Result<_>>()?;
         let measures: Vec<_> = declaration.measures.iter().map(|measure| &measure.name).collect();

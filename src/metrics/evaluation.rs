@@ -19,6 +19,11 @@ impl Interval {
     pub fn excludes(&self, value: f64) -> bool {
         self.lo > value || self.hi < value
     }
+
+    /// A difference of shares as text: "+25.0 points [+18.0, +31.5]".
+    pub fn points(&self) -> String {
+        format!("{:+.1} points [{:+.1}, {:+.1}]", self.mean * 100.0, self.lo * 100.0, self.hi * 100.0)
+    }
 }
 
 /// One measure of every model over a group of prompts.

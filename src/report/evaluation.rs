@@ -109,16 +109,12 @@ fn finding(scorer: &str, measure: &Measure, group: &Group, compared: &Compared) 
             format!(
                 "By {what}, {} of the pictures of {on} are as {direction} as the best third before training: {}.",
                 per_cent(share.mean),
-                points_written(points)
+                points.points()
             )
         });
     }
     let d = compared.differences.first().filter(|d| d.excludes(0.0))?;
     Some(format!("By {what}, pictures of {on} differ by {}.", measure.difference_written(d.mean, d.lo, d.hi)))
-}
-
-fn points_written(d: &Interval) -> String {
-    format!("{:+.1} points [{:+.1}, {:+.1}]", d.mean * 100.0, d.lo * 100.0, d.hi * 100.0)
 }
 
 fn described(group: &Group) -> String {
@@ -174,7 +170,7 @@ fn measure_box(measure: &Measure, group: &Group, compared: &Compared, names: &[S
 
 fn best_third(third: &BestThird) -> Vec<String> {
     let shares = third.models.iter().skip(1).zip(&third.differences);
-    shares.map(|(share, d)| format!("{}, {}", per_cent(share.mean), points_written(d))).collect()
+    shares.map(|(share, d)| format!("{}, {}", per_cent(share.mean), d.points())).collect()
 }
 
 fn bins(distribution: &Distribution, measure: &Measure, names: &[String]) -> Vec<Bins> {

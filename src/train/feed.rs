@@ -305,7 +305,6 @@ fn component_hashes(config: &Settings, folder: &ModelFolder, lora: &Lora) -> Res
         let texts = texts.iter().map(|text| of_bytes(text.as_bytes()));
         Ok(of_bytes(files.into_iter().chain(texts).collect::<Vec<_>>().join("\n").as_bytes()))
     };
-    let own = || folder.weight_files().into_iter().filter(|(part, _)| *part == "vae").map(|(_, file)| file).collect();
     let (vae, description) = match &config.model.vae {
         Some(file) if file.is_file() => (vec![file.clone()], folder.vae_description()?),
         Some(dir) => {
@@ -313,7 +312,7 @@ fn component_hashes(config: &Settings, folder: &ModelFolder, lora: &Lora) -> Res
             let text = std::fs::read_to_string(&config).with_context(|| format!("cannot read {}", config.display()))?;
             (component_files(dir, "diffusion_pytorch_model", None)?, text)
         }
-        None => (own(), folder.vae_description()?),
+        None => (folder.vae_files(), folder.vae_description()?),
     };
     let mut text = folder.text_files();
     let init = config.lora.as_ref().and_then(|lora| lora.init.as_ref()).filter(|_| !lora.is_empty());

@@ -22,6 +22,9 @@ use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Name of the VAE among the parts of a model.
+const VAE: &str = "vae";
+
 const FORCE_ZEROS: &str = "force_zeros_for_empty_prompt";
 
 /// A model whose model_index.json and config.json files are read and consistent; no weights yet. A single-file
@@ -132,7 +135,7 @@ impl ModelFolder {
         let store = match other {
             Some(file) if file.is_file() => vae_of_file(file, &self.configs.vae)?,
             Some(dir) => WeightStore::open_component(dir, DIFFUSERS)?,
-            None => self.files.store("vae", DIFFUSERS)?,
+            None => self.files.store(VAE, DIFFUSERS)?,
         };
         Ok((config, store))
     }
@@ -211,6 +214,11 @@ impl ModelFolder {
     /// Component -> weight file (each shard and the index), for hashes.
     pub fn weight_files(&self) -> Vec<(&'static str, PathBuf)> {
         self.weight_files.clone()
+    }
+
+    /// The weight files of the VAE.
+    pub fn vae_files(&self) -> Vec<PathBuf> {
+        self.weight_files.iter().filter(|(part, _)| *part == VAE).map(|(_, file)| file.clone()).collect()
     }
 
     /// Every file that affects results: weights, config.json of each part, the files of tokenizers and scheduler;
