@@ -6,7 +6,7 @@ use clap::builder::TypedValueParser;
 use diffpref::eval::{NamedModel, Request, evaluate, labellers_of, models_of_run};
 use diffpref::keys::ConfigError;
 use diffpref::machine::disk::default_cache_dir;
-use diffpref::metrics::evaluation::{Compared, Evaluation, Group, Interval};
+use diffpref::metrics::evaluation::{Compared, Evaluation, Group, Interval, SignTest};
 use diffpref::painting::{LoraFile, Merge, NegativeRequest};
 use diffpref::progress::Stop;
 use diffpref::report;
@@ -39,10 +39,10 @@ pub struct Args {
     /// Weights of the positive and the negative offset in that negative side [default: 0,1; NPO publishes 1,1]
     #[arg(long, value_name = "NAME=ALPHA,BETA", conflicts_with = "run")]
     negative_merge: Vec<Of<Merge>>,
-    /// File of prompts: .txt, .csv, .tsv, .jsonl or .parquet; rows of .jsonl may carry `held_out`
+    /// File of prompts: .txt, .csv, .tsv, .json, .jsonl or .parquet; rows of .jsonl may carry `held_out`
     #[arg(long, value_name = "FILE")]
     prompts: PathBuf,
-    /// Column of the prompts in --prompts [default: prompt, caption, text or Prompt]
+    /// Column of the prompts in --prompts [default: prompt, caption, text, Prompt or Prompts]
     #[arg(long, value_name = "NAME")]
     prompt_column: Option<String>,
     /// Scorer of the pictures, with its files; repeatable
@@ -199,7 +199,8 @@ fn request(
 }
 
 fn in_words(evaluation: &Evaluation, page: &Path) -> String {
-    let mut text = "95 % intervals over prompts, differences paired\n".to_string();
+    let mut text =
+        "95 % intervals over prompts, differences paired; p: sign test over prompts, Holm-corrected\n".to_string();
     for warning in &evaluation.warnings {
         text += &format!("warning: {warning}\n");
     }
@@ -218,6 +219,11 @@ fn in_words(evaluation: &Evaluation, page: &Path) -> String {
             text += &format!("  right on known pictures: {}\n", known.join(", "));
         }
     }
+    let diverse = evaluation.models.iter().filter_map(|m| Some(format!("{} {:.3}", m.name, m.diversity?)));
+    let diverse: Vec<String> = diverse.collect();
+    if !diverse.is_empty() {
+        text += &format!("\ndiversity of the pictures of a prompt: {}\n", diverse.join(", "));
+    }
     text + &format!("\n{}\n", page.display())
 }
 
@@ -230,10 +236,16 @@ fn measure_in_words(measure: &Measure, group: &Group, compared: &Compared, evalu
         let against = |list: &[Interval]| index.checked_sub(1).and_then(|i| list.get(i).copied());
         let difference = against(&compared.differences).map(|d| measure.difference_written(d.mean, d.lo, d.hi));
         let wins = against(&compared.win_rates).map(|w| format!("wins {:.1} %", w.mean * 100.0));
+        let test = index.checked_sub(1).and_then(|i| compared.sign_tests.get(i));
+        let test = test.map(SignTest::in_words);
         let third = compared.best_third.as_ref().and_then(|third| against(&third.differences));
         let third = third.map(|d| format!("best third {}", d.points()));
-        let beside: String = difference.into_iter().chain(wins).chain(third).map(|part| format!("   {part}")).collect();
+        let beside: String =
+            difference.into_iter().chain(wins).chain(third).chain(test).map(|part| format!("   {part}")).collect();
         text += &format!("    {:<16} {interval}{beside}\n", model.name);
+    }
+    if let Some(leaders) = compared.leaders {
+        text += &format!("    {}\n", leaders.in_words(&evaluation.models));
     }
     text
 }

@@ -2,8 +2,10 @@
 
 use super::groups::{Cell, PromptGroup};
 use super::intervals::paired_bootstrap;
+use super::signs::{leaders, sign_test};
 use crate::metrics::evaluation::{BestThird, Compared, Distribution, Interval};
 use crate::metrics::wins;
+use crate::numbers::median;
 use crate::scorers::{Better, Measure, Range, Table};
 use std::collections::BTreeMap;
 
@@ -22,6 +24,12 @@ pub fn by_group(
     let figures = |group: &PromptGroup| {
         let per_model: Vec<Vec<f64>> = models.iter().map(|numbers| per_prompt(group, cells, numbers)).collect();
         let mut compared = paired_bootstrap(&per_model)?;
+        compared.medians = per_model.iter().filter_map(|numbers| median(numbers)).collect();
+        if measure.better != Better::Neither {
+            let rivals = per_model.iter().skip(1);
+            compared.sign_tests = rivals.map(|rival| sign_test(&per_model[0], rival, measure.better)).collect();
+            compared.leaders = leaders(&per_model, measure.better);
+        }
         if !measure.is_share() {
             let of_group: Vec<Vec<f64>> = models.iter().map(|numbers| counted(group, cells, numbers)).collect();
             compared.distribution = distribution(&of_group, measure.range);

@@ -1,6 +1,7 @@
 //! Models side by side: the same prompts and seeds, painted, scored, and compared prompt by prompt.
 
 mod album;
+mod diversity;
 mod figures;
 mod gallery;
 mod groups;
@@ -10,6 +11,7 @@ mod models;
 mod prompts;
 mod run;
 mod scores;
+mod signs;
 
 pub use groups::{Cell, PromptGroup, groups, plan};
 pub use labellers::labellers_of;

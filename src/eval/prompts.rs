@@ -1,7 +1,7 @@
 //! The prompts of an evaluation, some of them held out of training.
 
 use crate::data::prompts;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde::Deserialize;
 use std::path::Path;
 
@@ -20,22 +20,19 @@ struct Row {
     held_out: bool,
 }
 
-/// Reads a file of prompts in the formats of `diffpref generate`. Rows of `.jsonl` may carry `held_out`.
+/// Reads a file of prompts in the formats of `diffpref generate`. Rows of `.jsonl` may carry `held_out`. A prompt that
+/// is there several times counts once, as its first row says; published lists have some. Returns the prompts and the
+/// number of rows left out.
 ///
 /// # Errors
 /// They name the file and the row.
-pub fn read_prompts(path: &Path, column: Option<&str>) -> Result<Vec<Prompt>> {
+pub fn read_prompts(path: &Path, column: Option<&str>) -> Result<(Vec<Prompt>, usize)> {
     let texts = prompts::read(path, column)?;
-    let mut seen = std::collections::HashSet::new();
-    if let Some((index, text)) = texts.iter().enumerate().find(|(_, text)| !seen.insert(*text)) {
-        bail!(
-            "{}: prompt {} ({text:?}) is there twice; remove one, every prompt counts once",
-            path.display(),
-            index + 1
-        );
-    }
-    let held_out = held_out(path, texts.len())?;
-    Ok(texts.into_iter().zip(held_out).map(|(text, held_out)| Prompt { text, held_out }).collect())
+    let (rows, mut seen) = (texts.len(), std::collections::HashSet::new());
+    let every = texts.into_iter().zip(held_out(path, rows)?).map(|(text, held_out)| Prompt { text, held_out });
+    let prompts: Vec<Prompt> = every.filter(|prompt| seen.insert(prompt.text.clone())).collect();
+    let left_out = rows - prompts.len();
+    Ok((prompts, left_out))
 }
 
 /// Whether each prompt is held out.

@@ -1,12 +1,14 @@
 //! `diffpref eval` as a library call.
 
 use super::album::{Album, Easel};
+use super::diversity::diversity;
 use super::figures::by_group;
 use super::gallery;
 use super::groups::{Cell, MOST_SEEDS, PromptGroup, groups, plan};
 use super::models::NamedModel;
 use super::prompts::{Prompt, read_prompts};
 use super::scores::{self, ModelScores, Rater};
+use super::signs;
 use crate::keys::ConfigError;
 use crate::machine::devices;
 use crate::machine::files::write_atomically;
@@ -62,8 +64,11 @@ pub struct Request {
 /// [`ConfigError`] for wrong options (exit code 2), [`crate::progress::Stopped`] after a signal: finished pictures
 /// are kept.
 pub fn evaluate(request: &Request, progress: &dyn Progress, stop: &Stop) -> Result<Evaluation> {
-    let prompts = read_prompts(&request.prompts, request.prompt_column.as_deref())?;
+    let (prompts, left_out) = read_prompts(&request.prompts, request.prompt_column.as_deref())?;
     check(request)?;
+    if left_out > 0 {
+        progress.line(&format!("{}: {left_out} rows repeat a prompt and do not count", request.prompts.display()));
+    }
     let settings = settings(request, progress)?;
     let mut memory = HashMemory::open(&request.cache_dir);
     let raters = open_scorers(request, &prompts, &mut memory, progress)?;
@@ -85,11 +90,14 @@ pub fn evaluate(request: &Request, progress: &dyn Progress, stop: &Stop) -> Resu
     });
     let tables = tables.collect::<Result<Vec<_>>>()?; // [scorers][models]
     let groups = groups(&prompts, request.seeds, request.other_seeds);
-    let models: Vec<Evaluated> = request.models.iter().zip(&albums).map(|(m, a)| evaluated(m, a, request)).collect();
+    let models = request.models.iter().zip(&albums).map(|(m, a)| evaluated(m, a, &cells, request, stop));
+    let models = models.collect::<Result<Vec<Evaluated>>>()?;
     let folders: Vec<PathBuf> = models.iter().map(|model| model.pictures.clone()).collect();
     let scored = raters.iter().zip(&tables).map(|(rater, tables)| scored(rater, tables, &groups, &cells));
+    let mut scorers = scored.collect::<Result<Vec<Scored>>>()?;
+    groups.iter().for_each(|group| signs::correct(&mut scorers, group.name));
     let evaluation = Evaluation {
-        scorers: scored.collect::<Result<_>>()?,
+        scorers,
         groups: groups.iter().map(described).collect(),
         warnings,
         gallery: groups.first().map(|group| gallery::rows(group, &prompts, &folders)).unwrap_or_default(),
@@ -246,7 +254,12 @@ fn described(group: &PromptGroup) -> Group {
     Group { name: group.name.into(), prompts: group.prompts.len(), seeds: group.seeds }
 }
 
-fn evaluated(model: &NamedModel, album: &Album, request: &Request) -> Evaluated {
-    let pictures = album.dir.strip_prefix(&request.out).unwrap_or(&album.dir).to_path_buf();
-    Evaluated { name: model.name.clone(), source: model.source(), key: album.key.clone(), pictures }
+fn evaluated(model: &NamedModel, album: &Album, cells: &[Cell], request: &Request, stop: &Stop) -> Result<Evaluated> {
+    Ok(Evaluated {
+        name: model.name.clone(),
+        source: model.source(),
+        key: album.key.clone(),
+        pictures: album.dir.strip_prefix(&request.out).unwrap_or(&album.dir).to_path_buf(),
+        diversity: diversity(album, cells, stop)?,
+    })
 }

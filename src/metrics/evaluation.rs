@@ -37,12 +37,62 @@ pub struct Compared {
     /// half. Empty for decisions and for measures without a better direction.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub win_rates: Vec<Interval>,
+    /// The mean number of a prompt's pictures, median over prompts, in the order of the models.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub medians: Vec<f64>,
+    /// Model i + 1 against the first one, for measures with a better direction.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sign_tests: Vec<SignTest>,
+    /// With three models or more, for measures with a better direction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaders: Option<Leaders>,
     /// For real measures with a better direction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub best_third: Option<BestThird>,
     /// For real measures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distribution: Option<Distribution>,
+}
+
+/// A sign test over prompts. A prompt's number is the mean over its pictures.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct SignTest {
+    /// Prompts on which the model is better than the first one, worse, and equal.
+    pub better: u64,
+    pub worse: u64,
+    pub ties: u64,
+    /// Two-sided p, without the ties.
+    pub p: f64,
+    /// `p` after Holm's correction over every test of the group of prompts.
+    pub p_holm: f64,
+}
+
+/// The best of several models, as indices of models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leaders {
+    pub by_mean: usize,
+    /// By pairwise majorities over prompts, won minus lost.
+    pub by_copeland: usize,
+}
+
+impl SignTest {
+    /// "better on 20 prompts, worse on 5, p 0.004": p after the correction.
+    pub fn in_words(&self) -> String {
+        let p = if self.p_holm < 0.001 { "p < 0.001".into() } else { format!("p {:.3}", self.p_holm) };
+        format!("better on {} prompts, worse on {}, {p}", self.better, self.worse)
+    }
+}
+
+impl Leaders {
+    /// "leads: a by mean and by majorities of prompts", or that the two differ.
+    pub fn in_words(&self, models: &[Evaluated]) -> String {
+        let name = |index: usize| models.get(index).map_or("", |model| model.name.as_str());
+        let (mean, copeland) = (name(self.by_mean), name(self.by_copeland));
+        match self.by_mean == self.by_copeland {
+            true => format!("leads: {mean}, by mean and by majorities of prompts"),
+            false => format!("leads by mean: {mean}; by majorities of prompts (Copeland): {copeland}"),
+        }
+    }
 }
 
 /// Pictures as good as the best third of the first model's.
@@ -128,6 +178,10 @@ pub struct Evaluated {
     pub key: String,
     /// Folder of its pictures, relative to that of the evaluation.
     pub pictures: PathBuf,
+    /// Root mean square distance between two pictures of a prompt, at 32 x 32 pixels of 0 to 1, mean over pairs and
+    /// prompts; `None` with one picture per prompt.
+    #[serde(default)]
+    pub diversity: Option<f64>,
 }
 
 /// How the pictures were made.

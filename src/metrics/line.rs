@@ -103,6 +103,8 @@ line! {
         val_margin_hi,
         val_gap_w,
         val_gap_l,
+        /// Mean of sigma(-u) over the held-out pairs.
+        val_gradient_factor,
     }
     counts {
         iteration,

@@ -9,6 +9,11 @@ pub use line::Line;
 pub use named::{Gain, Named, REWARD, Role};
 pub use sample_plan::SamplePlan;
 
+/// sigma(-u): share of the largest possible gradient that a pair of logit u still has.
+pub fn gradient_factor(u: f64) -> f64 {
+    1.0 / (1.0 + u.exp())
+}
+
 /// 1 above zero, one half at zero.
 pub fn wins(u: f64) -> f64 {
     if u > 0.0 {

@@ -213,8 +213,11 @@ fn plots(metrics: &Metrics) -> Result<Vec<Plot>> {
         by_t,
         plot(
             "What the pairs still teach",
-            "gradient_factor: 0.5 at the start, near 0 when the training pairs teach nothing any more.",
-            vec![noisy("gradient_factor", |line| line.gradient_factor)],
+            "gradient_factor: 0.5 at the start, near 0 when the pairs teach nothing any more.",
+            vec![
+                noisy("gradient_factor", |line| line.gradient_factor),
+                marked("val_gradient_factor", |line| line.val_gradient_factor),
+            ],
             &frame(Some(0.5)),
         )?,
         plot("Gradient norm", "Before clipping.", vec![noisy("grad_norm", |line| line.grad_norm)], &frame(None))?,

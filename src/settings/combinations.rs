@@ -7,7 +7,7 @@ use super::tables::reference::ReferenceKind;
 use super::tables::rollout::Prompts;
 use super::tables::safeguard::Safeguard;
 use super::tables::timesteps::{Law, TimestepWeighting};
-use super::tables::validate::HeldOut;
+use super::tables::validate::{HeldOut, HeldOutItems};
 use super::tables::weights;
 use crate::data::items::{ItemKind, Labels, Ties};
 use crate::keys::Result;
@@ -46,6 +46,7 @@ impl Combination<'_> {
             self.timesteps()?;
             self.safeguard()?;
             self.weights()?;
+            self.stop_at()?;
         }
         if self.parsed.source.has_items() {
             self.ties()?;
@@ -102,6 +103,22 @@ impl Combination<'_> {
             ),
             None => Ok(()),
         }
+    }
+
+    /// A run ends by the gradient factor of held-out logits only where these exist and are measured.
+    fn stop_at(&self) -> Result<()> {
+        let Some(validate) = &self.parsed.validate else { return Ok(()) };
+        let HeldOut::Items(HeldOutItems { stop_at_gradient_factor: Some(_), .. }) = &validate.held_out else {
+            return Ok(());
+        };
+        let reason = match self.needs() {
+            _ if validate.often.every == 0 => "does not go with validate.every = 0: nothing is validated".into(),
+            Needs { items: ItemKind::Lists, .. } => return Ok(()),
+            Needs { items: ItemKind::Pairs, reference: true, loser: true, .. } => return Ok(()),
+            _ => format!("does not go with method.name = \"{}\": its loss has no logit of a pair", self.name()),
+        };
+        let text = format!("validate.stop_at_gradient_factor {reason}. Remove the key.");
+        self.refuse("validate", "stop_at_gradient_factor", text)
     }
 
     /// The average that denoises is one of weights that the method keeps itself.

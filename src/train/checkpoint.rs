@@ -39,6 +39,9 @@ pub struct State {
     pub start_errors: Option<StartErrors>,
     /// Step of `best/`, and its val_margin (labels: -val_loss).
     pub best: Option<(u64, f64)>,
+    /// The gradient factor of held-out pairs that ended the run before its last step.
+    #[serde(default)]
+    pub spent: Option<f64>,
     pub pending: Pending,
     /// SHA-256 of every other file.
     pub files: BTreeMap<String, String>,

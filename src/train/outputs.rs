@@ -3,9 +3,10 @@
 use super::checkpoint::{self, State};
 use super::finish;
 use super::forecast::Forecast;
+use super::opened::samples_wanted;
 use super::run_dir::{MetricsFile, RunDir};
 use super::samples;
-use super::session::{Host, Session, resources};
+use super::session::{Host, Session, is_spent, resources};
 use super::tensorboard::EventWriter;
 use super::validation;
 use crate::data::items::ItemKind;
@@ -47,6 +48,7 @@ impl Outputs {
             self.metrics(session, &line, host.progress)?;
             (session.pending.line, session.saved) = (None, None);
             session.keep_best(dir, &line)?;
+            session.end_if_spent(&line, host.progress);
         }
         if session.pending.samples {
             forecast.timed("sample", || settle(host.world, self.sample(session, dir, host)))?;
@@ -115,10 +117,24 @@ impl Session {
         Ok(())
     }
 
+    /// Ends the run when the held-out pairs hardly teach any more: from there on DPO mostly raises the losers' error.
+    fn end_if_spent(&mut self, line: &Line, progress: &dyn Progress) {
+        let Some(factor) = line.val_gradient_factor.filter(|factor| is_spent(&self.config, *factor)) else { return };
+        if self.ended() {
+            return;
+        }
+        self.spent = Some(factor);
+        self.pending.samples = samples_wanted(&self.config);
+        progress.line(&format!(
+            "step {}: val_gradient_factor = {factor:.3} is below validate.stop_at_gradient_factor: the run ends here",
+            self.step
+        ));
+    }
+
     fn checkpoint_due(&self) -> bool {
         let train = &self.config.train;
         let kept = train.keep_every.is_some_and(|k| self.step.is_multiple_of(k));
-        self.step > 0 && (self.step.is_multiple_of(train.checkpoint_every) || self.step == train.steps || kept)
+        self.step > 0 && (self.step.is_multiple_of(train.checkpoint_every) || self.ended() || kept)
     }
 
     /// Writes the state of the last finished step, unless it is on disk already.
@@ -134,6 +150,7 @@ impl Session {
             unreadable: self.feed.unreadable(),
             start_errors: self.start_errors.clone(),
             best: self.best,
+            spent: self.spent,
             pending: self.pending.clone(),
             files: Default::default(),
         };

@@ -1,6 +1,6 @@
 //! Records of the items of a step, and their keys in its metrics line. Names: docs/train.md.
 
-use crate::metrics::{Line, wins};
+use crate::metrics::{Line, gradient_factor, wins};
 use crate::networks::{InversionWatch, Renewal};
 use crate::numbers::mean;
 use crate::objectives::{Compared, Evaluation, ItemLoss, Labelled};
@@ -112,7 +112,7 @@ impl StepRecords {
         line.ref_mse_l = self.mean(|c| c.ref_l);
         line.gap_w = line.reward_w.map(|h| -h);
         line.gap_l = line.reward_l.map(|h| -h);
-        line.gradient_factor = self.mean(|c| c.u.map(|u| 1.0 / (1.0 + u.exp())));
+        line.gradient_factor = self.mean(|c| c.u.map(gradient_factor));
         line.negative_margin = self.mean(|c| c.h().map(|h| f64::from(h < 0.0)));
         if self.preferences().all(|c| c.h().is_some()) {
             line.margin_by_t = self.margin_by_t(range);
@@ -181,7 +181,7 @@ impl UnitRecords {
         let of = |values: &[f64], f: &dyn Fn(f64) -> f64| mean(values.iter().map(|x| f(*x)));
         if !self.logits.is_empty() {
             line.implicit_acc = of(&self.logits, &wins);
-            line.gradient_factor = of(&self.logits, &|u| 1.0 / (1.0 + u.exp()));
+            line.gradient_factor = of(&self.logits, &gradient_factor);
         }
         line.log_ratio = mean(&self.r);
         line.approx_kl = of(&self.r, &|r| 0.5 * r * r);

@@ -12,7 +12,7 @@ use super::opened::Opened;
 use super::outputs::Outputs;
 use super::resident::Resident;
 use super::run_dir::{self, Resume, RunDir, Start};
-use super::session::{Host, Session};
+use super::session::{Host, Session, is_spent};
 use crate::machine::files::write_atomically;
 use crate::metrics::Line;
 use crate::progress::{Halted, Progress, Stopped};
@@ -63,7 +63,8 @@ fn start(resident: &mut Resident, opened: Opened, resume: Resume, host: &Host) -
     let start = dir.start(resume, overwrite, &opened.config, &contents, &mut |text| progress.line(&text))?;
     let steps = opened.config.train.steps;
     if let Start::At(_, state) = &start {
-        if state.step >= steps && dir.join("final").exists() {
+        let spent = state.spent.is_some_and(|factor| is_spent(&opened.config, factor));
+        if (state.step >= steps || spent) && dir.join("final").exists() {
             dir.render()?;
             return Ok(Outcome::AlreadyFinished { out: dir.path, step: state.step });
         }
@@ -119,7 +120,7 @@ fn train_steps(session: &mut Session, out: &mut Outputs, dir: &RunDir, host: &Ho
     let mut hacking = session.rollout.as_ref().map(|_| HackGuard::open(&dir.join("metrics.jsonl"))).transpose()?;
     // The samples before training, or pending work of the last step.
     out.after_step(session, dir, &mut forecast, host)?;
-    while session.step < session.config.train.steps {
+    while !session.ended() {
         forecast.timed("rollout", || session.roll_out(host))?;
         let started = Instant::now();
         let outcome = session.take_step(host)?;

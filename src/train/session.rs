@@ -14,6 +14,7 @@ use crate::networks::{Machine, Networks};
 use crate::progress::{Progress, Stop};
 use crate::rollout::{Resources, Rollout};
 use crate::settings::Settings;
+use crate::settings::tables::validate::ValidateConfig;
 use crate::world::{World, settle};
 use anyhow::{Result, bail};
 use pipelines::families::ModelFolder;
@@ -38,6 +39,8 @@ pub struct Session {
     pub step: u64,
     pub start_errors: Option<StartErrors>,
     pub best: Option<(u64, f64)>,
+    /// The gradient factor of held-out pairs that ended the run before its last step.
+    pub spent: Option<f64>,
     /// Pending work after the last finished step.
     pub pending: Pending,
     /// The step whose current state is on disk.
@@ -77,7 +80,7 @@ impl Session {
             }
             None => None,
         };
-        let (mut step, mut saved, mut start_errors, mut best) = (0, None, None, None);
+        let (mut step, mut saved, mut start_errors, mut best, mut spent) = (0, None, None, None, None);
         let mut pending = Pending { samples: samples_wanted(config), ..Pending::default() };
         if let Start::At(path, state) = start {
             checkpoint::load(&path, &state, &mut learner)?;
@@ -86,11 +89,12 @@ impl Session {
             }
             feed.left_out(state.unreadable);
             (step, saved, start_errors, best) = (state.step, Some(state.step), state.start_errors, state.best);
+            spent = state.spent.filter(|factor| is_spent(config, *factor));
             pending = state.pending;
             pending.samples &= samples_wanted(config);
         }
         let Opened { config, folder, .. } = opened;
-        Ok(Self { config, folder, feed, learner, rollout, step, start_errors, best, pending, saved })
+        Ok(Self { config, folder, feed, learner, rollout, step, start_errors, best, spent, pending, saved })
     }
 
     /// Samples the input of the next step, for a method that samples with no units left.
@@ -123,6 +127,11 @@ impl Session {
             rollout.updated();
         }
         Ok(outcome)
+    }
+
+    /// Whether the last finished step is the last one of the run.
+    pub fn ended(&self) -> bool {
+        self.step >= self.config.train.steps || self.spent.is_some()
     }
 
     /// Whether the grid of the last step is due.
@@ -178,6 +187,11 @@ impl Session {
         let state = optimizer::state_bytes(trainable, &self.config.optim);
         copies * trainable.iter().map(|(_, t)| bytes(t)).sum::<u64>() + state
     }
+}
+
+/// Whether held-out pairs of this gradient factor end the run.
+pub fn is_spent(config: &Settings, factor: f64) -> bool {
+    config.validate.as_ref().and_then(ValidateConfig::stop_at).is_some_and(|least| factor < least)
 }
 
 /// A resumed run must read the images of its start, wherever they are now.

@@ -6,7 +6,7 @@ use super::history::Statistics;
 use super::pass::{Latents, Pass};
 use crate::data::batches::{Batch, BatchItem};
 use crate::data::items::Preference;
-use crate::metrics::{Line, wins};
+use crate::metrics::{Line, gradient_factor, wins};
 use crate::networks::{Networks, mean_square};
 use crate::numbers::{interval, mean};
 use crate::objectives::statistics::Law;
@@ -62,6 +62,7 @@ pub struct HeldOut {
     interval: Option<(f64, f64)>,
     gap_w: Option<f64>,
     gap_l: Option<f64>,
+    gradient_factor: Option<f64>,
 }
 
 impl HeldOut {
@@ -72,6 +73,7 @@ impl HeldOut {
         line.val_margin = self.margin;
         (line.val_margin_lo, line.val_margin_hi) = self.interval.unzip();
         (line.val_gap_w, line.val_gap_l) = (self.gap_w, self.gap_l);
+        line.val_gradient_factor = self.gradient_factor;
     }
 }
 
@@ -99,8 +101,8 @@ pub fn validate(
         progress.advance(i as u64 + 1, "");
         stop.check()?;
     }
-    let loss = mean(&losses(pass, statistics, &all_errors, step)?);
-    Ok(HeldOut { loss, ..summarise(&outcomes) })
+    let (losses, factors) = losses(pass, statistics, &all_errors, step)?;
+    Ok(HeldOut { loss: mean(&losses), gradient_factor: mean(&factors), ..summarise(&outcomes) })
 }
 
 /// Errors of the current weights against those of the start model.
@@ -117,10 +119,10 @@ fn errors(pass: &Pass, item: &ValidationItem, start: &[f64]) -> Result<Errors> {
     Ok(errors)
 }
 
-/// The loss of every item and draw, without weights.
-fn losses(pass: &Pass, statistics: &Statistics, all: &[Errors], step: Step) -> Result<Vec<f64>> {
+/// The loss of every item and draw, without weights, and the gradient factors of their logits.
+fn losses(pass: &Pass, statistics: &Statistics, all: &[Errors], step: Step) -> Result<(Vec<f64>, Vec<f64>)> {
     if matches!(pass.latents, Latents::Truncated(_)) {
-        return Ok(Vec::new()); // without a loss of errors
+        return Ok(Default::default()); // without a loss of errors
     }
     let mut step = step;
     if let Some(statistic) = pass.criterion.needs.statistic {
@@ -131,12 +133,13 @@ fn losses(pass: &Pass, statistics: &Statistics, all: &[Errors], step: Step) -> R
         };
         step.statistic = statistics.statistic.of_step(statistic.law, &values);
     }
-    let mut losses = Vec::new();
+    let (mut losses, mut factors) = (Vec::new(), Vec::new());
     for errors in all {
         let evaluation = evaluate(&pass.criterion.objective, errors, &step, Weighting::Off)?;
         losses.extend(evaluation.losses.iter().map(|l| l.loss));
+        factors.extend(evaluation.compared.iter().filter_map(|c| c.u).map(gradient_factor));
     }
-    Ok(losses)
+    Ok((losses, factors))
 }
 
 /// Means over the draws of an item: of a pair, or of the best image of a list against the worst.
@@ -187,6 +190,7 @@ fn summarise(outcomes: &[Outcome]) -> HeldOut {
     let column = |f: &dyn Fn(&Outcome) -> f64| mean(outcomes.iter().map(f));
     HeldOut {
         loss: None,
+        gradient_factor: None,
         implicit_acc: column(&|o| wins(o.h)),
         margin: column(&|o| o.h),
         interval: interval(&by_prompt(outcomes)),

@@ -1,7 +1,7 @@
 //! Names of the column that holds the prompts.
 
 /// Default columns of prompts, in order of preference.
-const COLUMNS: [&str; 4] = ["prompt", "caption", "text", "Prompt"];
+const COLUMNS: [&str; 5] = ["prompt", "caption", "text", "Prompt", "Prompts"];
 
 /// The candidate columns.
 pub fn wanted<'a>(column: &'a Option<&'a str>) -> &'a [&'a str] {

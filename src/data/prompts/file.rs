@@ -17,9 +17,10 @@ use std::path::Path;
 /// | txt | one prompt per line, blank lines skipped |
 /// | csv, tsv | a header and a column |
 /// | jsonl | one object per line and a key |
+/// | json | a list of texts, or of objects and a key |
 /// | parquet | a column of texts |
 ///
-/// Without `column` the first of prompt, caption, text, Prompt counts.
+/// Without `column` the first of prompt, caption, text, Prompt, Prompts counts.
 ///
 /// # Errors
 /// They name the file and the row, counted from 1 including a header.
@@ -30,9 +31,10 @@ pub fn read(path: &Path, column: Option<&str>) -> Result<Vec<String>> {
         "csv" => |bytes: &[u8], column: Option<&str>| table(text(bytes)?, b',', column),
         "tsv" => |bytes: &[u8], column: Option<&str>| table(text(bytes)?, b'\t', column),
         "jsonl" => |bytes: &[u8], column: Option<&str>| objects(text(bytes)?, column),
+        "json" => |bytes: &[u8], column: Option<&str>| list(text(bytes)?, column),
         "parquet" => return not_empty(path, parquet::read(open(path)?, column)),
         _ => bail!(
-            "{}: cannot tell what it holds; expected a name ending in .txt, .csv, .tsv, .jsonl or .parquet",
+            "{}: cannot tell what it holds; expected a name ending in .txt, .csv, .tsv, .json, .jsonl or .parquet",
             path.display()
         ),
     };
@@ -86,17 +88,32 @@ fn objects(text: &str, column: Option<&str>) -> Result<Vec<String>, String> {
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let row = index + 1;
         let value: Value = serde_json::from_str(line).map_err(|e| format!("row {row}: not a JSON object: {e}"))?;
-        let Value::Object(object) = value else {
-            return Err(format!("row {row}: expected a JSON object, found {line}"));
-        };
-        match wanted.iter().find_map(|name| object.get(*name)) {
-            Some(Value::String(prompt)) => prompts.push(prompt.clone()),
-            Some(other) => return Err(format!("row {row}: the prompt is {other}, expected a text")),
-            None => {
-                let keys: Vec<&str> = object.keys().map(String::as_str).collect();
-                return Err(format!("row {row}: no key {}; there are: {}", wanted.join(", "), keys.join(", ")));
-            }
-        }
+        prompts.push(of_object(&value, wanted).map_err(|problem| format!("row {row}: {problem}"))?);
     }
     Ok(prompts)
+}
+
+/// The prompts of a list, as HPSv2's and ImageReward's benchmarks are published.
+fn list(text: &str, column: Option<&str>) -> Result<Vec<String>, String> {
+    let values: Vec<Value> =
+        serde_json::from_str(text).map_err(|e| format!("is not a JSON list of texts or objects: {e}"))?;
+    let wanted = wanted(&column);
+    let prompt = |(index, value): (usize, &Value)| match value {
+        Value::String(prompt) => Ok(prompt.clone()),
+        object => of_object(object, wanted).map_err(|problem| format!("entry {}: {problem}", index + 1)),
+    };
+    values.iter().enumerate().map(prompt).collect()
+}
+
+/// The text under the first of the `wanted` keys that is there.
+fn of_object(value: &Value, wanted: &[&str]) -> Result<String, String> {
+    let Value::Object(object) = value else { return Err(format!("expected a JSON object, found {value}")) };
+    match wanted.iter().find_map(|name| object.get(*name)) {
+        Some(Value::String(prompt)) => Ok(prompt.clone()),
+        Some(other) => Err(format!("the prompt is {other}, expected a text")),
+        None => {
+            let keys: Vec<&str> = object.keys().map(String::as_str).collect();
+            Err(format!("no key {}; there are: {}", wanted.join(", "), keys.join(", ")))
+        }
+    }
 }

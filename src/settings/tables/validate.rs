@@ -14,6 +14,8 @@ crate::keys! {
         path: Option<PathBuf> = text().on_resume(SameContent),
         /// held-out pairs used
         max_pairs: usize = at_least(1).or("64"),
+        /// end the run when val_gradient_factor, 0.5 at the start, falls below this
+        stop_at_gradient_factor: Option<f64> = within(Range::INSIDE).on_resume(Harmless),
     }
 }
 
@@ -55,6 +57,14 @@ impl ValidateConfig {
         match &self.held_out {
             HeldOut::Items(items) => items.max_pairs,
             HeldOut::Prompts { .. } => 0,
+        }
+    }
+
+    /// Least gradient factor of the held-out pairs with which the run continues.
+    pub fn stop_at(&self) -> Option<f64> {
+        match &self.held_out {
+            HeldOut::Items(items) => items.stop_at_gradient_factor,
+            HeldOut::Prompts { .. } => None,
         }
     }
 

@@ -22,23 +22,29 @@ fn prompts_files_are_read_by_their_ending_and_errors_name_the_row() {
     assert_eq!(file("a.csv", "id,caption\n1,\"a cat, sitting\"\n2,a dog\n").unwrap(), ["a cat, sitting", "a dog"]);
     assert_eq!(file("a.tsv", "text\tprompt\nno\ta cat\n").unwrap(), ["a cat"]);
     assert_eq!(file("a.jsonl", "{\"Prompt\": \"a cat\"}\n\n{\"prompt\": \"\"}\n").unwrap(), ["a cat", ""]);
+    // DrawBench, HPSv2's benchmark, ImageReward's.
+    assert_eq!(file("d.csv", "Prompts,Category\nA red car.,Colors\n").unwrap(), ["A red car."]);
+    assert_eq!(file("a.json", "[\"a cat\", \"a dog\"]").unwrap(), ["a cat", "a dog"]);
+    assert_eq!(file("b.json", "[{\"id\": \"7-1\", \"prompt\": \"a cat\"}]").unwrap(), ["a cat"]);
     let named = read_prompts(&dir.path().join("a.csv"), Some("id")).unwrap();
     assert_eq!(named, ["1", "2"]);
     let error =
         |name, text| file(name, text).unwrap_err().to_string().replace(&dir.path().display().to_string(), "DIR");
     assert_eq!(
         error("b.csv", "id,name\n1,x\n"),
-        "DIR/b.csv row 1: no column prompt, caption, text, Prompt; there are: id, name"
+        "DIR/b.csv row 1: no column prompt, caption, text, Prompt, Prompts; there are: id, name"
     );
     assert!(error("c.csv", "prompt,id\na,1\nb\n").starts_with("DIR/c.csv row 3: "));
     assert!(
         error("b.jsonl", "{\"prompt\": \"a\"}\n{\"prompt\":\n").starts_with("DIR/b.jsonl row 2: not a JSON object")
     );
     assert_eq!(error("c.jsonl", "{\"prompt\": 3}"), "DIR/c.jsonl row 1: the prompt is 3, expected a text");
+    assert_eq!(error("c.json", "[\"a cat\", 3]"), "DIR/c.json entry 2: expected a JSON object, found 3");
+    assert!(error("d.json", "{}").contains("is not a JSON list of texts or objects"));
     assert!(error("b.txt", "\n").contains("holds no prompt"));
     let none = read_prompts(&dir.path().join("none.txt"), None).unwrap_err().to_string();
     assert!(none.contains("cannot read the prompts") && none.contains("none.txt"), "{none}");
-    assert!(error("a.pickle", "x").contains("expected a name ending in .txt, .csv, .tsv, .jsonl or .parquet"));
+    assert!(error("a.pickle", "x").contains("expected a name ending in .txt, .csv, .tsv, .json, .jsonl or .parquet"));
 }
 
 #[test]

@@ -79,6 +79,7 @@ fn evaluation(folder: &Path) -> Evaluation {
         source: "model".into(),
         key: "00".into(),
         pictures: format!("pictures/{folder}").into(),
+        diversity: Some(0.125),
     };
     let files = |name: &str| (0..3).map(|seed| format!("pictures/{name}/0000-{seed}.png").into()).collect::<Vec<_>>();
     Evaluation {

@@ -230,7 +230,7 @@ fn prompts_come_from_files_of_every_kind_each_once_and_blank_ones_are_passed_ove
         (
             "p.pickle",
             b"x",
-            "rollout.prompts: DIR/p.pickle: cannot tell what it holds; expected a name ending in .txt, .csv, .tsv, .jsonl or .parquet",
+            "rollout.prompts: DIR/p.pickle: cannot tell what it holds; expected a name ending in .txt, .csv, .tsv, .json, .jsonl or .parquet",
         ),
     ] {
         let set = file(name, bytes);

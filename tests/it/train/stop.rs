@@ -72,6 +72,30 @@ fn a_signal_before_the_first_step_ends_in_a_checkpoint_of_step_0() {
 }
 
 #[test]
+fn spent_pairs_end_a_run_and_a_lower_limit_continues_it() {
+    let world = World::new(24);
+    let sets = ["validate.every=2", "train.steps=6", "optim.lr=1e-3", "method.beta=20000"];
+    let whole = world.trained("whole", &sets);
+    let factor = |step: usize| metrics(&whole)[step - 1]["val_gradient_factor"].as_f64().unwrap();
+    assert!(0.5 > factor(2) && factor(2) > factor(6) && factor(6) > 0.0);
+
+    let limit = format!("validate.stop_at_gradient_factor={}", (factor(2) + factor(4)) / 2.0);
+    let limited = [&sets[..], &[limit.as_str()]].concat();
+    let said = succeeds(&mut world.train(&flags(&limited)));
+    assert!(said.contains("step 4: val_gradient_factor = ") && said.contains("finished at step 4"), "{said}");
+    assert_eq!(metrics(&world.run_dir()).len(), 4);
+    assert!(world.run_dir().join("checkpoint-000004/state.json").exists());
+    let said = succeeds(&mut world.train(&[&["--resume"][..], &flags(&limited)].concat()));
+    assert!(said.contains("already at step 4"), "{said}");
+
+    let lower = [&sets[..], &["validate.stop_at_gradient_factor=1e-9"]].concat();
+    let said = succeeds(&mut world.train(&[&["--resume"][..], &flags(&lower)].concat()));
+    assert!(said.contains("resuming at step 4") && said.contains("finished at step 6"), "{said}");
+    assert_eq!(timeless(&world.run_dir()), timeless(&whole));
+    assert_eq!(files(&world.run_dir().join("final")), files(&whole.join("final")));
+}
+
+#[test]
 fn a_second_signal_leaves_at_once() {
     let world = World::new(12);
     let sets = ["sample.every=2", "sample.steps=900", "sample.seeds=[0, 1, 2]", "data.resolution=64"];
