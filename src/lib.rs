@@ -14,6 +14,7 @@ pub mod progress;
 pub mod publish;
 pub mod report;
 pub mod rollout;
+pub mod score;
 pub mod scorers;
 pub mod settings;
 pub mod train;

@@ -11,6 +11,7 @@ mod merge;
 mod methods;
 mod model;
 mod painting;
+mod score;
 mod scorers;
 mod signal_point;
 mod terminal;
@@ -43,6 +44,8 @@ enum Command {
     Generate(Box<generate::Args>),
     /// Compare models on the same prompts and seeds
     Eval(eval::Args),
+    /// Rate pictures by scorers
+    Score(score::Args),
     /// List the scorers: measures, units, ranges, files, licences
     Scorers(scorers::Args),
     /// Write a model or a LoRA in another format
@@ -94,6 +97,7 @@ fn dispatch(command: Command, cuda: &Cuda, stop: &Stop) -> anyhow::Result<()> {
         Command::Train(args) => train::run(&args, stop),
         Command::Generate(args) => generate::run(&args, stop),
         Command::Eval(args) => eval::run(&args, stop),
+        Command::Score(args) => score::run(&args, stop),
         Command::Scorers(args) => scorers::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Merge(args) => merge::run(args, stop),
