@@ -10,6 +10,7 @@ pub mod networks;
 pub mod numbers;
 pub mod objectives;
 pub mod painting;
+pub mod pairs;
 pub mod progress;
 pub mod publish;
 pub mod report;

@@ -20,8 +20,11 @@ pub struct Args {
     #[arg(value_name = "INPUT")]
     input: PathBuf,
     /// Scorer, with its files where it has any; repeatable; `diffpref scorers` lists them
-    #[arg(long, value_name = "NAME[=PATH]", required = true)]
+    #[arg(long, value_name = "NAME[=PATH]", required_unless_present = "compare")]
     scorer: Vec<ScorerSpec>,
+    /// Scorer that compares every two pictures of a prompt in both orders; repeatable
+    #[arg(long, value_name = "NAME=PATH")]
+    compare: Vec<ScorerSpec>,
     /// Column of the pictures [default: picture, image, file or path]
     #[arg(long, value_name = "NAME")]
     picture_column: Option<String>,
@@ -55,6 +58,7 @@ pub fn run(args: &Args, stop: &Stop) -> Result<()> {
         picture_column: args.picture_column.clone(),
         prompt_column: args.prompt_column.clone(),
         scorers: args.scorer.clone(),
+        judges: args.compare.clone(),
         device: args.device,
         kind: if args.device == Device::Cpu { Kind::Float } else { Kind::BFloat16 },
         batch: args.batch.max(1),
@@ -80,7 +84,13 @@ fn in_words(summary: &Summary, args: &Args) -> String {
     }
     for scorer in &summary.scorers {
         let speed = scorer.pictures_per_s.map_or(String::new(), |speed| format!(", {speed:.1} pictures/s"));
-        text += &format!("\n{}: {} rated now{speed}\n", scorer.name, scorer.rated);
+        text += &match &scorer.comparisons {
+            None => format!("\n{}: {} rated now{speed}\n", scorer.name, scorer.rated),
+            Some(comparisons) => {
+                let off = comparisons.order_inconsistency.unwrap_or_default();
+                format!("\n{}: {} compared now, order inconsistency {off:.3}\n", scorer.name, comparisons.made)
+            }
+        };
         for column in &scorer.columns {
             text += &format!(
                 "  {:<18} mean {:.4}, std {:.4}, {:.4} to {:.4}\n",

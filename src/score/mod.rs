@@ -1,6 +1,7 @@
 //! `diffpref score`: numbers of pictures by scorers. [`read_scores`] reads them back.
 
 mod agreement;
+mod duels;
 mod input;
 mod memory;
 mod output;
@@ -12,5 +13,6 @@ mod summary;
 
 pub use agreement::{kendall_tau_b, pearson};
 pub use output::{ScoredRow, read_scores};
+pub use report::{histogram, thumbnail};
 pub use run::{Request, score};
-pub use summary::{Agreement, Column, ScoredBy, Summary, Unreadable};
+pub use summary::{Agreement, Column, Comparisons, ScoredBy, Summary, Unreadable};

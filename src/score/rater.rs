@@ -44,25 +44,9 @@ impl Rater {
         Ok(Self { spec, named, memory, reads_prompt, rated: 0, seconds: 0.0 })
     }
 
-    /// Refuses rows without a prompt, and prompts that the scorer cannot rate, where it reads prompts.
-    ///
-    /// # Errors
-    /// The text names scorer and row.
-    pub fn check<'a>(&self, prompts: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -> Result<()> {
-        if !self.reads_prompt {
-            return Ok(());
-        }
-        for (place, prompt) in prompts {
-            let Some(prompt) = prompt else {
-                bail!(
-                    "{place}: no prompt, and the scorer \"{}\" reads it; give rows with a prompt, a text file NAME.txt \
-                     beside each picture of a folder, or a scorer that does not read prompts",
-                    self.named.name
-                );
-            };
-            self.named.check([prompt]).with_context(|| place.to_string())?;
-        }
-        Ok(())
+    /// Whether one of its measures reads the prompt.
+    pub fn reads_prompt(&self) -> bool {
+        self.reads_prompt
     }
 
     fn key(&self, hash: &str, prompt: &str) -> String {
@@ -102,4 +86,22 @@ impl Rater {
         self.rated += keys.len();
         self.memory.extend(keys.into_iter().zip(table.0).collect())
     }
+}
+
+/// Refuses rows without a prompt, and prompts that a scorer cannot rate. `prompts`: place in messages, prompt.
+///
+/// # Errors
+/// The text names scorer and row.
+pub fn check<'a>(named: &Named, prompts: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -> Result<()> {
+    for (place, prompt) in prompts {
+        let Some(prompt) = prompt else {
+            bail!(
+                "{place}: no prompt, and the scorer \"{}\" reads it; give rows with a prompt, a text file NAME.txt beside \
+                 each picture of a folder, or a scorer that does not read prompts",
+                named.name
+            );
+        };
+        named.check([prompt]).with_context(|| place.to_string())?;
+    }
+    Ok(())
 }

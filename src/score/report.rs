@@ -1,7 +1,7 @@
 //! report.html of `diffpref score`: figures, histograms, agreement, best and worst pictures, in one self-contained file.
 
 use super::output::ScoredRow;
-use super::summary::{Column, ScoredBy, Summary, Unreadable};
+use super::summary::{Column, Comparisons, ScoredBy, Summary, Unreadable};
 use crate::data::decode;
 use crate::painting::inline_picture;
 use crate::report::template;
@@ -91,12 +91,20 @@ fn scorer_box(scorer: &ScoredBy, rows: &[ScoredRow], out: &Path) -> Result<Score
     };
     Ok(ScorerBox {
         name: scorer.name.clone(),
-        speed: match scorer.pictures_per_s {
-            Some(speed) => format!("{} pictures rated, {speed:.1} per second", scorer.rated),
-            None => "all pictures were rated before".into(),
+        speed: match (&scorer.comparisons, scorer.pictures_per_s) {
+            (Some(comparisons), _) => compared(comparisons),
+            (None, Some(speed)) => format!("{} pictures rated, {speed:.1} per second", scorer.rated),
+            (None, None) => "all pictures were rated before".into(),
         },
         measures: scorer.columns.iter().map(measure).collect::<Result<_>>()?,
     })
+}
+
+fn compared(comparisons: &Comparisons) -> String {
+    let speed = comparisons.per_s.map_or(String::new(), |speed| format!(", {speed:.1} per second"));
+    let order = comparisons.order_inconsistency;
+    let order = order.map_or(String::new(), |off| format!("; answers depend on the order by {off:.3} in the mean"));
+    format!("{} comparisons made{speed}{order}", comparisons.made)
 }
 
 fn measure_box(column: &Column, mut numbered: Vec<(&ScoredRow, f64)>, out: &Path) -> Result<MeasureBox> {
@@ -134,8 +142,8 @@ fn measure_box(column: &Column, mut numbered: Vec<(&ScoredRow, f64)>, out: &Path
     })
 }
 
-/// Heights of the columns in per cent of the highest.
-fn histogram(numbers: &[f64], min: f64, max: f64) -> Vec<f64> {
+/// Heights of a histogram's columns over [min, max], in per cent of the highest.
+pub fn histogram(numbers: &[f64], min: f64, max: f64) -> Vec<f64> {
     let mut counts = [0usize; BINS];
     for number in numbers {
         let share = if max > min { (number - min) / (max - min) } else { 0.5 };

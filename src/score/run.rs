@@ -1,19 +1,22 @@
 //! `diffpref score` as a library call.
 
+use super::duels::{self, Group, Judge};
 use super::input::{self, Columns, Row};
 use super::output::{self, ScoredRow, Scores};
 use super::pictures::{self, Picture};
-use super::rater::{Asked, Rater};
+use super::rater::{self, Asked, Rater};
 use super::report;
-use super::summary::{Column, Oriented, ScoredBy, Summary, Unreadable, agreement};
+use super::summary::{Column, Comparisons, Oriented, ScoredBy, Summary, Unreadable, agreement};
+use crate::data::decode;
 use crate::keys::ConfigError;
 use crate::machine::files::{relative_to, write_atomically};
 use crate::machine::hashes::HashMemory;
 use crate::progress::{Progress, Stop};
-use crate::scorers::{Named, ScorerSpec};
-use anyhow::{Context, Result, bail};
+use crate::scorers::{Measure, Named, ScorerSpec};
+use anyhow::{Context, Result, anyhow, bail};
+use image::RgbImage;
 use pipelines::weights::LoadOptions;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tch::{Device, Kind};
@@ -28,8 +31,9 @@ pub struct Request {
     pub input: PathBuf,
     pub picture_column: Option<String>,
     pub prompt_column: Option<String>,
-    /// At least one.
     pub scorers: Vec<ScorerSpec>,
+    /// Scorers that compare every two pictures of a prompt.
+    pub judges: Vec<ScorerSpec>,
     pub device: Device,
     pub kind: Kind,
     /// Pictures decoded and rated at once.
@@ -49,15 +53,15 @@ pub struct Request {
 /// # Errors
 /// Unusable input or options, a scorer that fails, [`crate::progress::Stopped`] after a signal.
 pub fn score(request: &Request, progress: &dyn Progress, stop: &Stop) -> Result<Summary> {
-    if request.scorers.is_empty() {
-        return Err(
-            ConfigError("there is no scorer: give --scorer NAME[=PATH]; `diffpref scorers` lists them".into()).into()
-        );
+    if request.scorers.is_empty() && request.judges.is_empty() {
+        let text =
+            "there is no scorer: give --scorer NAME[=PATH] or --compare NAME=PATH; `diffpref scorers` lists them";
+        return Err(ConfigError(text.into()).into());
     }
     let columns = Columns { picture: request.picture_column.clone(), prompt: request.prompt_column.clone() };
     let (rows, repeated) = distinct(input::read(&request.input, &columns)?);
     let mut hashes = HashMemory::open(&request.cache_dir);
-    let mut raters = open(request, &rows, &mut hashes)?;
+    let (mut raters, mut judges) = open(request, &rows, &mut hashes)?;
     let (pictures, missing) = pictures::of_rows(&rows, &mut hashes, stop)?;
     hashes.save();
     let bad = missing.into_iter().map(|(picture, reason)| Unreadable { picture, reason }).collect();
@@ -65,7 +69,38 @@ pub fn score(request: &Request, progress: &dyn Progress, stop: &Stop) -> Result<
     work.check_bad()?;
     work.rate(&mut raters, progress, stop)?;
     let Work { bad, seconds, .. } = work;
-    finish(request, &rows, &pictures, &raters, Left { repeated, unreadable: bad, seconds })
+    let groups = groups(&rows, &pictures, &bad);
+    for judge in &mut judges {
+        judge.compare(&groups, request.batch, decoded, progress, stop)?;
+    }
+    let left = Left { repeated, unreadable: bad, seconds };
+    let done = Done { rows: &rows, pictures: &pictures, raters: &raters, judges: &judges, groups: &groups };
+    finish(request, &done, left)
+}
+
+fn decoded(path: &Path) -> Result<RgbImage> {
+    let image = decode::read(path).and_then(|bytes| decode::decode(&bytes));
+    image.map_err(|e| anyhow!("{}: {e}", path.display()))
+}
+
+/// Readable pictures of every prompt, in order of first appearance.
+fn groups<'a>(rows: &'a [Row], pictures: &'a [Picture], bad: &[Unreadable]) -> Vec<Group<'a>> {
+    let bad: HashSet<&Path> = bad.iter().map(|bad| bad.picture.as_path()).collect();
+    let readable = pictures.iter().filter(|picture| !bad.contains(picture.path.as_path()));
+    let mut of_rows: Vec<(usize, &Picture)> =
+        readable.flat_map(|picture| picture.rows.iter().map(move |row| (*row, picture))).collect();
+    of_rows.sort_by_key(|(row, _)| *row);
+    let mut groups: Vec<Group> = Vec::new();
+    let mut places: HashMap<&str, usize> = HashMap::new();
+    for (row, picture) in of_rows {
+        let Some(prompt) = rows[row].prompt.as_deref() else { continue };
+        let place = *places.entry(prompt).or_insert_with(|| {
+            groups.push(Group { prompt, pictures: Vec::new() });
+            groups.len() - 1
+        });
+        groups[place].pictures.push((&picture.path, &picture.hash));
+    }
+    groups
 }
 
 /// Rows without those that repeat a picture and prompt, and the number of the latter.
@@ -78,16 +113,25 @@ fn distinct(rows: Vec<Row>) -> (Vec<Row>, usize) {
     (rows, repeated)
 }
 
-fn open(request: &Request, rows: &[Row], hashes: &mut HashMemory) -> Result<Vec<Rater>> {
+fn open(request: &Request, rows: &[Row], hashes: &mut HashMemory) -> Result<(Vec<Rater>, Vec<Judge>)> {
     let options = LoadOptions { device: request.device, kind: request.kind };
-    let named = Named::open_all(&request.scorers, options, None).context("--scorer")?;
+    let specs: Vec<&ScorerSpec> = request.scorers.iter().chain(&request.judges).collect();
+    let mut named = Named::open_all(specs, options, None).context("--scorer")?.into_iter();
+    let prompts = || rows.iter().map(|row| (row.place.as_str(), row.prompt.as_deref()));
     let mut raters = Vec::new();
-    for (spec, named) in request.scorers.iter().zip(named) {
+    for (spec, named) in request.scorers.iter().zip(named.by_ref()) {
         let rater = Rater::new(spec.clone(), named, &request.cache_dir, hashes)?;
-        rater.check(rows.iter().map(|row| (row.place.as_str(), row.prompt.as_deref())))?;
+        if rater.reads_prompt() {
+            rater::check(&rater.named, prompts())?;
+        }
         raters.push(rater);
     }
-    Ok(raters)
+    let mut judges = Vec::new();
+    for (spec, named) in request.judges.iter().zip(named) {
+        rater::check(&named, prompts())?;
+        judges.push(Judge::new(spec.clone(), named, &request.cache_dir, hashes)?);
+    }
+    Ok((raters, judges))
 }
 
 /// Rating in batches.
@@ -179,25 +223,39 @@ struct Left {
     seconds: f64,
 }
 
+/// Rows, pictures and their numbers.
+struct Done<'a> {
+    rows: &'a [Row],
+    pictures: &'a [Picture],
+    raters: &'a [Rater],
+    judges: &'a [Judge],
+    groups: &'a [Group<'a>],
+}
+
 /// Writes the files.
-fn finish(request: &Request, rows: &[Row], pictures: &[Picture], raters: &[Rater], left: Left) -> Result<Summary> {
+fn finish(request: &Request, done: &Done, left: Left) -> Result<Summary> {
     let out = &request.out;
     std::fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
+    let unreadable: HashSet<&Path> = left.unreadable.iter().map(|bad| bad.picture.as_path()).collect();
+    let groups: HashMap<&str, &Group> = done.groups.iter().map(|group| (group.prompt, group)).collect();
     let mut written: Vec<(usize, ScoredRow)> = Vec::new();
-    for picture in pictures {
+    for picture in done.pictures.iter().filter(|picture| !unreadable.contains(picture.path.as_path())) {
         let relative = relative_to(out, &picture.path)?;
         for index in &picture.rows {
-            let row = &rows[*index];
+            let row = &done.rows[*index];
             let prompt = row.prompt.as_deref().unwrap_or_default();
-            // Unreadable pictures have no numbers.
-            let Some(scores) = scores_of(raters, &picture.hash, prompt) else { continue };
+            let mut scores = scores_of(done.raters, &picture.hash, prompt)?;
+            if let Some(group) = groups.get(prompt) {
+                let share = |judge: &Judge| (duels::WIN_SHARE.to_string(), judge.win_share(group, &picture.hash));
+                scores.extend(done.judges.iter().map(|judge| (judge.named.name.clone(), [share(judge)].into())));
+            }
             let (prompt, rest) = (row.prompt.clone(), row.rest.clone());
             written.push((*index, ScoredRow { picture: relative.clone(), prompt, scores, rest }));
         }
     }
     written.sort_by_key(|(index, _)| *index);
     let written: Vec<ScoredRow> = written.into_iter().map(|(_, row)| row).collect();
-    let summary = summarised(&written, raters, pictures.len(), left)?;
+    let summary = summarised(&written, done, left)?;
     output::write(&out.join("scores.jsonl"), &written)?;
     let mut json = serde_json::to_vec_pretty(&summary)?;
     json.push(b'\n');
@@ -209,41 +267,62 @@ fn finish(request: &Request, rows: &[Row], pictures: &[Picture], raters: &[Rater
     Ok(summary)
 }
 
-/// `None` where one of the scorers has no numbers.
-fn scores_of(raters: &[Rater], hash: &str, prompt: &str) -> Option<Scores> {
+fn scores_of(raters: &[Rater], hash: &str, prompt: &str) -> Result<Scores> {
     let of_rater = |rater: &Rater| {
         let names = rater.named.scorer.measures().iter().map(|measure| measure.name.to_string());
-        let numbers = rater.known(hash, prompt)?;
-        Some((rater.named.name.clone(), names.zip(numbers.iter().copied()).collect()))
+        let numbers = rater.known(hash, prompt).context("a picture was not rated")?;
+        Ok((rater.named.name.clone(), names.zip(numbers.iter().copied()).collect()))
     };
     raters.iter().map(of_rater).collect()
 }
 
-fn summarised(rows: &[ScoredRow], raters: &[Rater], pictures: usize, left: Left) -> Result<Summary> {
-    let mut groups: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+fn summarised(rows: &[ScoredRow], done: &Done, left: Left) -> Result<Summary> {
+    let mut places: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (index, row) in rows.iter().enumerate() {
-        groups.entry(row.prompt.as_deref().unwrap_or_default()).or_default().push(index);
+        places.entry(row.prompt.as_deref().unwrap_or_default()).or_default().push(index);
     }
-    let prompts = rows.iter().filter_map(|row| row.prompt.as_deref()).collect::<HashSet<_>>().len();
     let (mut oriented, mut scorers) = (Vec::new(), Vec::new());
-    for rater in raters {
-        let mut columns = Vec::new();
-        for measure in rater.named.scorer.measures() {
-            let number = |row: &ScoredRow| row.scores.get(&rater.named.name)?.get(measure.name.as_ref()).copied();
-            let numbers: Vec<f64> = rows.iter().filter_map(number).collect();
-            oriented.extend(Oriented::of(&rater.named.name, measure, &numbers));
-            columns.push(Column::of(measure, &numbers).context("no picture was rated")?);
-        }
-        scorers.push(ScoredBy {
-            name: rater.named.name.clone(),
-            path: rater.spec.path.clone(),
-            columns,
-            rated: rater.rated,
-            pictures_per_s: (rater.rated > 0 && rater.seconds > 0.0).then(|| rater.rated as f64 / rater.seconds),
-        });
+    for rater in done.raters {
+        let columns = columns(rows, &rater.named.name, rater.named.scorer.measures(), &mut oriented)?;
+        let pictures_per_s = (rater.rated > 0 && rater.seconds > 0.0).then(|| rater.rated as f64 / rater.seconds);
+        let (name, path) = (rater.named.name.clone(), rater.spec.path.clone());
+        scorers.push(ScoredBy { name, path, columns, rated: rater.rated, pictures_per_s, comparisons: None });
     }
-    let groups: Vec<Vec<usize>> = groups.into_values().collect();
-    let (repeated, unreadable, seconds) = (left.repeated, left.unreadable, left.seconds);
-    let agreement = agreement(&oriented, &groups);
-    Ok(Summary { rows: rows.len(), pictures, prompts, repeated, unreadable, scorers, agreement, seconds })
+    for judge in done.judges {
+        let columns = columns(rows, &judge.named.name, &[duels::measure()], &mut oriented)?;
+        let comparisons = Some(Comparisons {
+            made: judge.compared,
+            per_s: (judge.compared > 0 && judge.seconds > 0.0).then(|| judge.compared as f64 / judge.seconds),
+            order_inconsistency: judge.order_inconsistency(done.groups),
+        });
+        let (name, path) = (judge.named.name.clone(), judge.spec.path.clone());
+        scorers.push(ScoredBy { name, path, columns, rated: 0, pictures_per_s: None, comparisons });
+    }
+    let places: Vec<Vec<usize>> = places.into_values().collect();
+    Ok(Summary {
+        rows: rows.len(),
+        pictures: done.pictures.len(),
+        prompts: rows.iter().filter_map(|row| row.prompt.as_deref()).collect::<HashSet<_>>().len(),
+        repeated: left.repeated,
+        unreadable: left.unreadable,
+        agreement: agreement(&oriented, &places),
+        scorers,
+        seconds: left.seconds,
+    })
+}
+
+/// Figures of a scorer's measures; those that prefer are added to `oriented`.
+fn columns(
+    rows: &[ScoredRow],
+    scorer: &str,
+    measures: &[Measure],
+    oriented: &mut Vec<Oriented>,
+) -> Result<Vec<Column>> {
+    let column = |measure: &Measure| {
+        let number = |row: &ScoredRow| row.scores.get(scorer)?.get(measure.name.as_ref()).copied();
+        let numbers: Vec<f64> = rows.iter().filter_map(number).collect();
+        oriented.extend(Oriented::of(scorer, measure, &numbers));
+        Column::of(measure, &numbers).context("no picture was rated")
+    };
+    measures.iter().map(column).collect()
 }

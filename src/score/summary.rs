@@ -40,6 +40,19 @@ pub struct ScoredBy {
     pub rated: usize,
     /// Pictures per second of this call; `None`: all were stored.
     pub pictures_per_s: Option<f64>,
+    /// Comparisons of a scorer that compares; else absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comparisons: Option<Comparisons>,
+}
+
+/// Comparisons of every two pictures of a prompt, in both orders.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Comparisons {
+    /// Comparisons made by this call; the others were stored.
+    pub made: usize,
+    pub per_s: Option<f64>,
+    /// Mean of |p(a, b) + p(b, a) - 1|; 0 is a judge that does not depend on the order.
+    pub order_inconsistency: Option<f64>,
 }
 
 /// Figures of one measure over all rows.

@@ -8,6 +8,7 @@ mod external_scorers;
 mod generate;
 mod help;
 mod hub;
+mod pairs;
 mod publish;
 mod recipes;
 mod report;

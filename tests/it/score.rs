@@ -188,6 +188,41 @@ fn unreadable_pictures_are_left_out_up_to_a_share() {
     assert!(reason.starts_with("not an image: it is a text file"), "{reason}");
 }
 
+#[test]
+fn comparisons_in_both_orders_become_a_share_of_wins_and_are_stored() {
+    let gallery = Gallery::new(6);
+    // Prefers the brighter picture by 0.9, and the first one by 0.1 more.
+    let script = gallery.path("judge.py");
+    let (examples, log) = (root().join("docs/examples").display().to_string(), gallery.path("rated"));
+    let text = format!(
+        "import sys\nsys.path.insert(0, '{examples}')\nimport brightness, scorer_protocol\n\
+         def compare(items):\n    open('{}', 'a').write('x' * len(items))\n    return [0.1 + 0.8 * p for p in brightness.compare(items)]\n\
+         def biased(items):\n    return [p + 0.05 for p in compare(items)]\n\
+         scorer_protocol.serve({{'name': 'biased', 'version': '1'}}, compare=biased)\n",
+        log.display()
+    );
+    write(&script, &text);
+    let judge = format!("command=python3 {}", script.display());
+    let json_of = |arguments: &[&str]| -> Value {
+        let stdout = gallery.score("pictures", arguments).assert().success().get_output().stdout.clone();
+        serde_json::from_slice(&stdout).unwrap()
+    };
+    let summary = json_of(&["--compare", &judge, "--scorer", "background", "--json", "--batch", "2"]);
+    // Two prompts with three pictures each: 12 comparisons; answers are 0.95 and 0.15.
+    let comparisons = &summary["scorers"][1]["comparisons"];
+    assert_eq!((gallery.rated(), &comparisons["made"]), (12, &Value::from(12)));
+    assert!((comparisons["order_inconsistency"].as_f64().unwrap() - 0.1).abs() < 1e-9, "{comparisons}");
+    let shares: Vec<f64> =
+        gallery.rows().iter().map(|row| row["scores"]["command"]["win_share"].as_f64().unwrap()).collect();
+    for (share, expected) in shares.iter().zip([0.1, 0.1, 0.5, 0.5, 0.9, 0.9]) {
+        assert!((share - expected).abs() < 1e-9, "{shares:?}");
+    }
+    assert_eq!(json_of(&["--compare", &judge, "--json"])["scorers"][0]["comparisons"]["made"], 0);
+    assert_eq!(gallery.rated(), 12);
+    let said = gallery.refused(&mut gallery.score("pictures", &["--compare", "background"]), 1);
+    assert!(said.contains("scorer \"background\" cannot compare: it rates pictures and does not compare"), "{said}");
+}
+
 fn write(path: &Path, text: &str) {
     std::fs::write(path, text).unwrap();
 }
