@@ -29,7 +29,8 @@ STEPS = [
     {"metrics"},
     {"rollout"},
     {"report"},
-    {"train", "generate", "eval", "publish"},
+    {"train", "generate", "eval", "publish", "score"},
+    {"pairs"},
     {"cli"},
 ]
 

@@ -42,7 +42,10 @@ fn in_words(scorer: &Declaration) -> String {
         "" => String::new(),
         path => format!("  example: --scorer {}={path}\n", scorer.name),
     };
-    let measures: String = scorer.measures.iter().map(measure_in_words).collect();
+    let measures = match scorer.measures {
+        [] => "  measures: those that it describes when it is opened\n".to_string(),
+        known => known.iter().map(measure_in_words).collect(),
+    };
     format!(
         "{}: {}\n{measures}  files: {files}{vae}\n{example}  licence: {}\n  citation: {}\n",
         scorer.name, scorer.about, scorer.licence, scorer.citation

@@ -4,7 +4,7 @@ use super::album::Album;
 use super::groups::Cell;
 use super::prompts::Prompt;
 use crate::machine::files::write_atomically;
-use crate::machine::hashes::{self, HashMemory};
+use crate::machine::hashes::HashMemory;
 use crate::progress::Stop;
 use crate::scorers::{Named, ScorerSpec, Table};
 use anyhow::{Context, Result};
@@ -29,16 +29,8 @@ impl Rater {
     /// # Errors
     /// Unreadable files of the scorer.
     pub fn new(spec: ScorerSpec, named: Named, model: &ModelFolder, memory: &mut HashMemory) -> Result<Self> {
-        let declaration = spec.declaration()?;
-        let mut files = spec.files()?;
-        if declaration.reads_vae {
-            files.extend(model.vae_files());
-        }
-        let files: Vec<String> = files.iter().map(|file| memory.of_file(file)).collect::<Result<_>>()?;
-        let measures: Vec<_> = declaration.measures.iter().map(|measure| &measure.name).collect();
-        let made_of =
-            json!({"scorer": spec.name, "measures": measures, "files": files, "program": env!("CARGO_PKG_VERSION")});
-        Ok(Self { spec, named, hash: hashes::of_bytes(made_of.to_string().as_bytes()) })
+        let hash = spec.fingerprint(named.scorer.as_ref(), &model.vae_files(), memory)?;
+        Ok(Self { spec, named, hash })
     }
 
     /// The numbers of an album's pictures, one row per cell. Existing ones are read from the album.

@@ -42,6 +42,18 @@ pub fn name_below(root: &Path, file: &Path) -> String {
     inside.or(file.file_name().map(Path::new)).unwrap_or(file).display().to_string()
 }
 
+/// `path` as seen from the folder `from`, with `..` where needed. Both must exist.
+pub fn relative_to(from: &Path, path: &Path) -> Result<PathBuf> {
+    let full = |path: &Path| {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        path.canonicalize().with_context(|| format!("cannot find {}", path.display()))
+    };
+    let (from, path) = (full(from)?, full(path)?);
+    let shared = from.components().zip(path.components()).take_while(|(a, b)| a == b).count();
+    let up = from.components().skip(shared).map(|_| Path::new(".."));
+    Ok(up.collect::<PathBuf>().join(path.components().skip(shared).collect::<PathBuf>()))
+}
+
 /// Name prefix of unfinished folders and files before their rename. A killed process leaves them behind.
 const UNFINISHED: [&str; 2] = [".unfinished-", ".tmp"];
 
@@ -156,5 +168,18 @@ mod tests {
         assert_eq!(path_and_number("c:/a"), both("c:/a", None));
         assert_eq!(path_and_number("a:b"), both("a:b", None));
         assert_eq!([path_and_number(""), path_and_number(":1"), path_and_number("a:inf")], [None, None, None]);
+    }
+
+    #[test]
+    fn a_path_is_relative_to_a_folder_beside_or_above_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (a, b) = (dir.path().join("a"), dir.path().join("b/c"));
+        std::fs::create_dir_all(&a).unwrap();
+        std::fs::create_dir_all(&b).unwrap();
+        let file = b.join("x.png");
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(relative_to(&a, &file).unwrap(), Path::new("../b/c/x.png"));
+        assert_eq!(relative_to(dir.path(), &file).unwrap(), Path::new("b/c/x.png"));
+        assert!(relative_to(&a, &dir.path().join("none")).unwrap_err().to_string().starts_with("cannot find "));
     }
 }

@@ -18,7 +18,9 @@ pub use decoding::{Decoding, Tiling};
 pub use grid::{Grid, grid};
 pub use model::{Model, Worn, read_loras};
 pub use painter::{Look, Network, Painted, Painter, Picture, check_size, picture_of};
-pub use png::{encode as encode_png, inline as inline_png, read_text as read_png_text, write as write_png};
+pub use png::{
+    encode as encode_png, inline as inline_png, inline_picture, read_text as read_png_text, write as write_png,
+};
 pub use prompt_memory::PromptMemory;
 pub use request::{LoraFile, Merge, ModelRequest, NegativeRequest, Overrides};
 pub use sampling::{Sampling, SamplingRequest};

@@ -4,7 +4,7 @@ use crate::machine::files::write_atomically;
 use anyhow::{Context, Result};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use image::imageops::FilterType;
-use image::{ImageFormat, RgbImage};
+use image::{DynamicImage, ImageFormat, RgbImage};
 use std::io::BufReader;
 use std::path::Path;
 
@@ -59,9 +59,19 @@ pub fn inline(path: &Path, largest_side: u32) -> Result<String> {
     if image.width().max(image.height()) <= largest_side {
         return Ok(address(&bytes));
     }
-    let small = image.resize(largest_side, largest_side, FilterType::Triangle).to_rgb8();
-    let small = encode(&small, &[]).with_context(|| format!("cannot make {} smaller", path.display()))?;
-    Ok(address(&small))
+    inline_picture(&image.to_rgb8(), largest_side).with_context(|| format!("cannot make {} smaller", path.display()))
+}
+
+/// [`inline`] for a picture in memory.
+///
+/// # Errors
+/// A picture without pixels.
+pub fn inline_picture(image: &RgbImage, largest_side: u32) -> Result<String> {
+    if image.width().max(image.height()) <= largest_side {
+        return Ok(address(&encode(image, &[])?));
+    }
+    let small = DynamicImage::from(image.clone()).resize(largest_side, largest_side, FilterType::Triangle);
+    Ok(address(&encode(&small.to_rgb8(), &[])?))
 }
 
 fn address(png: &[u8]) -> String {

@@ -7,6 +7,7 @@ pub mod pictures;
 pub mod plots;
 pub mod rewards;
 mod state;
+pub mod template;
 pub mod verdict;
 
 pub use state::State;

@@ -5,11 +5,11 @@ use super::metrics::Metrics;
 use super::pictures::{SampleGrid, sample_grid};
 use super::plots::{Curve, Frame, bars, colours, curves};
 use super::rewards;
+use super::template;
 use super::verdict::{Verdict, rules};
 use crate::metrics::evaluation::Evaluation;
 use crate::metrics::{Line, REWARD, Role};
-use anyhow::{Context, Result};
-use minijinja::{Environment, UndefinedBehavior};
+use anyhow::Result;
 use serde::Serialize;
 use std::path::Path;
 
@@ -86,30 +86,7 @@ pub fn html(
         environment: std::fs::read_to_string(run_dir.join("environment.json")).ok(),
         files: files(run_dir),
     };
-    let mut environment = Environment::new();
-    environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    environment.add_template("report.html", include_str!("report.html")).context("the template of the report")?;
-    let page = value(serde_json::to_value(page)?);
-    environment
-        .get_template("report.html")
-        .and_then(|t| t.render(page))
-        .context("cannot fill the template of the report")
-}
-
-/// JSON values for the template.
-fn value(json: serde_json::Value) -> minijinja::Value {
-    use serde_json::Value as Json;
-    match json {
-        Json::Null => minijinja::Value::from(()),
-        Json::Bool(flag) => flag.into(),
-        Json::Number(number) => match number.as_u64() {
-            Some(whole) => whole.into(),
-            None => number.as_f64().unwrap_or(f64::NAN).into(),
-        },
-        Json::String(text) => text.into(),
-        Json::Array(items) => items.into_iter().map(value).collect::<Vec<_>>().into(),
-        Json::Object(map) => minijinja::Value::from_pairs(map.into_iter().map(|(key, item)| (key, value(item)))),
-    }
+    template::filled("report.html", include_str!("report.html"), &page)
 }
 
 fn first_plot(metrics: &Metrics) -> Result<Option<Plot>> {

@@ -4,6 +4,7 @@
 mod brisque;
 mod composites;
 mod drawings;
+mod external;
 mod judge;
 pub mod labelled_by;
 mod measure;

@@ -29,6 +29,19 @@ pub trait Scorer {
     /// An unsupported prompt, an unreadable picture.
     fn score(&self, pictures: &[RgbImage], t: i64, prompts: &[&str]) -> Result<Table>;
 
+    /// Probability that the first of two pictures is better, one per pair, in [0, 1]; 0.5 is a tie.
+    ///
+    /// # Errors
+    /// A scorer that only rates; those of [`score`](Self::score).
+    fn compare(&self, _first: &[RgbImage], _second: &[RgbImage], _prompts: &[&str]) -> Result<Vec<f64>> {
+        anyhow::bail!("it rates pictures and does not compare them; take a `command` or `http` scorer that compares")
+    }
+
+    /// Text that its numbers depend on beside its files, for caches; empty: none.
+    fn identity(&self) -> String {
+        String::new()
+    }
+
     /// Accuracy on pictures with a known answer, by kind of picture, in [0, 1].
     fn accuracy(&self) -> Result<BTreeMap<String, f64>> {
         Ok(BTreeMap::new())

@@ -2,10 +2,12 @@
 
 use super::registry::{Unknown, declaration};
 use super::scorer::{Declaration, Opening, Scorer};
+use crate::machine::hashes::{self, HashMemory};
 use anyhow::Result;
 use pipelines::families::ModelFolder;
 use pipelines::weights::LoadOptions;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -50,6 +52,27 @@ impl ScorerSpec {
             None => Vec::new(),
         };
         Ok(others.into_iter().chain(self.weights()?).collect())
+    }
+
+    /// Hash of everything that affects the numbers of the opened scorer. `vae`: files of the VAE of the model, for a scorer
+    /// that reads it.
+    ///
+    /// # Errors
+    /// Unreadable files.
+    pub fn fingerprint(&self, scorer: &dyn Scorer, vae: &[PathBuf], memory: &mut HashMemory) -> Result<String> {
+        let mut files = self.files()?;
+        if self.declaration()?.reads_vae {
+            files.extend(vae.iter().cloned());
+        }
+        let files = memory.of_files(&files)?;
+        let measures: Vec<_> = scorer.measures().iter().map(|measure| &measure.name).collect();
+        let mut made_of =
+            json!({"scorer": self.name, "measures": measures, "files": files, "program": env!("CARGO_PKG_VERSION")});
+        let identity = scorer.identity();
+        if !identity.is_empty() {
+            made_of["identity"] = identity.into();
+        }
+        Ok(hashes::of_bytes(made_of.to_string().as_bytes()))
     }
 
     /// Opens it. `model`: the model whose pictures are rated.

@@ -6,4 +6,5 @@ mod encoding;
 mod file;
 mod parquet;
 
+pub use encoding::text;
 pub use file::read;

@@ -2,8 +2,10 @@
 
 mod background;
 mod brisque;
+mod command;
 mod compressibility;
 mod content;
+mod http;
 mod nearest;
 mod nearest_drawing;
 mod nima;
@@ -25,6 +27,8 @@ pub const REGISTRY: &[Declaration] = &[
     nearest_drawing::NEAREST_DRAWING,
     nima::NIMA,
     brisque::BRISQUE,
+    command::COMMAND,
+    http::HTTP,
 ];
 
 /// Published scorers that this version refuses.

@@ -1,0 +1,106 @@
+//! Candidates of every prompt, with the chosen numbers.
+
+use super::measures::Chosen;
+use crate::score::{ScoredRow, read_scores};
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// Pictures that a message lists.
+const NAMED: usize = 3;
+
+/// A prompt and its pictures.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Candidates {
+    pub prompt: String,
+    pub pictures: Vec<PathBuf>,
+    /// Generators, for calibration.
+    pub models: Vec<Option<String>>,
+    /// `[measures][pictures]`; higher is better.
+    pub numbers: Vec<Vec<f64>>,
+}
+
+/// Rows of all files, those of one picture and prompt merged, with existing pictures.
+///
+/// # Errors
+/// A row without a prompt, a missing picture, a scorer that is in two files.
+pub fn rows(files: &[PathBuf]) -> Result<Vec<ScoredRow>> {
+    let mut rows: Vec<ScoredRow> = Vec::new();
+    let mut places: HashMap<(PathBuf, String), usize> = HashMap::new();
+    for file in files {
+        let dir = file.parent().unwrap_or(Path::new(""));
+        for (index, mut row) in read_scores(file)?.into_iter().enumerate() {
+            let place = || format!("{}, row {}", file.display(), index + 1);
+            let picture = dir.join(&row.picture);
+            row.picture =
+                picture.canonicalize().with_context(|| format!("{}: cannot find {}", place(), picture.display()))?;
+            let Some(prompt) = row.prompt.clone() else {
+                bail!("{}: no prompt; pairs compare pictures of one prompt, so score rows with prompts", place());
+            };
+            match places.get(&(row.picture.clone(), prompt.clone())) {
+                None => {
+                    places.insert((row.picture.clone(), prompt), rows.len());
+                    rows.push(row);
+                }
+                Some(known) => {
+                    let known = &mut rows[*known];
+                    if let Some(scorer) = row.scores.keys().find(|scorer| known.scores.contains_key(*scorer)) {
+                        bail!(
+                            "{}: the scorer \"{scorer}\" has rated {} for this prompt before; give each scorer in one file",
+                            place(),
+                            known.picture.display()
+                        );
+                    }
+                    known.scores.extend(row.scores);
+                }
+            }
+        }
+    }
+    Ok(rows)
+}
+
+/// Prompts in order of first appearance.
+///
+/// # Errors
+/// Pictures that one of the measures has not rated.
+pub fn by_prompt(rows: &[ScoredRow], measures: &[Chosen]) -> Result<Vec<Candidates>> {
+    refuse_holes(rows, measures)?;
+    let mut prompts: Vec<Candidates> = Vec::new();
+    let mut places: HashMap<&str, usize> = HashMap::new();
+    for row in rows {
+        let prompt = row.prompt.as_deref().unwrap_or_default();
+        let place = *places.entry(prompt).or_insert_with(|| {
+            let numbers = vec![Vec::new(); measures.len()];
+            prompts.push(Candidates { prompt: prompt.into(), pictures: vec![], models: vec![], numbers });
+            prompts.len() - 1
+        });
+        let of = &mut prompts[place];
+        of.pictures.push(row.picture.clone());
+        of.models.push(row.rest.get("model").and_then(Value::as_str).map(String::from));
+        for (numbers, measure) in of.numbers.iter_mut().zip(measures) {
+            numbers.extend(measure.number(row));
+        }
+    }
+    Ok(prompts)
+}
+
+fn refuse_holes(rows: &[ScoredRow], measures: &[Chosen]) -> Result<()> {
+    for measure in measures {
+        let holes: Vec<&ScoredRow> = rows.iter().filter(|row| measure.number(row).is_none()).collect();
+        if holes.is_empty() {
+            continue;
+        }
+        let named: Vec<String> = holes.iter().take(NAMED).map(|row| row.picture.display().to_string()).collect();
+        let more = if holes.len() > NAMED { ", .." } else { "" };
+        bail!(
+            "{} of {} pictures have no {}: {}{more}. The scorers disagree on which pictures there are: rate all pictures by \
+             `diffpref score` with every scorer, or leave this measure out of --by",
+            holes.len(),
+            rows.len(),
+            measure.name(),
+            named.join(", ")
+        );
+    }
+    Ok(())
+}

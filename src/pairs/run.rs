@@ -1,0 +1,376 @@
+//! `diffpref pairs` as a library call.
+
+use super::calibrate;
+use super::candidates::{self, Candidates};
+use super::combine::{Combination, Combined, Table, standardised};
+use super::filters::Requirement;
+use super::majority::Majority;
+use super::measures::{self, By, Chosen};
+use super::output::{List, Pair, Writer};
+use super::reason::{Dropped, Reason};
+use super::report;
+use super::rules::Rule;
+use super::strength::{self, Class, Measured, Strength};
+use super::summary::{Calibrated, Summary};
+use crate::keys::ConfigError;
+use crate::machine::files::write_atomically;
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+/// Margins below this share of the numbers are rounding: a tie.
+const ROUNDING: f64 = 1e-12;
+
+/// `--ties`: pairs with equal combined numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum Ties {
+    /// Written with label "tie"
+    #[default]
+    Keep,
+    /// Dropped and counted
+    Drop,
+}
+
+/// Options of `diffpref pairs`.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// scores.jsonl files; rows of one picture and prompt are merged.
+    pub scores: Vec<PathBuf>,
+    /// Empty: the first measure of every scorer.
+    pub by: Vec<By>,
+    /// Measures where lower is better, for files without a scores.json.
+    pub lower: Vec<String>,
+    pub combine: Combination,
+    pub rule: Rule,
+    pub require: Vec<Requirement>,
+    /// Smallest margin of the combined number.
+    pub min_margin: f64,
+    pub ties: Ties,
+    pub strength: Strength,
+    /// Pairs of `Rule::SmallMargins`.
+    pub budget: usize,
+    /// JSON file with the Elo rating of every `model` of the rows, for calibration.
+    pub elo: Option<PathBuf>,
+    pub report: bool,
+    pub out: PathBuf,
+}
+
+/// Makes pairs, lists or pairs to be annotated; writes them with pairs.json and, if wanted, report.html.
+///
+/// # Errors
+/// [`ConfigError`] for options that do not go together; scores that do not fit; no pair that is left.
+pub fn pairs(request: &Request) -> Result<Summary> {
+    check(request)?;
+    let rows = candidates::rows(&request.scores)?;
+    let chosen = measures::chosen(&request.scores, &rows, &request.by, &request.lower)?;
+    if request.strength != Strength::Off && chosen.len() < strength::FEWEST {
+        return Err(refusal(format!(
+            "--strength needs {} measures or more, found {}: {}; add scorers, or name more with --by",
+            strength::FEWEST,
+            chosen.len(),
+            chosen.iter().map(Chosen::name).collect::<Vec<_>>().join(", ")
+        )));
+    }
+    let mut prompts = candidates::by_prompt(&rows, &chosen)?;
+    let calibration = match &request.elo {
+        Some(elo) => calibrated(&mut prompts, &chosen, elo)?,
+        None => Vec::new(),
+    };
+    let mut work = Work::new(request, &prompts, &chosen);
+    work.make();
+    work.budget();
+    work.strengths();
+    work.finish(calibration)
+}
+
+fn refusal(text: String) -> anyhow::Error {
+    ConfigError(text).into()
+}
+
+fn check(request: &Request) -> Result<()> {
+    let list = request.rule == Rule::List;
+    if list && (!request.require.is_empty() || request.min_margin != 0.0 || request.strength != Strength::Off) {
+        return Err(refusal(
+            "--rule list writes whole lists: --require, --min-margin and --strength are for pairs; leave them out"
+                .into(),
+        ));
+    }
+    if !(request.min_margin >= 0.0 && request.min_margin.is_finite()) {
+        return Err(refusal(format!("--min-margin {}: expected a number from 0 up", request.min_margin)));
+    }
+    Ok(())
+}
+
+/// Adds offsets per generator to the numbers of every measure.
+fn calibrated(prompts: &mut [Candidates], measures: &[Chosen], file: &PathBuf) -> Result<Vec<Calibrated>> {
+    let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let elo: BTreeMap<String, f64> = serde_json::from_slice(&bytes)
+        .with_context(|| format!("{}: expected {{\"MODEL\": RATING, ..}}", file.display()))?;
+    let models: BTreeSet<Option<&str>> = prompts.iter().flat_map(|p| p.models.iter().map(|m| m.as_deref())).collect();
+    let mut rated = Vec::new();
+    for model in models {
+        let Some(model) = model else {
+            bail!("--elo: there are rows without `model`; calibration needs the generator of every picture");
+        };
+        let Some(rating) = elo.get(model) else {
+            bail!("{}: no rating of {model:?}, which rows name; add it", file.display());
+        };
+        rated.push((model.to_string(), *rating));
+    }
+    if rated.len() < 2 {
+        bail!("--elo: all pictures are of one generator, {}; calibration compares generators", rated[0].0);
+    }
+    let mut out = Vec::new();
+    for (k, measure) in measures.iter().enumerate() {
+        let scores = |model: &str| -> Vec<f64> {
+            let of = |p: &Candidates| {
+                let own = p.models.iter().zip(&p.numbers[k]).filter(|(m, _)| m.as_deref() == Some(model));
+                own.map(|(_, number)| *number).collect::<Vec<_>>()
+            };
+            prompts.iter().flat_map(of).collect()
+        };
+        let lists: Vec<Vec<f64>> = rated.iter().map(|(model, _)| scores(model)).collect();
+        let ratings: Vec<f64> = rated.iter().map(|(_, rating)| *rating).collect();
+        let offsets = calibrate::offsets(&lists, &ratings, calibrate::temperature(&lists.concat()));
+        for ((model, elo), offset) in rated.iter().zip(&offsets) {
+            let others = rated.iter().filter(|(other, _)| other != model);
+            let mismatch = others.filter_map(|(other, other_elo)| {
+                let wins = wins(prompts, k, model, other)?;
+                Some((other.clone(), calibrate::mismatch(wins, calibrate::expected(*elo, *other_elo))))
+            });
+            let (measure, mismatch) = (measure.name(), mismatch.collect());
+            out.push(Calibrated { measure, model: model.clone(), elo: *elo, offset: *offset, mismatch });
+        }
+        let of: BTreeMap<&str, f64> = rated.iter().map(|(model, _)| model.as_str()).zip(offsets).collect();
+        for prompt in prompts.iter_mut() {
+            for (number, model) in prompt.numbers[k].iter_mut().zip(&prompt.models) {
+                *number += model.as_deref().and_then(|model| of.get(model)).copied().unwrap_or_default();
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// Share of prompts in which a picture of one generator is above one of the other; equal numbers count half.
+fn wins(prompts: &[Candidates], measure: usize, model: &str, other: &str) -> Option<f64> {
+    let (mut won, mut n) = (0.0, 0);
+    for prompt in prompts {
+        let of = |name: &str| {
+            let own = prompt.models.iter().zip(&prompt.numbers[measure]).filter(|(m, _)| m.as_deref() == Some(name));
+            own.map(|(_, number)| *number).collect::<Vec<_>>()
+        };
+        let others = of(other);
+        for a in of(model) {
+            for b in &others {
+                n += 1;
+                won += if a > *b { 1.0 } else { 0.5 * f64::from(a == *b) };
+            }
+        }
+    }
+    (n > 0).then(|| won / f64::from(n))
+}
+
+/// Pairs while they are made.
+struct Work<'a> {
+    request: &'a Request,
+    prompts: &'a [Candidates],
+    names: Vec<String>,
+    weights: Vec<f64>,
+    /// z-scores, `[prompts][measures][candidates]`.
+    standardised: Vec<Vec<Vec<f64>>>,
+    pairs: Vec<Pair>,
+    lists: Vec<List>,
+    dropped: Dropped,
+    /// Cyclic triples, all triples.
+    triples: (usize, usize),
+    flipped: usize,
+}
+
+impl<'a> Work<'a> {
+    fn new(request: &'a Request, prompts: &'a [Candidates], chosen: &[Chosen]) -> Self {
+        let scale = |k: usize| standardised(&prompts.iter().flat_map(|p| p.numbers[k].clone()).collect::<Vec<_>>());
+        let scales: Vec<_> = (0..chosen.len()).map(scale).collect();
+        let of = |p: &Candidates| {
+            let rows = p.numbers.iter().zip(&scales);
+            rows.map(|(numbers, scale)| numbers.iter().map(|x| scale(*x)).collect()).collect()
+        };
+        Self {
+            request,
+            prompts,
+            names: chosen.iter().map(Chosen::name).collect(),
+            weights: chosen.iter().map(|chosen| chosen.weight).collect(),
+            standardised: prompts.iter().map(of).collect(),
+            pairs: Vec::new(),
+            lists: Vec::new(),
+            dropped: Dropped::default(),
+            triples: (0, 0),
+            flipped: 0,
+        }
+    }
+
+    fn make(&mut self) {
+        for index in 0..self.prompts.len() {
+            if let Err(reason) = self.of_prompt(index) {
+                self.dropped.add(reason);
+            }
+        }
+    }
+
+    /// Pairs or the list of one prompt; an error drops the prompt.
+    fn of_prompt(&mut self, index: usize) -> Result<(), Reason> {
+        let of = &self.prompts[index];
+        let n = of.pictures.len();
+        if n < 2 {
+            return Err(Reason::OneCandidate);
+        }
+        let table = Table { numbers: &of.numbers, standardised: &self.standardised[index], weights: &self.weights, n };
+        let combined = self.request.combine.combined(&table).ok_or(Reason::TooFewCandidates)?;
+        let (cyclic, all) = Majority::of(&of.numbers, &self.weights, n).triples();
+        self.triples = (self.triples.0 + cyclic, self.triples.1 + all);
+        let first = combined.scores[0];
+        let equal = combined.scores.iter().all(|score| is_tie(*score, first));
+        if equal && cyclic > 0 {
+            return Err(Reason::Cycle);
+        }
+        if self.request.rule == Rule::List {
+            if equal {
+                return Err(Reason::Tie);
+            }
+            let rank = |x: &f64| 1 + combined.scores.iter().filter(|y| **y > *x && !is_tie(**y, *x)).count();
+            self.lists.push(List { prompt: index, ranks: combined.scores.iter().map(rank).collect() });
+            return Ok(());
+        }
+        for (winner, loser) in self.request.rule.chosen(&of.prompt, &combined.scores) {
+            match self.pair(index, (winner, loser), &combined) {
+                Ok(pair) => self.pairs.push(pair),
+                Err(reason) => self.dropped.add(reason),
+            }
+        }
+        Ok(())
+    }
+
+    fn pair(&self, prompt: usize, (winner, loser): (usize, usize), combined: &Combined) -> Result<Pair, Reason> {
+        let numbers = [combined.scores[winner], combined.scores[loser]];
+        let tie = is_tie(numbers[0], numbers[1]);
+        let (strength, ambiguous) = (None, false);
+        let pair = Pair { prompt, winner, loser, combined: numbers, tie, strength, ambiguous };
+        // Annotators decide: nothing is dropped before them.
+        if self.request.rule == Rule::SmallMargins {
+            return Ok(pair);
+        }
+        if tie {
+            return if self.request.ties == Ties::Keep { Ok(pair) } else { Err(Reason::Tie) };
+        }
+        if combined.corrupted.contains(&(winner.min(loser), winner.max(loser))) {
+            return Err(Reason::CorruptedVote);
+        }
+        if pair.margin() < self.request.min_margin {
+            return Err(Reason::BelowMargin);
+        }
+        let table = &self.prompts[prompt].numbers;
+        let refused = |requirement: &Requirement| requirement.refusal(table, &self.weights, (winner, loser));
+        self.request.require.iter().find_map(refused).map_or(Ok(pair), Err)
+    }
+
+    /// Smallest margins first, as many as the budget allows.
+    fn budget(&mut self) {
+        if self.request.rule == Rule::SmallMargins {
+            self.pairs.sort_by(|a, b| a.margin().total_cmp(&b.margin()));
+            (self.request.budget..self.pairs.len()).for_each(|_| self.dropped.add(Reason::Budget));
+            self.pairs.truncate(self.request.budget);
+        }
+    }
+
+    fn strengths(&mut self) {
+        if self.request.strength == Strength::Off {
+            return;
+        }
+        let measure = |pair: &Pair| {
+            let z = &self.standardised[pair.prompt];
+            Measured::of(&z.iter().map(|z| z[pair.winner] - z[pair.loser]).collect::<Vec<_>>())
+        };
+        let ranked: Vec<(usize, Measured)> = self
+            .pairs
+            .iter()
+            .enumerate()
+            .filter(|(_, pair)| !pair.tie)
+            .filter_map(|(i, pair)| Some((i, measure(pair)?)))
+            .collect();
+        let classes = strength::classes(&ranked.iter().map(|(_, measured)| *measured).collect::<Vec<_>>());
+        let mut out = BTreeSet::new();
+        for ((index, measured), class) in ranked.into_iter().zip(classes) {
+            let pair = &mut self.pairs[index];
+            pair.strength = Some(measured);
+            pair.ambiguous = class == Class::Ambiguous;
+            if class != Class::Mislabelled {
+                continue;
+            }
+            match self.request.strength {
+                Strength::Drop => drop(out.insert(index)),
+                Strength::Flip => {
+                    std::mem::swap(&mut pair.winner, &mut pair.loser);
+                    pair.combined.reverse();
+                    pair.strength = Some(Measured { mean: -measured.mean, ..measured });
+                    self.flipped += 1;
+                }
+                Strength::Off | Strength::Write => {}
+            }
+        }
+        out.iter().for_each(|_| self.dropped.add(Reason::Mislabelled));
+        let mut index = 0;
+        self.pairs.retain(|_| (!out.contains(&index), index += 1).0);
+    }
+
+    fn finish(self, calibration: Vec<Calibrated>) -> Result<Summary> {
+        let request = self.request;
+        let written = self.pairs.len() + self.lists.len();
+        if written == 0 {
+            bail!(
+                "no pair is left of {} prompts: {}. Lower --min-margin, leave out --require, or score more pictures per \
+                 prompt",
+                self.prompts.len(),
+                self.dropped.in_words()
+            );
+        }
+        let out = &request.out;
+        std::fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
+        let writer = Writer { out, prompts: self.prompts, names: &self.names };
+        match request.rule {
+            Rule::BestWorst | Rule::Mu2Sigma | Rule::WorstOfFive | Rule::All => writer.pairs(&self.pairs)?,
+            Rule::SmallMargins => writer.annotate(&self.pairs)?,
+            Rule::List => writer.lists(&self.lists)?,
+        }
+        let mut margins: Vec<f64> = self.pairs.iter().map(Pair::margin).collect();
+        margins.sort_by(f64::total_cmp);
+        let summary = Summary {
+            rule: request.rule,
+            combine: request.combine,
+            require: request.require.clone(),
+            strength: request.strength,
+            by: self.names.iter().cloned().zip(self.weights.iter().copied()).collect(),
+            prompts: self.prompts.len(),
+            candidates: self.prompts.iter().map(|prompt| prompt.pictures.len()).sum(),
+            written,
+            ties: self.pairs.iter().filter(|pair| pair.tie).count(),
+            dropped: self.dropped,
+            cyclic_triples: (self.triples.1 > 0).then(|| self.triples.0 as f64 / self.triples.1 as f64),
+            flipped: self.flipped,
+            calibration,
+            margins: [5, 25, 50, 75, 95].iter().filter_map(|q| report::quantile(&margins, *q).copied()).collect(),
+        };
+        let mut json = serde_json::to_vec_pretty(&summary)?;
+        json.push(b'\n');
+        write_atomically(&out.join("pairs.json"), &json)?;
+        if request.report {
+            let page = report::html(&summary, &self.pairs, self.prompts)?;
+            write_atomically(&out.join("report.html"), page.as_bytes())?;
+        }
+        Ok(summary)
+    }
+}
+
+fn is_tie(a: f64, b: f64) -> bool {
+    (a - b).abs() <= ROUNDING * a.abs().max(b.abs()).max(1.0)
+}

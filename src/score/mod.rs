@@ -1,0 +1,18 @@
+//! `diffpref score`: numbers of pictures by scorers. [`read_scores`] reads them back.
+
+mod agreement;
+mod duels;
+mod input;
+mod memory;
+mod output;
+mod pictures;
+mod rater;
+mod report;
+mod run;
+mod summary;
+
+pub use agreement::{kendall_tau_b, pearson};
+pub use output::{ScoredRow, read_scores};
+pub use report::{histogram, thumbnail};
+pub use run::{Request, score};
+pub use summary::{Agreement, Column, Comparisons, ScoredBy, Summary, Unreadable};
