@@ -11,7 +11,7 @@ use anyhow::Result;
 /// A damaged `labelled-by.json`; unreadable weights.
 pub fn labellers_of(config: &Settings, progress: &dyn Progress) -> Result<Vec<Labeller>> {
     if let Some(reward) = &config.reward {
-        return raters(reward.scorers.iter().map(|weighted| &weighted.scorer));
+        return raters(reward.scorers.iter().map(|weighted| &weighted.rated.scorer));
     }
     let Some(Items { path, labels, .. }) = &config.data.items else {
         return Ok(Vec::new()); // trained on rollouts without labels

@@ -23,7 +23,7 @@ pub use judge::Judge;
 pub use measure::{Better, Measure, Range, Scope, Table};
 pub use named::Named;
 pub use registry::{LARGEST, NOT_BUILT, REGISTRY, Unknown, declaration, names};
-pub use rewards::{Ratings, RewardConfig, Rewards, Weighted};
+pub use rewards::{Rated, Ratings, RewardConfig, Rewards, Weighted};
 pub use scorer::{Declaration, Files, Opening, Scorer};
 pub use shaping::Shaping;
 pub use spec::ScorerSpec;

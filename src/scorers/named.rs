@@ -12,6 +12,8 @@ use pipelines::weights::LoadOptions;
 pub struct Named {
     pub name: String,
     pub scorer: Box<dyn Scorer>,
+    /// Index of the measure that rewards weigh.
+    pub measure: usize,
 }
 
 impl Named {
@@ -30,14 +32,37 @@ impl Named {
             seen.push(&spec.name);
             let name = if before == 0 { spec.name.clone() } else { format!("{}_{}", spec.name, before + 1) };
             let scorer = spec.open(options, model);
-            Ok(Self { name, scorer: scorer.with_context(|| format!("cannot open the scorer \"{}\"", spec.name))? })
+            let scorer = scorer.with_context(|| format!("cannot open the scorer \"{}\"", spec.name))?;
+            Ok(Self { name, scorer, measure: 0 })
         };
         specs.into_iter().map(one).collect()
     }
 
-    /// Preference of the first measure, which rewards weigh.
+    /// The scorer with this measure for rewards; `None`: the first one.
+    ///
+    /// # Errors
+    /// A measure that the scorer does not have.
+    pub fn of_measure(self, measure: Option<&str>) -> Result<Self> {
+        let Some(wanted) = measure else { return Ok(self) };
+        let names: Vec<&str> = self.scorer.measures().iter().map(|measure| measure.name.as_ref()).collect();
+        let found = names.iter().position(|name| *name == wanted);
+        let found = found.with_context(|| {
+            format!("the scorer \"{}\" has no measure \"{wanted}\": expected {}", self.name, names.join(", "))
+        })?;
+        Ok(Self { measure: found, ..self })
+    }
+
+    /// Preference of the measure that rewards weigh.
     pub fn better(&self) -> Better {
-        self.scorer.measures().first().map_or(Better::Neither, |measure| measure.better)
+        self.scorer.measures().get(self.measure).map_or(Better::Neither, |measure| measure.better)
+    }
+
+    /// Numbers of pictures by the measure that rewards weigh. Otherwise as [`rate`](Self::rate).
+    ///
+    /// # Errors
+    /// Those of [`rate`](Self::rate).
+    pub fn rate_one(&self, pictures: &[RgbImage], t: i64, prompts: &[&str]) -> Result<Vec<f64>> {
+        Ok(self.rate(pictures, t, prompts)?.column(self.measure))
     }
 
     /// Checks whether pictures of all these prompts can be rated.

@@ -17,14 +17,24 @@ pub struct RewardConfig {
     pub shaping: Shaping,
     /// Scorers that are only reported: they show a hacked reward.
     #[serde(default)]
-    pub watch: Vec<ScorerSpec>,
+    pub watch: Vec<Rated>,
 }
 
-/// A scorer of the mixture. Its first measure is weighed, with the sign turned where lower is better.
+/// A measure of a scorer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Rated {
+    #[serde(flatten)]
+    pub scorer: ScorerSpec,
+    /// `None`: the first one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measure: Option<String>,
+}
+
+/// A measure of the mixture, with the sign turned where lower is better.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Weighted {
     #[serde(flatten)]
-    pub scorer: ScorerSpec,
+    pub rated: Rated,
     pub weight: f64,
 }
 
@@ -35,7 +45,7 @@ pub struct Rewards {
     shaping: Shaping,
 }
 
-/// Ratings of pictures by the first measure of every scorer, `[scorers][pictures]`, scorers in the order of the configuration.
+/// Ratings of pictures by one measure of every scorer, `[scorers][pictures]`, scorers in the order of the configuration.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Ratings {
     pub scores: Vec<Vec<f64>>,
@@ -69,9 +79,18 @@ impl Rewards {
     /// # Errors
     /// A scorer with missing or damaged files: the text names key and scorer.
     pub fn open(config: &RewardConfig, options: LoadOptions, model: Option<&ModelFolder>) -> Result<Self> {
-        let specs = config.scorers.iter().map(|weighted| &weighted.scorer);
-        let scorers = Named::open_all(specs, options, model).context("reward.scorers")?;
-        let watched = Named::open_all(&config.watch, options, model).context("reward.watch")?;
+        let open = |rated: &[&Rated]| {
+            let opened = Named::open_all(rated.iter().map(|rated| &rated.scorer), options, model)?;
+            let measures = rated.iter().map(|rated| rated.measure.as_deref());
+            opened
+                .into_iter()
+                .zip(measures)
+                .map(|(named, measure)| named.of_measure(measure))
+                .collect::<Result<Vec<_>>>()
+        };
+        let weighed: Vec<&Rated> = config.scorers.iter().map(|weighted| &weighted.rated).collect();
+        let scorers = open(&weighed).context("reward.scorers")?;
+        let watched = open(&config.watch.iter().collect::<Vec<_>>()).context("reward.watch")?;
         let weights = config.scorers.iter().map(|weighted| weighted.weight);
         Ok(Self::new(scorers.into_iter().zip(weights).collect(), watched, config.shaping))
     }
@@ -106,7 +125,7 @@ impl Rewards {
     /// # Errors
     /// Those of [`Named::rate`].
     pub fn rate(&self, pictures: &[RgbImage], t: i64, prompts: &[&str]) -> Result<Ratings> {
-        let scores = self.scorers.iter().map(|(scorer, _)| Ok(scorer.rate(pictures, t, prompts)?.column(0)));
+        let scores = self.scorers.iter().map(|(scorer, _)| scorer.rate_one(pictures, t, prompts));
         Ok(Ratings { scores: scores.collect::<Result<_>>()?, watch: Vec::new() })
     }
 
@@ -116,7 +135,7 @@ impl Rewards {
     /// Those of [`Named::rate`].
     pub fn rate_and_watch(&self, pictures: &[RgbImage], t: i64, prompts: &[&str]) -> Result<Ratings> {
         let mut ratings = self.rate(pictures, t, prompts)?;
-        let watch = self.watched.iter().map(|scorer| Ok(scorer.rate(pictures, t, prompts)?.column(0)));
+        let watch = self.watched.iter().map(|scorer| scorer.rate_one(pictures, t, prompts));
         ratings.watch = watch.collect::<Result<_>>()?;
         Ok(ratings)
     }

@@ -14,12 +14,12 @@ pub fn check_watched(value: &Value) -> Result<Value, String> {
     check(value, false)
 }
 
-/// The list with every default written out, keys in the order name, weight, path.
+/// The list with every default written out, keys in the order name, weight, measure, path.
 ///
 /// # Errors
 /// A text that names the expected form and the entry, counted from 1.
 fn check(value: &Value, weighed: bool) -> Result<Value, String> {
-    let form = if weighed { "{ name, weight = 1, path }" } else { "{ name, path }" };
+    let form = if weighed { "{ name, weight = 1, measure, path }" } else { "{ name, measure, path }" };
     let expected = |why: String| format!("a list of {form}{why}");
     let list = value.as_array().ok_or_else(|| expected(String::new()))?;
     if list.is_empty() && weighed {
@@ -29,7 +29,7 @@ fn check(value: &Value, weighed: bool) -> Result<Value, String> {
     for (index, entry) in list.iter().enumerate() {
         let number = index + 1;
         let entry = check_entry(entry, weighed).map_err(|why| expected(format!("; entry {number} {why}")))?;
-        let same = |other: &Table| ["name", "path"].iter().all(|key| other.get(*key) == entry.get(*key));
+        let same = |other: &Table| ["name", "measure", "path"].iter().all(|key| other.get(*key) == entry.get(*key));
         if let Some(first) = checked.iter().position(same) {
             return Err(expected(format!("; entry {number} is entry {} again, remove one of them", first + 1)));
         }
@@ -41,7 +41,7 @@ fn check(value: &Value, weighed: bool) -> Result<Value, String> {
 /// One entry, or its error.
 fn check_entry(entry: &Value, weighed: bool) -> Result<Table, String> {
     let given = entry.as_table().ok_or_else(|| format!("is {entry}"))?;
-    let keys: &[&str] = if weighed { &["name", "weight", "path"] } else { &["name", "path"] };
+    let keys: &[&str] = if weighed { &["name", "weight", "measure", "path"] } else { &["name", "measure", "path"] };
     if let Some(unknown) = given.keys().find(|key| !keys.contains(&key.as_str())) {
         return Err(match (nearest(unknown, keys), unknown.as_str()) {
             (_, "weight") => "has a weight, and watched scorers are only reported: remove it".into(),
@@ -68,6 +68,9 @@ fn check_entry(entry: &Value, weighed: bool) -> Result<Table, String> {
             })?,
         };
         out.insert("weight".into(), Value::Float(weight));
+    }
+    if given.contains_key("measure") {
+        out.insert("measure".into(), Value::String(text("measure")?));
     }
     match (&declaration.files, given.get("path")) {
         (Some(_), _) => drop(out.insert("path".into(), Value::String(text("path")?))),

@@ -116,7 +116,7 @@ fn a_method_that_samples_needs_prompts_and_scorers() {
 #[test]
 fn a_list_of_scorers_is_refused_with_the_entry_and_the_nearest_name() {
     let entry = method("dpok");
-    let form = "expected a list of { name, weight = 1, path }";
+    let form = "expected a list of { name, weight = 1, measure, path }";
     for (scorers, expected) in [
         ("[]", format!("{form}, at least one of them.")),
         ("\"style\"", format!("{form}.")),
@@ -170,7 +170,7 @@ fn a_list_of_scorers_is_refused_with_the_entry_and_the_nearest_name() {
     assert!(said.starts_with("run.toml:9: reward.watch = "), "{said}");
     assert!(
         said.ends_with(
-            "expected a list of { name, path }; entry 1 has a weight, and watched scorers are only reported: remove it."
+            "expected a list of { name, measure, path }; entry 1 has a weight, and watched scorers are only reported: remove it."
         ),
         "{said}"
     );

@@ -62,8 +62,10 @@ pub fn contents(opened: &Opened) -> Result<Contents> {
         out.insert("validate.prompts".into(), of_texts(&opened.held_out)?);
     }
     if let Some(reward) = &config.reward {
-        let weighed: Vec<&ScorerSpec> = reward.scorers.iter().map(|weighted| &weighted.scorer).collect();
-        for (key, scorers) in [("reward.scorers", weighed), ("reward.watch", reward.watch.iter().collect())] {
+        let weighed: Vec<&ScorerSpec> = reward.scorers.iter().map(|weighted| &weighted.rated.scorer).collect();
+        for (key, scorers) in
+            [("reward.scorers", weighed), ("reward.watch", reward.watch.iter().map(|rated| &rated.scorer).collect())]
+        {
             let files = |scorer: &&ScorerSpec| {
                 let hashes = memory.of_files(scorer.files()?);
                 hashes.with_context(|| format!("{key}: cannot open the scorer \"{}\"", scorer.name))

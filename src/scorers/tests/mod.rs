@@ -25,7 +25,7 @@ impl Scorer for Fake {
 }
 
 fn fake(name: &str, numbers: &[f64]) -> Named {
-    Named { name: name.into(), scorer: Box::new(Fake(numbers.to_vec())) }
+    Named { name: name.into(), scorer: Box::new(Fake(numbers.to_vec())), measure: 0 }
 }
 
 fn root(path: &str) -> PathBuf {
@@ -254,7 +254,7 @@ fn compressibility_is_minus_the_size_of_the_jpeg_in_kilobytes() {
 
 #[test]
 fn a_measure_where_lower_is_better_is_turned_before_it_is_weighed() {
-    let named = Named { name: "brisque".into(), scorer: open("brisque", "assets/scorers/brisque") };
+    let named = Named { name: "brisque".into(), scorer: open("brisque", "assets/scorers/brisque"), measure: 0 };
     let rewards = Rewards::new(vec![(named, 2.0)], vec![], Shaping::Par);
     let ratings = Ratings { scores: vec![vec![10.0, 30.0]], watch: vec![] };
     assert_eq!(rewards.weighted(&ratings), [-20.0, -60.0]);
@@ -265,7 +265,7 @@ fn a_measure_where_lower_is_better_is_turned_before_it_is_weighed() {
 #[test]
 fn a_prompt_that_the_judge_does_not_know_is_refused_with_the_nearest_name() {
     let rewards = Rewards::new(
-        vec![(Named { name: "content".into(), scorer: open("content", "assets/judge") }, 1.0)],
+        vec![(Named { name: "content".into(), scorer: open("content", "assets/judge"), measure: 0 }, 1.0)],
         vec![],
         Shaping::None,
     );
@@ -285,8 +285,9 @@ fn a_prompt_that_the_judge_does_not_know_is_refused_with_the_nearest_name() {
 fn scorers_are_opened_by_name_and_missing_files_are_named() {
     let config = |name: &str, path: &str| {
         let scorers = [spec("style", "assets/judge"), spec("style", "assets/judge-labels"), spec(name, path)];
-        let scorers = scorers.into_iter().map(|scorer| Weighted { scorer, weight: 1.0 }).collect();
-        RewardConfig { scorers, shaping: Shaping::Par, watch: vec![spec("content", "assets/judge")] }
+        let rated = |scorer| Rated { scorer, measure: None };
+        let scorers = scorers.into_iter().map(|scorer| Weighted { rated: rated(scorer), weight: 1.0 }).collect();
+        RewardConfig { scorers, shaping: Shaping::Par, watch: vec![rated(spec("content", "assets/judge"))] }
     };
     let open = |name: &str, path: &str| Rewards::open(&config(name, path), LoadOptions::cpu(), None);
     let rewards = open("content", "assets/judge").unwrap();

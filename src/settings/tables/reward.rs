@@ -5,8 +5,9 @@ use crate::keys::{Key, Keys, Kind, of, one_of};
 use crate::scorers::{RewardConfig, Shaping};
 use crate::settings::scorers;
 
-const WEIGHED: Kind = Kind::Checked { check: scorers::check_weighed, words: "a list of { name, weight = 1, path }" };
-const WATCHED: Kind = Kind::Checked { check: scorers::check_watched, words: "a list of { name, path }" };
+const WEIGHED: Kind =
+    Kind::Checked { check: scorers::check_weighed, words: "a list of { name, weight = 1, measure, path }" };
+const WATCHED: Kind = Kind::Checked { check: scorers::check_watched, words: "a list of { name, measure, path }" };
 
 impl Keys for RewardConfig {
     const KEYS: &'static [Key] = &[

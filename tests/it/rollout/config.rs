@@ -68,7 +68,7 @@ fn a_method_that_samples_refuses_to_go_without_prompts_or_scorers() {
     let said = refused(&world("spo", PROMPTS), &[], 2);
     assert!(said.contains("DIR/run.toml: reward.scorers is missing: who rates the pictures that the method samples. Add it under [reward]."), "{said}");
     let said = refused(&online("ddpo"), &["reward.scorers=[]"], 2);
-    assert!(said.contains("--set reward.scorers: reward.scorers = []: expected a list of { name, weight = 1, path }, at least one of them."), "{said}");
+    assert!(said.contains("--set reward.scorers: reward.scorers = []: expected a list of { name, weight = 1, measure, path }, at least one of them."), "{said}");
 }
 
 #[test]
