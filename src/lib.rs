@@ -1,5 +1,6 @@
 //! diffpref aligns Stable Diffusion models with preferences. `ARCHITECTURE.md` is the map.
 
+pub mod chain;
 pub mod data;
 pub mod eval;
 pub mod generate;

@@ -31,6 +31,7 @@ STEPS = [
     {"report"},
     {"train", "generate", "eval", "publish", "score"},
     {"pairs"},
+    {"chain"},
     {"cli"},
 ]
 

@@ -12,6 +12,7 @@ mod methods;
 mod model;
 mod painting;
 mod pairs;
+mod run;
 mod score;
 mod scorers;
 mod signal_point;
@@ -49,6 +50,8 @@ enum Command {
     Score(score::Args),
     /// Make pairs, ranked lists or pairs to be annotated from rated pictures
     Pairs(pairs::Args),
+    /// Run a chain of commands: generate, score, pairs, train, eval
+    Run(run::Args),
     /// List the scorers: measures, units, ranges, files, licences
     Scorers(scorers::Args),
     /// Write a model or a LoRA in another format
@@ -102,6 +105,7 @@ fn dispatch(command: Command, cuda: &Cuda, stop: &Stop) -> anyhow::Result<()> {
         Command::Eval(args) => eval::run(&args, stop),
         Command::Score(args) => score::run(&args, stop),
         Command::Pairs(args) => pairs::run(args),
+        Command::Run(args) => self::run::run(&args, stop),
         Command::Scorers(args) => scorers::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Merge(args) => merge::run(args, stop),

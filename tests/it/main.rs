@@ -1,5 +1,6 @@
 //! All end-to-end tests in one binary: one link step, and helpers that nobody uses show as dead code.
 
+mod chain;
 mod data;
 mod declared;
 mod doctor;
