@@ -10,15 +10,15 @@ from pathlib import Path
 RESAMPLES = 10_000
 SEED = 20_240_917
 _MASK = (1 << 64) - 1
-MEASURES = ("flat", "content")
-# Who measures style and content: judge -> figure -> (scorer, measure) of `diffpref eval`.
-JUDGES = {
-    "trained": {"flat": ("style", "flat_share"), "content": ("content", "content_accuracy")},
-    **{
-        nearest: {"flat": (nearest, "flat_share"), "content": (nearest, "content_accuracy")}
-        for nearest in ("nearest_pixels", "nearest_latents")
-    },
+# Figure -> (scorer, measure) of `diffpref eval`.
+RATED = {
+    "darkness": ("background", "darkness"),
+    "content": ("nearest_drawing", "content_accuracy"),
+    "distance": ("nearest_drawing", "off_manifold"),
 }
+AIM = "darkness"  # what the preferences ask for
+# All figures of a picture: those of RATED, and whether it is as dark as the darkest third of the base model's.
+MEASURES = ("best_third", *RATED)
 
 
 @dataclass(frozen=True)
@@ -65,46 +65,64 @@ def minus(values, others):
     return [a - b for a, b in zip(values, others)]
 
 
-def verdict(flat, content):
+def verdict(best_third, content):
     """Verdict in words, from the intervals of the differences to the base model. An interval counts if it is wholly
     on one side of 0."""
-    style = "helps" if flat.lo > 0 else "teaches the opposite" if flat.hi < 0 else ""
-    harm = "hurts content" if content.hi < 0 else ""
-    if style and harm:
-        return f"{style}, {'but' if style == 'helps' else 'and'} {harm}"
-    return style or harm or "no difference"
+    aim = "helps" if best_third.lo > 0 else "teaches the opposite" if best_third.hi < 0 else ""
+    harm = "costs content" if content.hi < 0 else ""
+    if aim and harm:
+        return f"{aim}, {'but' if aim == 'helps' else 'and'} {harm}"
+    return aim or harm or "no difference"
 
 
-def per_name(rows, of, names, seeds):
-    """{"flat": [name], "content": [name]}: means over the pictures of each name, in the order of `names`.
+def per_name(rows, threshold, names, seeds):
+    """{measure: [name]}: means over the pictures of each name, in the order of `names`.
 
-    `rows`: those of one model in scores.jsonl. `of`: {"flat": (scorer, measure), "content": (scorer, measure)}.
+    `rows`: those of one model in scores.jsonl. `threshold`: least darkness of the base model's darkest third.
     Raises KeyError when a picture was not rated.
     """
-    scores = {(row["prompt"], row["seed"]): row["scores"] for row in rows}
+    scores = {name: [] for name in names}
+    for row in rows:
+        scores.setdefault(row["prompt"], []).append(row["scores"])
+    for name in names:
+        if len(scores[name]) != seeds:
+            raise KeyError(f"scores.jsonl has {len(scores[name])} pictures of {name!r}, expected {seeds}")
 
-    def mean(name, scorer, measure):
-        return sum(scores[name, seed][scorer][measure] for seed in range(seeds)) / seeds
+    def mean(name, value):
+        return sum(map(value, scores[name])) / seeds
 
-    return {key: [mean(name, *measure) for name in names] for key, measure in of.items()}
+    def rated(measure):
+        scorer, figure = RATED[measure]
+        return lambda said: said[scorer][figure]
+
+    found = {measure: [mean(name, rated(measure)) for name in names] for measure in RATED}
+    aim = rated(AIM)
+    return {"best_third": [mean(name, lambda said: float(aim(said) >= threshold)) for name in names], **found}
 
 
 def of_evaluation(folder, names, seeds):
-    """{judge: {"base": per name, "model": per name}} of an evaluation of two models, with settings, accuracy and
-    warnings."""
+    """{"base": per name, "model": per name} of an evaluation of two models, with its settings and warnings."""
     evaluation = json.loads((Path(folder) / "eval.json").read_text(encoding="utf-8"))
     text = (Path(folder) / "scores.jsonl").read_text(encoding="utf-8")
     rows = [json.loads(line) for line in text.splitlines() if line.strip()]
-    accuracies = {scorer["name"]: scorer["accuracy"] for scorer in evaluation["scorers"]}
-    judges, accuracy = {}, {}
-    for judge, of in JUDGES.items():
-        scorers = {scorer for scorer, _ in of.values()}
-        if scorers <= accuracies.keys():
-            of_models = ([row for row in rows if row["model"] == model["name"]] for model in evaluation["models"])
-            judges[judge] = dict(zip(("base", "model"), (per_name(of_model, of, names, seeds) for of_model in of_models)))
-            accuracy[judge] = {kind: share for scorer in sorted(scorers) for kind, share in accuracies[scorer].items()}
-    settings, warnings = evaluation["settings"], evaluation["warnings"]
-    return {"judges": judges, "settings": settings, "judge_accuracy": accuracy, "warnings": warnings}
+    threshold = threshold_of(evaluation)
+    of_models = ([row for row in rows if row["model"] == model["name"]] for model in evaluation["models"])
+    figures = dict(zip(("base", "model"), (per_name(of_model, threshold, names, seeds) for of_model in of_models)))
+    return {"figures": figures, "settings": evaluation["settings"], "warnings": evaluation["warnings"]}
+
+
+def threshold_of(evaluation):
+    """Least darkness of the base model's darkest third, as the program counts it.
+
+    Raises KeyError without it.
+    """
+    scorer, measure = RATED[AIM]
+    for of_scorer in evaluation["scorers"]:
+        for rated in of_scorer["measures"]:
+            if (of_scorer["name"], rated["name"]) == (scorer, measure):
+                (group,) = rated["groups"].values()
+                return group["best_third"]["threshold"]
+    raise KeyError(f"eval.json has no measure {measure} of {scorer}")
 
 
 def of_metrics(lines):

@@ -103,7 +103,8 @@ def of_training(recipe, sets, seed, program, hashes):
     """Inputs of a training run: the recipe, every path in it, the overrides, the program."""
     values, _ = scalars(recipe.read_text(encoding="utf-8"))
     # Outputs of the recipe are no inputs.
-    read = (value for (section, _), value in values.items() if section != "train" and isinstance(value, str))
+    read = [value for (section, _), value in values.items() if section != "train" and isinstance(value, str)]
+    read += [setting.partition("=")[2] for setting in sets]
     paths = {value for value in read if value and Path(value).exists()}
     inputs = {path: hashes.of(path) for path in sorted(paths)}
     return {**inputs, recipe.as_posix(): hashes.of_file(recipe), "--set": list(sets), "seed": seed, "program": program}

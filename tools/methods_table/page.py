@@ -1,23 +1,24 @@
 """docs/methods/table.md from all rows."""
 
 import re
+import statistics
 import textwrap
 from collections import Counter
 
 from . import figures, work
 from .kept import BASE, CONDITIONS, Page
-from .summary import MAIN, SECOND, with_common_base
+from .summary import with_common_base
 
 HEAD = """\
-# All methods on the demo
+# All methods on the test bed
 
     make methods-table                                   # trains and judges missing or stale rows, writes this page
     python3 tools/methods_table.py --only dpo,inpo --seeds 0
     python3 tools/methods_table.py --write-only          # writes this page alone, from the existing rows
 
 `tools/methods_table.py` writes this page; remarks by hand are in [table-notes.toml](table-notes.toml). Every method
-trains the demo model from its `configs/NAME-demo.toml` on the same budget, is judged, and becomes a row in
-`runs/table/`.
+trains the model of the [test bed](../../tools/testbed/README.md) from its `configs/NAME-demo.toml`, to paint darker
+grounds. Each run is judged by formula and becomes a row in `runs/table/`.
 
 | case | effect of a call |
 | --- | --- |
@@ -26,18 +27,19 @@ trains the demo model from its `configs/NAME-demo.toml` on the same budget, is j
 | another program made the row | kept (the end of the page counts rows by program); made again with `--remake-older` |
 | the row's files are on another machine | its cells on this page are kept |
 
-The demo is a model of emoji with 7 million parameters. A method that helps here need not help Stable Diffusion. One
-without effect in 125 steps may have an effect in 2,000.
+The model has 7 million parameters. A method that helps here need not help Stable Diffusion. One without effect in
+these few steps may have an effect in 2,000.
 """
 
 HOW = f"""\
 ## How to read it
 
-* **Pictures**: the {{names}} held-out names, {work.SEEDS} seeds each, {work.STEPS} DDIM steps, guidance {work.GUIDANCE}. Seeds and noise are the same for every row. A method trained with several seeds has the mean over them as the value of a name. The rates of the recipes were chosen on the same names with other training seeds, from two to four rates per method. The figures are therefore slightly optimistic.
-* **Flat share**: share of pictures classified as flat by `{work.JUDGE}`, the aim of the preferences. **Content**: share with the right name by the same judge, which labelled none of the data. **Nearest**: style and name of the nearest of those names' drawings in pixels, a second opinion. The judge is weak at style ([tools/demo](../../tools/demo/README.md#the-judges)). It misses a name over a tint that leaves the nearest drawing the same: its content falls before the object changes.
-* **Intervals** (in brackets) are 95 %: 10,000 bootstrap resamples of the names, the same for every row. Differences (`+`, `-`, in points) are to the base model and paired by name. They cover names, not training seeds; a separate table shows the spread of seeds.
+* **Pictures**: the {{names}} held-out names, {work.SEEDS} seeds each, {work.STEPS} DDIM steps, guidance {work.GUIDANCE}. Seeds and noise are the same for every row. A method trained with several seeds has the mean over them as the value of a name. No preference data shows these names, and no recipe was chosen on them: the settings that were tried on other names are in [tools/testbed](../../tools/testbed/README.md).
+* **Best third**: share of pictures whose ground is as dark as the darkest third of the base model's. **Darkness**: mean of 1 - luma of the border, in hundredths. **Content**: share of pictures whose nearest drawing, over a plain ground, has the right name. **Distance** to that drawing, change in per cent: how far pictures leave what drawings look like. Scorers `background` and `nearest_drawing` ([scorers.md](../scorers.md)).
+* **Intervals** (in brackets) are 95 %: 10,000 bootstrap resamples of the names, the same for every row. Differences (`+`, `-`, in points) are to the base model and paired by name. They cover names and their pictures, not training seeds; a separate table shows the spread of seeds.
+* **Power**: {{power}}
 * **val_gap_w, val_gap_l**: mean e_theta - e_ref of held-out winners and losers at the last validation, in thousandths. Above 0 the model has become worse at them ([train.md](../train.md)).
-* **Verdict**, from the differences by the trained judge. *helps*: interval of the flat share wholly above 0; *teaches the opposite*: wholly below. *hurts content*: interval of content wholly below 0. *no difference*: none of these. Of 40 rows without any effect about two would be named by chance.
+* **Verdict**. *helps*: interval of the best third wholly above 0; *teaches the opposite*: wholly below. *costs content*: interval of content wholly below 0. *no difference*: none of these. Of 40 rows without any effect about two would be named by chance.
 * **s/step**: median seconds of a step on one core, with other rows running ([README.md](README.md) counts passes). **GiB**: peak resident memory of the training.
 """
 
@@ -60,9 +62,8 @@ def table(head, rows):
     return "\n".join("| " + " | ".join(row) + " |" for row in clean) + "\n"
 
 
-COLUMNS = ["row", "seeds", "flat, %", "flat, points", "content, %", "content, points"]
-COLUMNS += ["nearest: flat, points", "nearest: content, points"]
-COLUMNS += ["val_gap_w", "val_gap_l", "steps x items", "s/step", "GiB", "training, s", "verdict"]
+COLUMNS = ["row", "seeds", "best third, %", "best third, points", "darkness, hundredths", "content, %", "content, points"]
+COLUMNS += ["distance, %", "val_gap_w", "val_gap_l", "steps x items", "s/step", "GiB", "training, s", "verdict"]
 
 
 def line_of(summary, stale):
@@ -71,15 +72,17 @@ def line_of(summary, stale):
         reason = "failed" if summary.failed else "not run"
         return [summary.row.title, f"0 of {len(summary.missing)}", *[""] * (len(COLUMNS) - 3), reason]
     seeds = len(summary.results)
-    nearest = [points(summary.difference(SECOND, m)) if summary.has(SECOND) else "" for m in figures.MEASURES]
     result = summary.results[0]
     size = f"{result['steps']} x {result['items_per_step']}" if result.get("steps") else ""
     verdict = summary.verdict() + (" (stale)" if stale else "")
     return [
         summary.row.title,
         f"{seeds} of {seeds + len(summary.missing)}" if summary.missing else seeds,
-        *(cell for m in figures.MEASURES for cell in (interval(summary.value(MAIN, m)), points(summary.difference(MAIN, m)))),
-        *nearest,
+        interval(summary.value("best_third")),
+        *(points(summary.difference(measure)) for measure in ("best_third", "darkness")),
+        interval(summary.value("content")),
+        points(summary.difference("content")),
+        points(relative(summary, "distance")),
         number(summary.mean("val_gap_w"), 2, 1e3),
         number(summary.mean("val_gap_l"), 2, 1e3),
         size,
@@ -90,12 +93,34 @@ def line_of(summary, stale):
     ]
 
 
+def relative(summary, measure):
+    """Difference to the base model as a share of its mean."""
+    base = figures.bootstrap(summary.per_name(measure, "base")).mean
+    difference = summary.difference(measure)
+    return figures.Interval(difference.mean / base, difference.lo / base, difference.hi / base)
+
+
 def base_line(base):
     cells = [""] * len(COLUMNS)
     cells[0] = BASE
-    for column, measure in zip((2, 4), figures.MEASURES):
-        cells[column] = interval(figures.bootstrap(base.per_name(MAIN, measure, "base")))
+    for column, measure in ((2, "best_third"), (5, "content")):
+        cells[column] = interval(figures.bootstrap(base.per_name(measure, "base")))
     return cells
+
+
+def power(summaries):
+    """The smallest effect that most rows can tell from none, in words."""
+    alone = [summary for summary in summaries if len(summary.results) == 1]
+    if not alone:
+        return "no row of one training seed has been run yet."
+    widths = {}
+    for measure in ("best_third", "content"):
+        intervals = [summary.difference(measure) for summary in alone]
+        widths[measure] = statistics.median((between.hi - between.lo) / 2 for between in intervals) * 100
+    return (
+        f"the median half width of the intervals, over the rows of one training seed, is {widths['best_third']:.1f} points of "
+        f"the best third and {widths['content']:.1f} of content. An effect of that size is told from none in half of all cases."
+    )
 
 
 def kept_rows(summaries, before):
@@ -117,12 +142,13 @@ def groups(summaries, stale, before, kept):
     return text
 
 
+AIM_AND_COST = ("best_third", "content")
 GUIDED = "Negative models, with and without"
-GUIDED_COLUMNS = ["with", "without", "flat, points", "content, points", "verdict"]
+GUIDED_COLUMNS = ["with", "without", "best third, points", "content, points", "verdict"]
 
 
 def with_and_without(summaries, before, kept):
-    """Negative models: guided against them and not, by the trained judge."""
+    """Negative models: guided against them and not."""
     by_name = {summary.row.name: summary for summary in summaries}
     lines = []
     for summary in summaries:
@@ -131,7 +157,7 @@ def with_and_without(summaries, before, kept):
             lines.append(cells)
         if not summary.row.negative or not summary.results or (other and not other.results):
             continue
-        differences = [points(summary.difference(MAIN, measure, other)) for measure in figures.MEASURES]
+        differences = [points(summary.difference(measure, other)) for measure in AIM_AND_COST]
         lines.append([summary.row.title, other.row.title if other else "base model", *differences, summary.verdict(other)])
     if not lines:
         return ""
@@ -143,9 +169,9 @@ HELD_OUT = "Reward on held-out prompts"
 HELD_OUT_COLUMNS = ["row, seed", "network evaluations", "step: gain", "at the end", "watched, at the end", "reward"]
 HELD_OUT_HOW = """\
 The objective of a method that samples is the reward of its recipe on the held-out names, one picture each. Shown is
-the gain over the same pictures of the start model, sampled as in training. Whole rewards and scores are in log-odds,
-in brackets 95 % over names, not over training seeds. Watched: scores of the judge that is not trained on. Evaluations
-are forward passes of a picture; the 1000 pairs of dpo take 4000."""
+the gain over the same pictures of the start model, sampled as in training, in brackets 95 % over names, not over
+training seeds. The reward is darkness, from 0 to 1. Watched: scorers that are not trained on. Evaluations are forward
+passes of a picture; 1000 pairs of dpo take 4000."""
 
 
 def by_held_out(summaries, before, kept):
@@ -166,23 +192,23 @@ def held_out_line(title, result):
     if not (curve := result.get("held_out")):
         return None
     def gain(mean, low, high):
-        return f"{mean:+.2f}" + (f" [{low:+.2f}, {high:+.2f}]" if low is not None else "")
+        return f"{mean:+.3f}" + (f" [{low:+.3f}, {high:+.3f}]" if low is not None else "")
 
     mean, low, high = curve[-1]["reward"]
     watched = ", ".join(f"{name} {gain(*said)}" for name, said in sorted(curve[-1]["watched"].items()))
-    steps = ", ".join(f"{point['step']}: {point['reward'][0]:+.2f}" for point in curve)
+    steps = ", ".join(f"{point['step']}: {point['reward'][0]:+.3f}" for point in curve)
     verdict = "no difference" if low is None or low <= 0 <= high else "rises" if low > 0 else "falls"
     return [title, result["network_evaluations"], steps, gain(mean, low, high), watched, verdict]
 
 
 SEEDWISE = "Seed by seed"
-SEEDWISE_COLUMNS = ["row", "seeds", "flat, points", "content, points"]
+SEEDWISE_COLUMNS = ["row", "seeds", "best third, points", "content, points"]
 
 
 def by_seed(summaries, before, kept):
     """How far training seeds differ."""
     def points_of(result, measure):
-        said = result["judges"][MAIN]
+        said = result["figures"]
         return sum(figures.minus(said["model"][measure], said["base"][measure])) / len(said["base"][measure]) * 100
 
     lines = []
@@ -191,7 +217,7 @@ def by_seed(summaries, before, kept):
         if cells := summary.row.name in kept and before.cells(SEEDWISE, title, len(SEEDWISE_COLUMNS)):
             lines.append(cells)
         elif len(results) > 1:
-            points = [", ".join(f"{points_of(result, m):+.1f}" for result in results) for m in figures.MEASURES]
+            points = [", ".join(f"{points_of(result, m):+.1f}" for result in results) for m in AIM_AND_COST]
             lines.append([title, ", ".join(str(result["seed"]) for result in results), *points])
     return f"\n## {SEEDWISE}\n\n{table(SEEDWISE_COLUMNS, lines)}" if lines else ""
 
@@ -246,22 +272,19 @@ def conditions_of(results):
     clock = figures.clock_seconds([span for result in results for span in result["spans"]])
     work_seconds = sum(result["train_seconds"] + result["judge_seconds"] for result in results)
     machines = sorted({result["machine"] for result in results})
-    accuracy = results[0].get("judge_accuracy", {}).get(MAIN, {})
-    known = ", ".join(f"{what.replace('_', ' ')} {share * 100:.1f} %" for what, share in sorted(accuracy.items()))
     made = sorted(result["made"] for result in results)
     return [
         f"{len(results)} run{'s'[: len(results) > 1]} (a row and a seed each) took {clock / 3600:.2f} hours on the clock, {work_seconds / 3600:.2f} hours of work.",
         f"{'; '.join(machines)}.",
         *makers(results),
         f"Made between {made[0]} and {made[-1]}.",
-        *([f"The trained judge's own accuracy: {known}."] if known else []),
     ]
 
 
 def render(summaries, stale, notes, names, before=Page()):
     """The page. `stale`: {row: inputs that changed}; `notes`: {row: text}; `names`: number of held-out names;
     `before`: the existing page."""
-    how = HOW.format(names=names)
+    how = HOW.format(names=names, power=power(summaries))
     kept = kept_rows(summaries, before)
     parts = [HEAD, "\n## Rows\n", groups(summaries, stale, before, kept)]
     parts += [with_and_without(summaries, before, kept), by_held_out(summaries, before, kept), by_seed(summaries, before, kept)]

@@ -7,7 +7,7 @@ SEEDS = (0, 1, 2)
 
 # Group -> names of recipes, configs/NAME-demo.toml. The page keeps this order.
 GROUPS = {
-    "Core methods": ("sft", "dpo", "dpo-safeguard", "timestep-aware", "inpo", "smpo", "npo", "dpo-npo"),
+    "Core methods": ("sft", "dpo", "dpo-samples", "dpo-safeguard", "timestep-aware", "inpo", "smpo", "npo", "dpo-npo"),
     "Timesteps, labels and weights around dpo": ("dense-timesteps", "balanced", "videodpo"),
     "Other losses on pairs": (
         *("dspo_score", "dspo_sq", "dmpo", "mapo", "ipo", "hinge", "cdpo", "rdpo", "odpo", "focalpo", "dpo_shift", "rpo", "todo"),
@@ -20,9 +20,9 @@ GROUPS = {
 SAMPLING = "Methods that sample while they train"
 SAMPLING_NAMES = ("d3po", "spo", "tailorpo", "ddpo", "dpok", "dense-reward", "self_npo")
 OTHERS = "Recipes of no group"
-SEVERAL_SEEDS = {*GROUPS["Core methods"], "spo", "ddpo", "dense-reward"}
+SEVERAL_SEEDS = {"dpo", "spo", "ddpo", "dense-reward"}
 NEGATIVE = ("npo", "self_npo")  # they train the negative side of guidance
-TITLES = {"dpo-safeguard": "dpo + safeguard", "dpo-npo": "dpo guided against npo"}
+TITLES = {"dpo-safeguard": "dpo + safeguard", "dpo-samples": "dpo, pairs of the model's own samples", "dpo-npo": "dpo guided against npo"}
 TITLES |= {name: f"base guided against {name}" for name in NEGATIVE}
 
 
@@ -52,6 +52,8 @@ def _row(name, group):
     row = Row(name, group, SEEDS if name in SEVERAL_SEEDS else SEEDS[:1], name)
     if name == "dpo-safeguard":
         return replace(row, recipe="dpo", sets=("safeguard.name=sdpo",))
+    if name == "dpo-samples":
+        return replace(row, recipe="dpo", sets=("data.path=assets/testbed/pairs-samples.jsonl",))
     if name in NEGATIVE:
         return replace(row, negative=name)
     if name == "dpo-npo":

@@ -4,9 +4,6 @@ from dataclasses import dataclass, field
 
 from . import figures
 
-MAIN = "trained"  # the judge whose intervals make the verdict
-SECOND = "nearest_pixels"
-
 
 @dataclass
 class Summary:
@@ -15,22 +12,19 @@ class Summary:
     missing: tuple = ()  # unfinished seeds
     failed: dict = field(default_factory=dict)  # seed -> why
 
-    def per_name(self, judge, measure, who="model"):
-        return figures.pooled([result["judges"][judge][who][measure] for result in self.results])
+    def per_name(self, measure, who="model"):
+        return figures.pooled([result["figures"][who][measure] for result in self.results])
 
-    def has(self, judge):
-        return bool(self.results) and all(judge in result["judges"] for result in self.results)
+    def value(self, measure):
+        return figures.bootstrap(self.per_name(measure))
 
-    def value(self, judge, measure):
-        return figures.bootstrap(self.per_name(judge, measure))
-
-    def difference(self, judge, measure, other=None):
+    def difference(self, measure, other=None):
         """Difference to the base model, or to another row: paired by name."""
-        others = other.per_name(judge, measure) if other else self.per_name(judge, measure, "base")
-        return figures.bootstrap(figures.minus(self.per_name(judge, measure), others))
+        others = other.per_name(measure) if other else self.per_name(measure, "base")
+        return figures.bootstrap(figures.minus(self.per_name(measure), others))
 
     def verdict(self, other=None):
-        return figures.verdict(self.difference(MAIN, "flat", other), self.difference(MAIN, "content", other))
+        return figures.verdict(self.difference("best_third", other), self.difference("content", other))
 
     def mean(self, key):
         found = [result[key] for result in self.results if result.get(key) is not None]
@@ -41,12 +35,12 @@ class Summary:
 
 
 def with_common_base(summaries, stale):
-    """Rows with results, split by their base model's pictures and judgements: (alike, others).
+    """Rows with results, split by their base model's pictures and figures: (alike, others).
 
     "Alike" means equal to a row that is not stale, if there is one.
     """
     def base_of(result):
-        return [result["settings"], {judge: said["base"] for judge, said in result["judges"].items()}]
+        return [result["settings"], result["figures"]["base"]]
 
     there = [summary for summary in summaries if summary.results]
     first = next((summary for summary in there if summary.row.name not in stale), there[0] if there else None)

@@ -15,15 +15,16 @@ from . import inputs
 from .figures import of_evaluation, of_metrics
 from .programs import Failed, Stopped
 
-FORMAT = 1  # of row.json; rows of another format are made again
-STEPS = 15  # DDIM
-SEEDS = 4  # pictures per name
-GUIDANCE = "7.5"
-MODEL = "assets/demo-model"
-JUDGE = Path("assets/judge")
-DRAWINGS = Path("assets/emoji/drawings")
-NAMES = Path("assets/emoji/names.jsonl")
-LABELLED_BY = Path("assets/emoji/labelled-by.json")
+FORMAT = 2  # of row.json; rows of another format are made again
+STEPS = 10  # DDIM
+SEEDS = 8  # pictures per name
+GUIDANCE = "4"
+TESTBED = Path("assets/testbed")
+MODEL = TESTBED / "model"
+NAMES = TESTBED / "names.jsonl"
+DRAWINGS = TESTBED / "drawings"
+# Formulas: neither was trained, and neither labelled the data by itself.
+SCORERS = ("background", f"nearest_drawing={TESTBED}")
 LORA = Path("final/pytorch_lora_weights.safetensors")
 
 
@@ -74,17 +75,6 @@ def held_out(file=NAMES):
     return [row for row in rows if row.get("held_out")]
 
 
-def check_judge(judge, labelled_by, hashes):
-    """Refuses a judge that labelled the training data. Raises ValueError."""
-    weights = hashes.of_file(judge / "model.safetensors")
-    labellers = (inputs.read_json(labelled_by) or {}).get("judges", {})
-    if name := next((name for name, judge in labellers.items() if judge.get("weights_sha256") == weights), None):
-        raise ValueError(
-            f"{judge}: it labelled the data too ({labelled_by} calls it {name!r}, with the same weights): where it errs, the "
-            "models were taught to err alike. Judge with one that labelled nothing"
-        )
-
-
 def machine():
     """The processor and the system."""
     name = platform.processor() or platform.machine()
@@ -118,8 +108,7 @@ class Workshop:
         self._base_is_painted = False
         self._hashing = threading.Lock()
         self.names = held_out()
-        self.nearest = table / "held-out"  # a folder of drawings: those of the held-out names
-        self.prompts = self.nearest / "names.jsonl"
+        self.prompts = table / "held-out.jsonl"
         self.prompts_text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.names)
 
     def recipe(self, name):
@@ -137,7 +126,7 @@ class Workshop:
                 if row.recipe:
                     train[row.name] = inputs.of_training(self.recipe(row.recipe), row.sets, run.seed, program, self.hashes)
             settings = {"steps": STEPS, "seeds": SEEDS, "guidance_scale": GUIDANCE, "negative": run.row.negative}
-            judged = {path.as_posix(): self.hashes.of(path) for path in (JUDGE, DRAWINGS, Path(MODEL))}
+            judged = {path.as_posix(): self.hashes.of(path) for path in (DRAWINGS, NAMES, MODEL)}
             judge = {**judged, "names": inputs.of_text(self.prompts_text), "program": program, "judging": settings}
             return {"train": train, "judge": judge}
 
@@ -222,12 +211,10 @@ class Workshop:
         pictures = self.table / "pictures" / program[:12]
         pictures.mkdir(parents=True, exist_ok=True)
         link_to(pictures, evaluation / "pictures")
-        link_to(DRAWINGS, self.nearest / "drawings")
         if not self.prompts.is_file() or self.prompts.read_text(encoding="utf-8") != self.prompts_text:
             inputs.write_whole(self.prompts, self.prompts_text)
         command = [str(self.program), "eval", *models_of(run), "--out", str(evaluation), "--prompts", str(self.prompts)]
-        scorers = {"style": JUDGE, "content": JUDGE, "nearest_pixels": self.nearest, "nearest_latents": self.nearest}
-        command += [part for scorer, path in scorers.items() for part in ("--scorer", f"{scorer}={path}")]
+        command += [part for scorer in SCORERS for part in ("--scorer", scorer)]
         command += ["--guidance-scale", GUIDANCE, "--steps", str(STEPS), "--seeds", str(SEEDS)]
         with contextlib.nullcontext() if self._base_is_painted else self._base:
             span = self._timed(command, run.log)

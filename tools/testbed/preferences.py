@@ -4,6 +4,7 @@
 |---|---|
 | pairs-drawings.jsonl | composed drawings of a name; the winner's ground is darker by DRAWN_GAP or more |
 | pairs-style.jsonl | composed drawings; a flat style wins over a shaded one on a ground of the same luma |
+| pairs-conflict.jsonl | one dark and shaded, one light and flat: `darkness` and `flat` disagree, and so do two users |
 | samples.jsonl | every sample of the model in samples/: seed, darkness, style, and whether its content is right |
 | pairs-samples.jsonl | samples of a name, both with the right content; the darker wins, by SAMPLED_GAP or more |
 | ties.jsonl | the same without a least gap; a gap below TIE_GAP is a tie |
@@ -31,8 +32,10 @@ from judging import CHUNK, SMALL, Judge, ground_of
 from PIL import Image
 
 FLAT = ("fluent-flat", "twemoji", "emojione")
-DRAWN_PAIRS, STYLE_PAIRS = 12, 2
-SAMPLES = 8
+SHADED = tuple(style for style in STYLES if style not in FLAT)
+DRAWN_PAIRS, STYLE_PAIRS, CONFLICT_PAIRS = 12, 2, 4
+USERS = ("dark", "flat")
+SAMPLES = 12
 STEPS, SCALE = 20, 4.0
 # Far from the seeds of an evaluation, which count from 0.
 FIRST_SEED = 100_000
@@ -102,10 +105,34 @@ def drawn_pairs(rows, classes, generator):
             yield row, *files
 
 
+def conflict_pairs(rows, classes, generator):
+    """Write the pictures of pairs-conflict.jsonl; (name row, dark and shaded file, light and flat file) per pair."""
+    drawings = dict(zip(STYLES, sprites()))
+    for row, index in zip(rows, classes):
+        for pair in range(CONFLICT_PAIRS):
+            files = [f"pictures/{row['slug']}-{pair}-{end}.webp" for end in ("dark-shaded", "light-flat")]
+            for file, luma, group in zip(files, two_lumas(generator), (SHADED, FLAT)):
+                style = group[torch.randint(len(group), (1,), generator=generator).item()]
+                save(compose(drawings[style][index], draw_factors(generator, luma)), file)
+            yield row, *files
+
+
+def of_users(rows):
+    """Rows with `user`, in turn; the second user's winner is the flat picture."""
+    result = []
+    for number, row in enumerate(rows):
+        user = USERS[number % len(USERS)]
+        if user == "flat":
+            scores = {name: values[::-1] for name, values in row["scores"].items()}
+            row = row | {"winner": row["loser"], "loser": row["winner"], "scores": scores}
+        result.append(row | {"user": user})
+    return result
+
+
 def style_pairs(rows, classes, generator):
     """Write the pictures of pairs-style.jsonl; (name row, winner's file, loser's file) per pair."""
     drawings = dict(zip(STYLES, sprites()))
-    groups = [FLAT, [style for style in STYLES if style not in FLAT]]
+    groups = [FLAT, SHADED]
     low, high = LUMA_RANGE
     for row, index in zip(rows, classes):
         for pair in range(STYLE_PAIRS):
@@ -235,6 +262,8 @@ def main():
         generator = torch.Generator().manual_seed(seed)
         pairs = with_weights(pair_rows(list(make(rows, classes, generator)), scorer))
         write_rows(TESTBED / f"{name}.jsonl", pairs)
+    pairs = pair_rows(list(conflict_pairs(rows, classes, torch.Generator().manual_seed(7))), scorer)
+    write_rows(TESTBED / "pairs-conflict.jsonl", of_users(pairs))
     if not options.keep_samples:
         paint(rows, classes)
     samples = sample_rows(rows, classes, scorer)

@@ -1,13 +1,17 @@
 """Train the base model's UNet and text encoder together, from scratch, in the VAE's latents.
 
-Captions are the plain names for every style and every ground, so the model paints all of them. Noise prediction with
-min-SNR weights, 10 % empty captions for classifier-free guidance, an average of the weights. The drawings are encoded
-once, each with VARIANTS random sizes, places and grounds (compose.py).
+Captions are the plain names for every style and every ground, so the model paints all of them. v-prediction on a
+schedule of zero terminal SNR (Lin et al. 2023, arXiv 2305.08891), 10 % empty captions for classifier-free guidance, an
+average of the weights. The drawings are encoded once, each with VARIANTS random sizes, places and grounds (compose.py).
+
+Zero terminal SNR is needed. On Stable Diffusion's own schedule the last timestep keeps a trace of the picture's mean
+colour, so the initial noise fixes that mean: dark objects get light grounds, and a model that learns darker grounds
+paints lighter objects.
 
 The whole state is in WORK/unet.pt, written every few minutes; a run that finds it continues from it. The average is
 written as a model folder with every state.
 
-Usage: train_unet.py WORK MODEL_FOLDER [--minutes M] [--threads N]
+Usage: train_unet.py WORK MODEL_FOLDER [--minutes M] [--threads N] [--start MODEL_FOLDER]
 """
 
 import argparse
@@ -28,7 +32,6 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 BATCH = 32
 PEAK_RATE = 1e-3
 EMPTY_SHARE = 0.1
-MIN_SNR_GAMMA = 5.0
 EMA_DECAY = 0.999
 VARIANTS = 32
 TEXT_WIDTH = 96
@@ -52,6 +55,14 @@ def new_text_encoder(tokenizer):
         max_position_embeddings=LENGTH, hidden_act="quick_gelu",
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id))
+
+
+def start_models(folder, tokenizer):
+    """UNet and text encoder of `folder`, or untrained ones without it."""
+    if folder is None:
+        return [new_unet(), new_text_encoder(tokenizer)]
+    return [UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32),
+            CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32)]
 
 
 def token_ids(tokenizer):
@@ -94,8 +105,8 @@ class Average:
 class Training:
     """Networks, optimizer and everything else that a resumed run needs."""
 
-    def __init__(self, tokenizer, minutes):
-        self.models = [new_unet(), new_text_encoder(tokenizer)]
+    def __init__(self, models, minutes):
+        self.models = models
         self.average = Average(self.models)
         self.parameters = [p for model in self.models for p in model.parameters()]
         self.optimizer = torch.optim.AdamW(self.parameters, lr=PEAK_RATE, betas=(0.9, 0.99), weight_decay=0.01,
@@ -144,11 +155,9 @@ class Batches:
         self.means, self.deviations = latents
         self.ids, self.factor = ids, factor
         self.schedule = DDPMScheduler.from_config(SCHEDULER)
-        alphas = self.schedule.alphas_cumprod
-        self.weights = (MIN_SNR_GAMMA * (1 - alphas) / alphas).clamp(max=1)
 
     def loss(self, unet, text_encoder, generator):
-        """Weighted mean squared error of the predicted noise on one random batch."""
+        """Mean squared error of the predicted v on one random batch."""
         def index(count):
             return torch.randint(count, (BATCH,), generator=generator)
 
@@ -164,7 +173,7 @@ class Batches:
         with torch.autocast("cpu", torch.bfloat16):
             states = text_encoder(self.ids[torch.where(dropped, count, classes)]).last_hidden_state
             predicted = unet(noisy, times, states).sample
-        return (self.weights[times] * (predicted.float() - noise).square().mean((1, 2, 3))).mean()
+        return (predicted.float() - self.schedule.get_velocity(latents, noise, times)).square().mean()
 
 
 def main():
@@ -174,6 +183,7 @@ def main():
     parser.add_argument("folder", type=Path)
     parser.add_argument("--minutes", type=float, default=70)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--start", type=Path, help="model folder with the first weights, whatever its prediction")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(2)
@@ -181,7 +191,8 @@ def main():
     tokenizer = CLIPTokenizer.from_pretrained(options.work / "tokenizer")
     latents = encoded(vae, options.work / "latents.pt", torch.Generator().manual_seed(3))
     batches = Batches(latents, token_ids(tokenizer), vae.config.scaling_factor)
-    training, state = Training(tokenizer, options.minutes), options.work / "unet.pt"
+    training = Training(start_models(options.start, tokenizer), options.minutes)
+    state = options.work / "unet.pt"
     if state.exists():
         training.load(state)
 

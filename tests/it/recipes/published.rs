@@ -72,8 +72,8 @@ fn assert_has_the_demo_budget(name: &str) {
         _ => 2.0,
     };
     let steps = number(&recipe, "train", "steps").unwrap();
-    assert_eq!(steps * items_a_step(&recipe) * images, 2000.0, "{name}");
-    assert_eq!(text(&recipe, "model", "path"), Some("assets/demo-model"), "{name}");
+    assert_eq!(steps * items_a_step(&recipe) * images, 1600.0, "{name}");
+    assert_eq!(text(&recipe, "model", "path"), Some("assets/testbed/model"), "{name}");
     assert!(recipe["train"].get("out").is_none(), "{name}");
     assert_eq!(number(&recipe, "validate", "every"), Some(25.0), "{name}");
     let sample = |key: &str| number(&recipe, "sample", key).unwrap();

@@ -10,20 +10,20 @@ use std::path::Path;
 const NAMES: &[&str] = sd15_recipe_is_taken::NAMES;
 
 #[test]
-fn demo_recipes_sample_eight_prompts_twice_in_ten_steps_and_watch_another_judge() {
+fn demo_recipes_sample_eight_prompts_twice_in_ten_steps_and_watch_another_scorer() {
     for name in NAMES {
         let recipe = recipe(name, "demo");
         let rollout = ["prompts_per_iteration", "trajectories", "steps"].map(|key| number(&recipe, "rollout", key));
         assert_eq!(rollout, [Some(8.0), Some(2.0), Some(10.0)], "{name}");
-        let judges = |key: &str| -> Vec<String> {
+        let scorers = |key: &str| -> Vec<String> {
             let scorers = recipe["reward"][key].as_array().unwrap();
-            scorers.iter().map(|scorer| scorer["path"].as_str().unwrap().to_string()).collect()
+            scorers.iter().map(|scorer| scorer["name"].as_str().unwrap().to_string()).collect()
         };
-        assert!(judges("scorers").iter().all(|judge| judge == "assets/judge-labels"), "{name}");
-        assert!(judges("watch").iter().all(|judge| judge == "assets/judge"), "{name}: the one that is not trained on");
-        let held_out = std::fs::read_to_string(root().join("assets/emoji/prompts-heldout.txt")).unwrap();
+        assert_eq!(scorers("scorers"), ["background"], "{name}");
+        assert_eq!(scorers("watch"), ["nearest_drawing"; 2], "{name}: the one that is not trained on");
+        let held_out = std::fs::read_to_string(root().join("assets/testbed/prompts-heldout.txt")).unwrap();
         let shown = recipe["sample"]["prompts"].as_array().unwrap();
-        assert_eq!(text(&recipe, "validate", "prompts"), Some("assets/emoji/prompts-heldout.txt"), "{name}");
+        assert_eq!(text(&recipe, "validate", "prompts"), Some("assets/testbed/prompts-heldout.txt"), "{name}");
         let (steps, every) = (number(&recipe, "train", "steps"), number(&recipe, "validate", "every"));
         assert_eq!(steps.unwrap() % every.unwrap(), 0.0, "{name}: the last validation stands apart");
         assert!(shown.len() <= 4 && recipe["sample"]["seeds"].as_array().unwrap().len() == 1, "{name}");
@@ -54,7 +54,9 @@ fn assert_trains(name: &str) {
     train(name, "demo", dir.path(), &sets).assert().success();
     let lines = support::metrics(&dir.path().join(name));
     assert_eq!(lines.len(), 1, "{name}");
-    for key in [own, "loss", "rollout_reward", "score_style", "watch_content", "diversity", "clamped_fraction"] {
+    for key in
+        [own, "loss", "rollout_reward", "score_background", "watch_nearest_drawing_2", "diversity", "clamped_fraction"]
+    {
         assert!(lines[0][key].is_number(), "{name} has no {key}: {}", lines[0]);
     }
     assert!(dir.path().join(name).join("final/pytorch_lora_weights.safetensors").exists(), "{name}");

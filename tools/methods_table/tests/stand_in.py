@@ -31,14 +31,16 @@ def evaluate():
     out = Path(of("--out")[0])
     names = [json.loads(line)["prompt"] for line in Path(of("--prompts")[0]).read_text().splitlines()]
     rows = []
-    for model, flat in (("before", 0.0), ("after", 1.0)):
+    for model, dark in (("before", 0.2), ("after", 0.8)):
         (out / "pictures" / model).mkdir(exist_ok=True)
         (out / "pictures" / model / "index.jsonl").write_text("")
-        scores = {"style": {"flat_share": flat}, "content": {"content_accuracy": 1.0}}
+        nearest = {"content_accuracy": 1.0, "off_manifold": 0.1}
+        scores = {"background": {"darkness": dark}, "nearest_drawing": nearest}
         seeds = range(int(of("--seeds")[0]))
         rows += [{"model": model, "prompt": name, "seed": seed, "scores": scores} for name in names for seed in seeds]
     (out / "scores.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    scorers = [{"name": name, "accuracy": {}} for name in ("style", "content")]
+    measure = {"name": "darkness", "groups": {"all": {"best_third": {"threshold": 0.6}}}}
+    scorers = [{"name": "background", "measures": [measure]}]
     evaluation = {"models": [{"name": "before"}, {"name": "after"}], "scorers": scorers, "settings": {}, "warnings": []}
     (out / "eval.json").write_text(json.dumps(evaluation))
 

@@ -1,4 +1,4 @@
-"""Intervals, verdicts, and figures from opinions and metrics."""
+"""Intervals, verdicts, and figures from scores and metrics."""
 
 import json
 import tempfile
@@ -49,53 +49,58 @@ class Verdicts(unittest.TestCase):
         cases = {
             (up, unclear): "helps",
             (up, up): "helps",
-            (up, down): "helps, but hurts content",
-            (unclear, down): "hurts content",
+            (up, down): "helps, but costs content",
+            (unclear, down): "costs content",
             (down, unclear): "teaches the opposite",
-            (down, down): "teaches the opposite, and hurts content",
+            (down, down): "teaches the opposite, and costs content",
             (unclear, unclear): "no difference",
             (unclear, up): "no difference",
             (between(0.0, 0.1), between(-0.1, 0.0)): "no difference",
         }
-        for (flat, content), expected in cases.items():
-            self.assertEqual(verdict(flat, content), expected)
+        for (best_third, content), expected in cases.items():
+            self.assertEqual(verdict(best_third, content), expected)
 
 
-class Opinions(unittest.TestCase):
+class Evaluations(unittest.TestCase):
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name)
 
-    def evaluate(self, scorers):
-        """Two names with two pictures each, by the scorers."""
-        shares = {"fox": (1.0, 0.0), "owl": (1.0, 1.0)}
+    def evaluate(self, measure="darkness"):
+        """Two names with two pictures each. The base model's darkest third starts at 0.6."""
+        darkness = {"fox": (0.6, 0.5), "owl": (0.7, 0.9)}
+        nearest = {"content_accuracy": 1.0, "off_manifold": 0.25}
         rows = [
             {"model": model, "prompt": name, "seed": seed, "scores": {
-                scorer: {"flat_share": share if model == "after" else 0.0, "content_accuracy": 1.0} for scorer in scorers
+                "background": {"darkness": value if model == "after" else 0.5}, "nearest_drawing": nearest,
             }}
-            for model in ("before", "after") for name in shares for seed, share in enumerate(shares[name])
+            for model in ("before", "after") for name in darkness for seed, value in enumerate(darkness[name])
         ]
         (self.folder / "scores.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        listed = [{"name": scorer, "accuracy": {f"{scorer}_on_samples": 0.75}} for scorer in scorers]
-        evaluation = {"models": [{"name": "before"}, {"name": "after"}], "scorers": listed, "settings": {"steps": 15}, "warnings": ["why"]}
+        rated = {"name": measure, "groups": {"all": {"best_third": {"threshold": 0.6}}}}
+        evaluation = {
+            "models": [{"name": "before"}, {"name": "after"}], "settings": {"steps": 15}, "warnings": ["why"],
+            "scorers": [{"name": "nearest_drawing", "measures": []}, {"name": "background", "measures": [rated]}],
+        }
         (self.folder / "eval.json").write_text(json.dumps(evaluation))
         return of_evaluation(self.folder, ["fox", "owl"], 2)
 
-    def test_a_name_has_the_share_of_its_pictures(self):
-        found = self.evaluate(["style", "content", "nearest_pixels"])
-        self.assertEqual(found["judges"].keys(), {"trained", "nearest_pixels"})
-        for judge in found["judges"].values():
-            self.assertEqual(judge["base"], {"flat": [0.0, 0.0], "content": [1.0, 1.0]})
-            self.assertEqual(judge["model"], {"flat": [0.5, 1.0], "content": [1.0, 1.0]})
-        self.assertEqual(found["judge_accuracy"]["trained"], {"content_on_samples": 0.75, "style_on_samples": 0.75})
+    def test_a_name_has_the_mean_of_its_pictures(self):
+        found = self.evaluate()
+        base, model = found["figures"]["base"], found["figures"]["model"]
+        self.assertEqual((base["best_third"], base["darkness"]), ([0.0, 0.0], [0.5, 0.5]))
+        self.assertEqual(model["best_third"], [0.5, 1.0])
+        self.assertEqual([round(value, 9) for value in model["darkness"]], [0.55, 0.8])
+        self.assertEqual((model["content"], model["distance"]), ([1.0, 1.0], [0.25, 0.25]))
         self.assertEqual((found["settings"], found["warnings"]), ({"steps": 15}, ["why"]))
 
-    def test_a_judge_counts_only_with_all_its_scorers(self):
-        self.assertEqual(self.evaluate(["style"])["judges"], {})
+    def test_an_evaluation_without_the_aim_is_an_error(self):
+        with self.assertRaisesRegex(KeyError, "no measure darkness of background"):
+            self.evaluate("lightness")
 
     def test_a_picture_that_was_not_rated_is_an_error(self):
-        self.evaluate(["style", "content"])
+        self.evaluate()
         with self.assertRaises(KeyError):
             of_evaluation(self.folder, ["fox", "bat"], 2)
 

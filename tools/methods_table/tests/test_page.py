@@ -10,14 +10,20 @@ from methods_table.page import render, table, wrapped
 from methods_table.rows import GROUPS, OTHERS, SAMPLING, all_rows, chosen
 from methods_table.summary import Summary
 
-BASE = {"flat": [0.5] * 8, "content": [1.0] * 8}
+def of_names(best_third, content=1.0):
+    """Figures of eight names that are all alike."""
+    figures = {"best_third": best_third, "darkness": best_third, "content": content, "distance": 0.1}
+    return {measure: [value] * 8 for measure, value in figures.items()}
 
 
-def result(name, flat, content=1.0, seed=0, base=BASE):
-    model = {"flat": [flat] * 8, "content": [content] * 8}
+BASE = of_names(0.5)
+
+
+def result(name, best_third, content=1.0, seed=0, base=BASE):
+    model = {**of_names(best_third, content), "distance": [0.12] * 8}
     return {
-        "row": name, "seed": seed, "judges": {judge: {"base": base, "model": model} for judge in ("trained", "nearest_pixels")},
-        "settings": {"steps": 15}, "judge_accuracy": {"trained": {"style_on_names": 0.9}}, "warnings": [], "jobs": 2, "machine": f"machine {seed}",
+        "row": name, "seed": seed, "figures": {"base": base, "model": model},
+        "settings": {"steps": 15}, "warnings": [], "jobs": 2, "machine": f"machine {seed}",
         "inputs": {"train": {}, "judge": {"program": "abcdef0123456789"}}, "made": f"2025-01-0{seed + 1} 10:00 UTC",
         "versions": {"diffpref": "0.1.0", "libtorch": "2.11.0"}, "spans": [[seed * 1800, seed * 1800 + 3600]],
         "train_seconds": 60.0 + seed, "judge_seconds": 40.0, "steps": 125, "items_per_step": 8, "val_gap_w": 1e-3 * seed,
@@ -53,8 +59,8 @@ class Page(unittest.TestCase):
 
     def test_seeds_are_pooled_and_the_missing_ones_counted(self):
         cells = line(page_of({"dpo": [result("dpo", 0.6), result("dpo", 0.8, seed=1)]}), "dpo")
-        self.assertEqual(cells[1:5], ["2 of 3", "70 [70, 70]", "+20.0 [+20.0, +20.0]", "100 [100, 100]"])
-        self.assertEqual(cells[6:8], ["+20.0 [+20.0, +20.0]", "+0.0 [+0.0, +0.0]"])
+        self.assertEqual(cells[1:5], ["2 of 3", "70 [70, 70]", "+20.0 [+20.0, +20.0]", "+20.0 [+20.0, +20.0]"])
+        self.assertEqual(cells[5:8], ["100 [100, 100]", "+0.0 [+0.0, +0.0]", "+20.0 [+20.0, +20.0]"])
         self.assertEqual(cells[8:], ["0.50", "2.00", "125 x 8", "0.400", "1.30", "60", "helps"])
 
     def test_seeds_are_also_shown_one_by_one(self):
@@ -91,13 +97,21 @@ class Page(unittest.TestCase):
         self.assertIn("* **sft**: Nothing says what is worse.", page)
 
     def test_a_row_with_another_base_is_named_and_compared_with_its_own(self):
-        other = {"flat": [0.25] * 8, "content": [1.0] * 8}
+        other = of_names(0.25)
         results = {"dpo": [result("dpo", 0.6)], "kto": [result("kto", 0.6, base=other)]}
-        for stale, odd, base in (({}, "kto", "50 [50, 50]"), ({"dpo": ["assets/judge"]}, "dpo", "25 [25, 25]")):
+        for stale, odd, base in (({}, "kto", "50 [50, 50]"), ({"dpo": ["assets/testbed/names.jsonl"]}, "dpo", "25 [25, 25]")):
             page = page_of(results, stale=stale)
             self.assertRegex(page, rf"of the base model than the rest, hence not comparable with it: {odd}\n")
             self.assertEqual(line(page, "kto")[3], "+35.0 [+35.0, +35.0]")
             self.assertEqual(line(page, "base model")[2], base)
+
+    def test_the_power_is_the_median_half_width_of_rows_of_one_seed(self):
+        wide = result("kto", 0.6)
+        wide["figures"] = {"base": BASE, "model": {**wide["figures"]["model"], "best_third": [0.5, 0.7] * 4}}
+        page = page_of({"kto": [wide], "dpo": [result("dpo", 0.6), result("dpo", 0.8, seed=1)]})
+        # Eight names, half of them 0.2 above the rest: quantiles of means of eight draws.
+        self.assertIn("is 7.5 points of the best third and 0.0 of content", page)
+        self.assertIn("no row of one training seed has been run yet", page_of({}))
 
     def test_time_on_the_clock_and_work_are_told_apart(self):
         page = page_of({"dpo": [result("dpo", 0.6), result("dpo", 0.8, seed=1)]})
@@ -128,8 +142,8 @@ class Page(unittest.TestCase):
 
 class HeldOutRewards(unittest.TestCase):
     CURVE = [
-        {"step": 9, "reward": [0.1, -0.2, 0.4], "watched": {"style": [0.2, 0.1, 0.3], "content": [-0.1, -0.2, 0.0]}},
-        {"step": 18, "reward": [0.3, 0.1, 0.5], "watched": {"style": [0.4, 0.3, 0.5], "content": [-0.3, -0.4, -0.2]}},
+        {"step": 9, "reward": [0.1, -0.2, 0.4], "watched": {"flatness": [0.2, 0.1, 0.3], "content": [-0.1, -0.2, 0.0]}},
+        {"step": 18, "reward": [0.3, 0.1, 0.5], "watched": {"flatness": [0.4, 0.3, 0.5], "content": [-0.3, -0.4, -0.2]}},
     ]
 
     def page(self, curve, before=""):
@@ -138,14 +152,14 @@ class HeldOutRewards(unittest.TestCase):
 
     def test_a_curve_is_shown_with_its_end_and_its_cost(self):
         cells = line(self.page(self.CURVE), "dpo, seed 0")
-        watched = "content -0.30 [-0.40, -0.20], style +0.40 [+0.30, +0.50]"
-        self.assertEqual(cells[1:], ["23040", "9: +0.10, 18: +0.30", "+0.30 [+0.10, +0.50]", watched, "rises"])
+        watched = "content -0.300 [-0.400, -0.200], flatness +0.400 [+0.300, +0.500]"
+        self.assertEqual(cells[1:], ["23040", "9: +0.100, 18: +0.300", "+0.300 [+0.100, +0.500]", watched, "rises"])
         self.assertEqual(line(self.page(self.CURVE[:1]), "dpo, seed 0")[-1], "no difference")
         falling = [{**self.CURVE[0], "reward": [-0.3, -0.5, -0.1]}]
         self.assertEqual(line(self.page(falling), "dpo, seed 0")[-1], "falls")
 
     def test_a_run_that_held_nothing_out_has_no_line(self):
-        self.assertNotIn("Reward on prompts", page_of({"dpo": [result("dpo", 0.6)]}))
+        self.assertNotIn("Reward on held-out prompts", page_of({"dpo": [result("dpo", 0.6)]}))
 
     def test_it_is_kept_with_its_row(self):
         before = self.page(self.CURVE)
@@ -197,9 +211,13 @@ class Rows(unittest.TestCase):
         self.assertEqual([(row.name, row.group) for row in rows if row.name in ("novel", "dpo")][-1], ("novel", OTHERS))
         self.assertEqual(sum(row.name == "dpo" for row in rows), 1)
 
-    def test_core_methods_have_three_seeds_the_rest_one(self):
+    def test_dpo_has_three_seeds_most_others_one(self):
         seeds = {row.name: row.seeds for row in all_rows([])}
-        self.assertEqual((seeds["inpo"], seeds["ipo"]), ((0, 1, 2), (0,)))
+        self.assertEqual((seeds["dpo"], seeds["ipo"]), ((0, 1, 2), (0,)))
+
+    def test_pairs_of_samples_are_an_override_of_dpo(self):
+        row = next(row for row in all_rows([]) if row.name == "dpo-samples")
+        self.assertEqual((row.recipe, row.sets), ("dpo", ("data.path=assets/testbed/pairs-samples.jsonl",)))
 
     def test_methods_that_sample_have_rows_when_they_have_recipes(self):
         self.assertNotIn(SAMPLING, {row.group for row in all_rows([])})

@@ -13,7 +13,7 @@ from pathlib import Path
 from methods_table import inputs, schedule
 from methods_table.programs import Failed, Programs, Stopped
 from methods_table.rows import all_rows
-from methods_table.work import Run, Workshop, check_judge
+from methods_table.work import Run, Workshop
 
 STAND_IN = Path(__file__).with_name("stand_in.py")
 ROWS = {row.name: row for row in all_rows([])}
@@ -25,11 +25,11 @@ class Table(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         self.addCleanup(os.chdir, home)
         os.chdir(folder.name)
-        for path in ("assets/demo-model/config.json", "assets/judge/model.safetensors", "assets/emoji/drawings/fox.png"):
+        for path in ("assets/testbed/model/config.json", "assets/testbed/drawings/noto.webp"):
             Path(path).parent.mkdir(parents=True)
             Path(path).write_text(path)
         rows = [{"prompt": "fox", "held_out": True}, {"prompt": "owl", "held_out": False}, {"prompt": "bat", "held_out": True}]
-        Path("assets/emoji/names.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        Path("assets/testbed/names.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         Path("configs").mkdir()
         for name in ("sft", "dpo", "npo"):
             self.recipe(name, "# as it was\n")
@@ -74,21 +74,20 @@ class Table(unittest.TestCase):
         self.assertEqual(self.make("sft"), {})
         row = self.row("sft")
         self.assertEqual((row["steps"], row["items_per_step"], row["s_per_step"], row["val_gap_w"]), (4, 16, 0.5, 0.001))
-        self.assertEqual(row["judges"]["trained"]["base"], {"flat": [0.0, 0.0], "content": [1.0, 1.0]})
-        self.assertEqual(row["judges"]["trained"]["model"]["flat"], [1.0, 1.0])
+        self.assertEqual(row["figures"]["base"]["best_third"], [0.0, 0.0])
+        self.assertEqual(row["figures"]["model"]["best_third"], [1.0, 1.0])
         train, evaluation = self.calls()
         self.assertIn("train.seed=0 --set train.threads=1 --set train.out=runs/table/sft-seed0 --resume=auto", train)
         self.assertIn("eval --run runs/table/sft-seed0 --out runs/table/sft-seed0/eval", evaluation)
-        self.assertIn("--guidance-scale 7.5 --steps 15 --seeds 4", evaluation)
+        self.assertIn("--guidance-scale 4 --steps 10 --seeds 8", evaluation)
         self.make("sft")
         self.assertEqual(self.calls(), [])
 
     def test_only_held_out_names_are_painted_and_the_pictures_are_shared(self):
         self.make("sft", "dpo")
-        lines = Path("runs/table/held-out/names.jsonl").read_text().splitlines()
+        lines = Path("runs/table/held-out.jsonl").read_text().splitlines()
         self.assertEqual([json.loads(line)["prompt"] for line in lines], ["fox", "bat"])
-        self.assertTrue(Path("runs/table/held-out/drawings/fox.png").is_file())
-        self.assertIn("--scorer style=assets/judge --scorer content=assets/judge --scorer nearest_pixels=runs/table/held-out", self.calls()[1])
+        self.assertIn("--scorer background --scorer nearest_drawing=assets/testbed", self.calls()[1])
         self.assertEqual({path.parent.name for path in Path("runs/table/pictures").glob("*/*/index*")}, {"before", "after"})
 
     def test_a_changed_recipe_is_trained_anew_in_an_empty_folder_and_others_are_left(self):
@@ -101,10 +100,10 @@ class Table(unittest.TestCase):
         self.assertFalse(Path("runs/table/sft-seed0/old").exists())
         self.assertIn("sft-seed0: made again, because configs/sft-demo.toml changed", self.said)
 
-    def test_a_changed_judge_judges_anew_without_training(self):
+    def test_changed_drawings_judge_anew_without_training(self):
         self.make("sft")
         self.calls()
-        Path("assets/judge/model.safetensors").write_text("another")
+        Path("assets/testbed/drawings/noto.webp").write_text("another")
         self.make("sft")
         self.assertEqual(self.kinds(), ["eval"])
 
@@ -132,7 +131,7 @@ class Table(unittest.TestCase):
         self.make("sft")
         self.calls()
         before, now = self.another_program()
-        Path("assets/judge/model.safetensors").write_text("another")
+        Path("assets/testbed/drawings/noto.webp").write_text("another")
         self.make("sft")
         self.assertEqual(self.kinds(), ["eval"])
         row = self.row("sft")["inputs"]
@@ -198,8 +197,8 @@ class Table(unittest.TestCase):
         evaluations = [call for call in self.calls() if call.startswith("eval --model")]
         lora = "final/pytorch_lora_weights.safetensors"
         negative = f"--negative-lora after=runs/table/npo-seed0/{lora} --negative-merge after=1,1"
-        self.assertIn(f"--model before=assets/demo-model --model after=assets/demo-model {negative}", evaluations[0])
-        self.assertIn(f"--model after=assets/demo-model+runs/table/dpo-seed0/{lora} {negative}", evaluations[1])
+        self.assertIn(f"--model before=assets/testbed/model --model after=assets/testbed/model {negative}", evaluations[0])
+        self.assertIn(f"--model after=assets/testbed/model+runs/table/dpo-seed0/{lora} {negative}", evaluations[1])
         self.assertNotIn("steps", self.row("dpo-npo"))
         self.recipe("dpo", "# changed\n")
         self.make("dpo-npo", "dpo", "npo")
@@ -253,15 +252,3 @@ class Table(unittest.TestCase):
     def test_a_program_that_is_missing_is_named(self):
         with self.assertRaisesRegex(Failed, "cannot start ./nowhere: No such file or directory; `make release` builds it"):
             self.programs.run(["./nowhere"], Path("log"))
-
-    def test_a_judge_that_labelled_the_data_is_refused(self):
-        judge, record = Path("assets/judge"), Path("labelled-by.json")
-        check_judge(judge, record, inputs.Hashes())
-        weights = inputs.Hashes().of_file(judge / "model.safetensors")
-        for hashes, refused in (("0" * 64, False), (weights, True)):
-            record.write_text(json.dumps({"judges": {"labeller": {"weights_sha256": hashes}}}))
-            if refused:
-                with self.assertRaisesRegex(ValueError, "assets/judge: it labelled the data too .*'labeller'"):
-                    check_judge(judge, record, inputs.Hashes())
-            else:
-                check_judge(judge, record, inputs.Hashes())
