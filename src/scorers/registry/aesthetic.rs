@@ -1,6 +1,6 @@
 //! LAION's aesthetic predictors: a small head on the features of a CLIP.
 
-use crate::scorers::clip::{Encoder, FILES, Preprocessing, Rounding, other_files};
+use crate::scorers::clip::{Encoder, Preprocessing, Rounding, other_files};
 use crate::scorers::measure::{Measure, Scope, Table};
 use crate::scorers::scorer::{Declaration, Files, Opening, Scorer};
 use anyhow::{Context, Result, bail};
@@ -36,14 +36,14 @@ const LAYERS: [(&str, i64); 5] =
     [("layers.0", 1024), ("layers.2", 128), ("layers.4", 64), ("layers.6", 16), ("layers.7", 1)];
 
 /// Layers from unit features of width P to one number.
-pub(in crate::scorers) struct Head(Vec<Linear>);
+struct Head(Vec<Linear>);
 
 impl Head {
     /// Reads head.safetensors for features of width `width`.
     ///
     /// # Errors
     /// A missing file; tensors of no published head, or of one for another CLIP.
-    pub(in crate::scorers) fn read(dir: &Path, width: i64) -> Result<Self> {
+    fn read(dir: &Path, width: i64) -> Result<Self> {
         let path = dir.join(HEAD);
         let store = WeightStore::from_file(&path)
             .with_context(|| format!("the head of the predictor ({HEAD}, see docs/scorers.md)"))?;
@@ -80,7 +80,7 @@ impl Head {
     }
 
     /// `[n, P] -> [n]` float64 of unit features.
-    pub(in crate::scorers) fn forward(&self, features: &Tensor) -> Tensor {
+    fn forward(&self, features: &Tensor) -> Tensor {
         let _frozen = tch::no_grad_guard();
         let x = features.to_kind(Kind::Double);
         self.0.iter().fold(x, |x, layer| layer.forward(&x, None)).squeeze_dim(-1)
@@ -114,5 +114,70 @@ impl Scorer for Aesthetic {
             ratings.extend(rows);
         }
         Ok(Table::of_column(ratings))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sha2::{Digest, Sha256};
+
+    /// A parameter from a generator seeded by its name, rounded to float16: `draw` in make_clip_scorers.py.
+    fn draw(name: &str, shape: &[i64]) -> Tensor {
+        let digest = Sha256::digest(name.as_bytes());
+        let seed = digest[..8].iter().rev().fold(0_u64, |seed, byte| (seed << 8) | u64::from(*byte)) >> 1;
+        let x = diffpref_native::Generator::cpu(seed).randn(shape);
+        let inputs: i64 = shape[1..].iter().product();
+        let x = if shape.len() == 1 { x * 0.2 } else { x * (1.5 / (inputs as f64).sqrt()) };
+        x.to_kind(Kind::Half).to_kind(Kind::Float)
+    }
+
+    #[test]
+    fn a_head_of_v2_equals_torch() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut inputs = 24;
+        let mut tensors = Vec::new();
+        for (name, outputs) in LAYERS {
+            for (part, shape) in [("weight", vec![outputs, inputs]), ("bias", vec![outputs])] {
+                let name = format!("{name}.{part}");
+                tensors.push((name.clone(), draw(&name, &shape)));
+            }
+            inputs = outputs;
+        }
+        pipelines::weights::write_safetensors(&dir.path().join(HEAD), &tensors, &[]).unwrap();
+        let features = crate::scorers::clip::unit(&draw("features", &[5, 24]));
+        let got = Vec::<f64>::try_from(Head::read(dir.path(), 24).unwrap().forward(&features)).unwrap();
+        let golden = include_str!("../../../tests/golden/scorers/aesthetic/heads.json");
+        let expected: Vec<f64> = serde_json::from_str(golden).unwrap();
+        assert_eq!(got.len(), expected.len());
+        for (got, expected) in got.iter().zip(expected) {
+            assert!((got - expected).abs() < 1e-4, "{got} instead of {expected}");
+        }
+    }
+
+    /// Unit embeddings by ViT-L/14 of pictures with ratings 0 to 9, from LAION-AI/aesthetic-predictor; the numbers were
+    /// computed with torch in float32.
+    #[test]
+    #[ignore = "needs LAION's heads and embeddings: run tests/real-weights.sh"]
+    fn real_weights_of_laions_heads_give_their_numbers_on_published_embeddings() {
+        let path = |variable: &str| {
+            let value = std::env::var_os(variable);
+            std::path::PathBuf::from(
+                value.unwrap_or_else(|| panic!("{variable} is not set: run tests/real-weights.sh")),
+            )
+        };
+        let expected: [(&str, [f64; 10]); 2] = [
+            ("AESTHETIC_V1", [-2.4579, -0.1379, 1.8951, 3.5849, 5.0997, 6.4701, 7.787, 9.048, 10.2264, 11.3044]),
+            ("AESTHETIC_V2", [1.6555, 2.3593, 3.0698, 3.6725, 4.238, 4.701, 5.0731, 5.3654, 5.5767, 5.7468]),
+        ];
+        for (folder, expected) in expected {
+            let head = Head::read(&path(folder), 768).unwrap();
+            for (rating, expected) in expected.iter().enumerate() {
+                let file = path("AESTHETIC_EMBEDDINGS").join(format!("rating{rating}.npy"));
+                let features = Tensor::read_npy(file).unwrap().view([1, 768]);
+                let got = head.forward(&features).double_value(&[0]);
+                assert!((got - expected).abs() < 1e-3, "{folder}: {got} instead of {expected}");
+            }
+        }
     }
 }
