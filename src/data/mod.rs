@@ -16,6 +16,7 @@ pub mod ranking;
 mod read_options;
 mod records;
 pub mod report;
+pub mod resample;
 mod rows;
 pub mod text_cache;
 pub mod timesteps;

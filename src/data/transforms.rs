@@ -1,8 +1,8 @@
 //! From a decoded image to the pixels of the VAE: resize, crop, flip, scale to [-1, 1].
 //!
-//! The resize gives Pillow's bytes. No crate does, and published models and scores were made with Pillow. The kernel
-//! is the triangle ("bilinear"), widened when the image shrinks.
+//! The resize gives Pillow's bytes (`resample.rs`), by the triangle ("bilinear").
 
+use super::resample::{Filter, resize};
 use super::unreadable::{MAX_PIXELS, Unreadable};
 use image::RgbImage;
 use std::path::PathBuf;
@@ -64,7 +64,7 @@ pub fn square(image: &RgbImage, resolution: u32, view: &View) -> Result<(Vec<u8>
     if pixels == 0 || pixels > MAX_PIXELS as u64 {
         return Err(Unreadable::TooLarge { width: u64::from(width), height: u64::from(height) });
     }
-    let pixels = resize(image, width, height);
+    let pixels = resize(image, width, height, Filter::Bilinear);
     let offset = |long: u32| match view.crop {
         Crop::Center => half_even(i64::from(long - resolution), 2),
         Crop::At { index, count } => half_even(index * i64::from(long - resolution), (count - 1).max(1)),
@@ -84,7 +84,7 @@ pub fn square(image: &RgbImage, resolution: u32, view: &View) -> Result<(Vec<u8>
 }
 
 /// Width and height after the shorter side became `r`; the longer side is rounded down.
-fn resized(width: u32, height: u32, r: u32) -> (u32, u32) {
+pub fn resized(width: u32, height: u32, r: u32) -> (u32, u32) {
     let scaled = |long: u32, short: u32| {
         let length = u64::from(r) * u64::from(long) / u64::from(short.max(1));
         u32::try_from(length).unwrap_or(u32::MAX)
@@ -99,87 +99,9 @@ fn resized(width: u32, height: u32, r: u32) -> (u32, u32) {
 }
 
 /// a / b for a >= 0, b > 0, halves to the even neighbour (Python's `round`).
-fn half_even(a: i64, b: i64) -> i64 {
+pub fn half_even(a: i64, b: i64) -> i64 {
     let (floor, rest) = (a / b, 2 * (a % b));
     if rest > b || (rest == b && floor % 2 == 1) { floor + 1 } else { floor }
-}
-
-/// Pillow's `Image.resize((width, height), BILINEAR)`: horizontal pass, then vertical, 8 bits between them. A pass
-/// without a change of size is left out.
-fn resize(image: &RgbImage, width: u32, height: u32) -> Vec<u8> {
-    let (from_w, from_h) = (image.width() as usize, image.height() as usize);
-    let (width, height) = (width as usize, height as usize);
-    let mut pixels = image.as_raw().clone();
-    if width != from_w {
-        let taps = taps(from_w, width);
-        pixels = pixels.chunks_exact(from_w * 3).flat_map(|row| horizontal(row, &taps)).collect();
-    }
-    if height != from_h {
-        pixels = taps(from_h, height).iter().flat_map(|t| vertical(&pixels, width * 3, t)).collect();
-    }
-    pixels
-}
-
-/// The pixels of one output pixel: index of the first, and their weights in units of 2^-22.
-struct Taps {
-    first: usize,
-    weights: Vec<i32>,
-}
-
-/// Bits of the fraction of a weight: 32 less 8 for the pixel and 2 for headroom, as in Pillow's Resample.c.
-const PRECISION: i32 = 22;
-
-fn taps(from: usize, to: usize) -> Vec<Taps> {
-    let scale = from as f64 / to as f64;
-    let stretch = scale.max(1.0);
-    let support = stretch; // the triangle reaches 1 to either side, times the stretch
-    (0..to)
-        .map(|i| {
-            let centre = (i as f64 + 0.5) * scale;
-            let first = (centre - support + 0.5).max(0.0) as usize;
-            let end = ((centre + support + 0.5) as usize).min(from);
-            // Pillow multiplies by 1 / stretch here and divides by the sum below: the last bit depends on it.
-            let weights: Vec<f64> =
-                (first..end).map(|x| triangle((x as f64 - centre + 0.5) * (1.0 / stretch))).collect();
-            let sum: f64 = weights.iter().sum();
-            let fixed = |w: &f64| {
-                let w = if sum == 0.0 { *w } else { w / sum } * f64::from(1 << PRECISION);
-                (if w < 0.0 { w - 0.5 } else { w + 0.5 }) as i32
-            };
-            Taps { first, weights: weights.iter().map(fixed).collect() }
-        })
-        .collect()
-}
-
-fn triangle(x: f64) -> f64 {
-    (1.0 - x.abs()).max(0.0)
-}
-
-fn horizontal<'a>(row: &'a [u8], taps: &'a [Taps]) -> impl Iterator<Item = u8> + 'a {
-    taps.iter().flat_map(move |t| {
-        let mut sums = [1i32 << (PRECISION - 1); 3];
-        for (pixel, weight) in row[t.first * 3..].chunks_exact(3).zip(&t.weights) {
-            for (sum, value) in sums.iter_mut().zip(pixel) {
-                *sum += i32::from(*value) * weight;
-            }
-        }
-        sums.map(clip)
-    })
-}
-
-/// One output row from the rows in `taps`; `stride` values per row.
-fn vertical(pixels: &[u8], stride: usize, taps: &Taps) -> Vec<u8> {
-    let mut sums = vec![1i32 << (PRECISION - 1); stride];
-    for (row, weight) in pixels[taps.first * stride..].chunks_exact(stride).zip(&taps.weights) {
-        for (sum, value) in sums.iter_mut().zip(row) {
-            *sum += i32::from(*value) * weight;
-        }
-    }
-    sums.into_iter().map(clip).collect()
-}
-
-fn clip(sum: i32) -> u8 {
-    (sum >> PRECISION).clamp(0, 255) as u8
 }
 
 #[cfg(test)]

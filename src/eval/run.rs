@@ -230,6 +230,7 @@ fn open_scorers(
     for (spec, named) in request.scorers.iter().zip(named) {
         let check = named.check(prompts.iter().map(|prompt| prompt.text.as_str()));
         check.with_context(|| format!("--prompts {}", request.prompts.display()))?;
+        named.note(prompts.iter().map(|prompt| prompt.text.as_str()))?.iter().for_each(|note| progress.line(note));
         raters.push(Rater::new(spec.clone(), named, &folder, memory)?);
     }
     Ok(raters)

@@ -2,6 +2,7 @@
 //! data.
 
 mod brisque;
+mod clip;
 mod composites;
 mod drawings;
 mod external;

@@ -74,6 +74,21 @@ impl Named {
         check.with_context(|| format!("scorer \"{}\" cannot rate", self.name))
     }
 
+    /// A note about prompts whose ends the scorer does not read; `None`: it reads all of them.
+    ///
+    /// # Errors
+    /// A prompt that cannot be split into tokens.
+    pub fn note<'a>(&self, prompts: impl IntoIterator<Item = &'a str>) -> Result<Option<String>> {
+        let mut cut = 0;
+        for prompt in prompts {
+            cut += usize::from(self.scorer.tokens_cut(prompt)? > 0);
+        }
+        let name = &self.name;
+        Ok((cut > 0).then(|| {
+            format!("note: {cut} prompts are longer than the text encoder of the scorer \"{name}\" reads, and are cut for it")
+        }))
+    }
+
     /// Numbers of pictures, one prompt per picture, `[pictures, measures]`. `t`: see [`Scorer::score`].
     ///
     /// # Errors

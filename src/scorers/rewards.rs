@@ -119,6 +119,16 @@ impl Rewards {
         all.into_iter().try_for_each(|scorer| scorer.check(prompts.iter().map(String::as_str)))
     }
 
+    /// Notes about prompts whose ends a scorer does not read, one per scorer.
+    ///
+    /// # Errors
+    /// A prompt that cannot be split into tokens.
+    pub fn notes(&self, prompts: &[String]) -> Result<Vec<String>> {
+        let all = self.scorers.iter().map(|(scorer, _)| scorer).chain(&self.watched);
+        let notes = all.map(|scorer| scorer.note(prompts.iter().map(String::as_str)));
+        Ok(notes.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+    }
+
     /// Ratings of pictures by the weighed scorers, one prompt per picture. `t`: timestep of the prediction, 0 for
     /// finished pictures. A picture's numbers do not depend on those rated with it.
     ///

@@ -21,9 +21,17 @@ pub trait Scorer {
         Ok(())
     }
 
+    /// Tokens at the end of a prompt that the scorer cuts off. Most scorers read a whole prompt, or none.
+    ///
+    /// # Errors
+    /// A prompt that cannot be split into tokens.
+    fn tokens_cut(&self, _prompt: &str) -> Result<usize> {
+        Ok(0)
+    }
+
     /// One row per picture, in order. `t`: timestep of the noisy latents behind a predicted picture, 0 for a finished
     /// one; most scorers ignore it. A picture's numbers must not depend on the pictures rated with it: to the last
-    /// bit in training, since a resumed run may batch them differently.
+    /// bit on the CPU, since a resumed run may batch them differently, and to 1e-6 of them on a graphics card.
     ///
     /// # Errors
     /// An unsupported prompt, an unreadable picture.

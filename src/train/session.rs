@@ -76,6 +76,7 @@ impl Session {
             Some(needs) => {
                 let setup = opened.setup(machine);
                 let rewards = resident.rewards(&setup, contents)?;
+                rewards.notes(setup.prompts)?.iter().for_each(|note| progress.line(note));
                 Some(Rollout::open(&setup, needs, rewards, &dir.path)?)
             }
             None => None,

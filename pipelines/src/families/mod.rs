@@ -37,5 +37,6 @@ pub use folder::ModelFolder;
 pub use mixed::UnetTerm;
 pub use model_weights::ModelWeights;
 pub use registry::{families, family_named, family_of_context_width};
+pub use standard::clip_tokenizer;
 pub use standard_lora::standard_of_lora;
 pub use text::{Encoder, TextAdapters, TextEncoder};

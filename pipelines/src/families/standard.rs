@@ -4,8 +4,10 @@
 use super::declaration::Declaration;
 use crate::error::{Error, Result};
 use crate::schedulers::PredictionType;
+use crate::text::Tokenizer;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// CLIP's merges in the order of learning (`assets/NOTICE`).
 const MERGES: &str = include_str!("../../assets/clip-merges.txt");
@@ -41,6 +43,16 @@ pub fn descriptions(declaration: &'static Declaration, noise: Noise) -> Result<B
         }
     }
     Ok(texts)
+}
+
+/// CLIP's published tokenizer, padded with the end token. `length`: see [`Tokenizer::open`].
+///
+/// # Errors
+/// A program whose own vocabulary is damaged.
+pub fn clip_tokenizer(length: i64) -> Result<Tokenizer> {
+    let files = BTreeMap::from(tokenizer(END));
+    let text = |name: &str| Ok(files.get(name).cloned());
+    Tokenizer::from_texts(Path::new("the tokenizer of CLIP"), &text, length)
 }
 
 /// The files of CLIP's tokenizer as transformers reads them.

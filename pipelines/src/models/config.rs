@@ -55,6 +55,32 @@ impl ConfigFile {
         self.values.get(key).filter(|value| !value.is_null())
     }
 
+    /// An object inside this one as a configuration of its own; empty if absent.
+    pub fn part(&self, key: &str) -> Result<Self> {
+        let values = match self.get(key) {
+            None => Map::new(),
+            Some(Value::Object(values)) => values.clone(),
+            Some(_) => return Err(self.refuse(key, "an object")),
+        };
+        Ok(Self { path: PathBuf::from(format!("{}, {key}", self.path.display())), values })
+    }
+
+    /// These values with those of another configuration over them.
+    pub fn overlaid(mut self, over: Self) -> Self {
+        self.values.extend(over.values);
+        self
+    }
+
+    /// Refuses keys with a value outside `known`.
+    pub fn only_keys(&self, known: &[&str]) -> Result<()> {
+        match self.values.iter().find(|(key, value)| !value.is_null() && !known.contains(&key.as_str())) {
+            Some((key, _)) => {
+                Err(self.refuse(key, format!("no such key: of this part only {} are implemented", known.join(", "))))
+            }
+            None => Ok(()),
+        }
+    }
+
     fn refuse(&self, key: &str, expected: impl Into<String>) -> Error {
         let found = self.get(key).map_or("missing".to_string(), Value::to_string);
         Error::config(&self.path, key, expected, found)

@@ -1,5 +1,6 @@
 //! All tests across modules in one binary.
 
+mod clip;
 mod export;
 mod inversion;
 mod lora;

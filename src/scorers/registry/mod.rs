@@ -1,14 +1,19 @@
 //! All scorers by name. A new one is a file in this folder, its `mod` line here, and its line in [`REGISTRY`].
 
+mod aesthetic;
 mod background;
 mod brisque;
+mod clip;
 mod command;
 mod compressibility;
 mod content;
+mod hpsv2;
 mod http;
+mod mps;
 mod nearest;
 mod nearest_drawing;
 mod nima;
+mod pickscore;
 mod style;
 
 pub use content::LARGEST;
@@ -29,11 +34,15 @@ pub const REGISTRY: &[Declaration] = &[
     brisque::BRISQUE,
     command::COMMAND,
     http::HTTP,
+    clip::CLIP,
+    pickscore::PICKSCORE,
+    hpsv2::HPSV2,
+    aesthetic::AESTHETIC,
+    mps::MPS,
 ];
 
 /// Published scorers that this version refuses.
-pub const NOT_BUILT: &[&str] =
-    &["aesthetic", "clip", "hpsv2", "hpsv3", "imagereward", "mps", "pickscore", "spo-preference", "vqascore"];
+pub const NOT_BUILT: &[&str] = &["hpsv3", "imagereward", "spo-preference", "vqascore"];
 
 /// A name that is not registered. The text says what was expected and the nearest name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,6 +1,8 @@
 //! Shapings against hand-computed numbers and torch's, mixtures of scorers made up here, and every registered scorer.
 
+mod clip;
 mod published;
+mod real_weights;
 
 use super::*;
 use crate::keys::Choice;
@@ -315,5 +317,5 @@ fn a_scorer_on_the_command_line_is_a_name_with_its_files() {
     assert_eq!(said("style"), "\"style\" needs its files: style=PATH, a folder with config.json and model.safetensors");
     assert_eq!(said("compressibility=x"), "\"compressibility\" reads no files: leave out \"=x\"");
     assert!(said("stile=x").ends_with("(did you mean \"style\"?)"), "{}", said("stile=x"));
-    assert!(said("hpsv2").starts_with("\"hpsv2\": which is not built yet: take \"style\" | "), "{}", said("hpsv2"));
+    assert!(said("hpsv3").starts_with("\"hpsv3\": which is not built yet: take \"style\" | "), "{}", said("hpsv3"));
 }

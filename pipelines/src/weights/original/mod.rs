@@ -2,11 +2,11 @@
 //! the place of every name of the diffusers layout in such a file, and the conversion between the tensors.
 
 mod form;
-mod text;
+mod openclip;
 mod unet;
 mod vae;
 
 pub use form::Form;
-pub use text::openclip_place;
+pub use openclip::openclip_place;
 pub use unet::{UNetLayout, unet_name};
 pub use vae::vae_place;

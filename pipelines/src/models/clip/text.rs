@@ -1,9 +1,10 @@
-//! CLIP's text encoder (arXiv 2103.00020): transformers' `CLIPTextModel` and `CLIPTextModelWithProjection`.
+//! CLIP's text tower (arXiv 2103.00020), which Stable Diffusion has for a text encoder: transformers' `CLIPTextModel` and `CLIPTextModelWithProjection`.
 
+use super::block::{Activation, Attention, Block, BlockShape};
 use crate::error::{Error, Result};
 use crate::models::component::{LayerShapes, layer_shapes, save_component, shallow};
 use crate::models::config::ConfigFile;
-use crate::models::layers::{AdapterHost, AdapterSet, Adapters, LayerNorm, Linear, attend};
+use crate::models::layers::{AdapterHost, AdapterSet, Adapters, LayerNorm, Linear};
 use crate::weights::{LoadOptions, Loader, ParameterShapes, WeightStore};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -15,15 +16,6 @@ const STEM: &str = "model";
 const PREFIX: &str = "text_model";
 /// The end token in every configuration by transformers before 4.31, whatever the tokenizer's was.
 const LEGACY_END: i64 = 2;
-
-/// The activation between the two layers of the MLP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activation {
-    /// `x * sigmoid(1.702 x)`, as in OpenAI's CLIP
-    QuickGelu,
-    /// `x * Phi(x)`, as in OpenCLIP
-    Gelu,
-}
 
 /// The shape of a text encoder. Values of config.json that are not implemented are refused on reading.
 #[derive(Debug, Clone)]
@@ -53,6 +45,12 @@ impl ClipTextConfig {
     pub fn from_file(file: ConfigFile) -> Result<Self> {
         file.only("model_type", &json!("clip_text_model"))?;
         let projects = file.get("architectures") == Some(&json!(["CLIPTextModelWithProjection"]));
+        let projection = if projects { Some(file.size("projection_dim", Some(512))?) } else { None };
+        Self::with_projection(file, projection)
+    }
+
+    /// The tower of a CLIP from its part of the configuration, or an encoder of its own.
+    pub(super) fn with_projection(file: ConfigFile, projection: Option<i64>) -> Result<Self> {
         let width = file.size("hidden_size", Some(512))?;
         let config = Self {
             vocab_size: file.size("vocab_size", Some(49408))?,
@@ -61,21 +59,27 @@ impl ClipTextConfig {
             layers: file.size("num_hidden_layers", Some(12))?,
             heads: file.size("num_attention_heads", Some(8))?,
             max_length: file.size("max_position_embeddings", Some(77))?,
-            activation: match file.text("hidden_act", "quick_gelu")?.as_str() {
-                "quick_gelu" => Activation::QuickGelu,
-                "gelu" => Activation::Gelu,
-                _ => return Err(file.conflict("hidden_act", "quick_gelu or gelu: nothing else is implemented")),
-            },
+            activation: Activation::read(&file)?,
             eps: file.number("layer_norm_eps", 1e-5)?,
             // transformers' own default since 4.31
             eos_token_id: file.integer("eos_token_id", 49407)?,
-            projection: if projects { Some(file.size("projection_dim", Some(512))?) } else { None },
+            projection,
             file,
         };
         if width % config.heads != 0 {
             return Err(config.file.conflict("num_attention_heads", format!("a divisor of hidden_size, {width}")));
         }
         Ok(config)
+    }
+
+    fn blocks(&self) -> BlockShape {
+        BlockShape {
+            width: self.hidden_size,
+            wide: self.intermediate_size,
+            heads: self.heads,
+            activation: self.activation,
+            eps: self.eps,
+        }
     }
 
     /// The parsed config.json.
@@ -141,10 +145,10 @@ impl ClipTextModel {
         layer_shapes(&mut Self::build(config.clone(), &Loader::describing()))
     }
 
-    fn build(config: ClipTextConfig, from: &Loader) -> Self {
+    pub(super) fn build(config: ClipTextConfig, from: &Loader) -> Self {
         let width = config.hidden_size;
         let text = from.sub(PREFIX);
-        let block = |i: i64| Block::load(&text.sub(&format!("encoder.layers.{i}")), &config);
+        let block = |i: i64| Block::load(&text.sub(&format!("encoder.layers.{i}")), config.blocks(), Attention::Causal);
         let embeddings = text.sub("embeddings");
         Self {
             token_embedding: embeddings.tensor("token_embedding.weight", &[config.vocab_size, width]),
@@ -171,7 +175,7 @@ impl ClipTextModel {
         let mut x = Tensor::embedding(&self.token_embedding, ids, -1, false, false) + positions;
         let mut hidden_states = vec![x.shallow_clone()];
         for block in &self.blocks {
-            x = block.forward(&x, &self.config, adapters);
+            x = block.forward(&x, adapters);
             hidden_states.push(x.shallow_clone());
         }
         let last_hidden_state = self.final_layer_norm.forward(&x);
@@ -194,9 +198,14 @@ impl ClipTextModel {
         let size = states.size();
         let index = ends.view([-1, 1, 1]).expand([size[0], 1, size[2]], false);
         let pooled = states.gather(1, &index, false).squeeze_dim(1); // [B, D]
+        self.project(&pooled)
+    }
+
+    /// `[.., D] -> [.., P]`; unchanged without a projection.
+    pub fn project(&self, states: &Tensor) -> Tensor {
         match &self.text_projection {
-            Some(projection) => projection.forward(&pooled, None),
-            None => pooled,
+            Some(projection) => projection.forward(states, None),
+            None => states.shallow_clone(),
         }
     }
 
@@ -232,12 +241,7 @@ impl ClipTextModel {
 impl AdapterHost for ClipTextModel {
     /// Without the projection of `CLIPTextModelWithProjection`: no program puts a LoRA there.
     fn adapters_mut(&mut self, visit: &mut dyn FnMut(&mut Adapters)) {
-        for block in &mut self.blocks {
-            let attention = [&mut block.q_proj, &mut block.k_proj, &mut block.v_proj, &mut block.out_proj];
-            for linear in attention.into_iter().chain([&mut block.fc1, &mut block.fc2]) {
-                visit(&mut linear.adapters);
-            }
-        }
+        self.blocks.iter_mut().for_each(|block| block.adapters_mut(visit));
     }
 
     fn new_adapter_set(&mut self) -> AdapterSet {
@@ -257,47 +261,4 @@ fn with_prefix(name: &str) -> Option<String> {
     }
     let bare = ["embeddings.", "encoder.", "final_layer_norm."].iter().any(|start| name.starts_with(start));
     Some(if bare { format!("{PREFIX}.{name}") } else { name.to_string() })
-}
-
-#[derive(Debug)]
-struct Block {
-    layer_norm1: LayerNorm,
-    q_proj: Linear,
-    k_proj: Linear,
-    v_proj: Linear,
-    out_proj: Linear,
-    layer_norm2: LayerNorm,
-    fc1: Linear,
-    fc2: Linear,
-}
-
-impl Block {
-    fn load(from: &Loader, config: &ClipTextConfig) -> Self {
-        let (width, wide) = (config.hidden_size, config.intermediate_size);
-        let project = |name: &str| Linear::load(&from.sub("self_attn").sub(name), width, width, true);
-        Self {
-            layer_norm1: LayerNorm::load(&from.sub("layer_norm1"), width, config.eps),
-            q_proj: project("q_proj"),
-            k_proj: project("k_proj"),
-            v_proj: project("v_proj"),
-            out_proj: project("out_proj"),
-            layer_norm2: LayerNorm::load(&from.sub("layer_norm2"), width, config.eps),
-            fc1: Linear::load(&from.sub("mlp.fc1"), width, wide, true),
-            fc2: Linear::load(&from.sub("mlp.fc2"), wide, width, true),
-        }
-    }
-
-    /// `[B, L, D] -> [B, L, D]`, causal.
-    fn forward(&self, x: &Tensor, config: &ClipTextConfig, adapters: Option<AdapterSet>) -> Tensor {
-        let normed = self.layer_norm1.forward(x);
-        let project = |linear: &Linear| linear.forward(&normed, adapters);
-        let h = attend(&project(&self.q_proj), &project(&self.k_proj), &project(&self.v_proj), config.heads, true);
-        let x = x + self.out_proj.forward(&h, adapters);
-        let h = self.fc1.forward(&self.layer_norm2.forward(&x), adapters);
-        let h = match config.activation {
-            Activation::QuickGelu => &h * (&h * 1.702).sigmoid(),
-            Activation::Gelu => h.gelu("none"),
-        };
-        x + self.fc2.forward(&h, adapters)
-    }
 }
