@@ -68,6 +68,11 @@ impl Recipe {
                 lacking.name()
             ));
         }
+        if let Some((_, pairs)) = stages.iter().find(|(stage, _)| *stage == Stage::Pairs)
+            && pairs.iter().any(|(name, value)| name == "rule" && value.as_deref() == Some("small_margins"))
+        {
+            return Err("pairs.rule = \"small_margins\" makes pairs for people to judge, which nobody did yet: expected a rule that makes training data.".into());
+        }
         let stem = path.file_stem().map_or("chain".into(), |stem| stem.to_string_lossy().into_owned());
         Ok(Self { out: out(table)?.unwrap_or_else(|| format!("runs/{stem}").into()), rounds: rounds(table)?, stages })
     }

@@ -2,6 +2,8 @@
 
 use super::recipe::{Options, Recipe};
 use super::stage::Stage;
+use crate::pairs::Rule;
+use clap::ValueEnum;
 use std::path::{Path, PathBuf};
 
 /// A stage in a round, as a command.
@@ -35,9 +37,11 @@ pub enum Product {
     Model,
 }
 
-/// The model after a round, as arguments.
+/// The model after a round, and the file that a round trains on, as arguments.
 struct Trained<'a> {
     product: Product,
+    /// Name of the file of pairs or lists.
+    data: &'static str,
     /// The model of the first round.
     start: &'a str,
     /// `final/` of the newest training; `None` before the first.
@@ -80,7 +84,8 @@ impl Trained<'_> {
 /// Every step of a recipe, in order. Each reads the output of the one before.
 pub fn steps(recipe: &Recipe, product: Product) -> Vec<Step> {
     let start = recipe.value(Stage::Generate, "model").unwrap_or_default();
-    let mut trained = Trained { product, start, newest: None };
+    let rule = recipe.value(Stage::Pairs, "rule").and_then(|rule| Rule::from_str(rule, false).ok()).unwrap_or_default();
+    let mut trained = Trained { product, data: rule.file(), start, newest: None };
     let (mut steps, mut models): (Vec<Step>, _) = (Vec::new(), vec![format!("start={}", trained.eval())]);
     for round in 1..=recipe.rounds {
         let folder = recipe.out.join(format!("round-{round}"));
@@ -130,7 +135,7 @@ fn arguments(stage: Stage, options: &Options, folder: &Path, trained: &Trained) 
         }
         Stage::Score | Stage::Pairs | Stage::Eval => all.extend(["--out".into(), out]),
         Stage::Train => {
-            let own = [format!("data.path={}", path("pairs/pairs.jsonl")), format!("train.out={out}")];
+            let own = [format!("data.path={}", path(&format!("pairs/{}", trained.data))), format!("train.out={out}")];
             let sets = own.into_iter().chain(trained.train());
             all.extend(sets.flat_map(|set| ["--set".into(), set]));
             all.push("--resume=auto".into());

@@ -77,12 +77,7 @@ pub fn run(args: Args) -> Result<()> {
     if json {
         return terminal::print(&format!("{}\n", serde_json::to_string(&summary)?));
     }
-    let file = match (report, summary.rule) {
-        (true, _) => "report.html",
-        (false, Rule::SmallMargins) => "annotate.jsonl",
-        (false, Rule::List) => "lists.jsonl",
-        (false, Rule::BestWorst | Rule::Mu2Sigma | Rule::WorstOfFive | Rule::All) => "pairs.jsonl",
-    };
+    let file = if report { "report.html" } else { summary.rule.file() };
     terminal::print(&format!("{}\n{}\n", in_words(&summary), out.join(file).display()))
 }
 

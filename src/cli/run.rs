@@ -12,9 +12,9 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 const EXAMPLES: &str = "Examples:
-  diffpref run configs/synpic-demo.toml
-  diffpref run configs/synpic-demo.toml --until pairs
-  diffpref run configs/synpic-demo.toml --dry-run";
+  diffpref run configs/synpic.toml
+  diffpref run configs/synpic.toml --until pairs
+  diffpref run configs/synpic.toml --dry-run";
 
 /// How often a running command is looked after.
 const POLL: Duration = Duration::from_millis(50);

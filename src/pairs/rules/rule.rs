@@ -27,6 +27,15 @@ pub enum Rule {
 }
 
 impl Rule {
+    /// Name of the file that it makes.
+    pub fn file(self) -> &'static str {
+        match self {
+            Self::BestWorst | Self::Mu2Sigma | Self::WorstOfFive | Self::All => "pairs.jsonl",
+            Self::SmallMargins => "annotate.jsonl",
+            Self::List => "lists.jsonl",
+        }
+    }
+
     /// (winner, loser) of a prompt's candidates by their combined numbers. Equal numbers are a tie, in the order of the file.
     pub fn chosen(self, prompt: &str, scores: &[f64]) -> Vec<(usize, usize)> {
         match self {

@@ -22,7 +22,7 @@ fn every_name_has_its_three_recipes_and_there_are_no_others() {
     let kinds = FAMILIES.iter().chain(&["demo"]);
     let mut expected: BTreeSet<String> =
         kinds.flat_map(|kind| NAMES.iter().chain(SAMPLING).map(move |name| format!("{name}-{kind}.toml"))).collect();
-    expected.insert("quickstart.toml".into());
+    expected.extend(["quickstart.toml".into(), "synpic.toml".into()]);
     assert_eq!(support::names(&root().join("configs")).into_iter().collect::<BTreeSet<_>>(), expected);
 }
 
