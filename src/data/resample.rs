@@ -1,5 +1,6 @@
 //! Pillow's resize, bit for bit (Resample.c). No crate gives its bytes, and published models and scores were made with
-//! them. The kernel is widened when the image shrinks.
+//! them. The kernel is widened when the image shrinks. Pillow 13 shrinks pictures more than twice as high as wide
+//! vertically first; earlier versions, and so published scores, do not.
 
 use image::RgbImage;
 

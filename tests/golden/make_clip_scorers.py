@@ -2,7 +2,9 @@
 """Makes the folders clip, hpsv2, aesthetic and mps of tests/golden/scorers: small CLIPs with drawn weights in float16,
 and scores.jsonl, their numbers for pictures by transformers and OpenCLIP. And pillow.jsonl: resized pictures by Pillow.
 
-open_clip_torch 3.3.0, torchvision 0.26.0, transformers 5.23.0, torch 2.11.0, Pillow 13.0.0.
+open_clip_torch 3.3.0, torchvision 0.26.0, transformers 5.23.0, torch 2.11.0, Pillow 12.0.0. Published scores were made
+with earlier versions of Pillow: all resize horizontally first. Pillow 13 shrinks pictures more than twice as high as
+wide vertically first, which changes bytes.
 
 Usage: make_clip_scorers.py
 """
@@ -15,6 +17,7 @@ from pathlib import Path
 
 import numpy
 import open_clip
+import PIL
 import torch
 from PIL import Image
 from safetensors.torch import save_file
@@ -326,6 +329,8 @@ def heads():
 
 def pillow():
     """pillow.jsonl: hashes of resized pictures, and offsets of both kinds of centre crop."""
+    if int(PIL.__version__.split(".", maxsplit=1)[0]) >= 13:
+        raise SystemExit(f"Pillow is {PIL.__version__}; the order of its passes is another from 13 on: take 12.0.0")
     text = ""
     for size in PILLOW:
         image = shorter_side(textured(*size), 224)

@@ -8,9 +8,9 @@ use image::RgbImage;
 use tch::{Kind, Tensor};
 
 /// Mean of red, green and blue in CLIP's training data.
-const MEAN: [f32; 3] = [0.48145466, 0.4578275, 0.40821073];
+const MEAN: [f64; 3] = [0.48145466, 0.4578275, 0.40821073];
 /// Their standard deviation.
-const STD: [f32; 3] = [0.26862954, 0.26130258, 0.27577711];
+const STD: [f64; 3] = [0.26862954, 0.26130258, 0.27577711];
 /// Limit of pixels after a resize: a picture one pixel high would grow without end.
 const MOST_PIXELS: u64 = 1 << 26;
 
@@ -45,7 +45,7 @@ impl Preprocessing {
                 Self::Crop(rounding) => crop(picture, side, rounding)?,
                 Self::Bars { antialias } => bars(picture, side, antialias)?,
             };
-            let each = |values: [f32; 3]| Tensor::from_slice(&values).view([3, 1, 1]);
+            let each = |values: [f64; 3]| Tensor::from_slice(&values.map(|value| value as f32)).view([3, 1, 1]);
             Ok((square - each(MEAN)) / each(STD))
         };
         let batch = pictures.iter().map(one).collect::<Result<Vec<_>>>()?;
