@@ -1,6 +1,7 @@
 //! `diffpref pairs`: rated candidates of prompts to pairs, ranked lists, or pairs to be annotated.
 
 mod calibrate;
+mod calibration;
 mod candidates;
 mod combine;
 mod filters;

@@ -1,6 +1,6 @@
 //! `diffpref pairs` as a library call.
 
-use super::calibrate;
+use super::calibration;
 use super::candidates::{self, Candidates};
 use super::combine::{Combination, Combined, Table, standardised};
 use super::filters::Requirement;
@@ -16,7 +16,7 @@ use crate::keys::ConfigError;
 use crate::machine::files::write_atomically;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// Margins below this share of the numbers are rounding: a tie.
@@ -75,7 +75,7 @@ pub fn pairs(request: &Request) -> Result<Summary> {
     }
     let mut prompts = candidates::by_prompt(&rows, &chosen)?;
     let calibration = match &request.elo {
-        Some(elo) => calibrated(&mut prompts, &chosen, elo)?,
+        Some(elo) => calibration::calibrated(&mut prompts, &chosen, elo)?,
         None => Vec::new(),
     };
     let mut work = Work::new(request, &prompts, &chosen);
@@ -101,75 +101,6 @@ fn check(request: &Request) -> Result<()> {
         return Err(refusal(format!("--min-margin {}: expected a number from 0 up", request.min_margin)));
     }
     Ok(())
-}
-
-/// Adds offsets per generator to the numbers of every measure.
-fn calibrated(prompts: &mut [Candidates], measures: &[Chosen], file: &PathBuf) -> Result<Vec<Calibrated>> {
-    let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let elo: BTreeMap<String, f64> = serde_json::from_slice(&bytes)
-        .with_context(|| format!("{}: expected {{\"MODEL\": RATING, ..}}", file.display()))?;
-    let models: BTreeSet<Option<&str>> = prompts.iter().flat_map(|p| p.models.iter().map(|m| m.as_deref())).collect();
-    let mut rated = Vec::new();
-    for model in models {
-        let Some(model) = model else {
-            bail!("--elo: there are rows without `model`; calibration needs the generator of every picture");
-        };
-        let Some(rating) = elo.get(model) else {
-            bail!("{}: no rating of {model:?}, which rows name; add it", file.display());
-        };
-        rated.push((model.to_string(), *rating));
-    }
-    if rated.len() < 2 {
-        bail!("--elo: all pictures are of one generator, {}; calibration compares generators", rated[0].0);
-    }
-    let mut out = Vec::new();
-    for (k, measure) in measures.iter().enumerate() {
-        let scores = |model: &str| -> Vec<f64> {
-            let of = |p: &Candidates| {
-                let own = p.models.iter().zip(&p.numbers[k]).filter(|(m, _)| m.as_deref() == Some(model));
-                own.map(|(_, number)| *number).collect::<Vec<_>>()
-            };
-            prompts.iter().flat_map(of).collect()
-        };
-        let lists: Vec<Vec<f64>> = rated.iter().map(|(model, _)| scores(model)).collect();
-        let ratings: Vec<f64> = rated.iter().map(|(_, rating)| *rating).collect();
-        let offsets = calibrate::offsets(&lists, &ratings, calibrate::temperature(&lists.concat()));
-        for ((model, elo), offset) in rated.iter().zip(&offsets) {
-            let others = rated.iter().filter(|(other, _)| other != model);
-            let mismatch = others.filter_map(|(other, other_elo)| {
-                let wins = wins(prompts, k, model, other)?;
-                Some((other.clone(), calibrate::mismatch(wins, calibrate::expected(*elo, *other_elo))))
-            });
-            let (measure, mismatch) = (measure.name(), mismatch.collect());
-            out.push(Calibrated { measure, model: model.clone(), elo: *elo, offset: *offset, mismatch });
-        }
-        let of: BTreeMap<&str, f64> = rated.iter().map(|(model, _)| model.as_str()).zip(offsets).collect();
-        for prompt in prompts.iter_mut() {
-            for (number, model) in prompt.numbers[k].iter_mut().zip(&prompt.models) {
-                *number += model.as_deref().and_then(|model| of.get(model)).copied().unwrap_or_default();
-            }
-        }
-    }
-    Ok(out)
-}
-
-/// Share of prompts in which a picture of one generator is above one of the other; equal numbers count half.
-fn wins(prompts: &[Candidates], measure: usize, model: &str, other: &str) -> Option<f64> {
-    let (mut won, mut n) = (0.0, 0);
-    for prompt in prompts {
-        let of = |name: &str| {
-            let own = prompt.models.iter().zip(&prompt.numbers[measure]).filter(|(m, _)| m.as_deref() == Some(name));
-            own.map(|(_, number)| *number).collect::<Vec<_>>()
-        };
-        let others = of(other);
-        for a in of(model) {
-            for b in &others {
-                n += 1;
-                won += if a > *b { 1.0 } else { 0.5 * f64::from(a == *b) };
-            }
-        }
-    }
-    (n > 0).then(|| won / f64::from(n))
 }
 
 /// Pairs while they are made.
@@ -319,8 +250,8 @@ impl<'a> Work<'a> {
             }
         }
         out.iter().for_each(|_| self.dropped.add(Reason::Mislabelled));
-        let mut index = 0;
-        self.pairs.retain(|_| (!out.contains(&index), index += 1).0);
+        let pairs = std::mem::take(&mut self.pairs).into_iter().enumerate();
+        self.pairs = pairs.filter(|(index, _)| !out.contains(index)).map(|(_, pair)| pair).collect();
     }
 
     fn finish(self, calibration: Vec<Calibrated>) -> Result<Summary> {

@@ -64,8 +64,9 @@ pub fn score(request: &Request, progress: &dyn Progress, stop: &Stop) -> Result<
     let (mut raters, mut judges) = open(request, &rows, &mut hashes)?;
     let (pictures, missing) = pictures::of_rows(&rows, &mut hashes, stop)?;
     hashes.save();
+    let total = pictures.len() + missing.len();
     let bad = missing.into_iter().map(|(picture, reason)| Unreadable { picture, reason }).collect();
-    let mut work = Work { request, rows: &rows, pictures: &pictures, bad, seconds: 0.0 };
+    let mut work = Work { request, rows: &rows, pictures: &pictures, total, bad, seconds: 0.0 };
     work.check_bad()?;
     work.rate(&mut raters, progress, stop)?;
     let Work { bad, seconds, .. } = work;
@@ -139,6 +140,8 @@ struct Work<'a> {
     request: &'a Request,
     rows: &'a [Row],
     pictures: &'a [Picture],
+    /// Distinct pictures of the input, missing ones included.
+    total: usize,
     bad: Vec<Unreadable>,
     seconds: f64,
 }
@@ -193,7 +196,7 @@ impl Work<'_> {
 
     /// Stops when more pictures are unreadable than is allowed.
     fn check_bad(&self) -> Result<()> {
-        let (bad, all) = (self.bad.len(), self.bad.len().max(self.total()));
+        let (bad, all) = (self.bad.len(), self.total);
         let allowed = self.request.max_bad_fraction;
         if bad == 0 || (bad as f64 <= allowed * all as f64 && bad < all) {
             return Ok(());
@@ -207,12 +210,6 @@ impl Work<'_> {
             self.request.input.display(),
             named.join("; ")
         );
-    }
-
-    /// Distinct pictures of the input.
-    fn total(&self) -> usize {
-        let paths: HashSet<&Path> = self.rows.iter().map(|row| row.picture.as_path()).collect();
-        paths.len()
     }
 }
 

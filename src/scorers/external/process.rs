@@ -8,6 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Lines of standard error that a message quotes.
@@ -64,8 +65,9 @@ struct Running {
     /// `None` after the end of input.
     requests: Option<Sender<String>>,
     answers: Receiver<String>,
-    /// The newest lines of standard error.
+    /// The newest lines of standard error, and the thread that reads them.
     said: Arc<Mutex<VecDeque<String>>>,
+    listener: Option<JoinHandle<()>>,
 }
 
 impl Running {
@@ -92,11 +94,11 @@ impl Running {
         if let Some(output) = child.stdout.take() {
             std::thread::spawn(move || read_lines(output, |line| answered.send(line).is_ok()));
         }
-        if let Some(errors) = child.stderr.take() {
+        let listener = child.stderr.take().map(|errors| {
             let said = said.clone();
-            std::thread::spawn(move || read_lines(errors, |line| keep(&said, line)));
-        }
-        Ok(Self { child, requests: Some(requests), answers, said })
+            std::thread::spawn(move || read_lines(errors, |line| keep(&said, line)))
+        });
+        Ok(Self { child, requests: Some(requests), answers, said, listener })
     }
 
     fn ask(&mut self, request: &str, limit: Duration) -> Result<String, Silence> {
@@ -121,6 +123,11 @@ impl Running {
             },
         };
         self.kill();
+        // Its last lines may still be in the pipe, and a program that it started may hold the pipe open.
+        let began = Instant::now();
+        while self.listener.as_ref().is_some_and(|thread| !thread.is_finished()) && began.elapsed() < GRACE {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let said: Vec<String> = self.said.lock().map(|lines| lines.iter().cloned().collect()).unwrap_or_default();
         match said.is_empty() {
             true => format!("{reason}; it wrote nothing to standard error"),
