@@ -17,7 +17,8 @@ impl NoiseSchedule {
         if config.rescale_betas_zero_snr {
             betas = rescale_zero_terminal_snr(&betas);
         }
-        let alphas_cumprod = (1f64 - betas).cumprod(0, None::<Kind>);
+        // tch computes 1 - x as -(x - 1): -0 for x = 1, and 1 / SNR of the last level would be -infinity.
+        let alphas_cumprod = (betas.neg() + 1f64).cumprod(0, None::<Kind>);
         Self { config: config.clone(), alphas_cumprod }
     }
 

@@ -6,6 +6,7 @@ use pipelines::schedulers::{
     Ddim, NoiseSchedule, Prediction, PredictionType, Sampler, SamplerOptions, SchedulerConfig, StochasticSampler,
     Transitions, ddim, log_prob,
 };
+use pipelines::{Levels, Process};
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
@@ -71,6 +72,16 @@ fn the_schedule_table_of_the_methods_reference_holds() {
         assert_close(rescaled.alphas_cumprod().double_value(&[t]), expected, 8);
     }
     assert_eq!(rescaled.alphas_cumprod().double_value(&[999]), 0.0);
+}
+
+#[test]
+fn noise_to_signal_is_infinite_at_zero_terminal_snr_whatever_the_number_of_levels() {
+    let schedule = NoiseSchedule::new(&with(json!({"rescale_betas_zero_snr": true})));
+    for rows in [1, 2, 8, 16] {
+        let found = schedule.noise_to_signal(&Levels::new(&vec![999.0; rows]));
+        let found: Vec<f64> = found.iter::<f64>().unwrap().collect();
+        assert!(found.iter().all(|x| *x == f64::INFINITY), "{rows} levels: {found:?}");
+    }
 }
 
 #[test]
