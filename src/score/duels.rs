@@ -7,6 +7,7 @@ use crate::scorers::{Better, Measure, Named, Scope, ScorerSpec};
 use anyhow::{Context, Result};
 use image::RgbImage;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::Path;
 use std::time::Instant;
 
@@ -77,8 +78,8 @@ impl Judge {
             for duels in wanted(self, group).chunks(batch) {
                 stop.check()?;
                 for index in duels.iter().flat_map(|(a, b)| [*a, *b]) {
-                    if !pictures.contains_key(&index) {
-                        pictures.insert(index, decode(group.pictures[index].0)?);
+                    if let Entry::Vacant(place) = pictures.entry(index) {
+                        place.insert(decode(group.pictures[index].0)?);
                     }
                 }
                 self.ask(group, duels, &pictures)?;

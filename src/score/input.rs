@@ -13,6 +13,9 @@ const ENDINGS: [&str; 8] = ["png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff", 
 /// List of the pictures of `diffpref generate` in their folder.
 const LIST: &str = "images.jsonl";
 
+/// Rows of a table by column, with their numbers from 1.
+type Objects = Vec<(usize, Map<String, Value>)>;
+
 /// A picture to be rated.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
@@ -97,7 +100,7 @@ fn of_folder(dir: &Path) -> Result<Vec<Row>> {
 
 fn of_file(path: &Path, columns: &Columns) -> Result<Vec<Row>> {
     let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
-    let objects: fn(&str) -> Result<Vec<(usize, Map<String, Value>)>, String> = match ending.as_str() {
+    let objects: fn(&str) -> Result<Objects, String> = match ending.as_str() {
         "jsonl" => objects,
         "csv" => |text| table(text, b','),
         "tsv" => |text| table(text, b'\t'),
@@ -159,7 +162,7 @@ fn row(file: &Path, number: usize, mut rest: Map<String, Value>, columns: &Colum
 }
 
 /// One object per line, with its number from 1.
-fn objects(text: &str) -> Result<Vec<(usize, Map<String, Value>)>, String> {
+fn objects(text: &str) -> Result<Objects, String> {
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let one = |(index, line): (usize, &str)| {
         let row = index + 1;
@@ -173,7 +176,7 @@ fn objects(text: &str) -> Result<Vec<(usize, Map<String, Value>)>, String> {
 }
 
 /// A header and rows of texts; row 1 is the header.
-fn table(text: &str, delimiter: u8) -> Result<Vec<(usize, Map<String, Value>)>, String> {
+fn table(text: &str, delimiter: u8) -> Result<Objects, String> {
     let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(text.as_bytes());
     let headers = reader.headers().map_err(|e| format!("row 1: {e}"))?.clone();
     let mut rows = Vec::new();

@@ -19,11 +19,18 @@ pub struct Picture {
     pub rows: Vec<usize>,
 }
 
+/// Distinct pictures.
+pub struct Found {
+    pub pictures: Vec<Picture>,
+    /// Files that cannot be read, with the reason.
+    pub unreadable: Vec<(PathBuf, String)>,
+}
+
 /// Pictures of the rows in order of first appearance, and files that cannot be read.
 ///
 /// # Errors
 /// [`crate::progress::Stopped`] after a signal.
-pub fn of_rows(rows: &[Row], hashes: &mut HashMemory, stop: &Stop) -> Result<(Vec<Picture>, Vec<(PathBuf, String)>)> {
+pub fn of_rows(rows: &[Row], hashes: &mut HashMemory, stop: &Stop) -> Result<Found> {
     let mut places: HashMap<&Path, usize> = HashMap::new();
     let mut distinct: Vec<(&Path, Vec<usize>)> = Vec::new();
     for (index, row) in rows.iter().enumerate() {
@@ -42,7 +49,7 @@ pub fn of_rows(rows: &[Row], hashes: &mut HashMemory, stop: &Stop) -> Result<(Ve
             (true, Err(e)) => unreadable.push((path.to_path_buf(), format!("{e:#}"))),
         }
     }
-    Ok((pictures, unreadable))
+    Ok(Found { pictures, unreadable })
 }
 
 /// Decodes pictures ahead of their use, and passes them in batches.

@@ -3,7 +3,7 @@
 use super::duels::{self, Group, Judge};
 use super::input::{self, Columns, Row};
 use super::output::{self, ScoredRow, Scores};
-use super::pictures::{self, Picture};
+use super::pictures::{self, Found, Picture};
 use super::rater::{self, Asked, Rater};
 use super::report;
 use super::summary::{Column, Comparisons, Oriented, ScoredBy, Summary, Unreadable, agreement};
@@ -62,7 +62,7 @@ pub fn score(request: &Request, progress: &dyn Progress, stop: &Stop) -> Result<
     let (rows, repeated) = distinct(input::read(&request.input, &columns)?);
     let mut hashes = HashMemory::open(&request.cache_dir);
     let (mut raters, mut judges) = open(request, &rows, &mut hashes)?;
-    let (pictures, missing) = pictures::of_rows(&rows, &mut hashes, stop)?;
+    let Found { pictures, unreadable: missing } = pictures::of_rows(&rows, &mut hashes, stop)?;
     hashes.save();
     let total = pictures.len() + missing.len();
     let bad = missing.into_iter().map(|(picture, reason)| Unreadable { picture, reason }).collect();
