@@ -8,14 +8,14 @@ NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 
 .PHONY: quickstart methods-table docs test test-tools setup lint parity bench demo-assets release
 
-# Trains on the bundled demo, judges before and after, writes runs/quickstart/report.html.
+# Trains on the test bed, judges before and after, writes runs/quickstart/report.html.
 quickstart: release
 	$(RELEASE) train configs/quickstart.toml --resume=auto
 	$(RELEASE) eval --run $(QUICKSTART) --prompts assets/testbed/names.jsonl --seeds 24 --other-seeds 2 \
 		--scorer background --scorer nearest_drawing=assets/testbed
 	@echo "Open $(QUICKSTART)/report.html"
 
-# Trains and judges every method on the demo, writes docs/methods/table.md: some hours on two cores, row by row, resumable.
+# Trains and judges every method on the test bed, writes docs/methods/table.md: some hours on two cores, row by row, resumable.
 methods-table: release
 	python3 tools/methods_table.py
 

@@ -54,6 +54,7 @@ impl Recipe {
                 stages.push((stage, options_of(stage, options)?));
             }
         }
+        let (out, rounds) = (out(table)?, rounds(table)?);
         let known: Vec<&str> = Stage::ALL.iter().map(|stage| stage.name()).chain(TOP).collect();
         if let Some(name) = table.keys().find(|name| !known.contains(&name.as_str())) {
             let hint = nearest(name, &known).map_or(String::new(), |known| format!(" (did you mean {known}?)"));
@@ -74,7 +75,7 @@ impl Recipe {
             return Err("pairs.rule = \"small_margins\" makes pairs for people to judge, which nobody did yet: expected a rule that makes training data.".into());
         }
         let stem = path.file_stem().map_or("chain".into(), |stem| stem.to_string_lossy().into_owned());
-        Ok(Self { out: out(table)?.unwrap_or_else(|| format!("runs/{stem}").into()), rounds: rounds(table)?, stages })
+        Ok(Self { out: out.unwrap_or_else(|| format!("runs/{stem}").into()), rounds, stages })
     }
 
     /// The options of a stage.

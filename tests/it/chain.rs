@@ -68,7 +68,7 @@ fn only_what_changed_and_what_follows_runs_again() {
     assert!(!world.path("chain/round-1/train").exists());
     let pictures = files(&world.path("chain/round-1/generate"));
 
-    edit(&world, "by = \"background.darkness\"", "by = \"compressibility.bytes\"");
+    edit(&world, "by = \"background.darkness\"", "by = \"compressibility.compressibility\"");
     let planned = run(&world, &["--dry-run"]).output().unwrap();
     let planned = String::from_utf8(planned.stdout).unwrap();
     let marks: Vec<&str> = planned.lines().filter(|line| line.starts_with('#')).collect();
