@@ -3,6 +3,7 @@
 use super::terminal;
 use anyhow::{Context, Result, bail};
 use diffpref::chain::{self, Planned, Program, Recipe, Stage};
+use diffpref::keys::ConfigError;
 use diffpref::machine::disk::default_cache_dir;
 use diffpref::progress::{Signal, Stop, Stopped};
 use std::fs::File;
@@ -74,6 +75,7 @@ impl Program for ThisProgram {
             (Some(0), _) => Ok(()),
             (Some(130), _) => Err(Stopped(Signal::Interrupt).into()),
             (Some(143), _) => Err(Stopped(Signal::Terminate).into()),
+            (Some(2), _) => Err(ConfigError("the command refuses its options; its reason is above".into()).into()),
             (Some(code), _) => bail!("the command ended with {code}; its reason is above"),
             (None, signal) => bail!("the command was ended by signal {}", signal.unwrap_or_default()),
         }

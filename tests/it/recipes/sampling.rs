@@ -111,7 +111,7 @@ fn assert_is_taken(name: &str, family: &str, model: &Path) {
     let published = recipe["reward"]["scorers"][0]["name"].as_str().unwrap();
     let expected = match NOT_BUILT.contains(&published) {
         true => "which is not built yet: take \"style\"".to_string(),
-        false => format!("reward.scorers: cannot open the scorer \"{published}\": cannot read the folder "),
+        false => format!("reward.scorers: cannot open the scorer \"{published}\": cannot find models/"),
     };
     assert!(said.contains(&expected), "{name}: {said}");
 }

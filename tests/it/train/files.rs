@@ -199,7 +199,8 @@ fn every_documented_metric_is_there_and_every_line_is_one_step() {
     assert_eq!(lines.iter().map(|l| l["step"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 2, 3]);
     let plain = "step epoch lr loss implicit_acc margin reward_w reward_l model_mse_w model_mse_l ref_mse_w ref_mse_l gap_w \
                  gap_l gradient_factor negative_margin margin_by_t beta grad_norm pairs_per_s s_per_step data_wait_s peak_mem_gib";
-    let validated = "val_loss val_implicit_acc val_margin val_margin_lo val_margin_hi val_gap_w val_gap_l";
+    let validated = "val_loss val_implicit_acc val_margin val_margin_lo val_margin_hi val_gap_w val_gap_l \
+                     val_gradient_factor";
     let keys = |line: &Value| line.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
     let listed = |names: &[&str]| names.iter().flat_map(|n| n.split_whitespace()).map(String::from).collect();
     assert_eq!(keys(&lines[0]), listed(&[plain]));
