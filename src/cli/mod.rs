@@ -156,14 +156,19 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 fn watch_signals() -> Stop {
     let stop = Stop::default();
     let flag = stop.clone();
-    let Ok(mut signals) =
-        signal_hook::iterator::Signals::new([signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM])
-    else {
+    let Ok(mut signals) = signal_hook::iterator::Signals::new([
+        signal_hook::consts::SIGINT,
+        signal_hook::consts::SIGTERM,
+        run::PARENT_DIED,
+    ]) else {
         return stop;
     };
     std::thread::spawn(move || {
         for raw in signals.forever() {
             let signal = if raw == signal_hook::consts::SIGINT { Signal::Interrupt } else { Signal::Terminate };
+            if flag.requested().is_some() && raw == run::PARENT_DIED {
+                continue;
+            }
             if flag.requested().is_some() {
                 // Without destructors: libtorch's would race with running work.
                 signal_hook::low_level::exit(i32::from(signal.exit_code()));

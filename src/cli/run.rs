@@ -17,6 +17,10 @@ const EXAMPLES: &str = "Examples:
   diffpref run configs/synpic.toml --until pairs
   diffpref run configs/synpic.toml --dry-run";
 
+/// Sent by the kernel to a command when the chain dies, once per thread of the chain: the first one stops the work like
+/// SIGTERM, and no further one ends it at once.
+pub const PARENT_DIED: i32 = signal_hook::consts::SIGUSR1;
+
 /// How often a running command is looked after.
 const POLL: Duration = Duration::from_millis(50);
 
@@ -87,7 +91,7 @@ impl Program for ThisProgram {
 fn ends_with_its_parent(command: &mut Command) {
     let ask = || {
         // SAFETY: prctl with these arguments only sets the signal that the parent's end sends.
-        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) };
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, PARENT_DIED) };
         Ok(())
     };
     // SAFETY: between fork and exec only prctl is called, which is safe there.

@@ -137,7 +137,9 @@ fn losses(pass: &Pass, statistics: &Statistics, all: &[Errors], step: Step) -> R
     for errors in all {
         let evaluation = evaluate(&pass.criterion.objective, errors, &step, Weighting::Off)?;
         losses.extend(evaluation.losses.iter().map(|l| l.loss));
-        factors.extend(evaluation.compared.iter().filter_map(|c| c.u).map(gradient_factor));
+        // Without a reference of its own a method has no logit: here it is compared with the start model.
+        let preferred = evaluation.compared.iter().filter(|c| pass.criterion.needs.reference && !c.tie);
+        factors.extend(preferred.filter_map(|c| c.u).map(gradient_factor));
     }
     Ok((losses, factors))
 }

@@ -1,6 +1,6 @@
 //! `diffpref run`: the whole chain on a tiny model, killed twice, continued, changed, and its refusals.
 
-use crate::support::{Messages, World, diffpref, files, json, signalled, succeeds};
+use crate::support::{Messages, Running, World, diffpref, files, json, names, signalled, succeeds};
 use assert_cmd::Command;
 use std::path::PathBuf;
 
@@ -59,6 +59,27 @@ fn a_chain_that_was_killed_twice_ends_as_one_that_was_not() {
     assert!(said.contains("round 1, pairs: there already") && said.contains("resuming at step 1"), "{said}");
     assert!(said.contains("2 stages ran, 3 were there already"), "{said}");
     assert_eq!(std::fs::read(lora(&whole, 1)).unwrap(), std::fs::read(lora(&broken, 1)).unwrap());
+}
+
+#[test]
+fn a_command_stops_and_keeps_its_work_when_the_chain_is_killed() {
+    let world = world(1);
+    edit(&world, "train.steps=2", "train.steps=150");
+    succeeds(&mut run(&world, &["--until", "pairs"]));
+    let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin("diffpref"));
+    command.args(["run"]).arg(world.path("chain.toml")).args(["--until", "train"]);
+    command.env("OMP_NUM_THREADS", "1").env("XDG_CACHE_HOME", world.path("cache"));
+    let mut running = Running::spawn(command);
+    running.wait_for("train 2/");
+    running.signal(libc::SIGKILL);
+    let train = world.path("chain/round-1/train");
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !names(&train).iter().any(|name| name.starts_with("checkpoint-")) {
+        assert!(std::time::Instant::now() < end, "no checkpoint of the command: {:?}", names(&train));
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let (_, said) = signalled("TERM train 149", &mut run(&world, &["--until", "train"]));
+    assert!(said.contains("resuming at step"), "{said}");
 }
 
 #[test]

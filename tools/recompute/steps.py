@@ -211,7 +211,12 @@ class Run:
         self.weights.thresholds(b)
         terms = LOSSES[self.name](b)
         tolerances = Tolerances.of_step(self.step)
-        return validation_figures(b, draws, terms.sum() / b.n, tolerances, Rounding(b, tolerances))
+        rounding = Rounding(b, tolerances)
+        figures = validation_figures(b, draws, terms.sum() / b.n, tolerances, rounding)
+        if b.paired and self.name not in REFERENCE_FREE:
+            of_pairs = pair_figures(b, rounding, self.networks.timesteps)
+            figures |= {f"val_{key}": of_pairs[key] for key in ["gradient_factor"] if key in of_pairs}
+        return figures
 
     @torch.no_grad()
     def assign(self, values):

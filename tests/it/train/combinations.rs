@@ -43,7 +43,7 @@ fn keys_that_mean_nothing_beside_the_others_are_refused() {
         &["safeguard.mu=0.5"],
         &["weights.source=column", "weights.c=1"],
         &["validate.stop_at_gradient_factor=0.2", "validate.every=0"],
-        &["validate.stop_at_gradient_factor=0.2", "method.name=mapo"],
+        &["validate.stop_at_gradient_factor=0.2", "validate.every=1", "method.name=mapo"],
     ] {
         let said = refused_together(&world, sets);
         messages.add(&format!("{sets:?}"), &said);
