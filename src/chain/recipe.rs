@@ -78,6 +78,26 @@ impl Recipe {
         Ok(Self { out: out.unwrap_or_else(|| format!("runs/{stem}").into()), rounds, stages })
     }
 
+    /// Scorers that rate the candidates and judge the result too.
+    pub fn judges_of_own_labels(&self) -> Vec<&str> {
+        let scorers = |stage: Stage| {
+            let options = self.options(stage).into_iter().flatten().filter(|(name, _)| name == "scorer");
+            options
+                .filter_map(|(_, value)| value.as_deref())
+                .map(|text| text.split_once('=').map_or(text, |(name, _)| name))
+        };
+        let by: Vec<&str> = self
+            .options(Stage::Pairs)
+            .into_iter()
+            .flatten()
+            .filter(|(name, _)| name == "by")
+            .filter_map(|(_, value)| value.as_deref()?.split_once('.').map(|(scorer, _)| scorer))
+            .collect();
+        let decides = |name: &&str| by.is_empty() || by.contains(name);
+        let labellers: Vec<&str> = scorers(Stage::Score).filter(decides).collect();
+        scorers(Stage::Eval).filter(|name| labellers.contains(name)).collect()
+    }
+
     /// The options of a stage.
     pub fn options(&self, stage: Stage) -> Option<&Options> {
         self.stages.iter().find(|(there, _)| *there == stage).map(|(_, options)| options)
@@ -164,6 +184,18 @@ mod tests {
             &[option("scorer", Some("a")), option("scorer", Some("b=c"))]
         );
         assert_eq!(recipe.value(Stage::Train, "config"), Some("t.toml"));
+    }
+
+    #[test]
+    fn a_scorer_that_decides_on_pairs_and_judges_is_named() {
+        let judging = |by: &str| {
+            let pairs = format!("[pairs]\n{by}");
+            let text = WHOLE.replace("[pairs]\n", &pairs) + "[eval]\nscorer = [\"b=elsewhere\", \"c\"]\n";
+            read(&text).unwrap().judges_of_own_labels().join(" ")
+        };
+        assert_eq!(judging(""), "b");
+        assert_eq!(judging("by = [\"b.x:2\", \"a.y\"]\n"), "b");
+        assert_eq!(judging("by = \"a.y\"\n"), "");
     }
 
     #[test]

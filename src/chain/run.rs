@@ -68,6 +68,11 @@ pub fn run(
     progress: &dyn Progress,
     stop: &Stop,
 ) -> Result<Done> {
+    for scorer in recipe.judges_of_own_labels() {
+        progress.line(&format!(
+            "warning: the scorer \"{scorer}\" of [eval] rates the pairs too: its figures are no independent verdict"
+        ));
+    }
     let mut memory = HashMemory::open(cache_dir);
     let (mut done, mut before) = (Done { ran: 0, cached: 0, verdict: None }, None);
     for step in chosen(recipe, until)? {
