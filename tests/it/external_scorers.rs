@@ -36,7 +36,7 @@ fn program(dir: &Path, body: &str) -> String {
     format!("python3 {}", path.display())
 }
 
-/// What rating three pictures says, with the folder called DIR.
+/// Error of rating three pictures, with the folder called DIR.
 fn failure(options: &str, body: &str) -> String {
     let dir = tempfile::tempdir().unwrap();
     let text = format!("{options} {}", program(dir.path(), body));
@@ -214,7 +214,7 @@ fn described() -> (u16, String, u64) {
     (200, DESCRIPTION.into(), 0)
 }
 
-/// What rating a picture says.
+/// Error of rating a picture.
 fn refusal(options: &str, answers: Vec<(u16, String, u64)>) -> (String, usize) {
     let (url, asked) = endpoint(answers);
     let rated = open("http", &format!("{options} {url}")).and_then(|s| s.score(&pictures()[..1], 0, &["a"]).map(drop));
