@@ -13,6 +13,5 @@ mod summary;
 
 pub use agreement::{kendall_tau_b, pearson};
 pub use output::{ScoredRow, read_scores};
-pub use report::{histogram, thumbnail};
 pub use run::{Request, score};
 pub use summary::{Agreement, Column, Comparisons, ScoredBy, Summary, Unreadable};
