@@ -5,6 +5,7 @@ mod duels;
 mod input;
 mod memory;
 mod output;
+mod parquet;
 mod pictures;
 mod rater;
 mod report;
