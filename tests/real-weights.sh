@@ -9,6 +9,8 @@
 #   AESTHETIC_V1          folder with head.safetensors, from sa_0_4_vit_l_14_linear.pth
 #   AESTHETIC_V2          folder with head.safetensors, from sac+logos+ava1-l14-linearMSE.pth
 #   AESTHETIC_EMBEDDINGS  vit_l_14_embeddings of github.com/LAION-AI/aesthetic-predictor
+#   IMAGEREWARD           folder of THUDM/ImageReward, with vocab.txt of bert-base-uncased
+#   IMAGEREWARD_PICTURES  folder with 1.webp to 4.webp, the examples of github.com/THUDM/ImageReward
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -42,6 +44,7 @@ check real_weights_clip_vit_b_32_gives_the_probabilities_of_its_readme CLIP_VIT_
 check real_weights_clip_vit_b_32_gives_the_logits_of_transformers_own_test CLIP_VIT_B_32 COCO_39769
 check real_weights_of_laions_heads_give_their_numbers_on_published_embeddings \
     AESTHETIC_V1 AESTHETIC_V2 AESTHETIC_EMBEDDINGS
+check real_weights_of_imagereward_give_the_rewards_of_its_readme IMAGEREWARD IMAGEREWARD_PICTURES
 
 [ "$failed" = 0 ] || exit 1
 if [ "$checked" = 0 ]; then

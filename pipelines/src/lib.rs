@@ -16,6 +16,7 @@ pub mod sampling;
 pub mod schedulers;
 pub mod text;
 pub mod weights;
+pub mod wordpiece;
 
 pub use conditioning::Conditioning;
 pub use dtype::Dtype;

@@ -58,6 +58,9 @@ pub trait Architecture: Debug + Send + Sync {
     /// Layers available to a LoRA.
     fn layer_shapes(&self) -> LayerShapes;
 
+    /// Name of the weight of the last layer.
+    fn output_layer(&self) -> &'static str;
+
     /// Keys of config.json, with values, that determine the shapes of the network.
     fn shape(&self) -> Vec<(&'static str, String)>;
 

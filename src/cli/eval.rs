@@ -3,10 +3,13 @@
 use super::{choices, terminal};
 use anyhow::Result;
 use clap::builder::TypedValueParser;
+use diffpref::eval::implicit::{PairsRequest, TrainedOn, judge};
 use diffpref::eval::{NamedModel, Request, evaluate, labellers_of, models_of_run};
 use diffpref::keys::ConfigError;
 use diffpref::machine::disk::default_cache_dir;
 use diffpref::metrics::evaluation::{Compared, Evaluation, Group, Interval, SignTest};
+use diffpref::metrics::implicit::PairEvaluation;
+use diffpref::metrics::per_cent;
 use diffpref::painting::{LoraFile, Merge, NegativeRequest};
 use diffpref::progress::Stop;
 use diffpref::report;
@@ -20,6 +23,7 @@ use tch::{Device, Kind};
 
 const EXAMPLE: &str = "Examples:
   diffpref eval --run runs/quickstart --prompts assets/testbed/names.jsonl --scorer background --scorer nearest_drawing=assets/testbed
+  diffpref eval --run runs/quickstart --pairs assets/testbed/pairs-drawings.jsonl
   diffpref eval --model base=models/sd15 --model tuned=models/sd15+style.safetensors --prompts prompts.txt --scorer compressibility --out compared
 
 `diffpref scorers` lists the scorers.";
@@ -40,14 +44,26 @@ pub struct Args {
     #[arg(long, value_name = "NAME=ALPHA,BETA", conflicts_with = "run")]
     negative_merge: Vec<Of<Merge>>,
     /// File of prompts: .txt, .csv, .tsv, .json, .jsonl or .parquet; rows of .jsonl may carry `held_out`
-    #[arg(long, value_name = "FILE")]
-    prompts: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "pairs", requires = "scorer")]
+    prompts: Option<PathBuf>,
     /// Column of the prompts in --prompts [default: prompt, caption, text or prompts, in capitals or not]
     #[arg(long, value_name = "NAME")]
     prompt_column: Option<String>,
     /// Scorer of the pictures, with its files; repeatable
-    #[arg(long, value_name = "NAME[=PATH]", required = true)]
+    #[arg(long, value_name = "NAME[=PATH]", required_unless_present = "pairs", requires = "prompts")]
     scorer: Vec<ScorerSpec>,
+    /// Pairs of pictures: implicit accuracy, ranking accuracy and CHES without generation
+    #[arg(long, value_name = "FILE")]
+    pairs: Option<PathBuf>,
+    /// Shared noise levels per pair, at least 4
+    #[arg(long, value_name = "N", default_value_t = 4, requires = "pairs")]
+    draws: u64,
+    /// beta of the logits of --pairs
+    #[arg(long, value_name = "BETA", default_value_t = 5000.0, requires = "pairs")]
+    beta: f64,
+    /// Share of voters for a winner, for the ideal ranking accuracy of --pairs
+    #[arg(long, value_name = "SHARE", default_value_t = 0.75, requires = "pairs")]
+    vote_share: f64,
     /// Pictures per held-out prompt, or per prompt if none is held out
     #[arg(long, value_name = "N", default_value_t = 8)]
     seeds: u64,
@@ -118,22 +134,59 @@ pub fn run(args: &Args, stop: &Stop) -> Result<()> {
         Some(dir) => models_of_run(dir).map(|(models, config)| (models, Some(config)))?,
         None => (with_negative_sides(args)?, None),
     };
-    let labellers = config.as_ref().map(|config| labellers_of(config, progress.as_ref())).transpose()?;
-    let request = request(args, models, config, labellers.unwrap_or_default())?;
-    let evaluation = evaluate(&request, progress.as_ref(), stop)?;
-    let page = match &args.run {
-        Some(dir) => {
-            report::render(dir, Some(&evaluation))?;
-            dir.join("report.html")
+    if let Some(config) = &config {
+        tch::set_num_threads(config.train.threads as i32);
+    }
+    // clap requires --out without --run.
+    let out = args.out.clone().or_else(|| args.run.as_ref().map(|dir| dir.join("eval"))).unwrap_or_default();
+    let on_pairs = match &args.pairs {
+        Some(pairs) => {
+            let request = pairs_request(args, pairs, models.clone(), config.as_ref(), out.clone());
+            Some(judge(&request, progress.as_ref(), stop)?)
         }
-        None => {
-            report::render_evaluation(&request.out, &evaluation)?;
-            request.out.join("report.html")
+        None => None,
+    };
+    let on_prompts = match &args.prompts {
+        Some(prompts) => {
+            let labellers = config.as_ref().map(|config| labellers_of(config, progress.as_ref())).transpose()?;
+            let request = request(args, prompts, models, config, labellers.unwrap_or_default(), out.clone());
+            Some(evaluate(&request, progress.as_ref(), stop)?)
+        }
+        None => None,
+    };
+    let page = write_report(args, &out, on_prompts.as_ref(), on_pairs.as_ref())?;
+    let text = match (args.json, &on_prompts, &on_pairs) {
+        (true, Some(evaluation), None) => format!("{}\n", serde_json::to_string(evaluation)?),
+        (true, None, Some(pairs)) => format!("{}\n", serde_json::to_string(pairs)?),
+        (true, evaluation, pairs) => format!("{}\n", serde_json::json!({"evaluation": evaluation, "pairs": pairs})),
+        (false, evaluation, pairs) => {
+            let parts = [evaluation.as_ref().map(in_words), pairs.as_ref().map(pairs_in_words)];
+            format!("{}\n{}\n", parts.into_iter().flatten().collect::<Vec<_>>().join("\n"), page.display())
         }
     };
-    match args.json {
-        true => terminal::print(&format!("{}\n", serde_json::to_string(&evaluation)?)),
-        false => terminal::print(&in_words(&evaluation, &page)),
+    terminal::print(&text)
+}
+
+/// Writes the report. What this call did not measure is that of an earlier one in the same folder.
+fn write_report(
+    args: &Args,
+    out: &Path,
+    on_prompts: Option<&Evaluation>,
+    on_pairs: Option<&PairEvaluation>,
+) -> Result<PathBuf> {
+    let earlier = on_prompts.is_none().then(|| Evaluation::read_if_any(out)).transpose()?.flatten();
+    let earlier_pairs = on_pairs.is_none().then(|| PairEvaluation::read(out)).transpose()?.flatten();
+    let pictures = on_prompts.or(earlier.as_ref());
+    let evaluations = report::Evaluations { pictures, pairs: on_pairs.or(earlier_pairs.as_ref()) };
+    match &args.run {
+        Some(dir) => {
+            report::render(dir, evaluations)?;
+            Ok(dir.join("report.html"))
+        }
+        None => {
+            report::render_evaluations(out, evaluations)?;
+            Ok(out.join("report.html"))
+        }
     }
 }
 
@@ -166,22 +219,22 @@ fn with_negative_sides(args: &Args) -> Result<Vec<NamedModel>, ConfigError> {
     args.model.iter().map(with_side).collect()
 }
 
+/// Data type of the networks of an evaluation.
+fn kind(device: Device) -> Kind {
+    if device == Device::Cpu { Kind::Float } else { Kind::BFloat16 }
+}
+
 fn request(
     args: &Args,
+    prompts: &Path,
     models: Vec<NamedModel>,
     config: Option<Settings>,
     labellers: Vec<Labeller>,
-) -> Result<Request> {
-    let device = args.device;
-    let kind = if device == Device::Cpu { Kind::Float } else { Kind::BFloat16 };
-    // clap requires --out without --run.
-    let out = args.out.clone().or_else(|| args.run.as_ref().map(|dir| dir.join("eval"))).unwrap_or_default();
-    if let Some(config) = &config {
-        tch::set_num_threads(config.train.threads as i32);
-    }
-    Ok(Request {
+    out: PathBuf,
+) -> Request {
+    Request {
         models,
-        prompts: args.prompts.clone(),
+        prompts: prompts.to_path_buf(),
         prompt_column: args.prompt_column.clone(),
         scorers: args.scorer.clone(),
         labellers,
@@ -190,15 +243,59 @@ fn request(
         steps: args.steps,
         guidance_scale: args.guidance_scale.or(config.as_ref().map(|c| c.sample.guidance_scale)),
         resolution: config.as_ref().map(|c| c.data.resolution),
-        device,
-        kind,
+        device: args.device,
+        kind: kind(args.device),
         batch: args.batch.max(1),
         cache_dir: config.map_or_else(default_cache_dir, |c| c.data.cache_dir),
         out,
-    })
+    }
 }
 
-fn in_words(evaluation: &Evaluation, page: &Path) -> String {
+fn pairs_request(
+    args: &Args,
+    pairs: &Path,
+    models: Vec<NamedModel>,
+    config: Option<&Settings>,
+    out: PathBuf,
+) -> PairsRequest {
+    let trained_on = config.and_then(|config| TrainedOn::of(config, pairs));
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+    PairsRequest {
+        models,
+        pairs: pairs.to_path_buf(),
+        trained_on,
+        draws: args.draws,
+        beta: args.beta,
+        vote_share: args.vote_share,
+        resolution: config.map(|c| c.data.resolution),
+        device: args.device,
+        kind: kind(args.device),
+        workers: config.map_or(cores, |c| c.data.workers),
+        out,
+        cache_dir: config.map_or_else(default_cache_dir, |c| c.data.cache_dir.clone()),
+    }
+}
+
+fn pairs_in_words(on_pairs: &PairEvaluation) -> String {
+    let mut text = format!(
+        "{} pairs of {} prompts at {} noise levels each, beta {}; 95 % intervals over prompts\n\
+         |u_ref| < 2, so that training can turn their ranking: {}\n",
+        on_pairs.pairs,
+        on_pairs.prompts,
+        on_pairs.draws,
+        on_pairs.beta,
+        per_cent(on_pairs.turnable)
+    );
+    for model in &on_pairs.models {
+        text += &format!("\n{}\n", model.name);
+        for (what, value) in model.in_words(on_pairs) {
+            text += &format!("  {what:<48} {value}\n");
+        }
+    }
+    text
+}
+
+fn in_words(evaluation: &Evaluation) -> String {
     let mut text =
         "95 % intervals over prompts, differences paired; p: sign test over prompts, Holm-corrected\n".to_string();
     for warning in &evaluation.warnings {
@@ -224,7 +321,7 @@ fn in_words(evaluation: &Evaluation, page: &Path) -> String {
     if !diverse.is_empty() {
         text += &format!("\ndiversity of the pictures of a prompt: {}\n", diverse.join(", "));
     }
-    text + &format!("\n{}\n", page.display())
+    text
 }
 
 fn measure_in_words(measure: &Measure, group: &Group, compared: &Compared, evaluation: &Evaluation) -> String {

@@ -40,6 +40,9 @@ pub struct Args {
     /// Write report.html: histograms, agreement, best and worst pictures
     #[arg(long)]
     report: bool,
+    /// Write scores.parquet beside scores.jsonl
+    #[arg(long)]
+    parquet: bool,
     /// auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto", value_parser = choices::device)]
     device: Device,
@@ -64,6 +67,7 @@ pub fn run(args: &Args, stop: &Stop) -> Result<()> {
         batch: args.batch.max(1),
         max_bad_fraction: args.max_bad_fraction,
         report: args.report,
+        parquet: args.parquet,
         out: args.out.clone(),
         cache_dir: default_cache_dir(),
     };

@@ -97,6 +97,10 @@ impl Batches {
         &self.items
     }
 
+    pub fn options(&self) -> &BatchOptions {
+        &self.options
+    }
+
     /// Index of the item at a position, and its pass: the epoch of the position (for labelled images drawn by class:
     /// the number of completed passes of its class).
     pub fn item(&self, position: u64) -> Result<(usize, u64)> {

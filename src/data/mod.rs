@@ -6,6 +6,7 @@ pub mod batches;
 pub mod cache;
 pub mod decode;
 pub mod draws;
+pub mod encoding;
 pub(crate) mod index;
 mod item;
 pub mod items;

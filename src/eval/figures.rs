@@ -99,7 +99,7 @@ fn distribution(models: &[Vec<f64>], range: Range) -> Option<Distribution> {
 }
 
 /// The mean number of each prompt of a group. `numbers`: one per cell.
-fn per_prompt(group: &PromptGroup, cells: &[Cell], numbers: &[f64]) -> Vec<f64> {
+pub fn per_prompt(group: &PromptGroup, cells: &[Cell], numbers: &[f64]) -> Vec<f64> {
     let mut sums: BTreeMap<usize, (f64, f64)> = group.prompts.iter().map(|prompt| (*prompt, (0.0, 0.0))).collect();
     for (cell, number) in cells.iter().zip(numbers).filter(|(cell, _)| cell.seed < group.seeds) {
         if let Some((sum, count)) = sums.get_mut(&cell.prompt) {

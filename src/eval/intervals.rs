@@ -33,6 +33,26 @@ pub fn paired_bootstrap(per_prompt: &[Vec<f64>]) -> Option<Compared> {
     Some(Compared { models: models.collect(), differences: differences.collect(), ..Compared::default() })
 }
 
+/// The mean of `values` with its interval, where whole clusters are resampled: pairs of one prompt are alike.
+/// `clusters`: the cluster of every value, counted from 0. `None` without values.
+pub fn clustered_bootstrap(values: &[f64], clusters: &[usize]) -> Option<Interval> {
+    let count = clusters.iter().max()? + 1;
+    let mut sums = vec![(0.0, 0usize); count];
+    for (value, cluster) in values.iter().zip(clusters) {
+        sums[*cluster] = (sums[*cluster].0 + value, sums[*cluster].1 + 1);
+    }
+    sums.retain(|(_, members)| *members > 0);
+    let ratio = |(sum, members): (f64, usize)| sum / members as f64;
+    let add = |a: (f64, usize), b: &(f64, usize)| (a.0 + b.0, a.1 + b.1);
+    let mut generator = SplitMix64(SEED);
+    let drawn = (0..RESAMPLES).map(|_| {
+        let picked = (0..sums.len()).fold((0.0, 0), |total, _| add(total, &sums[generator.below(sums.len())]));
+        ratio(picked)
+    });
+    let drawn = drawn.collect();
+    Some(interval(ratio(sums.iter().fold((0.0, 0), add)), drawn))
+}
+
 fn interval(mean: f64, mut drawn: Vec<f64>) -> Interval {
     drawn.sort_by(f64::total_cmp);
     let quantile = |q: f64| drawn[((drawn.len() - 1) as f64 * q).round() as usize];

@@ -5,6 +5,7 @@ mod diversity;
 mod figures;
 mod gallery;
 mod groups;
+pub mod implicit;
 pub mod intervals;
 mod labellers;
 mod models;

@@ -3,7 +3,7 @@
 use super::album::{Album, Easel};
 use super::diversity::diversity;
 use super::figures::by_group;
-use super::gallery;
+use super::gallery::{Gallery, write_sheet};
 use super::groups::{Cell, MOST_SEEDS, PromptGroup, groups, plan};
 use super::models::NamedModel;
 use super::prompts::{Prompt, read_prompts};
@@ -17,7 +17,7 @@ use crate::metrics::evaluation::{Evaluated, Evaluation, Group, Measured, Picture
 use crate::painting::{Look, Sampling, check_size};
 use crate::progress::{Progress, Stop};
 use crate::scorers::labelled_by::{Labeller, own_labels};
-use crate::scorers::{Measure, Named, ScorerSpec, Table};
+use crate::scorers::{Better, Measure, Named, ScorerSpec, Table};
 use anyhow::{Context, Result};
 use pipelines::sampling::Guidance;
 use pipelines::schedulers::Scheduler;
@@ -96,17 +96,20 @@ pub fn evaluate(request: &Request, progress: &dyn Progress, stop: &Stop) -> Resu
     let scored = raters.iter().zip(&tables).map(|(rater, tables)| scored(rater, tables, &groups, &cells));
     let mut scorers = scored.collect::<Result<Vec<Scored>>>()?;
     groups.iter().for_each(|group| signs::correct(&mut scorers, group.name));
+    let gallery = groups.first().map(|group| Gallery { group, prompts: &prompts, folders: &folders });
+    let measures = with_direction(&raters, &tables);
     let evaluation = Evaluation {
         scorers,
         groups: groups.iter().map(described).collect(),
         warnings,
-        gallery: groups.first().map(|group| gallery::rows(group, &prompts, &folders)).unwrap_or_default(),
+        most_different: gallery.as_ref().map(|of| of.most_different(&cells, &measures)).unwrap_or_default(),
+        gallery: gallery.map(|gallery| gallery.spread()).unwrap_or_default(),
         folder: request.out.clone(),
         models,
         settings,
     };
     if let Some(group) = groups.first() {
-        gallery::write_sheet(&request.out.join("sheet.png"), group, &albums)?;
+        write_sheet(&request.out.join("sheet.png"), group, &albums)?;
     }
     let mut of_models = Vec::new();
     for (index, Evaluated { name, pictures, .. }) in evaluation.models.iter().enumerate() {
@@ -249,6 +252,17 @@ fn scored(rater: &Rater, tables: &[Table], groups: &[PromptGroup], cells: &[Cell
         accuracy: rater.named.scorer.accuracy()?,
         measures: rater.named.scorer.measures().iter().enumerate().map(measured).collect(),
     })
+}
+
+/// `[models][cells]` numbers of every measure with a better direction. `tables`: `[scorers][models]`.
+fn with_direction(raters: &[Rater], tables: &[Vec<Table>]) -> Vec<Vec<Vec<f64>>> {
+    let of_scorer = |(rater, models): (&Rater, &Vec<Table>)| {
+        let measures = rater.named.scorer.measures().iter().enumerate();
+        let directed = measures.filter(|(_, measure)| measure.better != Better::Neither);
+        let columns = directed.map(|(column, _)| models.iter().map(|table| table.column(column)).collect());
+        columns.collect::<Vec<Vec<Vec<f64>>>>()
+    };
+    raters.iter().zip(tables).flat_map(of_scorer).collect()
 }
 
 fn described(group: &PromptGroup) -> Group {

@@ -1,5 +1,6 @@
 //! The file `eval.json`: models side by side, by any scorers.
 
+use super::per_cent;
 use crate::scorers::Measure;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,11 @@ impl Interval {
     /// Whether the interval is wholly on one side of `value`.
     pub fn excludes(&self, value: f64) -> bool {
         self.lo > value || self.hi < value
+    }
+
+    /// A share as text: "62.5 % [55.0, 70.0]".
+    pub fn per_cent(&self) -> String {
+        format!("{} [{:.1}, {:.1}]", per_cent(self.mean), self.lo * 100.0, self.hi * 100.0)
     }
 
     /// A difference of shares as text: "+25.0 points [+18.0, +31.5]".
@@ -205,6 +211,10 @@ pub struct GalleryRow {
     pub seeds: Vec<u64>,
     /// `[models][seeds]`, relative to the folder of the evaluation.
     pub files: Vec<Vec<PathBuf>>,
+    /// How far the prompt's pictures are apart: the largest difference of a model from the first one in standard
+    /// deviations, mean over measures with a better direction; `None` in `gallery`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apart: Option<f64>,
 }
 
 /// An evaluation. The first model is the baseline.
@@ -216,6 +226,9 @@ pub struct Evaluation {
     /// Scorers that labelled the data or rated the samples of a model.
     pub warnings: Vec<String>,
     pub settings: PictureSettings,
+    /// Prompts on which the models differ most, the most first.
+    #[serde(default)]
+    pub most_different: Vec<GalleryRow>,
     /// A sample of the pictures.
     pub gallery: Vec<GalleryRow>,
     /// Folder of the evaluation.
@@ -224,6 +237,14 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
+    /// As [`read`](Self::read); `None` if the folder has no `eval.json`.
+    ///
+    /// # Errors
+    /// A file that is not an evaluation of this version.
+    pub fn read_if_any(folder: &Path) -> Result<Option<Self>> {
+        folder.join("eval.json").is_file().then(|| Self::read(folder)).transpose()
+    }
+
     /// Reads the `eval.json` of an evaluation's folder.
     ///
     /// # Errors

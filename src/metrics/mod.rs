@@ -1,6 +1,7 @@
 //! Numbers of runs and evaluations, as commands write them and reports read them.
 
 pub mod evaluation;
+pub mod implicit;
 mod line;
 mod named;
 mod sample_plan;
@@ -8,6 +9,11 @@ mod sample_plan;
 pub use line::Line;
 pub use named::{Gain, Named, REWARD, Role};
 pub use sample_plan::SamplePlan;
+
+/// A share in text: "62.5 %".
+pub fn per_cent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
 
 /// sigma(-u): share of the largest possible gradient that a pair of logit u still has.
 pub fn gradient_factor(u: f64) -> f64 {

@@ -3,8 +3,8 @@
 use super::candidates::Candidates;
 use super::output::Pair;
 use super::summary::{Calibrated, Summary};
-use crate::report::template;
-use crate::score::{histogram, thumbnail};
+use crate::report::pictures::thumbnail;
+use crate::report::{histogram, template};
 use anyhow::Result;
 use serde::Serialize;
 

@@ -4,9 +4,11 @@ use super::pictures::{PictureRow, inline};
 use crate::metrics::evaluation::{
     BestThird, Compared, Distribution, Evaluated, Evaluation, GalleryRow, Group, Interval, Scored, SignTest,
 };
+use crate::metrics::per_cent;
 use crate::scorers::{Better, Measure};
 use anyhow::Result;
 use serde::Serialize;
+use std::path::PathBuf;
 
 /// Template variables of an evaluation.
 #[derive(Serialize)]
@@ -21,6 +23,9 @@ pub struct Section {
     /// "base 0.210, tuned 0.190"; empty with one picture per prompt.
     diversity: String,
     scorers: Vec<ScorerBox>,
+    /// Names of all models.
+    models: Vec<String>,
+    most_different: Vec<PictureRow>,
     gallery: Vec<PictureRow>,
 }
 
@@ -98,7 +103,9 @@ impl Section {
             warnings: evaluation.warnings.clone(),
             diversity: diverse.collect::<Vec<_>>().join(", "),
             scorers: evaluation.scorers.iter().map(scorer).collect(),
+            most_different: evaluation.most_different.iter().map(row).collect::<Result<_>>()?,
             gallery: evaluation.gallery.iter().map(row).collect::<Result<_>>()?,
+            models: names,
         })
     }
 }
@@ -135,11 +142,11 @@ fn described(group: &Group) -> String {
 }
 
 fn picture_row(row: &GalleryRow, evaluation: &Evaluation) -> Result<PictureRow> {
-    let side = |index: usize| -> Result<Vec<Option<String>>> {
-        let files = row.files.get(index).map(Vec::as_slice).unwrap_or_default();
+    let side = |files: &Vec<PathBuf>| -> Result<Vec<Option<String>>> {
         files.iter().map(|file| inline(&evaluation.folder.join(file)).map(Some)).collect()
     };
-    Ok(PictureRow { prompt: row.prompt.clone(), before: side(0)?, after: side(1)? })
+    let note = row.apart.map_or(String::new(), |apart| format!("apart by {apart:.2} standard deviations"));
+    Ok(PictureRow { prompt: row.prompt.clone(), note, sides: row.files.iter().map(side).collect::<Result<_>>()? })
 }
 
 /// The boxes of a scorer: measure by measure, in the order of the groups.
@@ -166,14 +173,13 @@ fn measure_box(measure: &Measure, group: &Group, compared: &Compared, models: &[
         Some(_) => "lower, by more than chance",
         None => "",
     };
-    let win_rate = |i: &Interval| format!("{} [{}, {}]", per_cent(i.mean), per_cent(i.lo), per_cent(i.hi));
     let unit = if measure.unit.is_empty() { String::new() } else { format!(" ({})", measure.unit) };
     MeasureBox {
         title: format!("{}{unit}, {} prompts", measure.title(), group.title()),
         rows: compared.models.iter().zip(&names).map(bar).collect(),
         differences: compared.differences.iter().map(|d| measure.difference_written(d.mean, d.lo, d.hi)).collect(),
         words,
-        win_rates: compared.win_rates.iter().map(win_rate).collect(),
+        win_rates: compared.win_rates.iter().map(Interval::per_cent).collect(),
         sign_tests: compared.sign_tests.iter().map(SignTest::in_words).collect(),
         leaders: compared.leaders.map(|leaders| leaders.in_words(models)),
         best_third: compared.best_third.as_ref().map(best_third).unwrap_or_default(),
@@ -206,8 +212,4 @@ fn ends(measure: &Measure, intervals: &[Interval]) -> (f64, f64) {
     let highest = intervals.iter().map(|interval| interval.hi).fold(f64::NEG_INFINITY, f64::max);
     let margin = 0.1 * (highest - lowest).max(f64::MIN_POSITIVE);
     if highest > lowest { (lowest - margin, highest + margin) } else { (lowest - 1.0, lowest + 1.0) }
-}
-
-fn per_cent(share: f64) -> String {
-    format!("{:.1} %", share * 100.0)
 }

@@ -1,6 +1,9 @@
 //! The report of a run: a verdict, plots, pictures and figures in one self-contained file.
 
 mod evaluation;
+mod evaluations;
+mod histogram;
+mod implicit;
 pub mod metrics;
 mod page;
 pub mod pictures;
@@ -10,48 +13,53 @@ mod state;
 pub mod template;
 pub mod verdict;
 
+pub use evaluations::Evaluations;
+pub use histogram::histogram;
 pub use state::State;
 pub use verdict::Verdict;
 
 use crate::machine::files::write_atomically;
 use crate::metrics::evaluation::Evaluation;
+use crate::metrics::implicit::PairEvaluation;
 use anyhow::{Context, Result};
 use metrics::Metrics;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::path::Path;
 
-/// Writes `report.html` and `report.json` into the folder of a run, which may still be running. Figures of an
-/// evaluation become part of both.
+/// Writes `report.html` and `report.json` into the folder of a run, which may still be running. Figures of
+/// evaluations become part of both.
 ///
 /// # Errors
 /// A damaged file of the run, or an unwritable folder.
-pub fn render(run_dir: &Path, evaluation: Option<&Evaluation>) -> Result<Verdict> {
+pub fn render(run_dir: &Path, evaluations: Evaluations) -> Result<Verdict> {
     let metrics = Metrics::read(&run_dir.join("metrics.jsonl"))?;
     let mut verdict = verdict::judge(&metrics);
-    verdict.reasons.extend(evaluation.map(evaluation::findings).unwrap_or_default());
+    verdict.reasons.extend(evaluations.pairs.and_then(implicit::finding));
+    verdict.reasons.extend(evaluations.pictures.map(evaluation::findings).unwrap_or_default());
     let steps = planned_steps(run_dir);
-    let html = page::html(run_dir, &metrics, Some(verdict.clone()), steps, evaluation)
+    let html = page::html(run_dir, &metrics, Some(verdict.clone()), steps, evaluations)
         .with_context(|| format!("cannot write the report of {}", run_dir.display()))?;
     let figures = RunFigures {
         verdict: &verdict,
         step: metrics.last_step(),
         steps,
         metrics: metrics.newest_values()?,
-        evaluation,
+        evaluation: evaluations.pictures,
+        pairs: evaluations.pairs,
     };
     write(run_dir, &html, &figures)?;
     Ok(verdict)
 }
 
-/// Writes `report.html` and `report.json` of an evaluation of models that belong to no run.
+/// Writes `report.html` and `report.json` of evaluations of models that belong to no run.
 ///
 /// # Errors
 /// A missing picture, or an unwritable folder.
-pub fn render_evaluation(out: &Path, evaluation: &Evaluation) -> Result<()> {
-    let html = page::html(out, &Metrics::default(), None, None, Some(evaluation))
+pub fn render_evaluations(out: &Path, evaluations: Evaluations) -> Result<()> {
+    let html = page::html(out, &Metrics::default(), None, None, evaluations)
         .with_context(|| format!("cannot write the report of {}", out.display()))?;
-    write(out, &html, &EvaluationFigures { evaluation })
+    write(out, &html, &EvaluationFigures { evaluation: evaluations.pictures, pairs: evaluations.pairs })
 }
 
 fn write(dir: &Path, html: &str, figures: &impl Serialize) -> Result<()> {
@@ -72,12 +80,17 @@ struct RunFigures<'a> {
     metrics: Map<String, Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     evaluation: Option<&'a Evaluation>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pairs: Option<&'a PairEvaluation>,
 }
 
 /// `report.json` of models that belong to no run.
 #[derive(Serialize)]
 struct EvaluationFigures<'a> {
-    evaluation: &'a Evaluation,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    evaluation: Option<&'a Evaluation>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pairs: Option<&'a PairEvaluation>,
 }
 
 /// `train.steps` of the run; `None` before `resolved.toml` exists.

@@ -1,6 +1,8 @@
 //! Content of the page, filled into its template.
 
 use super::evaluation::Section;
+use super::evaluations::Evaluations;
+use super::implicit;
 use super::metrics::Metrics;
 use super::pictures::{SampleGrid, sample_grid};
 use super::plots::{Curve, Frame, bars, colours, curves};
@@ -8,7 +10,6 @@ use super::rewards;
 use super::template;
 use super::verdict::{Verdict, rules};
 use crate::data::report::DataReport;
-use crate::metrics::evaluation::Evaluation;
 use crate::metrics::{Line, REWARD, Role};
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -31,6 +32,8 @@ struct Page {
     scores: Vec<ScorePlot>,
     samples: Option<SampleGrid>,
     evaluation: Option<Section>,
+    /// None: nothing was evaluated on pairs.
+    on_pairs: Option<implicit::Section>,
     newest: Vec<(String, String)>,
     settings: Option<String>,
     environment: Option<String>,
@@ -61,7 +64,7 @@ struct FileLine {
     about: &'static str,
 }
 
-/// The page of a run as HTML; without a verdict that of an evaluation alone.
+/// The page of a run as HTML; without a verdict that of evaluations alone.
 ///
 /// # Errors
 /// A damaged file of the run, or a plot that cannot be drawn.
@@ -70,7 +73,7 @@ pub fn html(
     metrics: &Metrics,
     verdict: Option<Verdict>,
     steps: Option<u64>,
-    evaluation: Option<&Evaluation>,
+    evaluations: Evaluations,
 ) -> Result<String> {
     let title = run_dir.canonicalize().ok().and_then(|p| Some(p.file_name()?.to_string_lossy().into_owned()));
     let page = Page {
@@ -84,7 +87,8 @@ pub fn html(
         plots: plots(metrics)?,
         scores: score_plots(metrics)?,
         samples: sample_grid(run_dir)?,
-        evaluation: evaluation.map(Section::of).transpose()?,
+        evaluation: evaluations.pictures.map(Section::of).transpose()?,
+        on_pairs: evaluations.pairs.map(implicit::Section::of).transpose()?,
         newest: newest_values(metrics)?,
         settings: std::fs::read_to_string(run_dir.join("resolved.toml")).ok(),
         environment: std::fs::read_to_string(run_dir.join("environment.json")).ok(),

@@ -1,8 +1,9 @@
 //! Pictures inside the page, and the sample grid of a run.
 
+use crate::data::decode;
 use crate::metrics::SamplePlan;
-use crate::painting::inline_png;
-use anyhow::Result;
+use crate::painting::{inline_picture, inline_png};
+use anyhow::{Result, anyhow};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +19,15 @@ pub fn inline(path: &Path) -> Result<String> {
     inline_png(path, LARGEST_SIDE)
 }
 
+/// A picture of any format that training reads as a `data:` address, its larger side at most `side` pixels.
+///
+/// # Errors
+/// A missing or damaged picture.
+pub fn thumbnail(path: &Path, side: u32) -> Result<String> {
+    let image = decode::read(path).and_then(|bytes| decode::decode(&bytes));
+    inline_picture(&image.map_err(|e| anyhow!("{}: {e}", path.display()))?, side)
+}
+
 /// Pictures of equal prompts and seeds before training and at the newest step.
 #[derive(Debug, Serialize)]
 pub struct SampleGrid {
@@ -31,8 +41,10 @@ pub struct SampleGrid {
 #[derive(Debug, Serialize)]
 pub struct PictureRow {
     pub prompt: String,
-    pub before: Vec<Option<String>>,
-    pub after: Vec<Option<String>>,
+    /// Below the prompt; may be empty.
+    pub note: String,
+    /// Pictures of one model each.
+    pub sides: Vec<Vec<Option<String>>>,
 }
 
 /// The sample grid of a run; `None` without samples.
@@ -49,14 +61,14 @@ pub fn sample_grid(run_dir: &Path) -> Result<Option<SampleGrid>> {
         |step: &&(u64, PathBuf)| picture(&step.1, plan.prompts.len().wrapping_sub(1), plan.seeds.last()).is_some();
     let last = steps.iter().rev().find(whole).filter(|step| step.0 > first.0);
     let row = |(index, prompt): (usize, &String)| -> Result<PictureRow> {
-        let of = |step: Option<&(u64, PathBuf)>| -> Result<Vec<Option<String>>> {
-            let Some((_, dir)) = step else { return Ok(Vec::new()) };
+        let of = |(_, dir): &(u64, PathBuf)| -> Result<Vec<Option<String>>> {
             plan.seeds
                 .iter()
                 .map(|seed| picture(dir, index, Some(seed)).map(|path| inline(&path)).transpose())
                 .collect()
         };
-        Ok(PictureRow { prompt: prompt.clone(), before: of(Some(first))?, after: of(last)? })
+        let sides = std::iter::once(first).chain(last).map(of).collect::<Result<_>>()?;
+        Ok(PictureRow { prompt: prompt.clone(), note: String::new(), sides })
     };
     let rows = plan.prompts.iter().enumerate().map(row).collect::<Result<_>>()?;
     Ok(Some(SampleGrid { step: last.map(|step| step.0), seeds: plan.seeds, rows }))

@@ -5,6 +5,7 @@ mod duels;
 mod input;
 mod memory;
 mod output;
+mod parquet;
 mod pictures;
 mod rater;
 mod report;
@@ -13,6 +14,5 @@ mod summary;
 
 pub use agreement::{kendall_tau_b, pearson};
 pub use output::{ScoredRow, read_scores};
-pub use report::{histogram, thumbnail};
 pub use run::{Request, score};
 pub use summary::{Agreement, Column, Comparisons, ScoredBy, Summary, Unreadable};

@@ -2,16 +2,13 @@
 
 use super::output::ScoredRow;
 use super::summary::{Column, Comparisons, ScoredBy, Summary, Unreadable};
-use crate::data::decode;
-use crate::painting::inline_picture;
-use crate::report::template;
+use crate::report::pictures::thumbnail;
+use crate::report::{histogram, template};
 use crate::scorers::{Better, Measure};
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use serde::Serialize;
 use std::path::Path;
 
-/// Columns of a histogram.
-const BINS: usize = 24;
 /// Best and worst pictures per measure.
 const SHOWN: usize = 6;
 /// Larger side of a picture in the page, in pixels.
@@ -142,27 +139,7 @@ fn measure_box(column: &Column, mut numbered: Vec<(&ScoredRow, f64)>, out: &Path
     })
 }
 
-/// Heights of a histogram's columns over [min, max], in per cent of the highest.
-pub fn histogram(numbers: &[f64], min: f64, max: f64) -> Vec<f64> {
-    let mut counts = [0usize; BINS];
-    for number in numbers {
-        let share = if max > min { (number - min) / (max - min) } else { 0.5 };
-        counts[((share * BINS as f64) as usize).min(BINS - 1)] += 1;
-    }
-    let highest = counts.iter().copied().max().unwrap_or(0).max(1) as f64;
-    counts.map(|count| count as f64 / highest * 100.0).to_vec()
-}
-
 fn shown(row: &ScoredRow, number: f64, measure: &Measure, out: &Path) -> Result<Shown> {
     let prompt = row.prompt.clone().unwrap_or_default();
     Ok(Shown { picture: thumbnail(&out.join(&row.picture), SIDE)?, prompt, number: measure.written(number) })
-}
-
-/// A picture as a `data:` address.
-///
-/// # Errors
-/// A missing or damaged picture.
-pub fn thumbnail(path: &Path, side: u32) -> Result<String> {
-    let image = decode::read(path).and_then(|bytes| decode::decode(&bytes));
-    inline_picture(&image.map_err(|e| anyhow!("{}: {e}", path.display()))?, side)
 }

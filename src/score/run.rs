@@ -3,6 +3,7 @@
 use super::duels::{self, Group, Judge};
 use super::input::{self, Columns, Row};
 use super::output::{self, ScoredRow, Scores};
+use super::parquet;
 use super::pictures::{self, Found, Picture};
 use super::rater::{self, Asked, Rater};
 use super::report;
@@ -10,7 +11,7 @@ use super::summary::{Column, Comparisons, Oriented, ScoredBy, Summary, Unreadabl
 use crate::data::decode;
 use crate::keys::ConfigError;
 use crate::machine::files::{relative_to, write_atomically};
-use crate::machine::hashes::HashMemory;
+use crate::machine::hashes::{self, HashMemory};
 use crate::progress::{Progress, Stop};
 use crate::scorers::{Measure, Named, ScorerSpec};
 use anyhow::{Context, Result, anyhow, bail};
@@ -42,12 +43,14 @@ pub struct Request {
     pub max_bad_fraction: f64,
     /// Whether report.html is written.
     pub report: bool,
+    /// Whether scores.parquet is written too.
+    pub parquet: bool,
     pub out: PathBuf,
     /// Folder of stored numbers and hashes.
     pub cache_dir: PathBuf,
 }
 
-/// Rates every picture by every scorer; writes scores.jsonl, scores.json and, if wanted, report.html. Numbers are stored
+/// Rates every picture by every scorer; writes scores.jsonl, scores.json and, if wanted, scores.parquet and report.html. Numbers are stored
 /// batch by batch: a second call rates only what is missing.
 ///
 /// # Errors
@@ -254,6 +257,9 @@ fn finish(request: &Request, done: &Done, left: Left) -> Result<Summary> {
     let written: Vec<ScoredRow> = written.into_iter().map(|(_, row)| row).collect();
     let summary = summarised(&written, done, left)?;
     output::write(&out.join("scores.jsonl"), &written)?;
+    if request.parquet {
+        parquet::write(&out.join("scores.parquet"), &written)?;
+    }
     let mut json = serde_json::to_vec_pretty(&summary)?;
     json.push(b'\n');
     write_atomically(&out.join("scores.json"), &json)?;
@@ -283,7 +289,9 @@ fn summarised(rows: &[ScoredRow], done: &Done, left: Left) -> Result<Summary> {
         let columns = columns(rows, &rater.named.name, rater.named.scorer.measures(), &mut oriented)?;
         let pictures_per_s = (rater.rated > 0 && rater.seconds > 0.0).then(|| rater.rated as f64 / rater.seconds);
         let (name, path) = (rater.named.name.clone(), rater.spec.path.clone());
-        scorers.push(ScoredBy { name, path, columns, rated: rater.rated, pictures_per_s, comparisons: None });
+        let weights_sha256 = weights_sha256(&rater.spec)?;
+        let comparisons = None;
+        scorers.push(ScoredBy { name, path, weights_sha256, columns, rated: rater.rated, pictures_per_s, comparisons });
     }
     for judge in done.judges {
         let columns = columns(rows, &judge.named.name, &[duels::measure()], &mut oriented)?;
@@ -293,7 +301,8 @@ fn summarised(rows: &[ScoredRow], done: &Done, left: Left) -> Result<Summary> {
             order_inconsistency: judge.order_inconsistency(done.groups),
         });
         let (name, path) = (judge.named.name.clone(), judge.spec.path.clone());
-        scorers.push(ScoredBy { name, path, columns, rated: 0, pictures_per_s: None, comparisons });
+        let weights_sha256 = weights_sha256(&judge.spec)?;
+        scorers.push(ScoredBy { name, path, weights_sha256, columns, rated: 0, pictures_per_s: None, comparisons });
     }
     let places: Vec<Vec<usize>> = places.into_values().collect();
     Ok(Summary {
@@ -306,6 +315,10 @@ fn summarised(rows: &[ScoredRow], done: &Done, left: Left) -> Result<Summary> {
         scorers,
         seconds: left.seconds,
     })
+}
+
+fn weights_sha256(spec: &ScorerSpec) -> Result<Option<String>> {
+    spec.weights()?.map(|file| hashes::of_file(&file)).transpose()
 }
 
 /// Figures of a scorer's measures; those that prefer are added to `oriented`.

@@ -35,6 +35,9 @@ pub struct ScoredBy {
     /// Name in scores.jsonl; the second scorer of a name has a number: style_2.
     pub name: String,
     pub path: PathBuf,
+    /// SHA-256 of its weights file; absent for a scorer without weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights_sha256: Option<String>,
     pub columns: Vec<Column>,
     /// Pictures rated by this call; the others were stored.
     pub rated: usize,

@@ -8,6 +8,7 @@ mod drawings;
 mod external;
 mod judge;
 pub mod labelled_by;
+mod linear_chain;
 mod measure;
 mod named;
 mod pixels;

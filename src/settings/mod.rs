@@ -33,4 +33,4 @@ pub use tables::rollout::{Buffer, Prompts, RolloutConfig, Trajectories};
 pub use tables::sample::SampleConfig;
 pub use tables::timesteps::TimestepWeighting;
 pub use tables::train::{OnSpike, TrainConfig};
-pub use tables::validate::HeldOut;
+pub use tables::validate::{HeldOut, HeldOutItems};

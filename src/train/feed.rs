@@ -4,28 +4,27 @@ use super::environment::DataHash;
 use super::opened::Opened;
 use super::prompt_batches::PromptBatches;
 use crate::data::batches::{Batch, BatchOptions, Batches, CropRule, Drawn, Images, Plan, Posterior};
-use crate::data::cache::{LatentCache, LatentOptions};
+use crate::data::cache::LatentCache;
 use crate::data::draws::Draws;
+use crate::data::encoding::{Encoded, Encoding};
 use crate::data::items::{Item, data_sha256};
 use crate::data::report::DataReport;
-use crate::data::text_cache::{TextCache, TextOptions};
-use crate::machine::hashes::{HashMemory, of_bytes};
+use crate::data::text_cache::TextCache;
+use crate::machine::hashes::HashMemory;
 use crate::networks::Machine;
 use crate::objectives::Needs;
 use crate::progress::{Progress, Stop};
 use crate::rollout::Prompts;
 use crate::settings::{Items, Settings, Source};
-use anyhow::{Context, Result};
-use pipelines::families::{EmptySide, ModelFolder};
+use anyhow::Result;
+use pipelines::families::ModelFolder;
 use pipelines::lora::{Lora, Network};
-use pipelines::weights::{LoadOptions, component_files};
 use pipelines::{Conditioning, LevelRange};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
-use tch::Kind;
 
 /// One validation item with all its draws, each an item of the batch.
 pub struct ValidationItem {
@@ -73,7 +72,8 @@ impl Feed {
         for prompt in config.sample.prompts.iter().filter(|_| config.sample.every > 0) {
             plan.prompt(prompt);
         }
-        let Encoded { latents, texts, empty_side } = encode(config, folder, machine, &options, &plan, progress, stop)?;
+        let Encoded { latents, texts, empty_side, .. } =
+            encode(config, folder, machine, &options, &plan, progress, stop)?;
         let trained = plan.train.iter().map(|i| &batches.items()[*i]).map(|item| (item, options.images.of(item)));
         let validated = validated.iter().map(|item| (item, item.images.as_slice()));
         let read: Vec<_> = trained.chain(validated).map(|(item, images)| (item.id.as_str(), images)).collect();
@@ -217,15 +217,7 @@ fn batch_options(config: &Settings, folder: &ModelFolder, needs: &Needs) -> Batc
     }
 }
 
-/// The input of a run, encoded.
-struct Encoded {
-    latents: LatentCache,
-    texts: TextCache,
-    empty_side: Conditioning,
-}
-
-/// Fills both caches. An encoder is loaded for the first missing record and dropped at the end: none is resident
-/// while training. Encoders run in float32, whatever the run's compute type, so that runs share records.
+/// Fills both caches. Encoders run in float32, whatever the run's compute type, so that runs share records.
 fn encode(
     config: &Settings,
     folder: &ModelFolder,
@@ -235,92 +227,27 @@ fn encode(
     progress: &dyn Progress,
     stop: &Stop,
 ) -> Result<Encoded> {
-    let encoders = LoadOptions { device: machine.device, kind: Kind::Float };
-    let cache_dir = config.data.cache_dir.clone();
-    let dtype = config.data.cache_dtype;
-    let lora = text_lora(config, folder)?;
-    let hashes = component_hashes(config, folder, &lora)?;
-    let mut latents = LatentCache::open(LatentOptions {
-        cache_dir: cache_dir.clone(),
-        vae_sha256: hashes.vae,
+    let init = config.lora.as_ref().and_then(|lora| lora.init.as_ref());
+    let lora = init.map(|path| text_lora(path, folder)).transpose()?.unwrap_or_default();
+    let encoding = Encoding {
+        folder,
+        vae: config.model.vae.as_deref(),
+        text_lora: &lora,
+        text_lora_files: init.iter().map(|path| (path.to_path_buf(), 1.0)).collect(),
+        clip_skip: config.model.clip_skip,
+        device: machine.device,
+        cache_dir: &config.data.cache_dir,
+        dtype: config.data.cache_dtype,
+        workers: config.data.workers,
         resolution: options.resolution,
         latent_shape: options.latent_shape,
-        dtype,
-        workers: config.data.workers,
-    })?;
-    let mut vae = None;
-    let mut encode_image = |pixels: &tch::Tensor| {
-        if vae.is_none() {
-            vae = Some(folder.load_vae(config.model.vae.as_deref(), &encoders)?);
-        }
-        let vae = vae.as_ref().context("the VAE was loaded just above")?;
-        let moments = vae.encode(&pixels.to_device(machine.device))?;
-        Ok((moments.mean, moments.std))
     };
-    latents.ensure(&plan.views, &mut encode_image, progress, stop)?;
-    drop(vae);
-    let mut text = None;
-    let mut fill = |clip_skip: i64, prompts: &[String]| -> Result<TextCache> {
-        let (cache_dir, encoder_sha256) = (cache_dir.clone(), hashes.text.clone());
-        let mut texts = TextCache::open(TextOptions { cache_dir, encoder_sha256, clip_skip, dtype })?;
-        let mut encode_prompt = |prompt: &str| {
-            if text.is_none() {
-                let mut loaded = folder.load_text(&encoders)?;
-                let adapters = loaded.attach(&lora)?;
-                text = Some((loaded, adapters));
-            }
-            let (text, adapters) = text.as_ref().context("the text encoder was loaded just above")?;
-            Ok(text.encode_prompts(&[prompt], clip_skip as usize, Some(adapters))?)
-        };
-        texts.ensure(prompts, &mut encode_prompt, progress, stop)?;
-        Ok(texts)
-    };
-    let texts = fill(config.model.clip_skip, &plan.prompts)?;
-    let empty_side = match (folder.empty_side(), config.model.clip_skip) {
-        (EmptySide::Zeros, _) => texts.conditioning(&[""])?.without_prompt(),
-        (EmptySide::Encoded, 0) => texts.conditioning(&[""])?,
-        // As in diffusers, clip_skip applies to prompts and not to the side without one.
-        (EmptySide::Encoded, _) => fill(0, &[String::new()])?.conditioning(&[""])?,
-    };
-    Ok(Encoded { latents, texts, empty_side })
-}
-
-struct ComponentHashes {
-    vae: String,
-    text: String,
+    encoding.fill(plan, progress, stop)
 }
 
 /// The text encoder part of `lora.init`; empty if it has none.
-fn text_lora(config: &Settings, folder: &ModelFolder) -> Result<Lora> {
-    let Some(path) = config.lora.as_ref().and_then(|lora| lora.init.as_ref()) else { return Ok(Lora::default()) };
+fn text_lora(path: &Path, folder: &ModelFolder) -> Result<Lora> {
     let mut lora = Lora::read(path, &folder.lora_targets())?;
     lora.take(Network::Unet);
     Ok(lora)
-}
-
-/// Hashes of all inputs of latents and embeddings: weights, their config.json, the tokenizer, and a LoRA of the text
-/// encoders.
-fn component_hashes(config: &Settings, folder: &ModelFolder, lora: &Lora) -> Result<ComponentHashes> {
-    let mut memory = HashMemory::open(&config.data.cache_dir);
-    let mut of_files = |files: &[PathBuf], texts: &[String]| -> Result<String> {
-        let files = memory.of_files(files)?;
-        let texts = texts.iter().map(|text| of_bytes(text.as_bytes()));
-        Ok(of_bytes(files.into_iter().chain(texts).collect::<Vec<_>>().join("\n").as_bytes()))
-    };
-    let (vae, description) = match &config.model.vae {
-        Some(file) if file.is_file() => (vec![file.clone()], folder.vae_description()?),
-        Some(dir) => {
-            let config = dir.join("config.json");
-            let text = std::fs::read_to_string(&config).with_context(|| format!("cannot read {}", config.display()))?;
-            (component_files(dir, "diffusion_pytorch_model", None)?, text)
-        }
-        None => (folder.vae_files(), folder.vae_description()?),
-    };
-    let mut text = folder.text_files();
-    let init = config.lora.as_ref().and_then(|lora| lora.init.as_ref()).filter(|_| !lora.is_empty());
-    text.extend(init.map(|path| Lora::file_in(path)));
-    let hashes =
-        ComponentHashes { vae: of_files(&vae, &[description])?, text: of_files(&text, &folder.text_descriptions()?)? };
-    memory.save();
-    Ok(hashes)
 }

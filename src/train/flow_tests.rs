@@ -98,6 +98,10 @@ impl Architecture for Description {
         LayerShapes::new()
     }
 
+    fn output_layer(&self) -> &'static str {
+        "second.weight"
+    }
+
     fn shape(&self) -> Vec<(&'static str, String)> {
         Vec::new()
     }

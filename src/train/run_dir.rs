@@ -76,7 +76,7 @@ impl RunDir {
     /// # Errors
     /// Unreadable files of the run, or an unwritable report.
     pub fn render(&self) -> Result<()> {
-        self.write(|| report::render(&self.path, None).map(drop))
+        self.write(|| report::render(&self.path, report::Evaluations::default()).map(drop))
     }
 
     /// Creates a missing folder (unless resuming), takes its lock, and removes unfinished files of a killed process.

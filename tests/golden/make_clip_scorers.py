@@ -11,28 +11,24 @@ Usage: make_clip_scorers.py
 
 import hashlib
 import json
-import math
 import shutil
 from pathlib import Path
 
-import numpy
 import open_clip
 import PIL
 import torch
-from PIL import Image
+from drawn import OUT, PROMPTS, crop, down, draw, drawn, half_even, normalised, pictures, rows, saved, shorter_side
+from drawn import textured, unit, written
 from safetensors.torch import save_file
 from torchvision.transforms import functional
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 HERE = Path(__file__).resolve().parent
-OUT = HERE / "scorers"
 TOKENIZER = HERE.parent.parent / "pipelines/tests/golden/tokenizer/plain"
 VOCABULARY = 728
 SIDE = 28
-MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 PILLOW = [(224, 224), (225, 224), (231, 300), (97, 131), (131, 97), (50, 1), (1, 50), (1, 1), (2, 3), (640, 480)]
 PILLOW += [(333, 1000), (223, 227), (449, 227), (30, 41), (700, 103), (227, 224), (224, 235)]
-PROMPTS = ["a red apple", "A cat, sitting on the moon!", "a red apple", "the house of a very long prompt " * 8]
 CONDITIONS = {
     "overall": "light, color, clarity, tone, style, ambiance, artistry, shape, face, hair, hands, limbs, structure, "
     "instance, texture, quantity, attributes, position, number, location, word, things.",
@@ -42,54 +38,12 @@ CONDITIONS = {
 }
 
 
-def textured(width, height):
-    """A ramp with integer noise, computable without a generator."""
-    y, x = numpy.indices((height, width))
-    noise = ((x * 2654435761 + y * 40503 + x * y * 97) >> 7) % 61
-    channels = [(x * 3 + noise) % 256, (y * 2 + noise * 2) % 256, (x + y + noise) % 256]
-    return Image.fromarray(numpy.stack(channels, -1).astype(numpy.uint8))
-
-
-def pictures():
-    """Name or size -> picture: three cells and three textures."""
-    cells = ["noto-cat.png", "twemoji-house.png", "fluent-emoji-rose.png"]
-    found = [({"file": cell}, Image.open(OUT / cell).convert("RGB")) for cell in cells]
-    return found + [({"textured": list(size)}, textured(*size)) for size in [(97, 131), (63, 45), (35, 29)]]
-
-
-def shorter_side(image, side):
-    """Pillow's picture with a shorter side of `side`."""
-    width, height = image.size
-    short = min(width, height)
-    size = tuple(side if length == short else side * length // short for length in (width, height))
-    return image.resize(size, Image.Resampling.BICUBIC)
-
-
-def normalised(unit):
-    """[3, H, W] in [0, 1] as input of CLIP."""
-    return (unit - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
-
-
-def unit(image):
-    """[3, H, W] in [0, 1]."""
-    return torch.from_numpy(numpy.asarray(image).copy()).permute(2, 0, 1).float() / 255
-
-
-def crop(image, offset):
-    """The centre of the resized picture; `offset`: from the excess of a side."""
-    image = shorter_side(image, SIDE)
-    left, top = (offset(length - SIDE) for length in image.size)
-    return normalised(unit(image.crop((left, top, left + SIDE, top + SIDE))))
-
-
-def down(excess):
-    """transformers' image processor."""
-    return excess // 2
-
-
-def half_even(excess):
-    """torchvision."""
-    return int(round(excess / 2))
+def folder(name):
+    """An empty folder with the small tokenizer."""
+    made = OUT / name
+    shutil.rmtree(made, ignore_errors=True)
+    shutil.copytree(TOKENIZER, made)
+    return made
 
 
 def bars(image, antialias):
@@ -101,43 +55,6 @@ def bars(image, antialias):
     pixels = functional.resize(pixels, size, functional.InterpolationMode.BICUBIC, antialias=antialias)
     high, wide = SIDE - size[0], SIDE - size[1]
     return normalised(functional.pad(pixels, [wide // 2, high // 2, wide - wide // 2, high - high // 2], fill=0))
-
-
-def draw(name, shape):
-    """A parameter from a generator seeded by its name, rounded to float16."""
-    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little") >> 1
-    x = torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed))
-    if len(shape) == 1:
-        x = x * 0.2 + 1 if name.endswith("weight") else x * 0.2
-    else:
-        x = x * (1.5 / math.sqrt(math.prod(shape[1:])))
-    return x.half().float()
-
-
-@torch.no_grad()
-def drawn(model, folder):
-    """`model` with drawn weights; writes them in float16."""
-    for name, parameter in model.named_parameters():
-        parameter.copy_(torch.tensor(4.5) if parameter.dim() == 0 else draw(f"{folder} {name}", parameter.shape))
-    return model.eval()
-
-
-def folder(name):
-    """An empty folder with the small tokenizer."""
-    made = OUT / name
-    shutil.rmtree(made, ignore_errors=True)
-    shutil.copytree(TOKENIZER, made)
-    return made
-
-
-def saved(tensors, path):
-    """Writes tensors in float16."""
-    save_file({name: tensor.detach().half().contiguous() for name, tensor in tensors.items()}, path, {"format": "pt"})
-
-
-def written(made, config, name="config.json"):
-    """Writes a configuration."""
-    (made / name).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def configuration(activation, width, patch, projection):
@@ -160,15 +77,6 @@ def ids(texts):
     return given.input_ids
 
 
-def rows(made, numbers):
-    """Writes scores.jsonl: picture, prompt, numbers by measure."""
-    text = ""
-    for i, (which, _) in enumerate(pictures()):
-        for j, prompt in enumerate(PROMPTS):
-            text += json.dumps(which | {"prompt": prompt} | {name: float(of(i, j)) for name, of in numbers.items()}) + "\n"
-    (made / "scores.jsonl").write_text(text, encoding="utf-8")
-
-
 def unit_length(features):
     """Rows of length 1."""
     return features / features.norm(dim=-1, keepdim=True)
@@ -181,7 +89,7 @@ def clip():
     model = drawn(CLIPModel(CLIPConfig(**config)), "clip")
     written(made, config)
     saved(dict(model.named_parameters()), made / "model.safetensors")
-    pixels = torch.stack([crop(image, down) for _, image in pictures()])
+    pixels = torch.stack([crop(image, down, SIDE) for _, image in pictures()])
     output = model(input_ids=ids(PROMPTS), pixel_values=pixels)
     cosines = output.image_embeds @ output.text_embeds.T
     rows(made, {"clip_score": lambda i, j: 100 * cosines[i, j], "pickscore": lambda i, j: output.logits_per_image[i, j]})
@@ -216,7 +124,7 @@ def aesthetic():
     head = torch.nn.Linear(24, 1)
     drawn(head, "head")
     save_file({name: tensor.detach().clone() for name, tensor in head.named_parameters()}, made / "head.safetensors")
-    pixels = torch.stack([crop(image, half_even) for _, image in pictures()])
+    pixels = torch.stack([crop(image, half_even, SIDE) for _, image in pictures()])
     features = unit_length(model.visual_projection(model.vision_model(pixels).pooler_output))
     ratings = head(features)[:, 0]
     rows(made, {"rating": lambda i, _: ratings[i]})
@@ -301,7 +209,7 @@ def mps():
         return model.text_projection(output.last_hidden_state), model.text_projection(output.pooler_output)
 
     def number(i, j, condition, threshold):
-        pixels = crop(pictures()[i][1], down)[None]
+        pixels = crop(pictures()[i][1], down, SIDE)[None]
         x = model.visual_projection(model.vision_model(pixels).last_hidden_state)
         text, end = positions(PROMPTS[j])
         similar = torch.einsum("bid,bjd->bji", text, positions(condition)[0]).max(1, keepdim=True)[0]

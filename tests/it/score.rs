@@ -257,3 +257,45 @@ fn input_that_cannot_be_rated_is_refused_with_file_row_and_remedy() {
     refuse("a damaged parquet file", "rows.parquet", "background");
     insta::assert_snapshot!(messages);
 }
+
+#[test]
+fn parquet_has_the_rows_of_jsonl_with_their_types() {
+    use parquet::file::reader::{FileReader, SerializedFileReader};
+    use parquet::record::Field;
+    let gallery = Gallery::new(3);
+    let rows = "{\"picture\": \"pictures/p00.png\", \"prompt\": \"a fox\", \"seed\": 7, \"kept\": true, \"note\": \"x\"}\n\
+                {\"picture\": \"pictures/p01.png\", \"seed\": 8.5, \"kept\": false, \"note\": [1]}\n\
+                {\"picture\": \"pictures/p02.png\", \"prompt\": \"Füchse\", \"note\": null}\n";
+    std::fs::write(gallery.path("rows.jsonl"), rows).unwrap();
+    let arguments = ["--scorer", "compressibility", "--scorer", "background", "--parquet"];
+    succeeds(&mut gallery.score("rows.jsonl", &arguments));
+    let read = || {
+        let file = std::fs::File::open(gallery.path("out/scores.parquet")).unwrap();
+        let reader = SerializedFileReader::new(file).unwrap();
+        reader.get_row_iter(None).unwrap().map(|row| row.unwrap().into_columns()).collect::<Vec<Vec<(String, Field)>>>()
+    };
+    let found = read();
+    let expected = gallery.rows();
+    assert_eq!((found.len(), expected.len()), (3, 3));
+    let text = |value: &Value| value.as_str().map_or(Field::Null, |text| Field::Str(text.into()));
+    let field = |row: &[(String, Field)], name: &str| {
+        row.iter().find(|(column, _)| column == name).unwrap_or_else(|| panic!("no {name}: {row:?}")).1.clone()
+    };
+    for (row, expected) in found.iter().zip(&expected) {
+        assert_eq!(field(row, "picture"), text(&expected["picture"]));
+        assert_eq!(field(row, "prompt"), text(&expected["prompt"]));
+        for (scorer, measures) in expected["scores"].as_object().unwrap() {
+            for (measure, number) in measures.as_object().unwrap() {
+                let got = field(row, &format!("{scorer}.{measure}"));
+                assert_eq!(got, Field::Double(number.as_f64().unwrap()), "{scorer}.{measure}");
+            }
+        }
+    }
+    let column = |name: &str| found.iter().map(|row| field(row, name)).collect::<Vec<_>>();
+    assert_eq!(column("seed"), [Field::Double(7.0), Field::Double(8.5), Field::Null]);
+    assert_eq!(column("kept"), [Field::Bool(true), Field::Bool(false), Field::Null]);
+    assert_eq!(column("note"), [Field::Str("x".into()), Field::Str("[1]".into()), Field::Null]);
+    let first = std::fs::read(gallery.path("out/scores.parquet")).unwrap();
+    succeeds(&mut gallery.score("rows.jsonl", &arguments));
+    assert_eq!(std::fs::read(gallery.path("out/scores.parquet")).unwrap(), first);
+}

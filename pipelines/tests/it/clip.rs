@@ -164,7 +164,10 @@ fn weights_without_a_clip_are_refused_with_what_they_are() {
         said.split_once("model.safetensors: ").unwrap().1.split(';').next().unwrap().to_string()
     };
     let towers = ["vision_model.embeddings.class_embedding", "text_model.embeddings.token_embedding.weight"];
-    assert_eq!(refusal(&["blip.visual_encoder.cls_token"]), "this looks like ImageReward, whose network is a BLIP");
+    assert_eq!(
+        refusal(&["blip.visual_encoder.cls_token"]),
+        "this looks like ImageReward, whose network is a BLIP: take the scorer \"imagereward\""
+    );
     assert_eq!(refusal(&["visual_encoder.cls_token", "text_encoder.cls"]), "this looks like a BLIP");
     assert_eq!(refusal(&["logit_bias", "vision_model.head.probe", towers[1]]), "this looks like a SigLIP");
     assert_eq!(refusal(&["down_blocks.0.resnets.0.conv1.weight"]), "this looks like a UNet of diffusers");

@@ -48,7 +48,7 @@ impl Encoder {
     /// Missing files; weights of another architecture.
     pub fn open(opening: &Opening, preprocessing: Preprocessing) -> Result<Self> {
         let (config, store) = clip::open_store(opening.path, None)?;
-        let loader = Loader::new(store, &options(opening));
+        let loader = Loader::new(store, &float32(opening));
         let clip = ClipModel::build(&config, &loader);
         loader.finish()?;
         Self::new(clip, opening, preprocessing)
@@ -69,12 +69,7 @@ impl Encoder {
 
     /// Refuses a prompt without a word.
     pub fn check(&self, prompt: &str) -> Result<()> {
-        ensure!(
-            !prompt.trim().is_empty(),
-            "the prompt is empty, and this scorer compares pictures with prompts. Give every picture a prompt, or take a \
-             scorer that does not read prompts"
-        );
-        Ok(())
+        check_prompt(prompt)
     }
 
     /// Tokens of a prompt that are cut off.
@@ -129,9 +124,22 @@ impl Encoder {
     }
 }
 
+/// Refuses a prompt without a word.
+///
+/// # Errors
+/// An empty prompt, or one of white space.
+pub fn check_prompt(prompt: &str) -> Result<()> {
+    ensure!(
+        !prompt.trim().is_empty(),
+        "the prompt is empty, and this scorer compares pictures with prompts. Give every picture a prompt, or take a \
+         scorer that does not read prompts"
+    );
+    Ok(())
+}
+
 /// float32 whatever the options say: in half precision cosines differ in the third digit, and so do pictures of one
 /// prompt.
-pub fn options(opening: &Opening) -> LoadOptions {
+pub fn float32(opening: &Opening) -> LoadOptions {
     LoadOptions { kind: Kind::Float, ..opening.options }
 }
 

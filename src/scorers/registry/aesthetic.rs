@@ -1,6 +1,7 @@
 //! LAION's aesthetic predictors: a small head on the features of a CLIP.
 
 use crate::scorers::clip::{Encoder, Preprocessing, Rounding, other_files};
+use crate::scorers::linear_chain::LinearChain;
 use crate::scorers::measure::{Measure, Scope, Table};
 use crate::scorers::scorer::{Declaration, Files, Opening, Scorer};
 use anyhow::{Context, Result, bail};
@@ -31,12 +32,8 @@ pub const AESTHETIC: Declaration = Declaration {
 
 const MEASURES: &[Measure] = &[Measure::real("rating", "", None, None, Scope::Picture)];
 
-/// Names and widths of the layers of v2. There is no activation between them.
-const LAYERS: [(&str, i64); 5] =
-    [("layers.0", 1024), ("layers.2", 128), ("layers.4", 64), ("layers.6", 16), ("layers.7", 1)];
-
 /// Layers from unit features of width P to one number.
-struct Head(Vec<Linear>);
+struct Head(LinearChain);
 
 impl Head {
     /// Reads head.safetensors for features of width `width`.
@@ -66,14 +63,8 @@ impl Head {
         }
         let loader = Loader::new(store, &LoadOptions::cpu());
         let layers = match is_linear {
-            true => vec![Linear::load(&loader, width, 1, true)],
-            false => {
-                let inputs = std::iter::once(width).chain(LAYERS.map(|(_, outputs)| outputs));
-                let layer = |((name, outputs), inputs): ((&str, i64), i64)| {
-                    Linear::load(&loader.sub(name), inputs, outputs, true)
-                };
-                LAYERS.into_iter().zip(inputs).map(layer).collect()
-            }
+            true => LinearChain(vec![Linear::load(&loader, width, 1, true)]),
+            false => LinearChain::load(&loader, width),
         };
         loader.finish()?;
         Ok(Self(layers))
@@ -81,9 +72,7 @@ impl Head {
 
     /// `[n, P] -> [n]` float64 of unit features.
     fn forward(&self, features: &Tensor) -> Tensor {
-        let _frozen = tch::no_grad_guard();
-        let x = features.to_kind(Kind::Double);
-        self.0.iter().fold(x, |x, layer| layer.forward(&x, None)).squeeze_dim(-1)
+        self.0.forward(&features.to_kind(Kind::Double))
     }
 }
 
@@ -120,6 +109,7 @@ impl Scorer for Aesthetic {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scorers::linear_chain::LAYERS;
     use sha2::{Digest, Sha256};
 
     /// A parameter from a generator seeded by its name, rounded to float16: `draw` in make_clip_scorers.py.

@@ -9,6 +9,7 @@ mod compressibility;
 mod content;
 mod hpsv2;
 mod http;
+mod imagereward;
 mod mps;
 mod nearest;
 mod nearest_drawing;
@@ -39,10 +40,11 @@ pub const REGISTRY: &[Declaration] = &[
     hpsv2::HPSV2,
     aesthetic::AESTHETIC,
     mps::MPS,
+    imagereward::IMAGEREWARD,
 ];
 
 /// Published scorers that this version refuses.
-pub const NOT_BUILT: &[&str] = &["hpsv3", "imagereward", "spo-preference", "vqascore"];
+pub const NOT_BUILT: &[&str] = &["hpsv3", "spo-preference", "vqascore"];
 
 /// A name that is not registered. The text says what was expected and the nearest name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

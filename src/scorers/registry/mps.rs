@@ -1,6 +1,6 @@
 //! MPS: human preference for a picture under a condition (arXiv 2405.14705), by a CLIP and cross-attention.
 
-use crate::scorers::clip::{Encoder, FILES, Preprocessing, Rounding, options, unit};
+use crate::scorers::clip::{Encoder, FILES, Preprocessing, Rounding, float32, unit};
 use crate::scorers::measure::{Measure, Scope, Table};
 use crate::scorers::scorer::{Declaration, Opening, Scorer};
 use anyhow::Result;
@@ -68,7 +68,7 @@ impl Mps {
     fn open(opening: &Opening) -> Result<Self> {
         let (config, store) = open_store(opening.path, Some(CROSS))?;
         let shape = CrossShape::of(&store, CROSS)?;
-        let loader = Loader::new(store, &options(opening));
+        let loader = Loader::new(store, &float32(opening));
         let clip = ClipModel::build(&config, &loader);
         let cross = CrossModel::load(&loader.sub(CROSS), shape);
         loader.finish()?;

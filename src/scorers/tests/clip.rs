@@ -56,6 +56,12 @@ fn clip_and_pickscore_equal_transformers() {
     check("pickscore", &path, "clip", &["pickscore"]);
 }
 
+/// Refusal of a scorer by the files of another.
+fn said_by(name: &str, folder: &str) -> String {
+    let spec = ScorerSpec { name: name.into(), path: root("tests/golden/scorers").join(folder) };
+    format!("{:#}", spec.open(LoadOptions::cpu(), None).err().unwrap())
+}
+
 /// A copy of a folder of tests/golden/scorers.
 fn copy(folder: &str) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -92,8 +98,45 @@ fn mps_equals_transformers_with_the_cross_attention_of_its_publication() {
 }
 
 #[test]
+fn imagereward_equals_the_blip_of_transformers_with_its_head() {
+    check("imagereward", &root("tests/golden/scorers/imagereward"), "imagereward", &["reward"]);
+}
+
+#[test]
+fn weights_that_are_not_imagereward_are_refused_with_what_they_look_like() {
+    let dir = copy("imagereward");
+    let weights = dir.path().join("model.safetensors");
+    let spec = ScorerSpec { name: "imagereward".into(), path: dir.path().into() };
+    let said = || format!("{:#}", spec.open(LoadOptions::cpu(), None).err().unwrap());
+    for (folder, expected) in [
+        ("clip", "this looks like a CLIP: take the scorer \"clip\", \"pickscore\" or \"hpsv2\""),
+        ("hpsv2", "this looks like a CLIP: take the scorer \"clip\", \"pickscore\" or \"hpsv2\""),
+        ("mps", "this looks like MPS: take the scorer \"mps\""),
+    ] {
+        std::fs::copy(root("tests/golden/scorers").join(folder).join("model.safetensors"), &weights).unwrap();
+        let said = said();
+        assert!(said.contains(expected) && said.contains("expected ImageReward's BLIP with its head"), "{said}");
+    }
+    let other = said_by("clip", "imagereward");
+    assert!(other.contains("this looks like ImageReward, whose network is a BLIP: take the scorer"), "{other}");
+    std::fs::remove_file(&weights).unwrap();
+    std::fs::write(dir.path().join("ImageReward.pt"), "").unwrap();
+    assert!(said().contains("ImageReward.pt is a pickle, which can run code and is never loaded"), "{}", said());
+
+    let dir = copy("imagereward");
+    let spec = ScorerSpec { name: "imagereward".into(), path: dir.path().into() };
+    let said = || format!("{:#}", spec.open(LoadOptions::cpu(), None).err().unwrap());
+    std::fs::remove_file(dir.path().join("vocab.txt")).unwrap();
+    assert!(said().contains("copy vocab.txt of bert-base-uncased"), "{}", said());
+    std::fs::write(dir.path().join("med_config.json"), "{\"hidden_act\": \"relu\"}").unwrap();
+    assert!(said().contains("hidden_act") && said().contains("nothing else is implemented"), "{}", said());
+    std::fs::remove_file(dir.path().join("med_config.json")).unwrap();
+    assert!(said().contains("med_config.json"), "{}", said());
+}
+
+#[test]
 fn scorers_with_prompts_refuse_an_empty_one_and_count_what_they_cut() {
-    for name in ["clip", "pickscore", "hpsv2", "mps"] {
+    for name in ["clip", "pickscore", "hpsv2", "mps", "imagereward"] {
         let folder = if name == "pickscore" { "clip" } else { name };
         let scorer = open(name, &format!("tests/golden/scorers/{folder}"));
         for prompt in ["", " \n"] {
@@ -117,7 +160,7 @@ fn scorers_with_prompts_refuse_an_empty_one_and_count_what_they_cut() {
 
 #[test]
 fn a_scorer_rates_no_pictures_as_no_rows() {
-    for name in ["clip", "mps", "aesthetic", "hpsv2"] {
+    for name in ["clip", "mps", "aesthetic", "hpsv2", "imagereward"] {
         assert!(open(name, &format!("tests/golden/scorers/{name}")).score(&[], 0, &[]).unwrap().0.is_empty(), "{name}");
     }
 }
@@ -150,13 +193,9 @@ fn heads_of_no_published_kind_or_for_another_clip_are_refused() {
 
 #[test]
 fn mps_without_its_cross_attention_and_a_clip_with_it_are_refused() {
-    let said = |name: &str, folder: &str| {
-        let spec = ScorerSpec { name: name.into(), path: root("tests/golden/scorers").join(folder) };
-        format!("{:#}", spec.open(LoadOptions::cpu(), None).err().unwrap())
-    };
-    let missing = said("mps", "clip");
+    let missing = said_by("mps", "clip");
     assert!(missing.contains("there is no matrix cross_model.layers.0.0.fn.to_q.weight"), "{missing}");
     assert!(missing.ends_with("use the weights of MPS, converted as in docs/scorers.md"), "{missing}");
-    let other = said("clip", "mps");
+    let other = said_by("clip", "mps");
     assert!(other.contains("this looks like MPS: take the scorer \"mps\"; expected a CLIP"), "{other}");
 }

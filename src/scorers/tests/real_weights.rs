@@ -44,3 +44,19 @@ fn real_weights_clip_vit_b_32_gives_the_logits_of_transformers_own_test() {
         assert!((logit - expected).abs() < 2e-2, "{logit} instead of {expected}");
     }
 }
+
+/// README of THUDM/ImageReward: rewards of its four example pictures.
+#[test]
+#[ignore = "needs the weights of ImageReward and the example pictures of its repository"]
+fn real_weights_of_imagereward_give_the_rewards_of_its_readme() {
+    let scorer = ScorerSpec { name: "imagereward".into(), path: path("IMAGEREWARD") };
+    let scorer = scorer.open(LoadOptions::cpu(), None).unwrap();
+    let prompt = "a painting of an ocean with clouds and birds, day time, low depth field effect";
+    for (number, expected) in
+        (1..=4).zip([0.5811622738838196, 0.2745276093482971, -1.4131819009780884, -2.029569625854492])
+    {
+        let picture = image::open(path("IMAGEREWARD_PICTURES").join(format!("{number}.webp"))).unwrap().to_rgb8();
+        let reward = scorer.score(&[picture], 0, &[prompt]).unwrap().column(0)[0];
+        assert!((reward - expected).abs() < 1e-2, "{number}.webp: {reward} instead of {expected}");
+    }
+}

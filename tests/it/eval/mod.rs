@@ -4,5 +4,6 @@ mod clip;
 mod intervals;
 mod labellers;
 mod negative;
+mod pairs;
 mod prompts;
 mod run;

@@ -4,7 +4,7 @@ use crate::support::{diffpref, root};
 use diffpref::eval::{NamedModel, Request, evaluate, models_of_run};
 use diffpref::metrics::evaluation::Evaluation;
 use diffpref::progress::{Progress, Signal, Silent, Stop, Stopped};
-use diffpref::report::render_evaluation;
+use diffpref::report::{Evaluations, render_evaluations};
 use diffpref::scorers::{Better, ScorerSpec, declaration, names};
 use serde_json::Value;
 use std::cell::RefCell;
@@ -100,7 +100,8 @@ fn a_model_against_itself_differs_by_nothing_and_a_second_call_paints_nothing() 
     assert_eq!(text(&Evaluation::read(&request.out).unwrap()), text(&first));
     assert_eq!(means_of_rows(&request.out), second.find("style", "log_odds", "held_out").unwrap().models[0].mean);
 
-    render_evaluation(&request.out, &second).unwrap();
+    let evaluations = Evaluations { pictures: Some(&second), ..Evaluations::default() };
+    render_evaluations(&request.out, evaluations).unwrap();
     let html = std::fs::read_to_string(request.out.join("report.html")).unwrap();
     assert!(html.contains("flat share, held-out prompts") && html.contains("no more than chance"));
 }

@@ -3,7 +3,6 @@
 use crate::support::each::{one_test_each, one_test_per_sampling_method};
 use crate::support::recipes::{items_a_step, number, planned, recipe, text, train};
 use crate::support::{self, golden, root};
-use diffpref::scorers::NOT_BUILT;
 use serde_json::Value;
 use std::path::Path;
 
@@ -89,13 +88,16 @@ fn published(name: &str, family: &str) -> (f64, f64, f64) {
     }
 }
 
-/// Dry runs on a model of the family's shape and little width, with a judge that is there.
+/// Dry runs on a model of the family's shape and little width, with a small scorer in the layout of the recipe's own.
 fn assert_is_taken(name: &str, family: &str, model: &Path) {
     let dir = tempfile::tempdir().unwrap();
     let prompts = dir.path().join("prompts.txt");
     std::fs::write(&prompts, (0..2000).map(|i| format!("number {i}\n")).collect::<String>()).unwrap();
-    let judge = format!("[{{name=\"style\",path={:?}}}]", root().join("assets/judge-labels").display().to_string());
     let recipe = recipe(name, family);
+    let scorer = recipe["reward"]["scorers"][0]["name"].as_str().unwrap();
+    // Both read the same folder.
+    let folder = golden("scorers").join(if scorer == "pickscore" { "clip" } else { scorer });
+    let scorers = format!("[{{name={scorer:?},path={:?}}}]", folder.display().to_string());
     let (rate, units, rank) = published(name, family);
     let numbers = [number(&recipe, "optim", "lr"), Some(items_a_step(&recipe)), number(&recipe, "lora", "rank")];
     assert_eq!(numbers, [Some(rate), Some(units), Some(rank)], "{name}-{family}");
@@ -103,21 +105,17 @@ fn assert_is_taken(name: &str, family: &str, model: &Path) {
     let sets = [
         ("model.path", model.display().to_string()),
         ("rollout.prompts", prompts.display().to_string()),
-        ("reward.scorers", judge.clone()),
+        ("reward.scorers", scorers),
         ("train.threads", "1".to_string()),
     ];
     let plan = planned(name, family, dir.path(), &sets);
     assert_eq!(plan["pairs_per_step"].as_f64(), Some(units), "{name}");
     assert_eq!(plan["rollout"]["prompts_per_iteration"].as_f64(), number(&recipe, "rollout", "prompts_per_iteration"));
     assert!(plan["rollout"]["buffer_mib"].as_f64().unwrap() > 0.0, "{name}: {plan}");
-    // Its own scorer is not built, or its weights are not here.
+    // The weights that it names are not here.
     let refused = train(name, family, dir.path(), &sets[..2]).assert().failure();
     let said = String::from_utf8_lossy(&refused.get_output().stderr).into_owned();
-    let published = recipe["reward"]["scorers"][0]["name"].as_str().unwrap();
-    let expected = match NOT_BUILT.contains(&published) {
-        true => "which is not built yet: take \"style\"".to_string(),
-        false => format!("reward.scorers: cannot open the scorer \"{published}\": cannot find models/"),
-    };
+    let expected = format!("reward.scorers: cannot open the scorer \"{scorer}\": cannot find models/");
     assert!(said.contains(&expected), "{name}: {said}");
 }
 

@@ -2,7 +2,7 @@
 
 use diffpref::eval::intervals::paired_bootstrap;
 use diffpref::metrics::evaluation::{Evaluated, Evaluation, GalleryRow, Group, Measured, PictureSettings, Scored};
-use diffpref::report::{State, render};
+use diffpref::report::{Evaluations, State, render};
 use diffpref::scorers::{Measure, Scope};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -101,7 +101,9 @@ fn evaluation(folder: &Path) -> Evaluation {
             held_out: true,
             seeds: vec![0, 1, 2],
             files: vec![files("a"), files("b")],
+            apart: None,
         }],
+        most_different: Vec::new(),
         folder: folder.to_path_buf(),
     }
 }
@@ -110,7 +112,8 @@ fn evaluation(folder: &Path) -> Evaluation {
 fn the_page_opens_with_the_verdict_and_loads_nothing() {
     let dir = tempfile::tempdir().unwrap();
     run_folder(dir.path());
-    let verdict = render(dir.path(), Some(&evaluation(&dir.path().join("eval")))).unwrap();
+    let verdict =
+        render(dir.path(), Evaluations { pictures: Some(&evaluation(&dir.path().join("eval"))), pairs: None }).unwrap();
     assert_eq!(verdict.state, State::Learning);
     let html = std::fs::read_to_string(dir.path().join("report.html")).unwrap();
     let place = |text: &str| html.find(text).unwrap_or_else(|| panic!("{text:?} is not on the page"));
@@ -133,7 +136,7 @@ fn the_page_opens_with_the_verdict_and_loads_nothing() {
 fn report_json_has_the_figures_under_their_promised_keys() {
     let dir = tempfile::tempdir().unwrap();
     run_folder(dir.path());
-    render(dir.path(), Some(&evaluation(&dir.path().join("eval")))).unwrap();
+    render(dir.path(), Evaluations { pictures: Some(&evaluation(&dir.path().join("eval"))), pairs: None }).unwrap();
     let report: Value = serde_json::from_slice(&std::fs::read(dir.path().join("report.json")).unwrap()).unwrap();
     assert_eq!(report["verdict"]["state"], "learning");
     assert_eq!((&report["step"], &report["steps"]), (&json!(300), &json!(400)));
@@ -152,7 +155,7 @@ fn report_json_has_the_figures_under_their_promised_keys() {
 #[test]
 fn a_run_that_has_only_begun_has_a_report() {
     let dir = tempfile::tempdir().unwrap();
-    let verdict = render(dir.path(), None).unwrap();
+    let verdict = render(dir.path(), Evaluations::default()).unwrap();
     assert_eq!(verdict.state, State::Unmeasured);
     assert!(std::fs::read_to_string(dir.path().join("report.html")).unwrap().contains("no step yet"));
 }
@@ -161,7 +164,7 @@ fn a_run_that_has_only_begun_has_a_report() {
 fn a_damaged_line_of_the_metrics_is_named() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("metrics.jsonl"), "{\"step\": 1}\n{\"step\": \n{\"step\": 3}\n").unwrap();
-    let error = format!("{:#}", render(dir.path(), None).unwrap_err());
+    let error = format!("{:#}", render(dir.path(), Evaluations::default()).unwrap_err());
     assert!(error.contains("metrics.jsonl, line 2"), "{error}");
 }
 
@@ -170,6 +173,6 @@ fn a_sample_that_is_no_picture_is_named() {
     let dir = tempfile::tempdir().unwrap();
     run_folder(dir.path());
     std::fs::write(dir.path().join("samples/step-000200/01-0.png"), b"no picture").unwrap();
-    let error = format!("{:#}", render(dir.path(), None).unwrap_err());
+    let error = format!("{:#}", render(dir.path(), Evaluations::default()).unwrap_err());
     assert!(error.contains("01-0.png"), "{error}");
 }

@@ -49,7 +49,7 @@ fn assert_resumes(name: &str) {
 
 fn assert_renders(name: &str) {
     let (_dir, run) = cut(name);
-    diffpref::report::render(&run, None).unwrap();
+    diffpref::report::render(&run, diffpref::report::Evaluations::default()).unwrap();
     let page = std::fs::read_to_string(run.join("report.html")).unwrap();
     assert!(page.contains("2 of 4") || page.contains("step 2"), "{name}");
 }

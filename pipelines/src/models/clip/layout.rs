@@ -1,6 +1,7 @@
 //! The layout of a CLIP's weights, and what a file without a CLIP is.
 
 use crate::error::{Error, Result};
+use crate::models::look_alike::look_alike;
 use crate::weights::TensorFile;
 use std::path::Path;
 
@@ -13,41 +14,8 @@ pub(super) enum Layout {
     OpenClip { text: &'static str },
 }
 
-/// Starts of names that exist only in other models.
-const OTHERS: [(&str, &str); 24] = [
-    ("blip.", "ImageReward, whose network is a BLIP"),
-    ("visual_encoder.", "a BLIP"),
-    ("qformer.", "a BLIP-2"),
-    ("language_model.", "a vision language model"),
-    ("model.layers.", "a language model"),
-    ("vision_model.head.", "a SigLIP"),
-    ("logit_bias", "a SigLIP"),
-    ("text_decoder.", "a BLIP or a CoCa"),
-    ("visual.trunk.", "an OpenCLIP model with a vision tower of timm"),
-    ("visual.layer1.", "a CLIP with a ResNet"),
-    ("text.transformer.embeddings.", "an OpenCLIP model with another text tower"),
-    ("down_blocks.", "a UNet of diffusers"),
-    ("model.diffusion_model.", "a checkpoint of Stable Diffusion"),
-    ("encoder.down", "a VAE"),
-    ("decoder.", "a VAE"),
-    ("lora_", "a LoRA"),
-    ("unet.", "a LoRA"),
-    ("t_embedder.", "SPO's step-aware preference model"),
-    ("model.t_embedder.", "SPO's step-aware preference model"),
-    ("cross_model.", "MPS: take the scorer \"mps\""),
-    ("layers.", "a head of the aesthetic predictor: its name is head.safetensors"),
-    ("embeddings.", "a text or vision encoder alone"),
-    ("text_model.", "a text encoder alone"),
-    ("vision_model.", "a vision tower alone"),
-];
 const EXPECTED: &str =
     "expected a CLIP with vision and text tower, by transformers (CLIPModel) or OpenCLIP (docs/scorers.md)";
-
-/// Kind of a model that is no CLIP, by its names; `None`: unknown.
-fn look_alike(names: &[&str]) -> Option<&'static str> {
-    let holds = |(start, _): &&(&str, &str)| names.iter().any(|name| name.starts_with(start));
-    OTHERS.iter().find(holds).map(|(_, what)| *what)
-}
 
 impl Layout {
     /// The layout of a file. `own`: start of names that the caller reads itself.

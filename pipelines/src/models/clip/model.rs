@@ -7,6 +7,7 @@ use super::text::ClipTextModel;
 use super::vision::ClipVisionModel;
 use crate::error::{Error, Result};
 use crate::models::config::ConfigFile;
+use crate::models::converted::{WEIGHTS, require_weights};
 use crate::models::layers::Linear;
 use crate::weights::original::{Form, openclip_place};
 use crate::weights::{LoadOptions, Loader, ParameterShapes, TensorFile, WeightStore};
@@ -14,9 +15,6 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use tch::{Kind, Tensor};
-
-/// File of the weights.
-const WEIGHTS: &str = "model.safetensors";
 
 /// Both towers and their projections into a common space of width P.
 #[derive(Debug)]
@@ -111,10 +109,8 @@ impl ClipModel {
 /// # Errors
 /// Missing files; weights of another architecture.
 pub fn open_store(dir: &Path, own: Option<&str>) -> Result<(ClipConfig, WeightStore)> {
+    require_weights(dir, "CLIP")?;
     let path = dir.join(WEIGHTS);
-    if !path.is_file() {
-        return Err(without_weights(dir));
-    }
     let file = Arc::new(TensorFile::open(&path)?);
     let layout = Layout::of(&file, own)?;
     let config = config(dir, &file, layout)?;
@@ -161,23 +157,4 @@ fn renamed(file: &Arc<TensorFile>, config: &ClipConfig, text: &str) -> WeightSto
     let left: Vec<_> = left.map(|name| (name.to_string(), name.to_string(), Form::Same)).collect();
     places.extend(left);
     WeightStore::of_places(file, places)
-}
-
-/// The remedy for a folder without weights, by the files in it.
-fn without_weights(dir: &Path) -> Error {
-    let entries = match std::fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) => return Error::io("read the folder", dir, error),
-    };
-    let mut names: Vec<String> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    names.sort();
-    let with = |ends: &[&str]| names.iter().find(|name| ends.iter().any(|end| name.ends_with(end)));
-    let hint = match (with(&[".bin", ".pt", ".pth", ".ckpt"]), with(&[".safetensors"])) {
-        (Some(pickle), _) => {
-            format!("{pickle} is a pickle, which can run code and is never loaded: convert it as in docs/scorers.md")
-        }
-        (None, Some(other)) => format!("there is {other}: if it holds the CLIP, rename it to {WEIGHTS}"),
-        (None, None) => "docs/scorers.md says how to make the folder".to_string(),
-    };
-    Error::missing(dir, WEIGHTS, hint)
 }

@@ -49,6 +49,10 @@ impl Architecture for UNetConfig {
         UNet2DConditionModel::layer_shapes(self)
     }
 
+    fn output_layer(&self) -> &'static str {
+        "conv_out.weight"
+    }
+
     fn shape(&self) -> Vec<(&'static str, String)> {
         vec![
             ("in_channels", self.in_channels.to_string()),
