@@ -57,7 +57,8 @@ fn weights_with_a_number_that_is_not_finite_are_refused_by_file_and_tensor() {
         command.args(["generate", "--prompt", "a cat", "--steps", "2", "--device", "cpu", "--model"]).arg(&model);
         let said = refused(command.arg("--out").arg(dir.path().join("out")), 1, dir.path());
         assert!(said.contains(&format!("{part}/{stem}.safetensors: the weights are damaged")), "{said}");
-        assert!(said.contains(&format!("with NaN or infinity (1):\n    {tensor}")), "{said}");
+        // transformers leaves out a prefix that the program's names have.
+        assert!(said.contains("with NaN or infinity (1):\n    ") && said.contains(tensor), "{said}");
     }
 }
 
