@@ -46,6 +46,16 @@ pub enum Error {
     #[error("{0}")]
     Invalid(String),
 
+    /// Latents `[B, C, h, w]` left the range of numbers while they were denoised.
+    #[error("the latents of picture {} of the batch are not finite after step {} (timestep {timestep})", row + 1, step + 1)]
+    NotFinite {
+        /// Place of the picture in the batch.
+        row: usize,
+        /// The first such call of the network, from 0.
+        step: usize,
+        timestep: f64,
+    },
+
     /// libtorch refused an operation; the text is its first line.
     #[error("libtorch: {0}")]
     Torch(String),
@@ -62,17 +72,26 @@ pub struct TensorProblems {
     pub misshapen: Vec<(String, Vec<i64>, Vec<i64>)>,
     /// Names and types of tensors without real numbers.
     pub untyped: Vec<(String, String)>,
+    /// Tensors with NaN or infinity, in the kind that they were loaded in.
+    pub not_finite: Vec<String>,
 }
 
 impl TensorProblems {
     pub fn is_empty(&self) -> bool {
-        self.missing.is_empty() && self.extra.is_empty() && self.misshapen.is_empty() && self.untyped.is_empty()
+        let Self { path: _, missing, extra, misshapen, untyped, not_finite } = self;
+        missing.is_empty() && extra.is_empty() && misshapen.is_empty() && untyped.is_empty() && not_finite.is_empty()
     }
 }
 
 impl std::fmt::Display for TensorProblems {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: the tensors do not fit config.json{}", self.path.display(), self.lists())?;
+        let path = self.path.display();
+        let fits = Self { not_finite: Vec::new(), ..self.clone() }.is_empty();
+        if fits {
+            write!(f, "{path}: the weights are damaged{}", self.lists())?;
+            return write!(f, "\nDownload or make them again; values beyond 65504 need dtype bfloat16 or float32");
+        }
+        write!(f, "{path}: the tensors do not fit config.json{}", self.lists())?;
         write!(f, "\nUse the config.json that belongs to these weights, or download both again")
     }
 }
@@ -87,6 +106,7 @@ impl TensorProblems {
             list("extra", &self.extra),
             list("misshapen", &misshapen.collect::<Vec<_>>()),
             list("of another type", &untyped.collect::<Vec<_>>()),
+            list("with NaN or infinity", &self.not_finite),
         ];
         lists.concat()
     }

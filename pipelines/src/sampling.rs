@@ -103,6 +103,9 @@ pub fn sample(
 }
 
 /// The denoising loop: calls `predict(input, timestep)` at every timestep of `sampler`. See [`sample`].
+///
+/// # Errors
+/// Those of `predict`; `NotFinite` with the first step whose latents are not finite.
 pub fn denoise(
     sampler: &mut dyn Sampler,
     latents: Tensor,
@@ -111,14 +114,31 @@ pub fn denoise(
     on_call: &mut dyn FnMut(usize) -> bool,
 ) -> Result<Option<Tensor>> {
     let mut latents = latents * sampler.init_noise_sigma();
-    for (call, timestep) in sampler.timesteps().to_vec().into_iter().enumerate() {
+    let timesteps = sampler.timesteps().to_vec();
+    let mut whole = Vec::new();
+    for (call, timestep) in timesteps.iter().copied().enumerate() {
         let prediction = predict(&sampler.scaled_input(call, &latents), timestep)?;
         latents = sampler.step(call, &prediction, &latents, noise);
+        whole.push(latents.f_isfinite()?.f_flatten(1, -1)?.f_all_dim(1, false)?);
         if !on_call(call) {
             return Ok(None);
         }
     }
+    refuse_not_finite(&whole, &timesteps)?;
     Ok(Some(latents))
+}
+
+/// `whole`: per call, which latents of the batch are finite, `[B]`. They are copied to the host once.
+fn refuse_not_finite(whole: &[Tensor], timesteps: &[f64]) -> Result<()> {
+    if whole.is_empty() {
+        return Ok(());
+    }
+    let flags = Vec::<Vec<bool>>::try_from(Tensor::f_stack(whole, 0)?.f_to_device(Device::Cpu)?)?;
+    let first = flags.iter().enumerate().find_map(|(step, rows)| Some((step, rows.iter().position(|whole| !whole)?)));
+    match first {
+        None => Ok(()),
+        Some((step, row)) => Err(Error::NotFinite { row, step, timestep: timesteps[step] }),
+    }
 }
 
 /// eps_n + scale (eps_p - eps_n), for v-prediction likewise.

@@ -46,7 +46,7 @@ pub struct Args {
     /// File of prompts: .txt, .csv, .tsv, .json, .jsonl or .parquet; rows of .jsonl may carry `held_out`
     #[arg(long, value_name = "FILE", required_unless_present = "pairs", requires = "scorer")]
     prompts: Option<PathBuf>,
-    /// Column of the prompts in --prompts [default: prompt, caption, text, Prompt or Prompts]
+    /// Column of the prompts in --prompts [default: prompt, caption, text or prompts, in capitals or not]
     #[arg(long, value_name = "NAME")]
     prompt_column: Option<String>,
     /// Scorer of the pictures, with its files; repeatable

@@ -29,7 +29,7 @@ pub struct Args {
     /// Prompt; repeatable
     #[arg(long, value_name = "TEXT", required_unless_present = "prompts", conflicts_with = "prompts")]
     prompt: Vec<String>,
-    /// File of prompts: .txt (one per line), .csv, .tsv, .json, .jsonl or .parquet (column prompt, caption, text, Prompt or Prompts)
+    /// File of prompts: .txt (one per line), .csv, .tsv, .json, .jsonl or .parquet (column prompt, caption, text or prompts)
     #[arg(long, value_name = "FILE")]
     prompts: Option<PathBuf>,
     /// Column of --prompts that holds the prompts

@@ -3,15 +3,18 @@
 use super::items::{ItemKind, ItemSet};
 use crate::machine::files::write_atomically;
 use anyhow::{Context, Result, bail};
-use serde::Serialize;
+use pipelines::text::Tokenizer;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Number of bad images listed in an error; the report has all of them.
 const LISTED: usize = 5;
+/// Number of them in a note.
+const NAMED: usize = 3;
 
 /// An unusable image and its effect.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BadImage {
     pub image: PathBuf,
     pub reason: String,
@@ -20,7 +23,7 @@ pub struct BadImage {
 }
 
 /// The content of data-report.json.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DataReport {
     pub index: PathBuf,
     pub index_sha256: String,
@@ -39,6 +42,12 @@ pub struct DataReport {
     /// Those left out because an image is unreadable.
     pub items_bad: usize,
     pub bad_images: Vec<BadImage>,
+    /// Prompts that are longer than the text encoder reads. The rest of them has no effect.
+    #[serde(default)]
+    pub prompts_cut: usize,
+    /// Tokens of a prompt that the text encoder reads.
+    #[serde(default)]
+    pub prompt_tokens: i64,
 }
 
 impl DataReport {
@@ -57,6 +66,8 @@ impl DataReport {
             items_read: 0,
             items_bad: 0,
             bad_images: Vec::new(),
+            prompts_cut: 0,
+            prompt_tokens: 0,
         }
     }
 
@@ -78,6 +89,49 @@ impl DataReport {
             .into_iter()
             .map(|(image, items)| BadImage { image: image.clone(), reason: reason(image), items })
             .collect();
+    }
+
+    /// Adds the prompts that the text encoders of a model cut.
+    ///
+    /// # Errors
+    /// A prompt that cannot be split into tokens.
+    pub fn add_prompts<'a>(
+        &mut self,
+        prompts: impl IntoIterator<Item = &'a String>,
+        tokenizers: &[Tokenizer],
+    ) -> Result<()> {
+        // Without start and end.
+        self.prompt_tokens = tokenizers.iter().map(|tokenizer| tokenizer.length() - 2).min().unwrap_or_default();
+        for prompt in prompts {
+            let cut = tokenizers.iter().map(|tokenizer| tokenizer.tokens_cut(prompt));
+            let most = cut.collect::<pipelines::Result<Vec<_>>>()?.into_iter().max().unwrap_or_default();
+            self.prompts_cut += usize::from(most > 0);
+        }
+        Ok(())
+    }
+
+    /// Findings that a user should know of, one sentence each.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        if self.items_bad > 0 {
+            let named =
+                self.bad_images.iter().take(NAMED).map(|bad| format!("{}: {}", bad.image.display(), bad.reason));
+            let more = self.bad_images.len().saturating_sub(NAMED);
+            notes.push(format!(
+                "{} of {} items are left out, because images cannot be used ({}{})",
+                self.items_bad,
+                self.items_read,
+                named.collect::<Vec<_>>().join("; "),
+                if more > 0 { format!("; and {more} more, all in data-report.json") } else { String::new() }
+            ));
+        }
+        if self.prompts_cut > 0 {
+            notes.push(format!(
+                "{} prompts are longer than the {} tokens of the text encoder and are cut",
+                self.prompts_cut, self.prompt_tokens
+            ));
+        }
+        notes
     }
 
     /// Fails if more than `max_bad_fraction` of the read items are unusable.

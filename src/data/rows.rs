@@ -154,6 +154,7 @@ fn missing_field(field: &str, kind: ItemKind, fields: &Fields, unknown: &[String
         ItemKind::Labels => "a labelled image",
     };
     match near {
+        _ if fields.contains_key(field) => format!("field `{field}` is null; {one} needs {}", kind.fields()),
         Some(near) => format!("missing field `{field}`; found `{near}`: rename it to `{field}`"),
         None => format!("missing field `{field}`; {one} needs {}, found {found}", kind.fields()),
     }

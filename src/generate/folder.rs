@@ -19,6 +19,8 @@ pub struct OutFolder {
     /// Opened for the first picture. A call refused before it leaves no folder, which would block the next call.
     index: Option<File>,
     records: BTreeMap<String, Record>,
+    /// Existing pictures that cannot be read whole; they are made again.
+    pub damaged: Vec<String>,
 }
 
 /// Makes the folder, and refuses one with pictures unless they are resumed. Cheap: called before weights load.
@@ -48,9 +50,15 @@ impl OutFolder {
     pub fn open(dir: &Path, planned: &[Record]) -> Result<Self> {
         let mut records = read_index(&dir.join(INDEX))?;
         records.retain(|file, _| dir.join(file).is_file());
+        let mut damaged = Vec::new();
         for asked in planned {
             let path = dir.join(&asked.file);
             if !path.is_file() {
+                continue;
+            }
+            if image::open(&path).is_err() {
+                records.remove(&asked.file);
+                damaged.push(asked.file.clone());
                 continue;
             }
             // A run killed between picture and line left the record only in the picture.
@@ -67,7 +75,7 @@ impl OutFolder {
             }
             records.insert(asked.file.clone(), there);
         }
-        let folder = Self { dir: dir.to_path_buf(), index: None, records };
+        let folder = Self { dir: dir.to_path_buf(), index: None, records, damaged };
         if !folder.records.is_empty() {
             folder.write_index()?;
         }

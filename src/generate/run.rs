@@ -88,6 +88,10 @@ impl PlannedJob<'_> {
         if skipped > 0 {
             progress.line(&format!("{skipped} of {} pictures are there already", records.len()));
         }
+        if let [first, others @ ..] = &out.damaged[..] {
+            let more = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
+            progress.line(&format!("note: {first}{more}: cut short or damaged, made again"));
+        }
         if !missing.is_empty() {
             say_what_diffusers_does_too(&look, folder.scheduler(), progress);
             let painting = Painting { request, negative, look: &look, progress, stop };

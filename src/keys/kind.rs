@@ -44,9 +44,9 @@ impl Kind {
                 let pair = list.and_then(|a| a.iter().map(|v| range.number(v)).collect::<Option<Vec<f64>>>());
                 pair.map(|p| Value::Array(p.into_iter().map(Value::Float).collect()))
             }
-            Kind::Text => value.as_str().map(|_| value.clone()),
+            Kind::Text => value.as_str().filter(|text| !text.is_empty()).map(|_| value.clone()),
             Kind::Choice(built, unbuilt) => return check_choice(built, unbuilt, value),
-            Kind::Texts => texts(value),
+            Kind::Texts => texts(value).filter(|texts| texts.as_array().is_some_and(|texts| !texts.is_empty())),
             Kind::TextsOrFile if value.is_str() => Some(value.clone()),
             Kind::TextsOrFile => texts(value),
             Kind::Ints { min, max } => {
@@ -65,10 +65,10 @@ impl Kind {
             Kind::Int { min, max } => int_words(*min, *max),
             Kind::Real(range) => range.words(),
             Kind::RealPair(range) => format!("two numbers, each {}", range.words()),
-            Kind::Text => "a text".into(),
+            Kind::Text => "a text that is not empty".into(),
             Kind::Choice(built, _) => choice_words(built),
-            Kind::Texts => "a list of texts".into(),
-            Kind::TextsOrFile => "a list of texts, or the path of a file with one a line".into(),
+            Kind::Texts => "a list of one text or more".into(),
+            Kind::TextsOrFile => "a list of texts, or the path of a file with one per line".into(),
             Kind::Ints { min, max } => format!("a list, each {}", int_words(*min, *max)),
             Kind::Checked { words, .. } => (*words).into(),
         }

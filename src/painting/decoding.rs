@@ -6,6 +6,7 @@ use crate::progress::Progress;
 use anyhow::Result;
 use pipelines::models::AutoencoderKl;
 use pipelines::sampling::to_bytes;
+use pipelines::weights::is_finite;
 use tch::{Device, Tensor};
 
 /// Whether a picture larger than a tile is decoded in tiles, which needs less memory and changes the picture. Auto: where
@@ -16,6 +17,14 @@ pub enum Tiling {
     Auto,
     On,
     Off,
+}
+
+/// The VAE decoded finite latents to values that are not finite.
+#[derive(Debug, thiserror::Error)]
+#[error("the VAE's picture {} of the batch is not finite", row + 1)]
+pub struct NotFinite {
+    /// Place of the picture in the batch.
+    pub row: usize,
 }
 
 /// Decoding of latents: one picture at a time, as a whole or in tiles. A whole batch would need a multiple of the
@@ -64,12 +73,18 @@ impl Decoding {
     }
 
     /// Scaled latents `[B, C, h, w]` to bytes `[B, H, W, 3]` on the CPU.
+    ///
+    /// # Errors
+    /// [`NotFinite`]; errors of libtorch.
     pub fn decode(&self, vae: &AutoencoderKl, latents: &Tensor) -> Result<Tensor> {
-        let decode = |latents: &Tensor| {
+        let decode = |(row, latents): (usize, &Tensor)| {
             let images = if self.tiled { vae.decode_tiled(latents)? } else { vae.decode(latents)? };
-            Ok(to_bytes(&images)?)
+            match is_finite(&images)? {
+                true => Ok(to_bytes(&images)?),
+                false => Err(NotFinite { row }.into()),
+            }
         };
-        let pictures = latents.f_split(1, 0)?.iter().map(decode).collect::<Result<Vec<_>>>()?;
+        let pictures = latents.f_split(1, 0)?.iter().enumerate().map(decode).collect::<Result<Vec<_>>>()?;
         Ok(Tensor::f_cat(&pictures, 0)?)
     }
 }

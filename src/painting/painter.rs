@@ -1,6 +1,6 @@
 //! From model parts to pictures.
 
-use super::decoding::{Decoding, Tiling};
+use super::decoding::{Decoding, NotFinite, Tiling};
 use super::sampling::Sampling;
 use crate::keys::ConfigError;
 use crate::progress::{Progress, Stop};
@@ -122,13 +122,14 @@ impl Painter<'_> {
             let latents = self.sample_batch(batch, look, adapters, &mut |call| {
                 progress.advance(first as u64, &format!("step {}/{calls}", call + 1));
                 stop.requested().is_none()
-            })?;
+            });
+            let latents = latents.map_err(|error| with_picture(error, batch))?;
             // None after a signal; the current batch is lost.
             let Some(latents) = latents else { return Ok(stop.check()?) };
             let size = (look.height, look.width);
             let decoding = decoding
                 .get_or_insert_with(|| Decoding::for_memory(self.vae, size, look.tiling, self.device, progress));
-            let bytes = decoding.decode(self.vae, &latents)?;
+            let bytes = decoding.decode(self.vae, &latents).map_err(|error| with_picture(error, batch))?;
             for offset in 0..batch.len() {
                 let image = picture_of(&bytes.select(0, offset as i64))?;
                 finished(first + offset, Painted { image, tiled: decoding.tiled })?;
@@ -173,6 +174,22 @@ impl Painter<'_> {
         let start = draw();
         Ok(sample(&positive, negative.as_ref(), sampler.as_mut(), guidance, start, &mut draw, on_call)?)
     }
+}
+
+/// An error of one picture of a batch, with its prompt and seed.
+fn with_picture(error: anyhow::Error, batch: &[Picture]) -> anyhow::Error {
+    let row = match error.downcast_ref::<pipelines::Error>() {
+        Some(pipelines::Error::NotFinite { row, .. }) => *row,
+        _ => match error.downcast_ref::<NotFinite>() {
+            Some(NotFinite { row }) => *row,
+            None => return error,
+        },
+    };
+    let Picture { prompt, seed } = batch[row];
+    error.context(format!(
+        "the picture of {prompt:?}, seed {seed}, would be black. Paint with float32 or bfloat16; if that does not help, the \
+         weights or the LoRA do not fit"
+    ))
 }
 
 /// Beyond this, attention over the latents of a picture takes hours per step, and activations leave the training

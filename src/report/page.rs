@@ -9,8 +9,9 @@ use super::plots::{Curve, Frame, bars, colours, curves};
 use super::rewards;
 use super::template;
 use super::verdict::{Verdict, rules};
+use crate::data::report::DataReport;
 use crate::metrics::{Line, REWARD, Role};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::Serialize;
 use std::path::Path;
 
@@ -23,6 +24,8 @@ struct Page {
     /// None: the page of an evaluation without a run.
     verdict: Option<Verdict>,
     rules: Vec<(&'static str, String)>,
+    /// Findings about the data of the run.
+    data_notes: Vec<String>,
     first_plot: Option<Plot>,
     plots: Vec<Plot>,
     /// One per score of the samples.
@@ -79,6 +82,7 @@ pub fn html(
         steps,
         verdict,
         rules: rules(),
+        data_notes: data_notes(run_dir)?,
         first_plot: first_plot(metrics)?,
         plots: plots(metrics)?,
         scores: score_plots(metrics)?,
@@ -91,6 +95,15 @@ pub fn html(
         files: files(run_dir),
     };
     template::filled("report.html", include_str!("report.html"), &page)
+}
+
+/// Notes of data-report.json; none without one.
+fn data_notes(run_dir: &Path) -> Result<Vec<String>> {
+    let file = run_dir.join("data-report.json");
+    let Ok(text) = std::fs::read(&file) else { return Ok(Vec::new()) };
+    let report: DataReport =
+        serde_json::from_slice(&text).with_context(|| format!("cannot read {}", file.display()))?;
+    Ok(report.notes())
 }
 
 fn first_plot(metrics: &Metrics) -> Result<Option<Plot>> {

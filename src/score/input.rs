@@ -1,13 +1,13 @@
 //! Rows of the input: a folder of pictures, or a table that names them.
 
-use crate::data::prompts;
+use crate::data::prompts::{self, Table};
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
 /// Columns of pictures and of prompts, in order of preference.
 const PICTURES: [&str; 4] = ["picture", "image", "file", "path"];
-const PROMPTS: [&str; 4] = ["prompt", "caption", "text", "Prompt"];
+const PROMPTS: [&str; 3] = ["prompt", "caption", "text"];
 /// Endings of pictures in a folder.
 const ENDINGS: [&str; 8] = ["png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff", "gif"];
 /// List of the pictures of `diffpref generate` in their folder.
@@ -102,7 +102,7 @@ fn of_file(path: &Path, columns: &Columns) -> Result<Vec<Row>> {
     let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
     let objects: fn(&str) -> Result<Objects, String> = match ending.as_str() {
         "jsonl" => objects,
-        "csv" => |text| table(text, b','),
+        "csv" => |text| table(text, prompts::separator(text)),
         "tsv" => |text| table(text, b'\t'),
         "parquet" => return of_parquet(path, columns),
         _ => bail!(
@@ -111,7 +111,8 @@ fn of_file(path: &Path, columns: &Columns) -> Result<Vec<Row>> {
         ),
     };
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let parsed = prompts::text(&bytes).and_then(objects).map_err(|e| anyhow!("{} {e}", path.display()))?;
+    let parsed =
+        prompts::text(&bytes).and_then(|text| objects(&text)).map_err(|e| anyhow!("{} {e}", path.display()))?;
     let row =
         |(number, object)| row(path, number, object, columns).map_err(|e| anyhow!("{}:{number}: {e}", path.display()));
     parsed.into_iter().map(row).collect()
@@ -137,23 +138,24 @@ fn beside(file: &Path, picture: &str) -> PathBuf {
 
 fn row(file: &Path, number: usize, mut rest: Map<String, Value>, columns: &Columns) -> Result<Row, String> {
     let pictures = Columns::find(&columns.picture, &PICTURES);
-    let Some(picture) = pictures.iter().find(|name| rest.contains_key(**name)) else {
-        let found: Vec<&str> = rest.keys().map(String::as_str).collect();
+    let found: Vec<String> = rest.keys().cloned().collect();
+    let Some(picture) = prompts::pick(&found, &pictures)?.map(|place| &found[place]) else {
         return Err(format!(
             "no column {} with a picture, found {}; --picture-column names another",
             pictures.join(", "),
             found.join(", ")
         ));
     };
-    let picture = match rest.remove(*picture) {
+    let picture = match rest.remove(picture) {
         Some(Value::String(path)) if !path.is_empty() => path,
         other => return Err(format!("{picture}: expected the path of a picture, found {}", other.unwrap_or_default())),
     };
     let texts = Columns::find(&columns.prompt, &PROMPTS);
-    let prompt = match texts.iter().find(|name| rest.get(**name).is_some_and(|value| !value.is_null())) {
+    let filled: Vec<String> = rest.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name.clone()).collect();
+    let prompt = match prompts::pick(&filled, &texts)?.map(|place| &filled[place]) {
         None if columns.prompt.is_some() => return Err(format!("no column {} with a prompt", texts.join(", "))),
         None => None,
-        Some(name) => match rest.remove(*name) {
+        Some(name) => match rest.remove(name) {
             Some(Value::String(prompt)) => Some(prompt),
             other => return Err(format!("{name}: expected a text, found {}", other.unwrap_or_default())),
         },
@@ -176,15 +178,11 @@ fn objects(text: &str) -> Result<Objects, String> {
 }
 
 /// A header and rows of texts; row 1 is the header.
-fn table(text: &str, delimiter: u8) -> Result<Objects, String> {
-    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(text.as_bytes());
-    let headers = reader.headers().map_err(|e| format!("row 1: {e}"))?.clone();
-    let mut rows = Vec::new();
-    for record in reader.records() {
-        let record = record.map_err(|e| e.to_string())?;
-        let number = record.position().map_or(0, |position| position.line() as usize);
-        let fields = headers.iter().zip(record.iter());
-        rows.push((number, fields.map(|(name, text)| (name.to_string(), Value::from(text))).collect()));
+fn table(text: &str, separator: u8) -> Result<Objects, String> {
+    let Table { names, rows } = Table::parse(text, separator)?;
+    if let Some(twice) = names.iter().enumerate().find_map(|(i, name)| names[..i].contains(name).then_some(name)) {
+        return Err(format!("row 1: two columns are named {twice:?}; rename one"));
     }
-    Ok(rows)
+    let object = |fields: Vec<String>| names.iter().cloned().zip(fields.into_iter().map(Value::from)).collect();
+    Ok(rows.into_iter().map(|(number, fields)| (number, object(fields))).collect())
 }

@@ -78,8 +78,10 @@ impl Feed {
         let validated = validated.iter().map(|item| (item, item.images.as_slice()));
         let read: Vec<_> = trained.chain(validated).map(|(item, images)| (item.id.as_str(), images)).collect();
         report.add_images(&read, latents.unreadable());
+        report.add_prompts(&plan.prompts, &folder.tokenizers()?)?;
         report.write(&run.join("data-report.json"))?;
         report.check(config.data.max_bad_fraction())?;
+        report.notes().iter().for_each(|note| progress.line(&format!("note: {note}")));
         let prompts = (Source::of(needs) == Source::TruncatedNoise).then(|| PromptBatches {
             prompts: opened.prompts.clone(),
             draws,

@@ -17,7 +17,7 @@ use anyhow::{Context, Result};
 use pipelines::families::ModelFolder;
 use pipelines::{Conditioning, Dtype, Levels};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Instant;
 use tch::{Device, Kind, Tensor};
@@ -39,6 +39,8 @@ pub struct Plan {
     pub train_pairs: usize,
     pub validation_pairs: usize,
     pub missing_images: usize,
+    /// Prompts longer than the text encoder reads.
+    pub prompts_cut: usize,
     pub steps: u64,
     pub pairs_per_step: u64,
     pub epochs: f64,
@@ -99,7 +101,7 @@ pub fn dry_run(opened: &Opened) -> Result<Plan> {
     let all = policy.denoiser.network.named_parameters();
     let trained = mib(&policy.trainable);
     let n = opened.items.train.len();
-    let missing = missing_images(opened, images)?;
+    let report = data_report(opened, images)?;
     let state = optimizer::state_bytes(&policy.trainable, &config.optim) as f64 / MIB;
     Ok(Plan {
         method: config.method.name().into(),
@@ -113,7 +115,8 @@ pub fn dry_run(opened: &Opened) -> Result<Plan> {
         resolution: config.data.resolution,
         train_pairs: n,
         validation_pairs: opened.items.validation.len(),
-        missing_images: missing,
+        missing_images: report.bad_images.len(),
+        prompts_cut: report.prompts_cut,
         steps: config.train.steps,
         pairs_per_step: config.train.pairs_per_step(),
         epochs: (config.train.steps * config.train.pairs_per_step()) as f64 / n.max(1) as f64,
@@ -145,8 +148,8 @@ fn mib(tensors: &[(String, Tensor)]) -> f64 {
     tensors.iter().map(|(_, t)| t.numel() as f64 * t.kind().elt_size_in_bytes() as f64).sum::<f64>() / MIB
 }
 
-/// Number of missing images; a share above `data.max_bad_fraction` would stop the run.
-fn missing_images(opened: &Opened, images: Images) -> Result<usize> {
+/// Missing images, of which a share above `data.max_bad_fraction` would stop the run, and prompts that are cut.
+fn data_report(opened: &Opened, images: Images) -> Result<DataReport> {
     let trained = opened.items.train.iter().map(|item| (item.id.as_str(), images.of(item)));
     let validated = opened.items.validation.iter().map(|item| (item.id.as_str(), item.images.as_slice()));
     let read: Vec<(&str, &[PathBuf])> = trained.chain(validated).collect();
@@ -159,7 +162,10 @@ fn missing_images(opened: &Opened, images: Images) -> Result<usize> {
     let mut report = DataReport::new(&opened.items);
     report.add_images(&read, &missing);
     report.check(opened.config.data.max_bad_fraction())?;
-    Ok(missing.len())
+    let items = opened.items.train.iter().chain(&opened.items.validation).map(|item| &item.prompt);
+    let prompts: BTreeSet<&String> = items.chain(&opened.prompts).chain(&opened.held_out).collect();
+    report.add_prompts(prompts, &opened.folder.tokenizers()?)?;
+    Ok(report)
 }
 
 /// Seconds of one prediction of `rows` rows of zeros.
@@ -226,11 +232,12 @@ impl Plan {
 
     fn data(&self) -> String {
         format!(
-            "{} training {}, {} held out, {} images missing, {} px",
+            "{} training {}, {} held out, {} images missing, {}{} px",
             self.train_pairs,
             self.items.noun(),
             self.validation_pairs,
             self.missing_images,
+            if self.prompts_cut > 0 { format!("{} prompts cut, ", self.prompts_cut) } else { String::new() },
             self.resolution
         )
     }

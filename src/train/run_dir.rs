@@ -16,6 +16,9 @@ use std::path::{Path, PathBuf};
 pub const RESOLVED: &str = "resolved.toml";
 pub const METRICS: &str = "metrics.jsonl";
 const LOCK: &str = "run.lock";
+const SAMPLES: &str = "samples";
+/// Results of a run.
+const RESULTS: [&str; 3] = ["final", "best", "eval"];
 
 /// The form of `--resume`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -127,8 +130,9 @@ impl RunDir {
         say: &mut dyn FnMut(String),
     ) -> Result<Start> {
         // A run stopped while encoding has no step yet: it can be resumed by starting again without loss.
-        let begun = self.join(RESOLVED).exists();
         let holds_steps = holds_steps(&self.path);
+        let result = self.result()?;
+        let begun = self.join(RESOLVED).exists() || result.is_some();
         match (begun || holds_steps, resume) {
             (false, Resume::Yes) => bail!(nothing_to_resume(&self.path)),
             (false, _) => Ok(Start::Fresh),
@@ -136,13 +140,37 @@ impl RunDir {
                 self.clear()?;
                 Ok(Start::Fresh)
             }
-            (true, Resume::No) if !holds_steps => Ok(Start::Fresh),
-            (true, Resume::No) => bail!(
+            (true, Resume::No) if !holds_steps && result.is_none() => Ok(Start::Fresh),
+            (true, Resume::No) if holds_steps => bail!(
                 "{}: the folder holds another run. Continue it with --resume, set another train.out, or set train.overwrite = true to delete it.",
                 self.path.display()
             ),
+            (true, _) if checkpoint::list(&self.path).is_empty() && result.is_some() => bail!(
+                "{}: the folder holds {}, which this run would replace, and no checkpoint to continue from. Set another train.out, or set train.overwrite = true to delete it.",
+                self.path.display(),
+                result.unwrap_or_default()
+            ),
             (true, _) => self.resume(config, contents, say),
         }
+    }
+
+    /// A result in the folder that a run from step 1 would replace. The sample grid of step 0 is none.
+    fn result(&self) -> Result<Option<String>> {
+        if let Some(name) = RESULTS.iter().find(|name| self.join(name).exists()) {
+            return Ok(Some((*name).into()));
+        }
+        let samples = self.join(SAMPLES);
+        if !samples.is_dir() {
+            return Ok(None);
+        }
+        for entry in std::fs::read_dir(&samples).with_context(|| format!("cannot list {}", samples.display()))? {
+            let name = entry.with_context(|| format!("cannot list {}", samples.display()))?.file_name();
+            let name = name.to_string_lossy();
+            if !name.chars().filter(char::is_ascii_digit).all(|digit| digit == '0') {
+                return Ok(Some(format!("{SAMPLES}/{name}")));
+            }
+        }
+        Ok(None)
     }
 
     fn resume(&self, config: &Settings, contents: &Contents, say: &mut dyn FnMut(String)) -> Result<Start> {
@@ -206,15 +234,13 @@ impl RunDir {
                     METRICS,
                     ENVIRONMENT,
                     "data-report.json",
-                    "samples",
-                    "best",
-                    "final",
+                    SAMPLES,
                     rollout::FOLDER,
-                    "eval",
                     "report.html",
                     "report.json",
                 ]
                 .contains(&name)
+                || RESULTS.contains(&name)
         };
         for entry in std::fs::read_dir(&self.path)? {
             let entry = entry?;

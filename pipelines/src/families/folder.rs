@@ -1,7 +1,7 @@
 //! A model of the diffusers layout, or a single file seen as one. All its errors are found before weights are read.
 
 use super::configs::{Configs, Latent};
-use super::declaration::{DIFFUSERS, Declaration, EmptySide, Family, TRANSFORMERS};
+use super::declaration::{DIFFUSERS, Declaration, EmptySide, Family, TRANSFORMERS, TextPart};
 use super::denoiser::Denoiser;
 use super::files::ModelFiles;
 use super::layout;
@@ -146,12 +146,20 @@ impl ModelFolder {
         parts.map(|(part, config)| Ok((part.encoder, self.files.store(part.encoder, TRANSFORMERS)?, config))).collect()
     }
 
+    /// The tokenizer of every text encoder; no weights are read.
+    pub fn tokenizers(&self) -> Result<Vec<Tokenizer>> {
+        let parts = self.declaration.text.iter().zip(&self.configs.text);
+        let open = |(part, config): (&TextPart, &ClipTextConfig)| {
+            let text = |name: &str| self.files.text(&format!("{}/{name}", part.tokenizer));
+            Tokenizer::from_texts(&self.path().join(part.tokenizer), &text, config.max_length)
+        };
+        parts.map(open).collect()
+    }
+
     /// Tokenizers and text encoders.
     pub fn load_text(&self, options: &LoadOptions) -> Result<TextEncoder> {
-        let parts = self.declaration.text.iter().zip(self.text_parts()?);
-        let encoders = parts.map(|(part, (_, store, config))| {
-            let text = |name: &str| self.files.text(&format!("{}/{name}", part.tokenizer));
-            let tokenizer = Tokenizer::from_texts(&self.path().join(part.tokenizer), &text, config.max_length)?;
+        let parts = self.tokenizers()?.into_iter().zip(self.text_parts()?);
+        let encoders = parts.map(|(tokenizer, (_, store, config))| {
             Ok(Encoder { tokenizer, clip: ClipTextModel::from_store(config.clone(), store, options)? })
         });
         TextEncoder::new(encoders.collect::<Result<_>>()?, self.declaration, options.device)

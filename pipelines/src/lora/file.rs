@@ -55,7 +55,7 @@ impl Lora {
     }
 
     /// Refuses matrices with values that are not finite, by name; `path` is the source of the LoRA.
-    pub fn check_finite(&self, path: &Path) -> Result<()> {
+    pub(super) fn check_finite(&self, path: &Path) -> Result<()> {
         for (network, weights) in &self.networks {
             for (module, LoraModule { a, b, .. }) in &weights.modules {
                 if !is_finite(a)? || !is_finite(b)? {

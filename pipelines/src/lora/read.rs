@@ -151,7 +151,9 @@ fn read_file(file: &TensorFile, scales: &BTreeMap<Network, Scales>, targets: &Lo
         let module = assemble(file.path(), network, &path, found, scales.get(&network), targets)?;
         networks.entry(network).or_default().modules.insert(path, module);
     }
-    Ok(Lora::of_networks(networks))
+    let lora = Lora::of_networks(networks);
+    lora.check_finite(file.path())?;
+    Ok(lora)
 }
 
 /// Module and matrix of a tensor's name.

@@ -1,7 +1,7 @@
 //! The loader, by which a network reads its tensors from a store.
 
 use crate::error::{Error, Result, TensorProblems};
-use crate::weights::options::LoadOptions;
+use crate::weights::options::{LoadOptions, not_finite};
 use crate::weights::store::WeightStore;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -95,7 +95,7 @@ impl Loader {
         tensor.map_err(|e| self.shared.failure.borrow_mut().get_or_insert(e).to_string()).ok()
     }
 
-    /// All loaded tensors by name; an error if any was missing, misshapen, or left over in the file.
+    /// All loaded tensors by name; an error if any was missing, misshapen, not finite, or left over in the file.
     pub fn finish(self) -> Result<BTreeMap<String, Tensor>> {
         if let Some(failure) = self.shared.failure.borrow_mut().take() {
             return Err(failure);
@@ -105,6 +105,7 @@ impl Loader {
         if let Some((store, _)) = &self.shared.store {
             let asked: BTreeSet<&str> = taken.keys().map(String::as_str).collect();
             problems.extra = store.names().filter(|name| !asked.contains(name)).map(String::from).collect();
+            problems.not_finite = not_finite(&taken)?;
         }
         if problems.is_empty() { Ok(taken) } else { Err(Error::Tensors(problems)) }
     }

@@ -1,18 +1,20 @@
 //! Bytes of a text file as text: UTF-8, or a refusal that names the likely encoding and how to convert it.
 
+use std::borrow::Cow;
+
 /// Number of leading bytes examined to detect UTF-16 without a mark.
 const SAMPLE: usize = 512;
 
-/// The text without its byte-order mark.
+/// The text without its byte-order mark. A CR that ends a line becomes an LF.
 ///
 /// # Errors
 /// Text that is not UTF-8: the error names the row, counted from 1, the likely encoding, and how to convert the file.
-pub fn text(bytes: &[u8]) -> Result<&str, String> {
+pub fn text(bytes: &[u8]) -> Result<Cow<'_, str>, String> {
     if let Some(encoding) = utf_16_or_32(bytes) {
         return Err(format!("row 1: this looks like {encoding}, expected UTF-8; {}", convert(encoding)));
     }
     match std::str::from_utf8(bytes) {
-        Ok(text) => Ok(text.trim_start_matches('\u{feff}')),
+        Ok(text) => Ok(with_line_feeds(text.trim_start_matches('\u{feff}'))),
         Err(e) => {
             let row = bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
             let found = bytes[e.valid_up_to()];
@@ -26,6 +28,15 @@ pub fn text(bytes: &[u8]) -> Result<&str, String> {
                 convert(looks_like)
             ))
         }
+    }
+}
+
+/// A CR alone ends lines of old Macs and of some spreadsheets.
+fn with_line_feeds(text: &str) -> Cow<'_, str> {
+    let alone = text.bytes().zip(text.bytes().skip(1).chain([0])).any(|(one, next)| one == b'\r' && next != b'\n');
+    match alone {
+        true => text.replace("\r\n", "\n").replace('\r', "\n").into(),
+        false => text.into(),
     }
 }
 

@@ -1,8 +1,9 @@
 //! Prompts of a file by its ending.
 
-use super::columns::wanted;
+use super::columns::{pick, wanted};
 use super::encoding::text;
 use super::parquet;
+use super::table::{Table, separator};
 use anyhow::{Context, Result, bail};
 
 use serde_json::Value;
@@ -15,23 +16,23 @@ use std::path::Path;
 /// | ending | content |
 /// |---|---|
 /// | txt | one prompt per line, blank lines skipped |
-/// | csv, tsv | a header and a column |
+/// | csv, tsv | a header and a column; a .csv may have `,` `;` or tab between fields |
 /// | jsonl | one object per line and a key |
 /// | json | a list of texts, or of objects and a key |
 /// | parquet | a column of texts |
 ///
-/// Without `column` the first of prompt, caption, text, Prompt, Prompts counts.
+/// Without `column` the first of prompt, caption, text, prompts counts. Capitals and blanks around names do not matter.
 ///
 /// # Errors
 /// They name the file and the row, counted from 1 including a header.
 pub fn read(path: &Path, column: Option<&str>) -> Result<Vec<String>> {
     let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
-    let read = match ending.as_str() {
-        "txt" => |bytes: &[u8], _: Option<&str>| text(bytes).map(lines),
-        "csv" => |bytes: &[u8], column: Option<&str>| table(text(bytes)?, b',', column),
-        "tsv" => |bytes: &[u8], column: Option<&str>| table(text(bytes)?, b'\t', column),
-        "jsonl" => |bytes: &[u8], column: Option<&str>| objects(text(bytes)?, column),
-        "json" => |bytes: &[u8], column: Option<&str>| list(text(bytes)?, column),
+    let read: fn(&str, Option<&str>) -> Result<Vec<String>, String> = match ending.as_str() {
+        "txt" => |text: &str, _: Option<&str>| Ok(lines(text)),
+        "csv" => |text: &str, column: Option<&str>| table(text, separator(text), column),
+        "tsv" => |text: &str, column: Option<&str>| table(text, b'\t', column),
+        "jsonl" => objects,
+        "json" => list,
         "parquet" => return not_empty(path, parquet::read(open(path)?, column)),
         _ => bail!(
             "{}: cannot tell what it holds; expected a name ending in .txt, .csv, .tsv, .json, .jsonl or .parquet",
@@ -40,7 +41,7 @@ pub fn read(path: &Path, column: Option<&str>) -> Result<Vec<String>> {
     };
     let mut bytes = Vec::new();
     open(path)?.read_to_end(&mut bytes).with_context(|| cannot_read(path))?;
-    not_empty(path, read(&bytes, column))
+    not_empty(path, text(&bytes).and_then(|text| read(&text, column)))
 }
 
 fn open(path: &Path) -> Result<File> {
@@ -63,23 +64,14 @@ fn lines(text: &str) -> Vec<String> {
     text.lines().map(str::trim).filter(|line| !line.is_empty()).map(String::from).collect()
 }
 
-fn table(text: &str, delimiter: u8, column: Option<&str>) -> Result<Vec<String>, String> {
-    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(text.as_bytes());
-    let headers = reader.headers().map_err(|e| format!("row 1: {e}"))?.clone();
-    let names: Vec<&str> = headers.iter().collect();
+fn table(text: &str, separator: u8, column: Option<&str>) -> Result<Vec<String>, String> {
+    let Table { names, rows } = Table::parse(text, separator)?;
     let wanted = wanted(&column);
-    let Some(place) = wanted.iter().find_map(|name| names.iter().position(|n| n == name)) else {
+    let place = pick(&names, &wanted).map_err(|problem| format!("row 1: {problem}"))?;
+    let Some(place) = place else {
         return Err(format!("row 1: no column {}; there are: {}", wanted.join(", "), names.join(", ")));
     };
-    let mut prompts = Vec::new();
-    for record in reader.records() {
-        let record = record.map_err(|e| match e.position() {
-            Some(position) => format!("row {}: {e}", position.line()),
-            None => e.to_string(),
-        })?;
-        prompts.push(record.get(place).unwrap_or_default().to_string());
-    }
-    Ok(prompts)
+    Ok(rows.into_iter().map(|(_, mut fields)| fields.swap_remove(place)).collect())
 }
 
 fn objects(text: &str, column: Option<&str>) -> Result<Vec<String>, String> {
@@ -88,7 +80,7 @@ fn objects(text: &str, column: Option<&str>) -> Result<Vec<String>, String> {
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let row = index + 1;
         let value: Value = serde_json::from_str(line).map_err(|e| format!("row {row}: not a JSON object: {e}"))?;
-        prompts.push(of_object(&value, wanted).map_err(|problem| format!("row {row}: {problem}"))?);
+        prompts.push(of_object(&value, &wanted).map_err(|problem| format!("row {row}: {problem}"))?);
     }
     Ok(prompts)
 }
@@ -100,20 +92,19 @@ fn list(text: &str, column: Option<&str>) -> Result<Vec<String>, String> {
     let wanted = wanted(&column);
     let prompt = |(index, value): (usize, &Value)| match value {
         Value::String(prompt) => Ok(prompt.clone()),
-        object => of_object(object, wanted).map_err(|problem| format!("entry {}: {problem}", index + 1)),
+        object => of_object(object, &wanted).map_err(|problem| format!("entry {}: {problem}", index + 1)),
     };
     values.iter().enumerate().map(prompt).collect()
 }
 
-/// The text under the first of the `wanted` keys that is there.
+/// The text under the first of the `wanted` keys that exists.
 fn of_object(value: &Value, wanted: &[&str]) -> Result<String, String> {
     let Value::Object(object) = value else { return Err(format!("expected a JSON object, found {value}")) };
-    match wanted.iter().find_map(|name| object.get(*name)) {
+    let keys: Vec<&str> = object.keys().map(String::as_str).collect();
+    let key = pick(&keys, wanted)?.map(|place| keys[place]);
+    match key.and_then(|key| object.get(key)) {
         Some(Value::String(prompt)) => Ok(prompt.clone()),
         Some(other) => Err(format!("the prompt is {other}, expected a text")),
-        None => {
-            let keys: Vec<&str> = object.keys().map(String::as_str).collect();
-            Err(format!("no key {}; there are: {}", wanted.join(", "), keys.join(", ")))
-        }
+        None => Err(format!("no key {}; there are: {}", wanted.join(", "), keys.join(", "))),
     }
 }

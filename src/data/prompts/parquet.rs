@@ -1,6 +1,6 @@
 //! Prompts of a parquet file: one column is read, a few hundred rows at a time.
 
-use super::columns::wanted;
+use super::columns::{pick, wanted};
 use parquet::basic::{LogicalType, Type as Physical};
 use parquet::column::reader::ColumnReader;
 use parquet::data_type::ByteArray;
@@ -58,7 +58,7 @@ fn find(schema: &SchemaDescriptor, column: Option<&str>) -> Result<usize, String
     let fields = schema.root_schema().get_fields();
     let names: Vec<&str> = fields.iter().map(|field| field.name()).collect();
     let wanted = wanted(&column);
-    let Some(name) = wanted.iter().find(|name| names.contains(name)) else {
+    let Some(name) = pick(&names, &wanted)?.map(|place| names[place]) else {
         return Err(format!("has no column {}; there are: {}", wanted.join(", "), names.join(", ")));
     };
     let alone = |c: &ColumnDescriptor| matches!(c.path().parts(), [only] if only == name) && c.max_rep_level() == 0;

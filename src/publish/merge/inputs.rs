@@ -113,7 +113,6 @@ impl Inputs {
         for (term, source) in self.recipe.terms.iter().zip(&self.terms) {
             let Source::Lora(path) = source else { continue };
             let lora = Lora::read(path, targets).with_context(|| format!("cannot use the LoRA {}", path.display()))?;
-            lora.check_finite(path)?;
             if term.weight != 0.0 {
                 loras.push(lora.scaled(term.weight));
             }

@@ -3,6 +3,7 @@
 mod compare;
 mod families;
 mod negative;
+mod not_finite;
 mod pictures;
 mod prompts;
 mod refusals;

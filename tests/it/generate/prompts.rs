@@ -32,7 +32,7 @@ fn prompts_files_are_read_by_their_ending_and_errors_name_the_row() {
         |name, text| file(name, text).unwrap_err().to_string().replace(&dir.path().display().to_string(), "DIR");
     assert_eq!(
         error("b.csv", "id,name\n1,x\n"),
-        "DIR/b.csv row 1: no column prompt, caption, text, Prompt, Prompts; there are: id, name"
+        "DIR/b.csv row 1: no column prompt, caption, text, prompts; there are: id, name"
     );
     assert!(error("c.csv", "prompt,id\na,1\nb\n").starts_with("DIR/c.csv row 3: "));
     assert!(
@@ -97,6 +97,40 @@ fn a_mark_and_the_line_ends_of_windows_are_no_part_of_a_prompt() {
     }
     std::fs::write(dir.path().join("b.txt"), "\u{feff}\r\n \r\n\t\r\n").unwrap();
     assert_eq!(refused(&dir.path().join("b.txt"), None), "b.txt holds no prompt");
+}
+
+#[test]
+fn tables_of_spreadsheets_are_read_and_no_row_vanishes() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        std::fs::write(dir.path().join(name), text).unwrap();
+        read_prompts(&dir.path().join(name), None)
+    };
+    for text in [
+        "id;prompt\n1;red apple, big\n2;cat\n",
+        "id, prompt\n1,\"red apple, big\"\n2,cat\n",
+        "ID,PROMPT\n1,\"red apple, big\"\n2,cat\n",
+        "id\tprompt\r1\tred apple, big\r2\tcat\r",
+    ] {
+        assert_eq!(file("a.csv", text).unwrap(), ["red apple, big", "cat"], "{text}");
+    }
+    assert_eq!(file("a.txt", "red apple\rcat\rdog\r").unwrap(), ["red apple", "cat", "dog"]);
+    assert_eq!(file("a.jsonl", "{\"prompt\": \"a\"}\r{\"prompt\": \"b\"}\r").unwrap(), ["a", "b"]);
+    assert_eq!(file("b.csv", "Prompt,prompt\nno,yes\n").unwrap(), ["yes"]);
+    assert_eq!(file("c.csv", "prompt\n5\" tall\n\"a \"\"red\"\" cat\"\n").unwrap(), ["5\" tall", "a \"red\" cat"]);
+    let error =
+        |text: &str| file("d.csv", text).unwrap_err().to_string().replace(&dir.path().display().to_string(), "DIR");
+    assert_eq!(
+        error("id,prompt\n1,a\n2,\"b\n3,c\n4,d\n"),
+        "DIR/d.csv row 3: a quote opens in this row and never closes; close it, or double it"
+    );
+    assert_eq!(error("prompt,prompt\na,b\n"), "DIR/d.csv row 1: 2 columns are named prompt; rename all but one");
+    assert_eq!(
+        error("prompt,id\na, b,1\n"),
+        "DIR/d.csv row 2: 3 fields, expected 2 as in the header; put a text with separators into quotes"
+    );
+    let list = file("e.jsonl", "[{\"prompt\": \"a\"}, {\"prompt\": \"b\"}]\n").unwrap_err().to_string();
+    assert!(list.contains("row 1: expected a JSON object, found ["), "{list}");
 }
 
 #[test]

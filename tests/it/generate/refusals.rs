@@ -24,6 +24,22 @@ fn a_folder_with_pictures_is_refused() {
 }
 
 #[test]
+fn pictures_that_were_cut_short_are_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (out, more) = (dir.path(), ["--num-images", "3"]);
+    paint(out, &more).assert().success();
+    let whole = support::files(out);
+    let cut = out.join("000000-01.png");
+    let bytes = std::fs::read(&cut).unwrap();
+    std::fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
+    std::fs::write(out.join("000000-02.png"), "").unwrap();
+    let said = support::succeeds(&mut paint(out, &[&more[..], &["--resume"]].concat()));
+    assert!(said.contains("note: 000000-01.png and 1 more: cut short or damaged, made again"), "{said}");
+    assert!(said.contains("1 of 3 pictures are there already"), "{said}");
+    assert_eq!(support::files(out), whole);
+}
+
+#[test]
 fn wrong_arguments_exit_with_2_and_name_the_option() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");

@@ -158,6 +158,30 @@ fn a_merged_lora_paints_what_the_worn_one_does() {
     }
 }
 
+#[test]
+fn a_lora_on_the_projection_of_the_second_text_encoder_is_merged() {
+    let dir = tempfile::tempdir().unwrap();
+    let (model, file) = (golden("families/sdxl"), dir.path().join("lora.safetensors"));
+    let before = tensors(&model);
+    let projection = "text_encoder_2.text_projection.weight";
+    let weight = &before[projection];
+    let (rows, columns) = weight.size2().unwrap();
+    let wave = |shape: &[i64]| {
+        (Tensor::arange(shape.iter().product::<i64>(), (Kind::Float, tch::Device::Cpu)) * 0.37).sin().reshape(shape)
+    };
+    let (a, b) = (wave(&[2, columns]), wave(&[rows, 2]));
+    let names = ["A", "B"].map(|part| format!("text_encoder_2.text_projection.lora_{part}.weight"));
+    let [name_a, name_b] = names;
+    write_safetensors(&file, &[(name_a, a.copy()), (name_b, b.copy())], &[("format", "pt")]).unwrap();
+    let out = dir.path().join("out");
+    let mut command = diffpref("merge", &["lora", "--dtype", "float32", "--base"]);
+    command.arg(&model).arg("--lora").arg(&file).arg("--out").arg(&out).assert().success();
+    let after = tensors(&out);
+    let expected = weight + b.matmul(&a);
+    assert!(after[projection].allclose(&expected, 1e-6, 1e-6, false));
+    assert!(after.iter().all(|(name, tensor)| name == projection || tensor.equal(&before[name])));
+}
+
 /// A LoRA over every layer of a model, text encoders included, with its own rank and scale for convolutions.
 fn whole_lora(model: &Path, out: &Path) -> Lora {
     let folder = ModelFolder::open(model).unwrap();

@@ -225,7 +225,7 @@ fn prompts_come_from_files_of_every_kind_each_once_and_blank_ones_are_passed_ove
         (
             "j.jsonl",
             b"{\"prompt\": \"a\"}\n{\"promt\": \"b\"}\n",
-            "rollout.prompts: DIR/j.jsonl row 2: no key prompt, caption, text, Prompt, Prompts; there are: promt",
+            "rollout.prompts: DIR/j.jsonl row 2: no key prompt, caption, text, prompts; there are: promt",
         ),
         (
             "p.pickle",

@@ -89,6 +89,8 @@ fn values_out_of_range_name_the_key_and_the_range() {
         "model.dtype=float16",
         "validate.fraction=1",
         "sample.seeds=[-1]",
+        "train.out=",
+        "lora.targets=[]",
         "train=3",
     ] {
         let said = refused(&world, set);

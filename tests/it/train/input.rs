@@ -1,7 +1,7 @@
 //! Models, data and machines that are not as they should be: exit code 1, a message that says what to do, and a run
 //! that can still be used.
 
-use crate::support::{self, Messages, World, copy, files, json, metrics, names, succeeds, timeless};
+use crate::support::{self, Messages, World, copy, files, flags, json, metrics, names, succeeds, timeless};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 
@@ -200,6 +200,39 @@ fn too_many_images_that_cannot_be_read_stop_the_run_with_their_reasons() {
     assert_eq!(metrics_lines(&world), 0);
     let said = succeeds(&mut world.train_with(&["validate.fraction=0", "data.max_bad_fraction=0.5"]));
     assert!(said.contains("finished at step 3"), "{said}");
+}
+
+#[test]
+fn images_left_out_and_captions_that_are_cut_are_said_on_stderr_in_the_plan_and_in_the_report() {
+    let world = World::new(12);
+    spoil(&world);
+    let long = "a red apple on a table beside a window ".repeat(12);
+    let pairs = std::fs::read_to_string(world.pairs()).unwrap().replace("a drawing of number 5", &long);
+    std::fs::write(world.pairs(), pairs).unwrap();
+    let sets = ["validate.fraction=0", "data.max_bad_fraction=0.5"];
+    let cut = "1 prompts are longer than the 75 tokens of the text encoder and are cut";
+    let plan = world.train(&[&flags(&sets)[..], &["--dry-run"]].concat()).output().unwrap();
+    let plan = String::from_utf8_lossy(&plan.stdout).into_owned();
+    assert!(plan.contains("1 images missing, 1 prompts cut, 16 px"), "{plan}");
+    let said = succeeds(&mut world.train_with(&sets)).replace(&world.path("").display().to_string(), "DIR/");
+    let left_out =
+        "4 of 12 items are left out, because images cannot be used (DIR/data/l2.png: not an image: it is a text file";
+    assert!(
+        said.contains(&format!("note: {left_out}")) && said.contains("; and 1 more, all in data-report.json)"),
+        "{said}"
+    );
+    assert!(said.contains(&format!("note: {cut}")), "{said}");
+    let report = std::fs::read_to_string(world.run_dir().join("report.html")).unwrap();
+    assert!(report.contains("4 of 12 items are left out") && report.contains(cut));
+}
+
+#[test]
+fn a_field_that_is_null_is_named_as_such() {
+    let world = World::new(6);
+    let pairs = std::fs::read_to_string(world.pairs()).unwrap().replace("\"a drawing of number 5\"", "null");
+    std::fs::write(world.pairs(), pairs).unwrap();
+    let said = refused(&world, &[]);
+    assert!(said.contains("DIR/data/pairs.jsonl:6: field `prompt` is null; a pair needs"), "{said}");
 }
 
 fn metrics_lines(world: &World) -> usize {

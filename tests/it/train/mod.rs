@@ -11,6 +11,7 @@ mod numbers;
 mod old_runs;
 mod optim;
 mod output;
+mod protected;
 mod resident;
 mod resume;
 mod samplers;

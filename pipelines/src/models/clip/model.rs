@@ -99,7 +99,7 @@ impl ClipModel {
     /// Every position of texts in the common space `[B, L, P]`, and the features at the end token `[B, P]`.
     pub fn text_positions(&self, ids: &Tensor) -> Result<(Tensor, Tensor)> {
         let output = self.text.forward(ids, None)?;
-        Ok((self.text.project(&output.last_hidden_state), output.pooled))
+        Ok((self.text.project(&output.last_hidden_state, None), output.pooled))
     }
 }
 

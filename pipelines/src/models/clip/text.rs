@@ -179,7 +179,7 @@ impl ClipTextModel {
             hidden_states.push(x.shallow_clone());
         }
         let last_hidden_state = self.final_layer_norm.forward(&x);
-        let pooled = self.pool(&last_hidden_state, ids);
+        let pooled = self.pool(&last_hidden_state, ids, adapters);
         Ok(ClipOutput { last_hidden_state, hidden_states, pooled })
     }
 
@@ -189,7 +189,7 @@ impl ClipTextModel {
     }
 
     /// The state at the end token of every prompt.
-    fn pool(&self, states: &Tensor, ids: &Tensor) -> Tensor {
+    fn pool(&self, states: &Tensor, ids: &Tensor, adapters: Option<AdapterSet>) -> Tensor {
         let ends = match self.config.eos_token_id {
             // The end token is the last of CLIP's vocabulary, hence the largest id.
             LEGACY_END => ids.argmax(-1, false),
@@ -198,13 +198,13 @@ impl ClipTextModel {
         let size = states.size();
         let index = ends.view([-1, 1, 1]).expand([size[0], 1, size[2]], false);
         let pooled = states.gather(1, &index, false).squeeze_dim(1); // [B, D]
-        self.project(&pooled)
+        self.project(&pooled, adapters)
     }
 
     /// `[.., D] -> [.., P]`; unchanged without a projection.
-    pub fn project(&self, states: &Tensor) -> Tensor {
+    pub fn project(&self, states: &Tensor, adapters: Option<AdapterSet>) -> Tensor {
         match &self.text_projection {
-            Some(projection) => projection.forward(states, None),
+            Some(projection) => projection.forward(states, adapters),
             None => states.shallow_clone(),
         }
     }
@@ -239,9 +239,9 @@ impl ClipTextModel {
 }
 
 impl AdapterHost for ClipTextModel {
-    /// Without the projection of `CLIPTextModelWithProjection`: no program puts a LoRA there.
     fn adapters_mut(&mut self, visit: &mut dyn FnMut(&mut Adapters)) {
         self.blocks.iter_mut().for_each(|block| block.adapters_mut(visit));
+        self.text_projection.iter_mut().for_each(|projection| visit(&mut projection.adapters));
     }
 
     fn new_adapter_set(&mut self) -> AdapterSet {
