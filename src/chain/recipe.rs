@@ -9,6 +9,12 @@ use toml::{Table, Value};
 const MOST_ROUNDS: i64 = 100;
 /// Keys outside tables.
 const TOP: [&str; 2] = ["out", "rounds"];
+/// Keys of published loops that are not built, and what happens instead.
+const NOT_BUILT: [(&str, &str); 3] = [
+    ("refresh", "every round generates all pictures anew"),
+    ("replay", "every round trains on its own pairs alone"),
+    ("consistency", "scorers label the pairs, and no earlier model is asked"),
+];
 /// Options that the chain sets itself.
 const SET_BY_CHAIN: &[(Stage, &[&str])] = &[
     (Stage::Generate, &["out", "resume", "json", "compare"]),
@@ -54,6 +60,7 @@ impl Recipe {
                 stages.push((stage, options_of(stage, options)?));
             }
         }
+        refuse_not_built(None, table)?;
         let (out, rounds) = (out(table)?, rounds(table)?);
         let known: Vec<&str> = Stage::ALL.iter().map(|stage| stage.name()).chain(TOP).collect();
         if let Some(name) = table.keys().find(|name| !known.contains(&name.as_str())) {
@@ -110,6 +117,17 @@ impl Recipe {
     }
 }
 
+/// Refuses keys of loops that are not built, at the top of the recipe or in a table.
+fn refuse_not_built(of: Option<&str>, table: &Table) -> Result<(), String> {
+    match NOT_BUILT.iter().find(|(name, _)| table.contains_key(*name)) {
+        Some((name, instead)) => {
+            let key = of.map_or(name.to_string(), |of| format!("{of}.{name}"));
+            Err(format!("{key} is not built yet: {instead}. Remove the key."))
+        }
+        None => Ok(()),
+    }
+}
+
 fn out(table: &Table) -> Result<Option<PathBuf>, String> {
     match table.get("out") {
         None => Ok(None),
@@ -130,6 +148,7 @@ fn rounds(table: &Table) -> Result<u32, String> {
 fn options_of(stage: Stage, value: &Value) -> Result<Options, String> {
     let name = stage.name();
     let Value::Table(table) = value else { return Err(format!("{name} = {value}: expected a table [{name}].")) };
+    refuse_not_built(Some(name), table)?;
     let own = SET_BY_CHAIN.iter().find(|(of, _)| *of == stage).map_or(&[][..], |(_, own)| own);
     let mut options = Options::new();
     for (key, value) in table {
@@ -206,6 +225,12 @@ mod tests {
             ("out = 3\n", "out = 3: expected a path."),
             ("score = 3\n", "score = 3: expected a table [score]."),
             ("[score]\nout = \"x\"\n", "score.out is set by the chain."),
+            (
+                "[generate]\nrefresh = 0.5\n",
+                "generate.refresh is not built yet: every round generates all pictures anew.",
+            ),
+            ("replay = 0.5\n", "replay is not built yet: every round trains on its own pairs alone."),
+            ("[pairs]\nconsistency = \"x\"\n", "pairs.consistency is not built yet: scorers label the pairs"),
             ("[score]\nscorer = [[\"x\"]]\n", "score.scorer = [\"x\"]: expected a text"),
             ("[generate]\n[score]\n[train]\n", "there is no table [pairs]"),
         ] {

@@ -2,28 +2,32 @@
 
 use super::terminal;
 use anyhow::Result;
-use diffpref::pairs::{By, Combination, Request, Requirement, Rule, Strength, Summary, Ties, pairs};
+use diffpref::pairs::{By, Combination, Request, Requirement, Rule, Strength, Summary, Ties, VoteCounts, pairs};
 use std::path::PathBuf;
 
 const EXAMPLES: &str = "Examples:
   diffpref pairs scored/scores.jsonl --report --out paired
+  diffpref pairs --votes votes.jsonl --rule all --out paired
   diffpref pairs scored/scores.jsonl --by nima.mean --by brisque.distortion:0.5 --combine borda --rule all --require pareto --out paired";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// scores.jsonl of `diffpref score`; several are merged by picture and prompt
-    #[arg(value_name = "SCORES", required = true)]
+    #[arg(value_name = "SCORES", required_unless_present = "votes")]
     scores: Vec<PathBuf>,
+    /// Votes of people in place of scores, ranked without the votes that do not fit the others; repeatable
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["scores", "by", "lower", "require", "strength", "elo"])]
+    votes: Vec<PathBuf>,
     /// Measure that decides; repeatable [default: the first measure of every scorer]
     #[arg(long, value_name = "SCORER.MEASURE[:WEIGHT]")]
     by: Vec<By>,
     /// Measure where lower is better, for files without a scores.json; repeatable
     #[arg(long, value_name = "SCORER.MEASURE")]
     lower: Vec<String>,
-    /// From measures to one number per candidate
-    #[arg(long, value_enum, default_value_t)]
-    combine: Combination,
+    /// From measures to one number per candidate [default: mean; robust with --votes]
+    #[arg(long, value_enum)]
+    combine: Option<Combination>,
     /// Which candidates of a prompt become pairs
     #[arg(long, value_enum, default_value_t)]
     rule: Rule,
@@ -58,12 +62,14 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<()> {
     let json = args.json;
+    let by_default = if args.votes.is_empty() { Combination::default() } else { Combination::Robust };
     let (out, report) = (args.out.clone(), args.report);
     let summary = pairs(&Request {
         scores: args.scores,
         by: args.by,
         lower: args.lower,
-        combine: args.combine,
+        combine: args.combine.unwrap_or(by_default),
+        votes: args.votes,
         rule: args.rule,
         require: args.require,
         min_margin: args.min_margin,
@@ -90,6 +96,12 @@ fn in_words(summary: &Summary) -> String {
     }
     if summary.flipped > 0 {
         text += &format!("exchanged: {} pairs that are probably mislabelled\n", summary.flipped);
+    }
+    if let Some(VoteCounts { votes, voters, misfits }) = &summary.votes {
+        text += &format!("{votes} votes by {voters} voters\n");
+        for (voter, n) in misfits {
+            text += &format!("{n} votes of {voter} do not fit the others\n");
+        }
     }
     if let Some(share) = summary.cyclic_triples {
         text += &format!("{:.1} % of triples of candidates form a cycle\n", share * 100.0);

@@ -127,9 +127,9 @@ impl PairFigures {
                 format!("{flipped} of {wrong_by_first}"),
             ));
         }
-        let ideal = format!("{}, gap {}", evaluation.ideal.per_cent(), per_cent(self.ranking_gap));
         out.push(("ranking accuracy".into(), self.ranking_accuracy.per_cent()));
-        out.push((format!("ideal ranking accuracy at votes of {}", per_cent(evaluation.vote_share)), ideal));
+        out.push((format!("ideal at votes of {}", per_cent(evaluation.vote_share)), evaluation.ideal.per_cent()));
+        out.push(("gap to the ideal".into(), per_cent(self.ranking_gap)));
         out.push(("CHES above 0, prediction".into(), self.ches_output.positive.per_cent()));
         out.push(("CHES above 0, last layer".into(), self.ches_last_layer.positive.per_cent()));
         out

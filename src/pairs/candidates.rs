@@ -1,6 +1,8 @@
 //! Candidates of every prompt, with the chosen numbers.
 
+use super::majority::Majority;
 use super::measures::Chosen;
+use super::vote::Vote;
 use crate::score::{ScoredRow, read_scores};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -11,7 +13,7 @@ use std::path::{Path, PathBuf};
 const NAMED: usize = 3;
 
 /// A prompt and its pictures.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Candidates {
     pub prompt: String,
     pub pictures: Vec<PathBuf>,
@@ -19,6 +21,28 @@ pub struct Candidates {
     pub models: Vec<Option<String>>,
     /// `[measures][pictures]`; higher is better.
     pub numbers: Vec<Vec<f64>>,
+    /// Votes of people in place of numbers; else empty.
+    pub votes: Vec<Vote>,
+}
+
+impl Candidates {
+    /// The place of a picture, which is added if it is new.
+    pub fn place(&mut self, picture: PathBuf) -> usize {
+        if let Some(place) = self.pictures.iter().position(|known| *known == picture) {
+            return place;
+        }
+        self.pictures.push(picture);
+        self.models.push(None);
+        self.pictures.len() - 1
+    }
+
+    /// Pairwise majorities of the votes, or of measures with these weights.
+    pub fn majority(&self, weights: &[f64]) -> Majority {
+        match self.votes.is_empty() {
+            true => Majority::of(&self.numbers, weights, self.pictures.len()),
+            false => Majority::of_votes(&self.votes, self.pictures.len()),
+        }
+    }
 }
 
 /// Rows of all files, those of one picture and prompt merged, with existing pictures.
@@ -72,7 +96,7 @@ pub fn by_prompt(rows: &[ScoredRow], measures: &[Chosen]) -> Result<Vec<Candidat
         let prompt = row.prompt.as_deref().unwrap_or_default();
         let place = *places.entry(prompt).or_insert_with(|| {
             let numbers = vec![Vec::new(); measures.len()];
-            prompts.push(Candidates { prompt: prompt.into(), pictures: vec![], models: vec![], numbers });
+            prompts.push(Candidates { prompt: prompt.into(), numbers, ..Candidates::default() });
             prompts.len() - 1
         });
         let of = &mut prompts[place];

@@ -1,6 +1,8 @@
-//! Pairwise majorities of weighted measures.
+//! Pairwise majorities of weighted measures or of votes.
 
-/// Weights of the measures that prefer one candidate to another.
+use super::vote::Vote;
+
+/// Weights of the measures or votes that prefer one candidate to another.
 pub struct Majority {
     n: usize,
     /// `[n * n]`: row i, column j: weight of the measures that prefer i to j.
@@ -14,6 +16,12 @@ impl Majority {
             let votes = numbers.iter().zip(weights).filter(|(numbers, _)| numbers[i] > numbers[j]);
             votes.map(|(_, weight)| weight).sum::<f64>()
         };
+        Self { n, weights: (0..n * n).map(|at| prefer(at / n, at % n)).collect() }
+    }
+
+    /// Every vote has weight 1; a tie is one half for either.
+    pub fn of_votes(votes: &[Vote], n: usize) -> Self {
+        let prefer = |i: usize, j: usize| votes.iter().map(|vote| vote.weight(i, j)).sum();
         Self { n, weights: (0..n * n).map(|at| prefer(at / n, at % n)).collect() }
     }
 

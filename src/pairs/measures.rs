@@ -4,7 +4,7 @@ use crate::keys::ConfigError;
 use crate::score::{ScoredRow, Summary};
 use crate::scorers::Better;
 use anyhow::{Context, Result};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::str::FromStr;
 
@@ -105,21 +105,26 @@ pub fn chosen(files: &[std::path::PathBuf], rows: &[ScoredRow], by: &[By], lower
 }
 
 fn names(row: &ScoredRow) -> Vec<String> {
-    let of_scorer = |(scorer, measures): (&String, &std::collections::BTreeMap<String, f64>)| {
+    let of_scorer = |(scorer, measures): (&String, &BTreeMap<String, f64>)| {
         measures.keys().map(|measure| format!("{scorer}.{measure}")).collect::<Vec<_>>()
     };
     row.scores.iter().flat_map(of_scorer).collect()
 }
 
-fn described(file: &Path) -> Result<Vec<Known>> {
+/// The scores.json of `diffpref score`; `None` if there is none.
+fn summary(file: &Path) -> Result<Option<Summary>> {
     if !file.is_file() {
-        return Ok(Vec::new());
+        return Ok(None);
     }
     let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let summary: Summary = serde_json::from_slice(&bytes)
+    let summary = serde_json::from_slice(&bytes)
         .with_context(|| format!("{}: expected the scores.json of `diffpref score`", file.display()))?;
+    Ok(Some(summary))
+}
+
+fn described(file: &Path) -> Result<Vec<Known>> {
     let mut known = Vec::new();
-    for scorer in summary.scorers {
+    for scorer in summary(file)?.map_or(Vec::new(), |summary| summary.scorers) {
         let first = scorer.columns.iter().position(|column| column.measure.better != Better::Neither);
         for (index, column) in scorer.columns.into_iter().enumerate() {
             let name = format!("{}.{}", scorer.name, column.measure.name);
@@ -127,6 +132,19 @@ fn described(file: &Path) -> Result<Vec<Known>> {
         }
     }
     Ok(known)
+}
+
+/// Scorers of the scores.json beside each file with the hashes of their weights.
+///
+/// # Errors
+/// A file that is no scores.json.
+pub fn weights(files: &[std::path::PathBuf]) -> Result<BTreeMap<String, String>> {
+    let mut found = BTreeMap::new();
+    for file in files {
+        let scorers = summary(&file.with_extension("json"))?.map_or(Vec::new(), |summary| summary.scorers);
+        found.extend(scorers.into_iter().filter_map(|scorer| Some((scorer.name, scorer.weights_sha256?))));
+    }
+    Ok(found)
 }
 
 fn unknown(name: &str, known: &[&str]) -> anyhow::Error {

@@ -14,6 +14,8 @@ mod rules;
 mod run;
 mod strength;
 mod summary;
+mod vote;
+mod votes;
 
 pub use combine::Combination;
 pub use filters::Requirement;
@@ -22,4 +24,4 @@ pub use reason::{Dropped, Reason};
 pub use rules::Rule;
 pub use run::{Request, Ties, pairs};
 pub use strength::Strength;
-pub use summary::Summary;
+pub use summary::{Summary, VoteCounts};

@@ -11,6 +11,8 @@ pub enum Reason {
     OneCandidate,
     /// A prompt with too few candidates for `robust`
     TooFewCandidates,
+    /// A prompt with candidates that votes do not compare with the others, not even by way of a third
+    Unconnected,
     /// A prompt whose measures form a cycle and whose combined numbers are all equal
     Cycle,
     Tie,
@@ -32,6 +34,7 @@ impl Reason {
         match self {
             Self::OneCandidate => "prompts with one candidate",
             Self::TooFewCandidates => "prompts with fewer than 4 candidates, which --combine robust needs",
+            Self::Unconnected => "prompts whose votes do not connect all candidates",
             Self::Cycle => "prompts whose measures form a cycle and rank nothing",
             Self::Tie => "ties (--ties keep keeps them)",
             Self::BelowMargin => "pairs below --min-margin",

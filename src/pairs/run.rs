@@ -2,7 +2,7 @@
 
 use super::calibration;
 use super::candidates::{self, Candidates};
-use super::combine::{Combination, Combined, Table, standardised};
+use super::combine::{self, Combination, Combined, Robust, Table, Votes, robust, standardised};
 use super::filters::Requirement;
 use super::majority::Majority;
 use super::measures::{self, By, Chosen};
@@ -11,12 +11,14 @@ use super::reason::{Dropped, Reason};
 use super::report;
 use super::rules::Rule;
 use super::strength::{self, Class, Measured, Strength};
-use super::summary::{Calibrated, Summary};
+use super::summary::{Calibrated, Summary, VoteCounts};
+use super::votes;
 use crate::keys::ConfigError;
 use crate::machine::files::write_atomically;
+use crate::scorers::labelled_by::Judged;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 /// Margins below this share of the numbers are rounding: a tie.
@@ -38,6 +40,8 @@ pub enum Ties {
 pub struct Request {
     /// scores.jsonl files; rows of one picture and prompt are merged.
     pub scores: Vec<PathBuf>,
+    /// Files of votes of people in place of scores; then `combine` is `robust`.
+    pub votes: Vec<PathBuf>,
     /// Empty: the first measure of every scorer.
     pub by: Vec<By>,
     /// Measures where lower is better, for files without a scores.json.
@@ -63,6 +67,13 @@ pub struct Request {
 /// [`ConfigError`] for options that do not go together; scores that do not fit; no pair that is left.
 pub fn pairs(request: &Request) -> Result<Summary> {
     check(request)?;
+    if !request.votes.is_empty() {
+        let prompts = votes::read(&request.votes)?;
+        let mut work = Work::new(request, &prompts, &[]);
+        work.make();
+        work.budget();
+        return work.finish(Vec::new());
+    }
     let rows = candidates::rows(&request.scores)?;
     let chosen = measures::chosen(&request.scores, &rows, &request.by, &request.lower)?;
     if request.strength != Strength::Off && chosen.len() < strength::FEWEST {
@@ -90,6 +101,9 @@ fn refusal(text: String) -> anyhow::Error {
 }
 
 fn check(request: &Request) -> Result<()> {
+    if !request.votes.is_empty() && request.combine != Combination::Robust {
+        return Err(refusal("--votes are ranked by --combine robust alone; leave --combine out".into()));
+    }
     let list = request.rule == Rule::List;
     if list && (!request.require.is_empty() || request.min_margin != 0.0 || request.strength != Strength::Off) {
         return Err(refusal(
@@ -117,6 +131,9 @@ struct Work<'a> {
     /// Cyclic triples, all triples.
     triples: (usize, usize),
     flipped: usize,
+    /// By prompt: comparisons that do not fit the scores, and the scores; of votes only.
+    corrupted: BTreeMap<usize, BTreeSet<(usize, usize)>>,
+    scores: BTreeMap<usize, Vec<f64>>,
 }
 
 impl<'a> Work<'a> {
@@ -138,6 +155,8 @@ impl<'a> Work<'a> {
             dropped: Dropped::default(),
             triples: (0, 0),
             flipped: 0,
+            corrupted: BTreeMap::new(),
+            scores: BTreeMap::new(),
         }
     }
 
@@ -156,10 +175,17 @@ impl<'a> Work<'a> {
         if n < 2 {
             return Err(Reason::OneCandidate);
         }
-        let table = Table { numbers: &of.numbers, standardised: &self.standardised[index], weights: &self.weights, n };
-        let combined = self.request.combine.combined(&table).ok_or(Reason::TooFewCandidates)?;
-        let (cyclic, all) = Majority::of(&of.numbers, &self.weights, n).triples();
+        let majority = of.majority(&self.weights);
+        let (cyclic, all) = majority.triples();
         self.triples = (self.triples.0 + cyclic, self.triples.1 + all);
+        let combined = match of.votes.is_empty() {
+            true => {
+                let (numbers, standardised) = (&of.numbers, &self.standardised[index]);
+                let table = Table { numbers, standardised, weights: &self.weights, n };
+                self.request.combine.combined(&table).ok_or(Reason::TooFewCandidates)?
+            }
+            false => self.by_votes(index, &majority)?,
+        };
         let first = combined.scores[0];
         let equal = combined.scores.iter().all(|score| is_tie(*score, first));
         if equal && cyclic > 0 {
@@ -180,6 +206,38 @@ impl<'a> Work<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Scores of a prompt's candidates by votes of people.
+    fn by_votes(&mut self, index: usize, majority: &Majority) -> Result<Combined, Reason> {
+        let votes = Votes::of_people(majority);
+        if votes.n >= combine::FEWEST && !votes.connected() {
+            return Err(Reason::Unconnected);
+        }
+        let Robust { scores, corrupted } = robust(&votes).ok_or(Reason::TooFewCandidates)?;
+        self.corrupted.insert(index, corrupted.iter().copied().collect());
+        self.scores.insert(index, scores.clone());
+        Ok(Combined { scores, corrupted })
+    }
+
+    /// Scorers behind the preferences and the numbers of the rows. People label what is to be annotated.
+    fn judged(&self) -> Result<Judged> {
+        let scorer = |name: &String| name.split('.').next().unwrap_or_default().to_string();
+        let label = match self.request.rule {
+            Rule::SmallMargins => Vec::new(),
+            Rule::BestWorst | Rule::Mu2Sigma | Rule::WorstOfFive | Rule::All | Rule::List => {
+                let deciding = self.names.iter().zip(&self.weights).filter(|(_, weight)| **weight != 0.0);
+                deciding.map(|(name, _)| scorer(name)).collect()
+            }
+        };
+        let scores = self.names.iter().map(|name| (name.clone(), scorer(name))).collect();
+        Ok(Judged { weights: measures::weights(&self.request.scores)?, label, scores })
+    }
+
+    fn votes(&self) -> Option<VoteCounts> {
+        let votes = self.prompts.iter().map(|of| of.votes.len()).sum();
+        let (voters, misfits) = votes::misfits(self.prompts, &self.corrupted, &self.scores);
+        (votes > 0).then_some(VoteCounts { votes, voters, misfits })
     }
 
     fn pair(&self, prompt: usize, (winner, loser): (usize, usize), combined: &Combined) -> Result<Pair, Reason> {
@@ -268,11 +326,13 @@ impl<'a> Work<'a> {
         let out = &request.out;
         std::fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
         let writer = Writer { out, prompts: self.prompts, names: &self.names };
+        self.judged()?.write(out, request.rule.file())?;
         match request.rule {
             Rule::BestWorst | Rule::Mu2Sigma | Rule::WorstOfFive | Rule::All => writer.pairs(&self.pairs)?,
             Rule::SmallMargins => writer.annotate(&self.pairs)?,
             Rule::List => writer.lists(&self.lists)?,
         }
+        let votes = self.votes();
         let mut margins: Vec<f64> = self.pairs.iter().map(Pair::margin).collect();
         margins.sort_by(f64::total_cmp);
         let summary = Summary {
@@ -288,6 +348,7 @@ impl<'a> Work<'a> {
             dropped: self.dropped,
             cyclic_triples: (self.triples.1 > 0).then(|| self.triples.0 as f64 / self.triples.1 as f64),
             flipped: self.flipped,
+            votes,
             calibration,
             margins: [5, 25, 50, 75, 95].iter().filter_map(|q| report::quantile(&margins, *q).copied()).collect(),
         };

@@ -28,10 +28,22 @@ pub struct Summary {
     pub cyclic_triples: Option<f64>,
     /// Pairs whose winner and loser were exchanged (`--strength flip`).
     pub flipped: usize,
+    /// Votes of people that were counted; `None`: measures decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub votes: Option<VoteCounts>,
     /// Offsets that `--elo` gives each generator, and how far each scorer misjudges it.
     pub calibration: Vec<Calibrated>,
     /// Quantiles 5, 25, 50, 75, 95 % of the margins; empty for lists.
     pub margins: Vec<f64>,
+}
+
+/// Votes of people.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VoteCounts {
+    pub votes: usize,
+    pub voters: usize,
+    /// Votes by voter that do not fit the others.
+    pub misfits: BTreeMap<String, usize>,
 }
 
 /// CHARM's calibration of one measure for one generator.

@@ -15,7 +15,7 @@ pub struct Section {
     pairs: usize,
     prompts: usize,
     draws: u64,
-    beta: f64,
+    beta: String,
     /// Per cent.
     turnable: String,
     models: Vec<ModelBox>,
@@ -60,7 +60,7 @@ impl Section {
             pairs: evaluation.pairs,
             prompts: evaluation.prompts,
             draws: evaluation.draws,
-            beta: evaluation.beta,
+            beta: evaluation.beta.to_string(),
             turnable: per_cent(evaluation.turnable),
             models: evaluation.models.iter().map(|model| model_box(model, evaluation)).collect::<Result<_>>()?,
         })

@@ -3,9 +3,10 @@
 use super::spec::ScorerSpec;
 use crate::data::index::find;
 use crate::data::items::{ItemKind, Labels};
+use crate::machine::files::write_atomically;
 use crate::machine::hashes;
 use anyhow::{Context, Result, bail};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -31,28 +32,107 @@ pub struct Labeller {
     pub taught: Taught,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct LabelledBy {
     judges: BTreeMap<String, Weights>,
     files: BTreeMap<String, Sources>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Weights {
     weights_sha256: String,
 }
 
 /// The judges of one data file.
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Sources {
-    /// The judge behind the rows' own preferences; `None`: people, or known from how the pictures were made.
-    label: Option<String>,
-    /// Scorer -> judge
+    /// The judges behind the rows' own preferences; `None`: people, or known from how the pictures were made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    label: Option<Judges>,
+    /// Scorer -> judges
     #[serde(default)]
-    scores: BTreeMap<String, String>,
+    scores: BTreeMap<String, Judges>,
+}
+
+/// A judge, or several that decided together.
+#[derive(Deserialize, Serialize)]
+#[serde(untagged)]
+enum Judges {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Judges {
+    fn names(&self) -> &[String] {
+        match self {
+            Self::One(name) => std::slice::from_ref(name),
+            Self::Several(names) => names,
+        }
+    }
+}
+
+/// Scorers of a data file that `diffpref pairs` writes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Judged {
+    /// Scorer -> SHA-256 of its weights file.
+    pub weights: BTreeMap<String, String>,
+    /// Scorers that decided on the preferences.
+    pub label: Vec<String>,
+    /// Measure in `scores` of the rows -> scorer.
+    pub scores: BTreeMap<String, String>,
+}
+
+impl Judged {
+    /// Adds the data file `file` of `dir` to the `labelled-by.json` there. Scorers without weights cannot be recognised
+    /// again and are left out.
+    ///
+    /// # Errors
+    /// A file that is there and is no `labelled-by.json`, or has another judge of the same name; a folder that cannot be
+    /// written.
+    pub fn write(&self, dir: &Path, file: &str) -> Result<()> {
+        let path = dir.join(NAME);
+        let mut said = read(&path)?.unwrap_or_default();
+        let before = said.files.remove(file).is_some();
+        let is_known = |name: &&String| self.weights.contains_key(*name);
+        let label: Vec<String> = self.label.iter().filter(is_known).cloned().collect();
+        let known = self.scores.iter().filter(|(_, scorer)| self.weights.contains_key(*scorer));
+        let scores: BTreeMap<String, Judges> =
+            known.map(|(measure, scorer)| (measure.clone(), Judges::One(scorer.clone()))).collect();
+        if scores.is_empty() && !before {
+            return Ok(());
+        }
+        for (name, hash) in &self.weights {
+            let weights = Weights { weights_sha256: hash.clone() };
+            if said.judges.insert(name.clone(), weights).is_some_and(|old| old.weights_sha256 != *hash) {
+                bail!(
+                    "{} has another judge {name:?}, with other weights: write the pairs into another folder",
+                    path.display()
+                );
+            }
+        }
+        let label = (!label.is_empty()).then_some(Judges::Several(label));
+        said.files.insert(file.to_string(), Sources { label, scores });
+        write_atomically(&path, &serde_json::to_vec_pretty(&said)?)
+    }
+}
+
+/// The description of a folder's data files; `None` without one.
+fn read(file: &Path) -> Result<Option<LabelledBy>> {
+    let bytes = match std::fs::read(file) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
+    };
+    let said = serde_json::from_slice(&bytes).with_context(|| {
+        format!(
+            "{} does not describe the labels of the data: expected `judges` and `files`, see docs/eval.md",
+            file.display()
+        )
+    })?;
+    Ok(Some(said))
 }
 
 /// The judges that labelled the data at `path` (`[data] path`), by the labels that a run reads (`[data] labels`).
@@ -63,17 +143,7 @@ struct Sources {
 pub fn labellers(path: &Path, labels: &Labels) -> Result<Vec<Labeller>> {
     let data = find(path, ItemKind::Pairs)?;
     let file = data.parent().unwrap_or(Path::new("")).join(NAME);
-    let bytes = match std::fs::read(&file) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
-    };
-    let said: LabelledBy = serde_json::from_slice(&bytes).with_context(|| {
-        format!(
-            "{} does not describe the labels of the data: expected `judges` and `files`, see docs/eval.md",
-            file.display()
-        )
-    })?;
+    let Some(said) = read(&file)? else { return Ok(Vec::new()) };
     let name = data.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let Some(of_file) = said.files.get(&name) else { return Ok(Vec::new()) };
     let labeller = |judge: &String| {
@@ -144,8 +214,11 @@ impl Sources {
     /// The judges that count under `labels`.
     fn judges(&self, labels: &Labels) -> BTreeSet<&String> {
         match labels {
-            Labels::Given => self.label.iter().collect(),
-            scored => scored.scorers().iter().filter_map(|scorer| self.scores.get(scorer)).collect(),
+            Labels::Given => self.label.iter().flat_map(Judges::names).collect(),
+            scored => {
+                let of_scorers = scored.scorers().iter().filter_map(|scorer| self.scores.get(scorer));
+                of_scorers.flat_map(Judges::names).collect()
+            }
         }
     }
 }

@@ -178,4 +178,5 @@ def main():
     rows(made, {"reward": reward, "features": features})
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -2,6 +2,8 @@
 
 use crate::support::{Messages, World, diffpref, json, succeeds};
 use assert_cmd::Command;
+use diffpref::data::items::Labels;
+use diffpref::scorers::labelled_by::labellers;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -233,6 +235,19 @@ fn scores_of_the_command_become_pairs_and_their_directions_are_known() {
     let row = pair(&["--by", "brisque.distortion"]);
     assert!(wins(&row, low), "{row}");
     assert_eq!(row["scores"]["brisque.distortion"], json!([-distortions[low], -distortions[high]]));
+    // An evaluation by brisque warns of these pairs; background has no weights to be recognised by.
+    let brisque = crate::support::root().join("assets/scorers/brisque");
+    let weights = diffpref::scorers::ScorerSpec { name: "brisque".into(), path: brisque }.weights().unwrap().unwrap();
+    let hash = crate::support::sha256(&std::fs::read(weights).unwrap());
+    let judges = |labels: Labels| -> Vec<(String, String)> {
+        let found = labellers(&world.path("out/pairs.jsonl"), &labels).unwrap();
+        found.into_iter().map(|labeller| (labeller.judge, labeller.weights_sha256)).collect()
+    };
+    let expected = [("brisque".to_string(), hash)];
+    assert_eq!(judges(Labels::Given), expected);
+    assert_eq!(judges(Labels::parse("score:brisque.distortion").unwrap()), expected);
+    pair(&["--by", "background.darkness"]);
+    assert!(judges(Labels::Given).is_empty());
     // Without scores.json higher is better, unless --lower says so.
     std::fs::remove_file(world.path("scored/scores.json")).unwrap();
     assert!(wins(&pair(&["--by", "brisque.distortion"]), high));
@@ -276,4 +291,73 @@ fn scores_and_options_that_do_not_fit_are_refused_with_the_reason() {
     write(&scored.path("scores.jsonl"), "\n");
     refuse("an empty file", &[], 1);
     insta::assert_snapshot!(messages);
+}
+
+/// Votes of three people on four pictures in the order of their numbers; "bad" turns two of them.
+fn votes(scored: &Scored, extra: &[Value]) {
+    let mut rows = String::new();
+    let mut vote = |row: Value| rows += &format!("{row}\n");
+    for (i, j) in [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)] {
+        // Nearer pictures have fewer votes for the better one.
+        for voter in 0..(j - i) {
+            vote(
+                json!({"prompt": "prompt 0", "winner": format!("0-{i}.png"), "loser": format!("0-{j}.png"), "voter": format!("v{voter}")}),
+            );
+        }
+    }
+    extra.iter().for_each(|row| vote(row.clone()));
+    std::fs::write(scored.path("votes.jsonl"), rows).unwrap();
+}
+
+fn of_votes(scored: &Scored, arguments: &[&str]) -> Command {
+    let mut command = diffpref();
+    command.arg("pairs").arg("--votes").arg(scored.path("votes.jsonl")).arg("--out").arg(scored.0.path("out"));
+    command.args(arguments);
+    command
+}
+
+#[test]
+fn votes_of_people_become_pairs_and_those_that_do_not_fit_are_counted_by_voter() {
+    let scored = single(&[&[4.0, 3.0, 2.0, 1.0], &[1.0, 1.0, 1.0, 1.0]]);
+    let turned = |winner: &str, loser: &str, label: Value| json!({"prompt": "prompt 0", "winner": winner, "loser": loser, "label": label, "voter": "bad"});
+    let bad: Vec<Value> = (0..9).map(|_| turned("0-3.png", "0-0.png", Value::Null)).collect();
+    let apart = [("1-0.png", "1-1.png"), ("1-2.png", "1-3.png")];
+    let apart =
+        apart.map(|(winner, loser)| json!({"prompt": "prompt 1", "winner": winner, "loser": loser, "label": "tie"}));
+    votes(&scored, &[&bad[..], &apart[..]].concat());
+    let said = String::from_utf8(of_votes(&scored, &["--rule", "all"]).assert().success().get_output().stdout.clone());
+    let said = said.unwrap();
+    assert!(said.contains("9 votes of bad do not fit the others") && said.contains("votes by 5 voters"), "{said}");
+    assert!(said.contains("dropped: 1 prompts whose votes do not connect all candidates"), "{said}");
+    assert!(said.contains("of triples of candidates form a cycle"), "{said}");
+    let summary = json(&scored.0.path("out/pairs.json"));
+    assert_eq!((&summary["combine"], &summary["votes"]["misfits"]), (&json!("robust"), &json!({"bad": 9})));
+    assert!(summary["dropped"]["corrupted_vote"].as_u64().unwrap() >= 1, "{summary}");
+    for row in scored.rows("pairs.jsonl") {
+        let place = |key: &str| row[key].as_str().unwrap().rsplit('/').next().unwrap().to_string();
+        assert!(place("winner") < place("loser"), "{row}");
+    }
+}
+
+#[test]
+fn files_of_votes_that_do_not_fit_are_refused() {
+    let scored = single(&[&[2.0, 1.0]]);
+    let refused = |row: &Value, arguments: &[&str], code: i32| {
+        std::fs::write(scored.path("votes.jsonl"), format!("{row}\n")).unwrap();
+        scored.0.refused(&mut of_votes(&scored, arguments), code)
+    };
+    let vote = |winner: &str, loser: &str| json!({"prompt": "a", "winner": winner, "loser": loser});
+    let few = refused(&vote("0-0.png", "0-1.png"), &[], 1);
+    assert!(few.contains("prompts with fewer than 4 candidates"), "{few}");
+    let itself = refused(&vote("0-0.png", "0-0.png"), &[], 1);
+    assert!(itself.contains("votes.jsonl:1: a vote on DIR/data/0-0.png against itself; remove the row"), "{itself}");
+    let gone = refused(&vote("0-0.png", "none.png"), &[], 1);
+    assert!(gone.contains("votes.jsonl:1: cannot find DIR/data/none.png"), "{gone}");
+    let row = refused(&json!({"prompt": "a"}), &[], 1);
+    assert!(
+        row.contains("votes.jsonl:1: expected {\"prompt\": TEXT") && row.contains("missing field `winner`"),
+        "{row}"
+    );
+    let rule = refused(&vote("0-0.png", "0-1.png"), &["--combine", "borda"], 2);
+    assert!(rule.contains("--votes are ranked by --combine robust alone"), "{rule}");
 }

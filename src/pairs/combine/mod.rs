@@ -14,3 +14,4 @@ mod win_fraction;
 
 pub use combination::{Combination, Combined, Table};
 pub use mean::standardised;
+pub use robust::{FEWEST, Robust, Votes, robust};

@@ -5,7 +5,7 @@ use crate::pairs::majority::Majority;
 use tch::{Kind, Tensor};
 
 /// Fewest candidates among which a corrupted vote can be told.
-const FEWEST: usize = 4;
+pub const FEWEST: usize = 4;
 /// Rounds of reweighting, and the smallest residual in a weight.
 const ROUNDS: usize = 200;
 const SMALLEST: f64 = 1e-6;
@@ -22,16 +22,23 @@ pub struct Votes {
 impl Votes {
     /// M_ij = ln( (n_ij + 1/2) / (n_ji + 1/2) ), where every measure votes with its weight.
     pub fn of(numbers: &[Vec<f64>], weights: &[f64], n: usize) -> Self {
-        let majority = Majority::of(numbers, weights, n);
+        Self::seen(&Majority::of(numbers, weights, n), |_, _| true)
+    }
+
+    /// Log-odds of votes of people: pairs that nobody voted on are absent.
+    pub fn of_people(majority: &Majority) -> Self {
+        Self::seen(majority, |i, j| majority.weight(i, j) + majority.weight(j, i) > 0.0)
+    }
+
+    fn seen(majority: &Majority, is_seen: impl Fn(usize, usize) -> bool) -> Self {
+        let n = majority.n();
         let odds = |i: usize, j: usize| smoothed(majority.weight(i, j), majority.weight(j, i));
         let pairs = (0..n).flat_map(|i| (i + 1..n).map(move |j| (i, j)));
-        Self { n, seen: pairs.map(|(i, j)| (i, j, odds(i, j))).collect() }
+        Self { n, seen: pairs.filter(|(i, j)| is_seen(*i, *j)).map(|(i, j)| (i, j, odds(i, j))).collect() }
     }
-}
 
-impl Votes {
     /// Whether comparisons lead from every candidate to every other.
-    fn connected(&self) -> bool {
+    pub fn connected(&self) -> bool {
         let mut reached = vec![false; self.n];
         let mut open = vec![0];
         while let Some(at) = open.pop() {
