@@ -10,6 +10,7 @@ use diffpref::metrics::evaluation::{Compared, Evaluation, Group, Interval, SignT
 use diffpref::painting::{LoraFile, Merge, NegativeRequest};
 use diffpref::progress::Stop;
 use diffpref::report;
+use diffpref::runs;
 use diffpref::scorers::labelled_by::Labeller;
 use diffpref::scorers::{Measure, ScorerSpec};
 use diffpref::settings::Settings;
@@ -124,6 +125,7 @@ pub fn run(args: &Args, stop: &Stop) -> Result<()> {
     let page = match &args.run {
         Some(dir) => {
             report::render(dir, Some(&evaluation))?;
+            runs::evaluated(dir, progress.as_ref());
             dir.join("report.html")
         }
         None => {
@@ -195,6 +197,7 @@ fn request(
         batch: args.batch.max(1),
         cache_dir: config.map_or_else(default_cache_dir, |c| c.data.cache_dir),
         out,
+        pictures: None,
     })
 }
 

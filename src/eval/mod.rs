@@ -5,13 +5,11 @@ mod diversity;
 mod figures;
 mod gallery;
 mod groups;
-pub mod intervals;
 mod labellers;
 mod models;
 mod prompts;
 mod run;
 mod scores;
-mod signs;
 
 pub use groups::{Cell, PromptGroup, groups, plan};
 pub use labellers::labellers_of;

@@ -1,9 +1,11 @@
 //! Numbers of runs and evaluations, as commands write them and reports read them.
 
 pub mod evaluation;
+pub mod intervals;
 mod line;
 mod named;
 mod sample_plan;
+pub mod signs;
 
 pub use line::Line;
 pub use named::{Gain, Named, REWARD, Role};
