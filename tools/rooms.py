@@ -29,8 +29,8 @@ STEPS = [
     {"metrics"},
     {"rollout"},
     {"report"},
-    {"train", "generate", "eval", "publish", "score"},
-    {"pairs"},
+    {"train", "generate", "eval", "publish", "score", "runs"},
+    {"pairs", "sweep"},
     {"chain"},
     {"cli"},
 ]

@@ -13,6 +13,7 @@ use diffpref::metrics::per_cent;
 use diffpref::painting::{LoraFile, Merge, NegativeRequest};
 use diffpref::progress::Stop;
 use diffpref::report;
+use diffpref::runs;
 use diffpref::scorers::labelled_by::Labeller;
 use diffpref::scorers::{Measure, ScorerSpec};
 use diffpref::settings::Settings;
@@ -155,6 +156,9 @@ pub fn run(args: &Args, stop: &Stop) -> Result<()> {
         None => None,
     };
     let page = write_report(args, &out, on_prompts.as_ref(), on_pairs.as_ref())?;
+    if let (Some(dir), Some(_)) = (&args.run, &on_prompts) {
+        runs::evaluated(dir, progress.as_ref());
+    }
     let text = match (args.json, &on_prompts, &on_pairs) {
         (true, Some(evaluation), None) => format!("{}\n", serde_json::to_string(evaluation)?),
         (true, None, Some(pairs)) => format!("{}\n", serde_json::to_string(pairs)?),
@@ -248,6 +252,7 @@ fn request(
         batch: args.batch.max(1),
         cache_dir: config.map_or_else(default_cache_dir, |c| c.data.cache_dir),
         out,
+        pictures: None,
     }
 }
 

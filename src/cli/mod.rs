@@ -1,5 +1,6 @@
 //! One thin file per command, and their shared parts: signals, the progress sink, exit codes.
 
+mod child;
 mod choices;
 mod compare;
 mod doctor;
@@ -13,9 +14,12 @@ mod model;
 mod painting;
 mod pairs;
 mod run;
+mod runs;
 mod score;
 mod scorers;
 mod signal_point;
+mod sweep;
+mod sweep_worker;
 mod terminal;
 mod train;
 
@@ -52,6 +56,12 @@ enum Command {
     Pairs(pairs::Args),
     /// Run a chain of commands: generate, score, pairs, train, eval
     Run(run::Args),
+    /// Run many trainings from one file, ranked
+    Sweep(sweep::Args),
+    /// Take the next free trial of a sweep until none is left
+    SweepWorker(sweep_worker::Args),
+    /// List, show, compare and remove runs
+    Runs(runs::Args),
     /// List the scorers: measures, units, ranges, files, licences
     Scorers(scorers::Args),
     /// Write a model or a LoRA in another format
@@ -106,6 +116,9 @@ fn dispatch(command: Command, cuda: &Cuda, stop: &Stop) -> anyhow::Result<()> {
         Command::Score(args) => score::run(&args, stop),
         Command::Pairs(args) => pairs::run(args),
         Command::Run(args) => self::run::run(&args, stop),
+        Command::Sweep(args) => sweep::run(&args, stop),
+        Command::SweepWorker(args) => sweep_worker::run(&args, stop),
+        Command::Runs(args) => runs::run(args),
         Command::Scorers(args) => scorers::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Merge(args) => merge::run(args, stop),
@@ -159,14 +172,14 @@ fn watch_signals() -> Stop {
     let Ok(mut signals) = signal_hook::iterator::Signals::new([
         signal_hook::consts::SIGINT,
         signal_hook::consts::SIGTERM,
-        run::PARENT_DIED,
+        child::PARENT_DIED,
     ]) else {
         return stop;
     };
     std::thread::spawn(move || {
         for raw in signals.forever() {
             let signal = if raw == signal_hook::consts::SIGINT { Signal::Interrupt } else { Signal::Terminate };
-            if flag.requested().is_some() && raw == run::PARENT_DIED {
+            if flag.requested().is_some() && raw == child::PARENT_DIED {
                 continue;
             }
             if flag.requested().is_some() {

@@ -1,28 +1,20 @@
 //! `diffpref run`
 
-use super::terminal;
+use super::{child, terminal};
 use anyhow::{Context, Result, bail};
 use diffpref::chain::{self, Planned, Program, Recipe, Stage};
 use diffpref::keys::ConfigError;
 use diffpref::machine::disk::default_cache_dir;
 use diffpref::progress::{Signal, Stop, Stopped};
 use std::fs::File;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::process::{Command, Stdio};
 
 const EXAMPLES: &str = "Examples:
   diffpref run configs/synpic.toml
   diffpref run configs/synpic.toml --until pairs
   diffpref run configs/synpic.toml --dry-run";
-
-/// Sent by the kernel to a command when the chain dies, once per thread of the chain: the first one stops the work like
-/// SIGTERM, and no further one ends it at once.
-pub const PARENT_DIED: i32 = signal_hook::consts::SIGUSR1;
-
-/// How often a running command is looked after.
-const POLL: Duration = Duration::from_millis(50);
 
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -69,11 +61,9 @@ impl Program for ThisProgram {
         let out = File::options().create(true).append(true).open(log);
         let out = out.with_context(|| format!("cannot write {}", log.display()))?;
         let mut command = Command::new(&self.0);
-        // A group of its own: a terminal's Ctrl-C reaches this process alone, which passes it on once.
-        command.args(arguments).stdin(Stdio::null()).stdout(out).process_group(0);
-        ends_with_its_parent(&mut command);
-        let child = command.spawn().with_context(|| format!("cannot start {}", self.0.display()))?;
-        let status = wait(child, stop)?;
+        child::bound(command.args(arguments).stdin(Stdio::null()).stdout(out));
+        let started = command.spawn().with_context(|| format!("cannot start {}", self.0.display()))?;
+        let status = child::wait(vec![started], stop)?.pop().context("the command left no status")?;
         stop.check()?;
         match (status.code(), status.signal()) {
             (Some(0), _) => Ok(()),
@@ -83,41 +73,5 @@ impl Program for ThisProgram {
             (Some(code), _) => bail!("the command ended with {code}; its reason is above"),
             (None, signal) => bail!("the command was ended by signal {}", signal.unwrap_or_default()),
         }
-    }
-}
-
-/// A killed chain must not leave a command at work in a folder that the next call continues in.
-#[cfg(target_os = "linux")]
-fn ends_with_its_parent(command: &mut Command) {
-    let ask = || {
-        // SAFETY: prctl with these arguments only sets the signal that the parent's end sends.
-        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, PARENT_DIED) };
-        Ok(())
-    };
-    // SAFETY: between fork and exec only prctl is called, which is safe there.
-    unsafe { command.pre_exec(ask) };
-}
-
-#[cfg(not(target_os = "linux"))]
-fn ends_with_its_parent(_: &mut Command) {}
-
-/// Waits for the end. A signal to this process is passed on once: the command stops at its next point and keeps its
-/// work.
-fn wait(mut child: Child, stop: &Stop) -> Result<ExitStatus> {
-    let mut told = false;
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(status);
-        }
-        if let (Some(signal), false) = (stop.requested(), told) {
-            told = true;
-            let signal = match signal {
-                Signal::Interrupt => libc::SIGINT,
-                Signal::Terminate => libc::SIGTERM,
-            };
-            // SAFETY: kill sends a signal to our own child, which has not been waited for.
-            unsafe { libc::kill(child.id() as i32, signal) };
-        }
-        std::thread::sleep(POLL);
     }
 }

@@ -3,6 +3,7 @@
 use super::terminal;
 use anyhow::Result;
 use diffpref::progress::Stop;
+use diffpref::runs;
 use diffpref::settings;
 use diffpref::train::{self, Host, Outcome, Resident, Resume};
 use diffpref::world::Alone;
@@ -58,7 +59,11 @@ pub fn run(args: &Args, stop: &Stop) -> Result<()> {
         None => Resume::No,
     };
     let host = Host { world: &Alone, progress: progress.as_ref(), stop };
-    match train::run(&mut Resident::default(), opened, resume, &host)? {
+    let out = opened.config.train.out.clone();
+    runs::begun(&out, &opened.config.table()?, progress.as_ref());
+    let trained = train::run(&mut Resident::default(), opened, resume, &host);
+    runs::ended(&out, &trained, progress.as_ref());
+    match trained? {
         Outcome::Finished { out, step } => {
             progress.line(&format!("finished at step {step}: {}/final, {}/report.html", out.display(), out.display()));
         }

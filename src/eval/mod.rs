@@ -6,13 +6,11 @@ mod figures;
 mod gallery;
 mod groups;
 pub mod implicit;
-pub mod intervals;
 mod labellers;
 mod models;
 mod prompts;
 mod run;
 mod scores;
-mod signs;
 
 pub use groups::{Cell, PromptGroup, groups, plan};
 pub use labellers::labellers_of;

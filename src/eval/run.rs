@@ -8,12 +8,12 @@ use super::groups::{Cell, MOST_SEEDS, PromptGroup, groups, plan};
 use super::models::NamedModel;
 use super::prompts::{Prompt, read_prompts};
 use super::scores::{self, ModelScores, Rater};
-use super::signs;
 use crate::keys::ConfigError;
 use crate::machine::devices;
-use crate::machine::files::write_atomically;
+use crate::machine::files::{relative_to, write_atomically};
 use crate::machine::hashes::HashMemory;
 use crate::metrics::evaluation::{Evaluated, Evaluation, Group, Measured, PictureSettings, Scored};
+use crate::metrics::signs;
 use crate::painting::{Look, Sampling, check_size};
 use crate::progress::{Progress, Stop};
 use crate::scorers::labelled_by::{Labeller, own_labels};
@@ -53,6 +53,8 @@ pub struct Request {
     /// Pictures painted at once.
     pub batch: usize,
     pub out: PathBuf,
+    /// Folder of the pictures; `None`: in `out`. Evaluations that share one paint and rate a model once.
+    pub pictures: Option<PathBuf>,
     /// Folder of remembered hashes of large files.
     pub cache_dir: PathBuf,
 }
@@ -131,7 +133,7 @@ fn paint(
     cells: &[Cell],
     memory: &mut HashMemory,
 ) -> Result<Vec<Album>> {
-    let pictures = request.out.join("pictures");
+    let pictures = request.pictures.clone().unwrap_or_else(|| request.out.join("pictures"));
     std::fs::create_dir_all(&pictures).with_context(|| format!("cannot make the folder {}", pictures.display()))?;
     let mut albums = Vec::new();
     for model in &request.models {
@@ -274,7 +276,7 @@ fn evaluated(model: &NamedModel, album: &Album, cells: &[Cell], request: &Reques
         name: model.name.clone(),
         source: model.source(),
         key: album.key.clone(),
-        pictures: album.dir.strip_prefix(&request.out).unwrap_or(&album.dir).to_path_buf(),
+        pictures: relative_to(&request.out, &album.dir)?,
         diversity: diversity(album, cells, stop)?,
     })
 }

@@ -260,6 +260,30 @@ impl Evaluation {
         Ok(evaluation)
     }
 
+    /// Figures of the last model over the first group of prompts, by name: `scorer.measure` is the mean, with `.gain` behind it
+    /// the difference to the first model, with `.win_rate` and `.best_third` those shares.
+    pub fn figures(&self) -> BTreeMap<String, f64> {
+        let Some(group) = self.groups.first() else { return BTreeMap::new() };
+        let mut figures = BTreeMap::new();
+        for scored in &self.scorers {
+            for measured in &scored.measures {
+                let Some(compared) = measured.groups.get(&group.name) else { continue };
+                let name = format!("{}.{}", scored.name, measured.measure.name);
+                let third = compared.best_third.as_ref().and_then(|third| third.models.last());
+                let all = [
+                    ("", compared.models.last()),
+                    (".gain", compared.differences.last()),
+                    (".win_rate", compared.win_rates.last()),
+                    (".best_third", third),
+                ];
+                let known =
+                    all.into_iter().filter_map(|(end, interval)| Some((format!("{name}{end}"), interval?.mean)));
+                figures.extend(known);
+            }
+        }
+        figures
+    }
+
     /// The figures of a measure by names of scorer, measure and group.
     pub fn find(&self, scorer: &str, measure: &str, group: &str) -> Option<&Compared> {
         let scored = self.scorers.iter().find(|scored| scored.name == scorer)?;

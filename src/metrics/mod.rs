@@ -2,9 +2,11 @@
 
 pub mod evaluation;
 pub mod implicit;
+pub mod intervals;
 mod line;
 mod named;
 mod sample_plan;
+pub mod signs;
 
 pub use line::Line;
 pub use named::{Gain, Named, REWARD, Role};

@@ -46,7 +46,7 @@ struct Plot {
     caption: &'static str,
     svg: String,
     /// (name, colour)
-    legend: Vec<(&'static str, String)>,
+    legend: Vec<(String, String)>,
 }
 
 /// A score of the samples while training, named after its scorer.
@@ -223,7 +223,7 @@ fn plots(metrics: &Metrics) -> Result<Vec<Plot>> {
 
 fn plot(title: &'static str, caption: &'static str, list: Vec<Curve>, frame: &Frame) -> Result<Option<Plot>> {
     // Curves with points get the colours, in their order; the legend counts the same curves.
-    let names: Vec<&'static str> = list.iter().filter(|c| !c.points.is_empty()).map(|c| c.name).collect();
+    let names: Vec<String> = list.iter().filter(|c| !c.points.is_empty()).map(|c| c.name.clone()).collect();
     let svg = curves(&list, frame)?;
     Ok(svg.map(|svg| Plot { title, caption, svg, legend: names.into_iter().zip(colours()).collect() }))
 }

@@ -15,11 +15,19 @@ const MOST_POINTS: usize = 400;
 const BLUE: RGBColor = RGBColor(0x2f, 0x80, 0xd0);
 const ORANGE: RGBColor = RGBColor(0xdd, 0x7a, 0x24);
 const GREEN: RGBColor = RGBColor(0x1f, 0x9d, 0x6b);
-const PALETTE: [RGBColor; 3] = [BLUE, ORANGE, GREEN];
+const PURPLE: RGBColor = RGBColor(0x8a, 0x56, 0xc2);
+const RED: RGBColor = RGBColor(0xd0, 0x44, 0x3c);
+const TEAL: RGBColor = RGBColor(0x1a, 0x9a, 0xaa);
+const OLIVE: RGBColor = RGBColor(0x8d, 0x8a, 0x1f);
+const PINK: RGBColor = RGBColor(0xd0, 0x5a, 0x9c);
+const PALETTE: [RGBColor; 8] = [BLUE, ORANGE, GREEN, PURPLE, RED, TEAL, OLIVE, PINK];
+
+/// Largest number of curves that differ in colour.
+pub const MOST_CURVES: usize = PALETTE.len();
 
 /// A named curve.
 pub struct Curve {
-    pub name: &'static str,
+    pub name: String,
     pub points: Series,
     /// Lower and upper ends of an interval at these steps.
     pub band: Option<(Series, Series)>,
@@ -29,13 +37,13 @@ pub struct Curve {
 
 impl Curve {
     /// A curve of few, exact points: each is marked.
-    pub fn marked(name: &'static str, points: Series) -> Self {
-        Self { name, points, band: None, noisy: false }
+    pub fn marked(name: &str, points: Series) -> Self {
+        Self { name: name.into(), points, band: None, noisy: false }
     }
 
     /// A curve with one value per step.
-    pub fn noisy(name: &'static str, points: Series) -> Self {
-        Self { name, points, band: None, noisy: true }
+    pub fn noisy(name: &str, points: Series) -> Self {
+        Self { name: name.into(), points, band: None, noisy: true }
     }
 
     pub fn with_band(mut self, lo: Series, hi: Series) -> Self {
@@ -86,12 +94,45 @@ pub fn bars(values: &[Option<f64>], frame: &Frame) -> Result<Option<String>> {
             .y_label_area_size(58)
             .build_cartesian_2d(0.0..values.len() as f64, low..high)
             .map_err(failed)?;
-        mesh(&mut chart, values.len() + 1, high - low)?;
+        mesh(&mut chart, values.len() + 1, high - low, &whole)?;
         let bar = |(i, value): (usize, &Option<f64>)| {
             let corners = [(i as f64 + 0.12, 0.0), (i as f64 + 0.88, (*value)?)];
             Some(Rectangle::new(corners, BLUE.mix(0.8).filled()))
         };
         chart.draw_series(values.iter().enumerate().filter_map(bar)).map_err(failed)?;
+        Ok(())
+    })
+    .map(Some)
+}
+
+/// Points (x, y, whether they are filled) as one `<svg>` element, filled ones joined by a line in their order over x; `None`
+/// without points.
+///
+/// # Errors
+/// A drawing that fails.
+pub fn scatter(points: &[(f64, f64, bool)], frame: &Frame) -> Result<Option<String>> {
+    let finite: Vec<&(f64, f64, bool)> = points.iter().filter(|p| p.0.is_finite() && p.1.is_finite()).collect();
+    if finite.is_empty() {
+        return Ok(None);
+    }
+    let (left, right) = limits(finite.iter().map(|p| p.0), None);
+    let (low, high) = limits(finite.iter().map(|p| p.1), None);
+    let mut front: Series = finite.iter().filter(|p| p.2).map(|p| (p.0, p.1)).collect();
+    front.sort_by(|a, b| a.0.total_cmp(&b.0));
+    draw(frame, |area| {
+        let mut chart = ChartBuilder::on(area)
+            .margin(8)
+            .x_label_area_size(28)
+            .y_label_area_size(58)
+            .build_cartesian_2d(left..right, low..high)
+            .map_err(failed)?;
+        mesh(&mut chart, 7, high - low, &move |x| tick(*x, right - left))?;
+        chart.draw_series(LineSeries::new(front, BLUE.mix(0.5).stroke_width(1))).map_err(failed)?;
+        let mark = |p: &&(f64, f64, bool)| match p.2 {
+            true => Circle::new((p.0, p.1), 5, BLUE.filled()),
+            false => Circle::new((p.0, p.1), 4, INK.stroke_width(1)),
+        };
+        chart.draw_series(finite.iter().map(mark)).map_err(failed)?;
         Ok(())
     })
     .map(Some)
@@ -125,7 +166,7 @@ fn axes<'a, 'b>(area: &'a Area<'b>, curves: &[&Curve], frame: &Frame) -> Result<
         .y_label_area_size(58)
         .build_cartesian_2d(first.min(last - 1.0)..last, low..high)
         .map_err(failed)?;
-    mesh(&mut chart, 7, high - low)?;
+    mesh(&mut chart, 7, high - low, &whole)?;
     if let Some(level) = frame.reference {
         let line = [(first.min(last - 1.0), level), (last, level)];
         chart.draw_series(LineSeries::new(line, INK.mix(0.45).stroke_width(1))).map_err(failed)?;
@@ -161,7 +202,7 @@ fn draw_curve(chart: &mut Chart, curve: &Curve, colour: RGBColor) -> Result<()> 
     Ok(())
 }
 
-fn mesh(chart: &mut Chart, x_labels: usize, span: f64) -> Result<()> {
+fn mesh(chart: &mut Chart, x_labels: usize, span: f64, x_label: &dyn Fn(&f64) -> String) -> Result<()> {
     let style = ("sans-serif", 13).into_font().color(&INK.mix(0.75));
     chart
         .configure_mesh()
@@ -171,10 +212,15 @@ fn mesh(chart: &mut Chart, x_labels: usize, span: f64) -> Result<()> {
         .label_style(style)
         .x_labels(x_labels)
         .y_labels(6)
-        .x_label_formatter(&|x| format!("{x:.0}"))
+        .x_label_formatter(&|x| x_label(x))
         .y_label_formatter(&move |y| tick(*y, span))
         .draw()
         .map_err(failed)
+}
+
+/// A label of an axis of steps.
+fn whole(x: &f64) -> String {
+    format!("{x:.0}")
 }
 
 /// An axis label with the digits that its axis needs.

@@ -19,22 +19,47 @@ const NOT_BUILT: &[(&str, &str)] = &[("reference", "path")];
 /// # Errors
 /// What is wrong, with file, line and key.
 pub fn load(path: &Path, sets: &[String]) -> Result<Parsed> {
-    let file = path.display().to_string();
+    let (text, table) = read(path)?;
+    from_table(&path.display().to_string(), Some(&text), table, sets)
+}
+
+/// The tables of `path` with `sets` applied: a configuration that needs no overrides. Keys are not checked.
+///
+/// # Errors
+/// A file that cannot be read, or an override that is none.
+pub fn written(path: &Path, sets: &[String]) -> Result<Table> {
+    let (_, mut table) = read(path)?;
+    let sets = parse_sets(sets)?;
+    apply_sets(&mut table, &sets, &mut Vec::new())?;
+    Ok(table)
+}
+
+/// Text and tables of a file.
+fn read(path: &Path) -> Result<(String, Table)> {
+    let file = path.display();
     let text = std::fs::read_to_string(path)
         .map_err(|e| ConfigError(format!("{file}: cannot read the config: {e}. Give the path of a TOML file.")))?;
     let table =
         text.parse::<Table>().map_err(|e| ConfigError(format!("{file}: not TOML: {}", e.to_string().trim_end())))?;
-    from_table(&file, Some(&text), table, sets)
+    Ok((text, table))
+}
+
+type Sets = Vec<(Vec<String>, Value)>;
+
+fn parse_sets(sets: &[String]) -> Result<Sets> {
+    sets.iter().map(|s| parse_set(s)).collect()
+}
+
+fn apply_sets(table: &mut Table, sets: &Sets, notes: &mut Vec<String>) -> Result<()> {
+    drop_foreign_method_keys(table, sets, notes);
+    sets.iter().try_for_each(|(path, value)| apply_set(table, path, value.clone()))
 }
 
 /// Checks a table of `file`; `text` provides line numbers.
 fn from_table(file: &str, text: Option<&str>, mut table: Table, sets: &[String]) -> Result<Parsed> {
-    let sets = sets.iter().map(|s| parse_set(s)).collect::<Result<Vec<_>>>()?;
+    let sets = parse_sets(sets)?;
     let mut notes = Vec::new();
-    drop_foreign_method_keys(&mut table, &sets, &mut notes);
-    for (path, value) in &sets {
-        apply_set(&mut table, path, value.clone())?;
-    }
+    apply_sets(&mut table, &sets, &mut notes)?;
     let place = Place { file, text, sets: &sets };
     refuse_unknown_tables(&place, &table)?;
     let entry = objective_of(&place, &table)?;

@@ -19,7 +19,7 @@ mod tests;
 
 pub use changes::{Change, changes};
 pub use described::{Described, table};
-pub use document::load;
+pub use document::{load, written};
 pub use facts::Facts;
 pub use parsed::{Parsed, Validate};
 pub use resolved::Settings;

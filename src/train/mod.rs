@@ -41,5 +41,5 @@ mod validation;
 pub use opened::{Opened, open};
 pub use resident::Resident;
 pub use run::{Outcome, run};
-pub use run_dir::Resume;
+pub use run_dir::{Busy, Resume};
 pub use session::Host;

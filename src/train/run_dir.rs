@@ -38,6 +38,14 @@ pub struct RunDir {
     lock: Option<std::fs::File>,
 }
 
+/// Another process writes in the folder of the run.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: another process (pid {pid}) is writing this run. Wait for it, or set another train.out.", .run.display())]
+pub struct Busy {
+    run: PathBuf,
+    pid: String,
+}
+
 /// The starting point of a run.
 pub enum Start {
     Fresh,
@@ -98,11 +106,7 @@ impl RunDir {
             Err(std::fs::TryLockError::WouldBlock) => {
                 let mut pid = String::new();
                 let _ = lock.read_to_string(&mut pid);
-                bail!(
-                    "{}: another process (pid {}) is writing this run. Wait for it, or set another train.out.",
-                    path.display(),
-                    pid.trim()
-                );
+                bail!(Busy { run: path.into(), pid: pid.trim().into() });
             }
             Err(std::fs::TryLockError::Error(e)) => {
                 return Err(e).with_context(|| format!("cannot lock {}", file.display()));

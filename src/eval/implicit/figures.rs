@@ -1,8 +1,8 @@
 //! From errors of pairs to figures (arXiv 2405.19534). u_ref = -0.5 beta (e_ref(w) - e_ref(l)).
 
-use super::super::intervals::clustered_bootstrap;
 use super::measure::Measured;
 use crate::metrics::implicit::{AgainstFirst, Ches};
+use crate::metrics::intervals::clustered_bootstrap;
 use crate::metrics::wins;
 use crate::report::histogram;
 use anyhow::{Context, Result};

@@ -4,11 +4,11 @@ use super::figures::{against_first, ches_of, ideally_right, is_turnable, ranks_r
 use super::measure::{Measured, OfModel, Task};
 use super::request::{PairsRequest, Read};
 use crate::data::items::Item;
-use crate::eval::intervals::clustered_bootstrap;
 use crate::keys::ConfigError;
 use crate::machine::files::write_atomically;
 use crate::metrics::evaluation::Interval;
 use crate::metrics::implicit::{ModelRow, PairEvaluation, PairFigures, PairRow, WorstPair};
+use crate::metrics::intervals::clustered_bootstrap;
 use crate::numbers::mean;
 use crate::progress::{Progress, Stop};
 use anyhow::{Context, Result, bail};

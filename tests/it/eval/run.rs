@@ -47,6 +47,7 @@ fn request(dir: &Path) -> Request {
         kind: Kind::Float,
         batch: 4,
         out: dir.join("eval"),
+        pictures: None,
         cache_dir: dir.join("cache"),
     }
 }

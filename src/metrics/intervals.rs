@@ -1,6 +1,6 @@
 //! 95 % intervals by paired bootstrap over prompts: pictures of one prompt are alike, so prompts are resampled.
 
-use crate::metrics::evaluation::{Compared, Interval};
+use super::evaluation::{Compared, Interval};
 
 /// Bootstrap resamples.
 const RESAMPLES: usize = 10_000;
@@ -53,6 +53,51 @@ pub fn clustered_bootstrap(values: &[f64], clusters: &[usize]) -> Option<Interva
     Some(interval(ratio(sums.iter().fold((0.0, 0), add)), drawn))
 }
 
+/// Means of a point over its training seeds and prompts, with the resampled means.
+pub struct Resampled {
+    pub mean: f64,
+    drawn: Vec<f64>,
+}
+
+impl Resampled {
+    /// The mean and its 95 % interval.
+    pub fn interval(&self) -> Interval {
+        interval(self.mean, self.drawn.clone())
+    }
+
+    /// This mean minus another one: both share the resamples, so common variation cancels.
+    pub fn minus(&self, other: &Self) -> Interval {
+        let drawn = self.drawn.iter().zip(&other.drawn).map(|(a, b)| a - b).collect();
+        interval(self.mean - other.mean, drawn)
+    }
+}
+
+/// Hierarchical bootstrap of `points[point][seed][prompt]`, with the same prompts in the same order everywhere. A resample
+/// draws training seeds, then prompts, which all drawn seeds share: prompts are crossed with seeds, and prompts drawn
+/// per seed would hide their variation (Owen 2007, The pigeonhole bootstrap). Points with equally many seeds share the
+/// drawn seeds. `None` without points, seeds or prompts, or with unequal numbers of prompts.
+pub fn crossed_bootstrap(points: &[Vec<Vec<f64>>]) -> Option<Vec<Resampled>> {
+    let most = points.iter().map(Vec::len).max().filter(|_| points.iter().all(|seeds| !seeds.is_empty()))?;
+    let prompts = points.first()?.first().map(Vec::len).filter(|n| *n > 0)?;
+    if points.iter().flatten().any(|values| values.len() != prompts) {
+        return None;
+    }
+    let mut generator = SplitMix64(SEED);
+    let mut drawn = vec![Vec::with_capacity(RESAMPLES); points.len()];
+    let (mut seeds, mut picks) = (vec![0; most], vec![0; prompts]);
+    for _ in 0..RESAMPLES {
+        seeds.fill_with(|| generator.next());
+        picks.fill_with(|| generator.below(prompts));
+        for (means, values) in drawn.iter_mut().zip(points) {
+            let chosen = seeds.iter().take(values.len()).map(|raw| &values[scaled(*raw, values.len())]);
+            let sum: f64 = chosen.map(|of_seed| picks.iter().map(|&i| of_seed[i]).sum::<f64>()).sum();
+            means.push(sum / (values.len() * prompts) as f64);
+        }
+    }
+    let mean = |values: &Vec<Vec<f64>>| values.iter().flatten().sum::<f64>() / (values.len() * prompts) as f64;
+    Some(points.iter().zip(drawn).map(|(values, drawn)| Resampled { mean: mean(values), drawn }).collect())
+}
+
 fn interval(mean: f64, mut drawn: Vec<f64>) -> Interval {
     drawn.sort_by(f64::total_cmp);
     let quantile = |q: f64| drawn[((drawn.len() - 1) as f64 * q).round() as usize];
@@ -72,6 +117,11 @@ impl SplitMix64 {
 
     /// A whole number in `0..n`; the bias of the multiplication is below n / 2^64.
     fn below(&mut self, n: usize) -> usize {
-        ((u128::from(self.next()) * n as u128) >> 64) as usize
+        scaled(self.next(), n)
     }
+}
+
+/// 64 random bits as a whole number in `0..n`.
+fn scaled(raw: u64, n: usize) -> usize {
+    ((u128::from(raw) * n as u128) >> 64) as usize
 }

@@ -1,7 +1,7 @@
 //! Sign test over prompts, Holm's correction over several tests, and the leader among models.
 
-use crate::metrics::evaluation::{Leaders, Scored, SignTest};
-use crate::metrics::wins;
+use super::evaluation::{Leaders, Scored, SignTest};
+use super::wins;
 use crate::scorers::Better;
 
 /// Compares `rival` with `first`, prompt by prompt: on how many prompts it is better, worse, and equal.
@@ -47,7 +47,11 @@ fn two_sided(a: u64, b: u64) -> f64 {
 pub fn correct(scorers: &mut [Scored], group: &str) {
     let measures = scorers.iter_mut().flat_map(|scored| &mut scored.measures);
     let compared = measures.filter_map(|measured| measured.groups.get_mut(group));
-    let mut tests: Vec<&mut SignTest> = compared.flat_map(|compared| &mut compared.sign_tests).collect();
+    holm(compared.flat_map(|compared| &mut compared.sign_tests).collect());
+}
+
+/// Sets `p_holm` of every test, corrected over all of them.
+pub fn holm(mut tests: Vec<&mut SignTest>) {
     tests.sort_by(|a, b| a.p.total_cmp(&b.p));
     let (count, mut largest) = (tests.len(), 0.0_f64);
     for (rank, test) in tests.into_iter().enumerate() {
