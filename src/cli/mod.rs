@@ -18,6 +18,7 @@ mod scorers;
 mod signal_point;
 mod terminal;
 mod train;
+mod train_scorer;
 
 use clap::{Parser, Subcommand};
 use diffpref::keys::ConfigError;
@@ -42,6 +43,8 @@ struct Cli {
 enum Command {
     /// Train a model on preferences
     Train(train::Args),
+    /// Train a preference scorer on pairs or lists
+    TrainScorer(train_scorer::Args),
     /// Paint pictures from prompts
     Generate(Box<generate::Args>),
     /// Compare models on the same prompts and seeds
@@ -101,6 +104,7 @@ pub fn run(cuda: Cuda) -> ExitCode {
 fn dispatch(command: Command, cuda: &Cuda, stop: &Stop) -> anyhow::Result<()> {
     match command {
         Command::Train(args) => train::run(&args, stop),
+        Command::TrainScorer(args) => train_scorer::run(&args, stop),
         Command::Generate(args) => generate::run(&args, stop),
         Command::Eval(args) => eval::run(&args, stop),
         Command::Score(args) => score::run(&args, stop),

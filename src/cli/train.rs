@@ -3,8 +3,9 @@
 use super::terminal;
 use anyhow::Result;
 use diffpref::progress::Stop;
+use diffpref::runs::Resume;
 use diffpref::settings;
-use diffpref::train::{self, Host, Outcome, Resident, Resume};
+use diffpref::train::{self, Host, Outcome, Resident};
 use diffpref::world::Alone;
 use std::path::PathBuf;
 
@@ -31,9 +32,20 @@ pub struct Args {
 
 /// Value of `--resume`.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum ResumeArg {
+pub enum ResumeArg {
     Yes,
     Auto,
+}
+
+impl ResumeArg {
+    /// The mode of a run; `None`: the option is absent.
+    pub fn mode(given: Option<Self>) -> Resume {
+        match given {
+            Some(Self::Auto) => Resume::Auto,
+            Some(Self::Yes) => Resume::Yes,
+            None => Resume::No,
+        }
+    }
 }
 
 pub fn run(args: &Args, stop: &Stop) -> Result<()> {
@@ -52,13 +64,8 @@ pub fn run(args: &Args, stop: &Stop) -> Result<()> {
         }
         return Ok(());
     }
-    let resume = match args.resume {
-        Some(ResumeArg::Auto) => Resume::Auto,
-        Some(ResumeArg::Yes) => Resume::Yes,
-        None => Resume::No,
-    };
     let host = Host { world: &Alone, progress: progress.as_ref(), stop };
-    match train::run(&mut Resident::default(), opened, resume, &host)? {
+    match train::run(&mut Resident::default(), opened, ResumeArg::mode(args.resume), &host)? {
         Outcome::Finished { out, step } => {
             progress.line(&format!("finished at step {step}: {}/final, {}/report.html", out.display(), out.display()));
         }

@@ -1,10 +1,9 @@
 //! From numbers of pictures to figures of models.
 
 use super::groups::{Cell, PromptGroup};
-use super::intervals::paired_bootstrap;
 use super::signs::{leaders, sign_test};
 use crate::metrics::evaluation::{BestThird, Compared, Distribution, Interval};
-use crate::metrics::wins;
+use crate::metrics::{paired_bootstrap, wins};
 use crate::numbers::median;
 use crate::scorers::{Better, Measure, Range, Table};
 use std::collections::BTreeMap;

@@ -5,7 +5,6 @@ mod diversity;
 mod figures;
 mod gallery;
 mod groups;
-pub mod intervals;
 mod labellers;
 mod models;
 mod prompts;

@@ -1,10 +1,14 @@
 //! Numbers of runs and evaluations, as commands write them and reports read them.
 
+mod agreement;
 pub mod evaluation;
+mod intervals;
 mod line;
 mod named;
 mod sample_plan;
 
+pub use agreement::{kendall_tau_b, pearson};
+pub use intervals::paired_bootstrap;
 pub use line::Line;
 pub use named::{Gain, Named, REWARD, Role};
 pub use sample_plan::SamplePlan;

@@ -1,6 +1,5 @@
 //! `diffpref score`: numbers of pictures by scorers. [`read_scores`] reads them back.
 
-mod agreement;
 mod duels;
 mod input;
 mod memory;
@@ -11,7 +10,6 @@ mod report;
 mod run;
 mod summary;
 
-pub use agreement::{kendall_tau_b, pearson};
 pub use output::{ScoredRow, read_scores};
 pub use report::{histogram, thumbnail};
 pub use run::{Request, score};

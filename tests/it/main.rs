@@ -15,6 +15,7 @@ mod recipes;
 mod report;
 mod rollout;
 mod score;
+mod scorer_training;
 mod scorers;
 mod support;
 mod train;

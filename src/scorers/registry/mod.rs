@@ -15,6 +15,7 @@ mod nearest_drawing;
 mod nima;
 mod pickscore;
 mod style;
+mod trained;
 
 pub use content::LARGEST;
 
@@ -39,6 +40,7 @@ pub const REGISTRY: &[Declaration] = &[
     hpsv2::HPSV2,
     aesthetic::AESTHETIC,
     mps::MPS,
+    trained::TRAINED,
 ];
 
 /// Published scorers that this version refuses.

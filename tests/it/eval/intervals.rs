@@ -1,6 +1,6 @@
 //! The paired bootstrap over prompts.
 
-use diffpref::eval::intervals::paired_bootstrap;
+use diffpref::metrics::paired_bootstrap;
 
 /// 100 names whose difficulty differs a lot, and a model that is better by 0.1 on every name.
 fn models() -> Vec<Vec<f64>> {

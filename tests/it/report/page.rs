@@ -1,7 +1,7 @@
 //! The report of a run, rendered from files like those that a run leaves.
 
-use diffpref::eval::intervals::paired_bootstrap;
 use diffpref::metrics::evaluation::{Evaluated, Evaluation, GalleryRow, Group, Measured, PictureSettings, Scored};
+use diffpref::metrics::paired_bootstrap;
 use diffpref::report::{State, render};
 use diffpref::scorers::{Measure, Scope};
 use serde_json::{Value, json};

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use tch::{Kind, Tensor};
 
 /// File of the weights.
-const WEIGHTS: &str = "model.safetensors";
+pub(super) const WEIGHTS: &str = "model.safetensors";
 
 /// Both towers and their projections into a common space of width P.
 #[derive(Debug)]

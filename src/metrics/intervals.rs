@@ -1,6 +1,6 @@
 //! 95 % intervals by paired bootstrap over prompts: pictures of one prompt are alike, so prompts are resampled.
 
-use crate::metrics::evaluation::{Compared, Interval};
+use super::evaluation::{Compared, Interval};
 
 /// Bootstrap resamples.
 const RESAMPLES: usize = 10_000;
