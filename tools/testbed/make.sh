@@ -24,4 +24,10 @@ run tokenizer.py "$work"
 [ -e "$work/vae/config.json" ] || run train_vae.py "$work"
 run train_unet.py "$work" assets/testbed/model
 run preferences.py
+# The program's own scorer rates what was painted; the ratings become columns and files of the preference data.
+cargo build --release
+for folder in samples pictures; do
+    target/release/diffpref score "assets/testbed/$folder" --scorer nima=assets/scorers/nima --out "$work/nima-$folder"
+done
+run preferences.py --keep-samples --nima "$work/nima-samples/scores.jsonl" "$work/nima-pictures/scores.jsonl"
 run check.py --sheet docs/testbed.png

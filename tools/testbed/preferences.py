@@ -11,17 +11,21 @@
 | ties.jsonl | the same without a least gap; a gap below TIE_GAP is a tie |
 | lists.jsonl | four samples of a name with their darkness |
 | labels.jsonl | samples; the darkest third is desirable, the lightest third is not, the rest is left out |
+| labelled-by.json | which of these files follow NIMA |
+| pairs-samples-KIND, lists-KIND, labels-KIND | the same by `flat` (KIND is style) and by `nima` |
 
 | score | value, higher is better |
 |---|---|
 | darkness | 1 - border luma |
 | match | minus the off-manifold distance |
 | flat | distance to the nearest shaded drawing minus that to the nearest flat one, root mean square at 32 x 32 |
+| nima | mean of NIMA's histogram, from `diffpref score` of samples/ and pictures/ (make.sh); absent without --nima |
 
-Usage: preferences.py [--keep-samples] [--threads N]      after train_unet.py
+Usage: preferences.py [--keep-samples] [--nima SCORES.jsonl ..] [--threads N]      after train_unet.py
 """
 
 import argparse
+import hashlib
 import json
 from pathlib import Path
 
@@ -36,11 +40,15 @@ FLAT = ("fluent-flat", "twemoji", "emojione")
 SHADED = tuple(style for style in STYLES if style not in FLAT)
 DRAWN_PAIRS, STYLE_PAIRS, CONFLICT_PAIRS = 12, 2, 4
 USERS = ("dark", "flat")
+NIMA = TESTBED.parent / "scorers/nima/model.safetensors"
 SAMPLES = 12
 STEPS, SCALE = 20, 4.0
 # Far from the seeds of an evaluation, which count from 0.
 FIRST_SEED = 100_000
-DRAWN_GAP, SAMPLED_GAP, TIE_GAP = 0.25, 0.2, 0.1
+DRAWN_GAP, TIE_GAP = 0.25, 0.1
+# Least gap of pairs of samples, about one standard deviation within a name; and the names of their files.
+SAMPLED_GAP = {"darkness": 0.2, "flat": 0.01, "nima": 0.15}
+SUFFIX = {"darkness": "", "flat": "-style", "nima": "-nima"}
 LIST = 4
 # Of the histogram of a pair's commonness.
 BINS = 4
@@ -56,8 +64,9 @@ def save(picture, file):
 class Scorer:
     """Scores of pictures (see above), and their verdicts."""
 
-    def __init__(self):
-        self.judge = Judge()
+    def __init__(self, nima):
+        """`nima`: mean by file name; empty before `diffpref score` ran."""
+        self.judge, self.nima = Judge(), nima
         flat = torch.tensor([style in FLAT for style in STYLES])
         self.flat = flat.repeat_interleave(self.judge.names * self.judge.per_name)
 
@@ -76,13 +85,24 @@ class Scorer:
         values = zip((1 - verdict.luma).tolist(), (-verdict.off_manifold).tolist(), self.flatness(pictures).tolist(),
                      verdict.style.tolist(), verdict.name.tolist())
         return {file: {"darkness": round(dark, 4), "match": round(match, 4), "flat": round(flat, 4),
-                       "style": styles[style], "name": name}
+                       "style": styles[style], "name": name} | self.nima_of(file)
                 for file, (dark, match, flat, style, name) in zip(files, values)}
 
 
-def scores_of(rows, scorers=("darkness", "match", "flat")):
-    """{scorer: [score per picture]}."""
-    return {name: [row[name] for row in rows] for name in scorers}
+    def nima_of(self, file):
+        """{"nima": mean}, or nothing where no picture was scored."""
+        return {"nima": self.nima[Path(file).name]} if self.nima else {}
+
+
+def nima_means(files):
+    """NIMA's mean by name of the picture's file, from scores.jsonl of `diffpref score`."""
+    rows = [row for file in files for row in read_rows(file)]
+    return {Path(row["picture"]).name: round(row["scores"]["nima"]["mean"], 4) for row in rows}
+
+
+def scores_of(rows, scorers=("darkness", "match", "flat", "nima")):
+    """{scorer: [score per picture]}, of the scores that the rows have."""
+    return {name: [row[name] for row in rows] for name in scorers if name in rows[0]}
 
 
 def two_lumas(generator):
@@ -188,52 +208,58 @@ def sample_rows(rows, classes, scorer):
     scored = scorer.rows([sample_file(row, index) for row in rows for index in range(SAMPLES)])
     return [{"id": f"{row['slug']}-{index}", "prompt": row["prompt"], "image": (file := sample_file(row, index)),
              "seed": sample_seed(one, index), "content": scored[file]["name"] == one,
-             **{key: scored[file][key] for key in ("style", "darkness", "match", "flat")}}
+             **{key: scored[file][key] for key in ("style", "darkness", "match", "flat", "nima") if key in scored[file]}}
             for row, one in zip(rows, classes) for index in range(SAMPLES)]
 
 
-def right_by_name(samples):
-    """Samples with the right content by prompt, darkest first."""
+def right_by_name(samples, scorer):
+    """Samples with the right content by prompt, the best by `scorer` first."""
     groups = {}
     for row in samples:
         if row["content"]:
             groups.setdefault(row["prompt"], []).append(row)
-    return {prompt: sorted(group, key=lambda row: -row["darkness"]) for prompt, group in groups.items()}
+    return {prompt: sorted(group, key=lambda row: -row[scorer]) for prompt, group in groups.items()}
 
 
 def outside_in(groups):
-    """Two by two from the outside in: (darker, lighter) samples of a name."""
+    """Two by two from the outside in: (better, worse) samples of a name."""
     return [(group[rank], group[-1 - rank]) for group in groups.values() for rank in range(len(group) // 2)]
 
 
-def sampled_pairs(couples):
-    """Rows of pairs-samples.jsonl or ties.jsonl, labelled `tie` below TIE_GAP."""
+def sampled_pairs(couples, scorer, tie_gap=0.0):
+    """Rows of (better, worse) samples by `scorer`, labelled `tie` where the gap is below `tie_gap`."""
     result = []
-    for dark, light in couples:
-        row = {"id": f"{dark['id']}-{light['id'].rsplit('-', 1)[1]}", "prompt": dark["prompt"],
-               "winner": dark["image"], "loser": light["image"]}
-        if dark["darkness"] - light["darkness"] < TIE_GAP:
+    for best, worst in couples:
+        row = {"id": f"{best['id']}-{worst['id'].rsplit('-', 1)[1]}", "prompt": best["prompt"],
+               "winner": best["image"], "loser": worst["image"]}
+        if best[scorer] - worst[scorer] < tie_gap:
             row["label"] = "tie"
-        result.append({**row, "scores": scores_of([dark, light])})
+        result.append({**row, "scores": scores_of([best, worst])})
     return result
 
 
-def lists(groups):
-    """Rows of lists.jsonl: a name's samples in lists of LIST, each over the whole range of darkness."""
+def far_apart(couples, scorer):
+    """Pairs of samples whose gap by `scorer` is SAMPLED_GAP or more."""
+    far = [(best, worst) for best, worst in couples if best[scorer] - worst[scorer] >= SAMPLED_GAP[scorer]]
+    return sampled_pairs(far, scorer)
+
+
+def lists(groups, scorer):
+    """Rows of lists: a name's samples in lists of LIST, each over the whole range of `scorer`."""
     result = []
     for prompt, group in groups.items():
         count = len(group) // LIST
         for first in range(count):
             part = sorted((group[first::count])[:LIST], key=lambda row: row["id"])
             result.append({"id": f"{part[0]['id'].rsplit('-', 1)[0]}-{first}", "prompt": prompt,
-                           "images": [row["image"] for row in part], "scores": scores_of(part, ("darkness",))})
+                           "images": [row["image"] for row in part], "scores": scores_of(part, (scorer,))})
     return result
 
 
-def labels(groups):
-    """Rows of labels.jsonl."""
+def labels(groups, scorer):
+    """Rows of labels: the best and the worst third by `scorer`."""
     every = [row for group in groups.values() for row in group]
-    ranked = sorted(every, key=lambda row: -row["darkness"])
+    ranked = sorted(every, key=lambda row: -row[scorer])
     third = len(ranked) // 3
     marked = [(row, True) for row in ranked[:third]] + [(row, False) for row in ranked[-third:]]
     return [{"id": row["id"], "prompt": row["prompt"], "image": row["image"], "label": label}
@@ -254,10 +280,20 @@ def write_prompts(every):
         (TESTBED / name).write_text("".join(lines), encoding="utf-8")
 
 
+def write_labelled_by():
+    """Write labelled-by.json: the files whose labels or scores are NIMA's."""
+    digest = hashlib.sha256(NIMA.read_bytes()).hexdigest()
+    files = {path.name: {"label": "nima" if path.stem.endswith(SUFFIX["nima"]) else None, "scores": {"nima": "nima"}}
+             for path in sorted(TESTBED.glob("*.jsonl")) if path.stem.startswith(("pairs", "lists", "labels", "ties"))}
+    content = {"judges": {"nima": {"weights_sha256": digest}}, "files": files}
+    (TESTBED / "labelled-by.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
 def main():
     """Compose, paint, score, write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keep-samples", action="store_true", help="score the existing samples")
+    parser.add_argument("--nima", nargs="+", default=[], metavar="SCORES.jsonl", help="ratings by NIMA")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -265,7 +301,7 @@ def main():
     write_prompts(every)
     classes = [index for index, row in enumerate(every) if not row["held_out"]]
     rows = [every[index] for index in classes]
-    scorer = Scorer()
+    scorer = Scorer(nima_means(options.nima))
     for name, make, seed in (("pairs-drawings", drawn_pairs, 5), ("pairs-style", style_pairs, 6)):
         generator = torch.Generator().manual_seed(seed)
         pairs = with_weights(pair_rows(list(make(rows, classes, generator)), scorer))
@@ -276,13 +312,18 @@ def main():
     if not options.keep_samples:
         paint(rows, classes)
     samples = sample_rows(rows, classes, scorer)
-    groups = right_by_name(samples)
-    couples = outside_in(groups)
-    far = [(dark, light) for dark, light in couples if dark["darkness"] - light["darkness"] >= SAMPLED_GAP]
-    written = {"samples": samples, "pairs-samples": with_weights(sampled_pairs(far)), "ties": sampled_pairs(couples),
-               "lists": lists(groups), "labels": labels(groups)}
+    written = {"samples": samples}
+    for score, suffix in SUFFIX.items():
+        if score in samples[0]:
+            groups = right_by_name(samples, score)
+            pairs = far_apart(outside_in(groups), score)
+            written |= {f"pairs-samples{suffix}": with_weights(pairs) if score == "darkness" else pairs,
+                        f"lists{suffix}": lists(groups, score), f"labels{suffix}": labels(groups, score)}
+    written["ties"] = sampled_pairs(outside_in(right_by_name(samples, "darkness")), "darkness", TIE_GAP)
     for name, content in written.items():
         write_rows(TESTBED / f"{name}.jsonl", content)
+    if options.nima:
+        write_labelled_by()
     print(json.dumps({name: len(read_rows(path)) for path in sorted(Path(TESTBED).glob("*.jsonl"))
                       for name in [path.name]}))
 
