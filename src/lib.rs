@@ -18,7 +18,7 @@ pub mod progress;
 pub mod publish;
 pub mod report;
 pub mod rollout;
-pub mod runs;
+pub mod run_folder;
 pub mod score;
 pub mod scorer_training;
 pub mod scorers;

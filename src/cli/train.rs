@@ -3,7 +3,7 @@
 use super::terminal;
 use anyhow::Result;
 use diffpref::progress::Stop;
-use diffpref::runs::Resume;
+use diffpref::run_folder::Resume;
 use diffpref::settings;
 use diffpref::train::{self, Host, Outcome, Resident};
 use diffpref::world::Alone;

@@ -2,7 +2,7 @@
 
 use super::learner::Learner;
 use crate::machine::files::{publish_dir, unfinished_dir, write_atomically};
-use crate::runs::checkpoints::{self, STATE, file_hashes};
+use crate::run_folder::checkpoints::{self, STATE, file_hashes};
 use anyhow::{Context, Result};
 use pipelines::weights::{WeightStore, write_safetensors};
 use serde::{Deserialize, Serialize};

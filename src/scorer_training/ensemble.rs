@@ -12,7 +12,7 @@ use super::work::Work;
 use crate::heads::Saved;
 use crate::machine::files::{relative_to, write_atomically};
 use crate::numbers::{mean, std};
-use crate::runs::{RESOLVED, Resume, RunDir};
+use crate::run_folder::{RESOLVED, Resume, RunDir};
 use crate::world::Alone;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;

@@ -8,7 +8,7 @@ use super::start::copy_files;
 use super::work::Work;
 use crate::heads::Saved;
 use crate::machine::files::{publish_dir, unfinished_dir, write_atomically};
-use crate::runs::METRICS;
+use crate::run_folder::METRICS;
 use anyhow::{Context, Result};
 use pipelines::models::clip;
 use std::path::Path;

@@ -25,7 +25,7 @@ pub use report::listed;
 pub use run::{Finished, Host};
 pub use settings::{Settings, load};
 
-use crate::runs::Resume;
+use crate::run_folder::Resume;
 use anyhow::Result;
 
 /// Trains the scorer of `settings`, or its ensemble.

@@ -5,7 +5,7 @@ use super::opened::Opened;
 use super::settings::{Settings, Start};
 use super::start::tower_groups;
 use super::towers::Towers;
-use crate::runs::holds_steps;
+use crate::run_folder::holds_steps;
 use anyhow::{Context, Result};
 use pipelines::models::clip::ClipConfig;
 use pipelines::models::{ClipModel, ConfigFile};

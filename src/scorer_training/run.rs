@@ -10,7 +10,7 @@ use super::settings::{Settings, TABLES};
 use crate::keys::{ConfigError, OnResume};
 use crate::machine::files::write_atomically;
 use crate::progress::{Halted, Progress, Stop, Stopped};
-use crate::runs::{METRICS, MetricsFile, RESOLVED, Resume, RunDir, checkpoints};
+use crate::run_folder::{METRICS, MetricsFile, RESOLVED, Resume, RunDir, checkpoints};
 use crate::settings::differences;
 use crate::world::Alone;
 use anyhow::{Context, Result, bail};

@@ -8,7 +8,7 @@ use crate::machine::hashes;
 use crate::metrics::Line;
 use crate::networks::{LORA_FILE, MovedState, copy_into, write_weights};
 use crate::rollout::{self, Rollout};
-use crate::runs::checkpoints::{self, STATE, file_hashes, list, name, read_all};
+use crate::run_folder::checkpoints::{self, STATE, file_hashes, list, name, read_all};
 use anyhow::{Context, Result, bail};
 use pipelines::weights::{WeightStore, write_safetensors};
 use serde::{Deserialize, Serialize};

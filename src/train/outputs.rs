@@ -12,7 +12,7 @@ use crate::data::items::ItemKind;
 use crate::metrics::{Line, REWARD};
 use crate::objectives::Step;
 use crate::progress::Progress;
-use crate::runs::{MetricsFile, RunDir};
+use crate::run_folder::{MetricsFile, RunDir};
 use crate::world::settle;
 use anyhow::Result;
 

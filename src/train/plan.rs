@@ -11,7 +11,7 @@ use crate::data::unreadable::Unreadable;
 use crate::networks::{self, Machine, Networks};
 use crate::optimizer;
 use crate::rollout::Rollout;
-use crate::runs;
+use crate::run_folder;
 use crate::settings::Buffer;
 use anyhow::{Context, Result};
 use pipelines::families::ModelFolder;
@@ -107,7 +107,7 @@ pub fn dry_run(opened: &Opened) -> Result<Plan> {
         model: config.model.path.display().to_string(),
         family: opened.folder.family().name(),
         out: config.train.out.display().to_string(),
-        holds_a_run: runs::holds_steps(&config.train.out),
+        holds_a_run: run_folder::holds_steps(&config.train.out),
         device: config.model.device.to_string(),
         dtype: config.model.dtype,
         resolution: config.data.resolution,

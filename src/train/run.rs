@@ -16,7 +16,7 @@ use super::session::{Host, Session, is_spent};
 use crate::machine::files::write_atomically;
 use crate::metrics::Line;
 use crate::progress::{Halted, Progress, Stopped};
-use crate::runs::{RESOLVED, Resume, RunDir};
+use crate::run_folder::{RESOLVED, Resume, RunDir};
 use crate::world::settle_stop;
 use anyhow::{Result, anyhow};
 use std::any::Any;

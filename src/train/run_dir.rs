@@ -5,7 +5,7 @@ use super::environment::{self, Contents, ENVIRONMENT};
 use crate::keys::ConfigError;
 use crate::report;
 use crate::rollout;
-use crate::runs::{METRICS, RESOLVED, Resume, RunDir, checkpoints};
+use crate::run_folder::{METRICS, RESOLVED, Resume, RunDir, checkpoints};
 use crate::settings::{self, Change, Settings};
 use anyhow::{Result, bail};
 use std::path::PathBuf;

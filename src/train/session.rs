@@ -13,7 +13,7 @@ use crate::networks::{Machine, Networks};
 use crate::optimizer::{self, learning_rate};
 use crate::progress::{Progress, Stop};
 use crate::rollout::{Resources, Rollout};
-use crate::runs::RunDir;
+use crate::run_folder::RunDir;
 use crate::settings::Settings;
 use crate::settings::tables::validate::ValidateConfig;
 use crate::world::{World, settle};

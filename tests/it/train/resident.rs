@@ -2,7 +2,7 @@
 
 use crate::support::{World, files, timeless};
 use diffpref::progress::{Progress, Silent, Stop};
-use diffpref::runs::Resume;
+use diffpref::run_folder::Resume;
 use diffpref::settings;
 use diffpref::train::{self, Host, Outcome, Resident};
 use diffpref::world::Alone;
