@@ -4,7 +4,7 @@
     tools/docs.py PROGRAM           rewrites what is between markers
     tools/docs.py --check PROGRAM   names what differs and exits with 1
 
-A generated part lies between `<!-- keys TABLE -->`, `<!-- methods -->` or `<!-- method NAME .. -->` and `<!-- end -->`.
+A generated part lies between `<!-- keys TABLE .. -->`, `<!-- methods -->` or `<!-- method NAME .. -->` and `<!-- end -->`.
 In a recipe it lies between `# keys of NAME` and `# end of keys`.
 """
 
@@ -43,6 +43,11 @@ def key_table(keys):
     return "\n".join(["| key | default | values | meaning |", "|---|---|---|---|", *rows]) + "\n"
 
 
+def titled(name, keys, count):
+    """The keys of one of several tables: its name before them."""
+    return key_table(keys) if count == 1 else f"`{name}`:\n\n{key_table(keys)}"
+
+
 def index(methods):
     rows = [
         f"| [{m['name']}]({m['page']}) | {m['title']} | {m['data']} | {m['reference']} | {m['cost']} | {m['when']} |"
@@ -55,7 +60,7 @@ def part(kind, names, tables, methods):
     """The text between two markers."""
     by_name = {method["name"]: method for method in methods}
     if kind == "keys":
-        return key_table(tables[names[0]])
+        return "\n".join(titled(name, tables[name], len(names)) for name in names)
     if kind == "methods":
         return index(methods)
     if len(names) == 1:
@@ -79,10 +84,11 @@ def written(path, text, tables, methods):
 def main(arguments):
     check, program = "--check" in arguments, arguments[-1]
     tables, methods = ask(program, "keys"), ask(program, "methods")
+    scorer_tables = ask(program, "keys", "--scorer")
     stale = []
     for path in [*sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "configs").glob("*.toml"))]:
         text = path.read_text()
-        new = written(path, text, tables, methods)
+        new = written(path, text, scorer_tables if path.name == "train-scorer.md" else tables, methods)
         if new != text:
             stale.append(path.relative_to(ROOT).as_posix())
             if not check:

@@ -22,6 +22,7 @@ mod sweep;
 mod sweep_worker;
 mod terminal;
 mod train;
+mod train_scorer;
 
 use clap::{Parser, Subcommand};
 use diffpref::keys::ConfigError;
@@ -46,6 +47,8 @@ struct Cli {
 enum Command {
     /// Train a model on preferences
     Train(train::Args),
+    /// Train a preference scorer on pairs or lists
+    TrainScorer(train_scorer::Args),
     /// Paint pictures from prompts
     Generate(Box<generate::Args>),
     /// Compare models on the same prompts and seeds
@@ -111,6 +114,7 @@ pub fn run(cuda: Cuda) -> ExitCode {
 fn dispatch(command: Command, cuda: &Cuda, stop: &Stop) -> anyhow::Result<()> {
     match command {
         Command::Train(args) => train::run(&args, stop),
+        Command::TrainScorer(args) => train_scorer::run(&args, stop),
         Command::Generate(args) => generate::run(&args, stop),
         Command::Eval(args) => eval::run(&args, stop),
         Command::Score(args) => score::run(&args, stop),

@@ -3,9 +3,10 @@
 use super::terminal;
 use anyhow::Result;
 use diffpref::progress::Stop;
+use diffpref::run_folder::Resume;
 use diffpref::runs;
 use diffpref::settings;
-use diffpref::train::{self, Host, Outcome, Resident, Resume};
+use diffpref::train::{self, Host, Outcome, Resident};
 use diffpref::world::Alone;
 use std::path::PathBuf;
 
@@ -32,9 +33,20 @@ pub struct Args {
 
 /// Value of `--resume`.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum ResumeArg {
+pub enum ResumeArg {
     Yes,
     Auto,
+}
+
+impl ResumeArg {
+    /// The mode of a run; `None`: the option is absent.
+    pub fn mode(given: Option<Self>) -> Resume {
+        match given {
+            Some(Self::Auto) => Resume::Auto,
+            Some(Self::Yes) => Resume::Yes,
+            None => Resume::No,
+        }
+    }
 }
 
 pub fn run(args: &Args, stop: &Stop) -> Result<()> {
@@ -53,15 +65,10 @@ pub fn run(args: &Args, stop: &Stop) -> Result<()> {
         }
         return Ok(());
     }
-    let resume = match args.resume {
-        Some(ResumeArg::Auto) => Resume::Auto,
-        Some(ResumeArg::Yes) => Resume::Yes,
-        None => Resume::No,
-    };
     let host = Host { world: &Alone, progress: progress.as_ref(), stop };
     let out = opened.config.train.out.clone();
     runs::begun(&out, &opened.config.table()?, progress.as_ref());
-    let trained = train::run(&mut Resident::default(), opened, resume, &host);
+    let trained = train::run(&mut Resident::default(), opened, ResumeArg::mode(args.resume), &host);
     runs::ended(&out, &trained, progress.as_ref());
     match trained? {
         Outcome::Finished { out, step } => {

@@ -143,6 +143,8 @@ impl Index {
             if winner.unwrap_or(usize::from(options.swapped)) == 1 {
                 pair.images.reverse();
                 pair.scores.values_mut().for_each(|scores| scores.reverse());
+                pair.labels.values_mut().for_each(|label| *label = 1.0 - *label);
+                pair.share = pair.share.map(|share| 1.0 - share);
             }
         }
         self.items = kept;
@@ -229,6 +231,9 @@ impl Rows {
             preference: row.preference,
             weight: row.weight,
             scores: row.scores,
+            user: row.user,
+            labels: row.labels,
+            share: row.share,
             row: self.items.len(),
         };
         self.items.push((item, line));

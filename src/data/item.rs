@@ -96,6 +96,12 @@ pub struct Item {
     pub weight: Option<f64>,
     /// Scorer -> one score per image, in their order.
     pub scores: BTreeMap<String, Vec<f64>>,
+    /// Who compared the images.
+    pub user: Option<String>,
+    /// Dimension -> share of the first image in it: 1 it is better, 0 the second is, 0.5 neither.
+    pub labels: BTreeMap<String, f64>,
+    /// Share of the votes for the first image.
+    pub share: Option<f64>,
     /// 0-based row of the file.
     pub row: usize,
 }

@@ -2,8 +2,8 @@
 
 use super::item::{Item, Preference};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::{Display, Formatter};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -138,6 +138,9 @@ pub(super) fn labelled(pairs: &[Item], winners: &[Option<usize>]) -> Vec<Item> {
                         preference: Preference::Label { desirable: won },
                         weight: None,
                         scores: pair.scores.iter().filter_map(of_image).collect(),
+                        user: pair.user.clone(),
+                        labels: BTreeMap::new(),
+                        share: None,
                         row: pair.row,
                     });
                 }
@@ -166,7 +169,18 @@ mod tests {
             let scores = differences.iter().enumerate().map(|(i, d)| (format!("s{i}"), vec![*d, 0.0])).collect();
             let preference = Preference::Pair { tie: false };
             let images = vec!["w".into(), "l".into()];
-            Item { id: "p".into(), prompt: "".into(), images, preference, weight: None, scores, row: 0 }
+            Item {
+                id: "p".into(),
+                prompt: "".into(),
+                images,
+                preference,
+                weight: None,
+                scores,
+                user: None,
+                labels: BTreeMap::new(),
+                share: None,
+                row: 0,
+            }
         };
         let vote = Labels::parse("vote:s0,s1, s2,s3").unwrap();
         assert_eq!(vote.winner(&pair(&[0.1, -0.2, 0.3, 0.05])), Some(0));

@@ -14,8 +14,12 @@ const PAIR: &[(&str, bool)] = &[
     ("label", false),
     ("scores", false),
     ("weight", false),
+    ("user", false),
+    ("labels", false),
+    ("votes", false),
 ];
-const LIST: &[(&str, bool)] = &[("id", false), ("prompt", true), ("images", true), ("ranks", false), ("scores", false)];
+const LIST: &[(&str, bool)] =
+    &[("id", false), ("prompt", true), ("images", true), ("ranks", false), ("scores", false), ("user", false)];
 const LABEL: &[(&str, bool)] = &[("id", false), ("prompt", true), ("image", true), ("label", true)];
 
 /// A field of one kind of row only.
@@ -33,6 +37,12 @@ pub(super) struct Row {
     /// One score per image.
     pub scores: BTreeMap<String, Vec<f64>>,
     pub weight: Option<f64>,
+    /// Who compared the images.
+    pub user: Option<String>,
+    /// Dimension -> share of the winner in it: 1 it is better, 0 the loser is, 0.5 neither.
+    pub labels: BTreeMap<String, f64>,
+    /// Share of the votes for the winner.
+    pub share: Option<f64>,
     /// Fields without meaning for this kind; ignored and named in the data report.
     pub unknown: Vec<String>,
 }
@@ -67,6 +77,9 @@ pub(super) fn parse(line: &str) -> Result<Row, String> {
         preference: Preference::Pair { tie: false },
         scores: BTreeMap::new(),
         weight: None,
+        user: user(&fields)?,
+        labels: BTreeMap::new(),
+        share: None,
         unknown,
     };
     match kind {
@@ -108,6 +121,8 @@ fn pair(fields: &Fields, row: Row) -> Result<Row, String> {
         preference: Preference::Pair { tie },
         scores: scores(fields, 2, "[winner's, loser's]")?,
         weight: weight(fields)?,
+        labels: labels(fields)?,
+        share: share(fields)?,
         ..row
     })
 }
@@ -225,6 +240,36 @@ fn weight(fields: &Fields) -> Result<Option<f64>, String> {
     match value.as_f64() {
         Some(weight) if weight.is_finite() && weight >= 0.0 => Ok(Some(weight)),
         _ => Err(format!("field `weight`: expected a number of at least 0, found {value}")),
+    }
+}
+
+fn user(fields: &Fields) -> Result<Option<String>, String> {
+    match present(fields, "user") {
+        None => Ok(None),
+        Some(Value::String(text)) if !text.is_empty() => Ok(Some(text.clone())),
+        Some(Value::Number(n)) if n.is_i64() || n.is_u64() => Ok(Some(n.to_string())),
+        Some(other) => Err(format!("field `user`: expected a name or a whole number, found {other}")),
+    }
+}
+
+/// Dimension -> 1, 0.5 or 0.
+fn labels(fields: &Fields) -> Result<BTreeMap<String, f64>, String> {
+    let Some(value) = present(fields, "labels") else { return Ok(BTreeMap::new()) };
+    serde_json::from_value(value.clone())
+        .ok()
+        .filter(|labels: &BTreeMap<String, f64>| labels.values().all(|label| [0.0, 0.5, 1.0].contains(label)))
+        .ok_or_else(|| {
+            format!("field `labels`: expected {{\"dimension\": 1 (the winner is better), 0.5 or 0}}, found {value}")
+        })
+}
+
+/// `votes`: [for the winner, for the loser], counts or shares.
+fn share(fields: &Fields) -> Result<Option<f64>, String> {
+    let Some(value) = present(fields, "votes") else { return Ok(None) };
+    let votes: Option<[f64; 2]> = serde_json::from_value(value.clone()).ok();
+    match votes.filter(|[a, b]| *a >= 0.0 && *b >= 0.0 && a + b > 0.0 && (a + b).is_finite()) {
+        Some([winner, loser]) => Ok(Some(winner / (winner + loser))),
+        None => Err(format!("field `votes`: expected [for the winner, for the loser], found {value}")),
     }
 }
 

@@ -71,6 +71,9 @@ mod tests {
             images: vec!["w".into(), "l".into()],
             preference: Preference::Pair { tie: false },
             weight: *weight,
+            user: None,
+            labels: Default::default(),
+            share: None,
             scores: Default::default(),
             row: i,
         };

@@ -1,5 +1,6 @@
 //! Numbers of runs and evaluations, as commands write them and reports read them.
 
+mod agreement;
 pub mod evaluation;
 pub mod implicit;
 pub mod intervals;
@@ -8,6 +9,7 @@ mod named;
 mod sample_plan;
 pub mod signs;
 
+pub use agreement::{kendall_tau_b, pearson};
 pub use line::Line;
 pub use named::{Gain, Named, REWARD, Role};
 pub use sample_plan::SamplePlan;

@@ -1,6 +1,5 @@
 //! `diffpref score`: numbers of pictures by scorers. [`read_scores`] reads them back.
 
-mod agreement;
 mod duels;
 mod input;
 mod memory;
@@ -12,7 +11,6 @@ mod report;
 mod run;
 mod summary;
 
-pub use agreement::{kendall_tau_b, pearson};
 pub use output::{ScoredRow, read_scores};
 pub use run::{Request, score};
 pub use summary::{Agreement, Column, Comparisons, ScoredBy, Summary, Unreadable};

@@ -1,6 +1,6 @@
 //! scores.json: what was rated, by whom, how fast, and how far the scorers agree.
 
-use super::agreement::{kendall_tau_b, pearson};
+use crate::metrics::{kendall_tau_b, pearson};
 use crate::numbers::{mean, median, std};
 use crate::scorers::{Better, Measure};
 use serde::{Deserialize, Serialize};

@@ -17,10 +17,12 @@ mod rewards;
 mod ring;
 mod scorer;
 mod shaping;
+mod sheets;
 mod spec;
 #[cfg(test)]
 mod tests;
 
+pub use clip::{Encoder, Preprocessing, Rounding, other_files as clip_files};
 pub use judge::Judge;
 pub use measure::{Better, Measure, Range, Scope, Table};
 pub use named::Named;
@@ -28,4 +30,5 @@ pub use registry::{LARGEST, NOT_BUILT, REGISTRY, Unknown, declaration, names};
 pub use rewards::{Rated, Ratings, RewardConfig, Rewards, Weighted};
 pub use scorer::{Declaration, Files, Opening, Scorer};
 pub use shaping::Shaping;
+pub use sheets::Sheets;
 pub use spec::ScorerSpec;

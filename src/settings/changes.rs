@@ -31,28 +31,49 @@ pub fn changes(
     let steps_are_free = old.optim.schedule == Schedule::Constant && !old.method.needs.ramp;
     let same_product = old.train.pairs_per_step() == new.train.pairs_per_step();
     let (old, new) = (old.table()?, new.table()?);
-    let differing = keys(&old, &new).into_iter().filter_map(|(table, key)| {
-        let value = |of: &Table| of.get(&table).and_then(|t| t.get(&key)).cloned();
-        let (a, b) = (value(&old), value(&new));
-        if a == b {
-            return None;
-        }
-        let name = format!("{table}.{key}");
-        let show = |v: &Option<Value>| v.as_ref().map_or("absent".to_string(), Value::to_string);
-        let both = format!("{name}: the run has {}, the config has {}", show(&a), show(&b));
-        let on_resume = tables::key(&table, &key).map_or(OnResume::Refused, |key| key.on_resume);
-        Some(match on_resume {
+    let change = |difference: Difference| {
+        let Difference { table, key, before: a, after: b } = &difference;
+        let (name, both) = (format!("{table}.{key}"), difference.text());
+        let on_resume = tables::key(table, key).map_or(OnResume::Refused, |key| key.on_resume);
+        match on_resume {
             OnResume::Harmless => Change::Harmless,
             OnResume::MoreSteps if steps_are_free => Change::Harmless,
-            OnResume::SameContent if same_content(&name) && rest(&a) == rest(&b) => Change::Harmless,
+            OnResume::SameContent if same_content(&name) && rest(a) == rest(b) => Change::Harmless,
             OnResume::Rounding => Change::Rounding(both),
             OnResume::SameProduct if same_product => Change::Rounding(both),
             OnResume::MoreSteps | OnResume::SameContent | OnResume::SameProduct | OnResume::Refused => {
                 Change::Refused(both)
             }
-        })
+        }
+    };
+    Ok(differences(&old, &new).into_iter().map(change).collect())
+}
+
+/// A key whose values differ between two configurations.
+pub struct Difference {
+    pub table: String,
+    pub key: String,
+    pub before: Option<Value>,
+    pub after: Option<Value>,
+}
+
+impl Difference {
+    /// The key with both values, for messages.
+    pub fn text(&self) -> String {
+        let show = |value: &Option<Value>| value.as_ref().map_or("absent".to_string(), Value::to_string);
+        let (before, after) = (show(&self.before), show(&self.after));
+        format!("{}.{}: the run has {before}, the config has {after}", self.table, self.key)
+    }
+}
+
+/// The differences between the configuration of a run and a new one, key by key.
+pub fn differences(old: &Table, new: &Table) -> Vec<Difference> {
+    let differing = keys(old, new).into_iter().filter_map(|(table, key)| {
+        let value = |of: &Table| of.get(&table).and_then(|t| t.get(&key)).cloned();
+        let (before, after) = (value(old), value(new));
+        (before != after).then_some(Difference { table, key, before, after })
     });
-    Ok(differing.collect())
+    differing.collect()
 }
 
 /// Table and key of every value in either of them.

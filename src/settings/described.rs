@@ -1,6 +1,6 @@
 //! Keys for people: what `diffpref keys` prints and the tables of docs/ hold.
 
-use super::tables::{TABLES, Table};
+use super::tables::Table;
 use crate::keys::{Default, Key, OnResume};
 use serde::Serialize;
 
@@ -69,9 +69,4 @@ impl Table {
     pub fn described(&self) -> Vec<Described> {
         self.keys().map(|key| Described::of(self.name, key)).collect()
     }
-}
-
-/// The table of this name.
-pub fn table(name: &str) -> Option<&'static Table> {
-    TABLES.iter().find(|table| table.name == name)
 }

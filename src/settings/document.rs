@@ -6,42 +6,30 @@ use super::parsed::Parsed;
 use super::place::Place;
 use super::source::Source;
 use super::tables::TABLES;
-use crate::keys::{self, ConfigError, Default, Key, Result};
+use super::written::{Written, apply_set, check_table, nearest, parse_set, refuse_unknown_tables, sub_table};
+use crate::keys::{ConfigError, Result};
 use crate::objectives::{self, MethodSettings};
 use std::path::Path;
 use toml::{Table, Value};
-
-/// Keys that are known and that this version refuses.
-const NOT_BUILT: &[(&str, &str)] = &[("reference", "path")];
 
 /// Reads `path`, applies `sets` (`a.b=value`) in order and checks every key.
 ///
 /// # Errors
 /// What is wrong, with file, line and key.
 pub fn load(path: &Path, sets: &[String]) -> Result<Parsed> {
-    let (text, table) = read(path)?;
-    from_table(&path.display().to_string(), Some(&text), table, sets)
+    let Written { file, text, table } = Written::read(path)?;
+    from_table(&file, Some(&text), table, sets)
 }
 
 /// The tables of `path` with `sets` applied: a configuration that needs no overrides. Keys are not checked.
 ///
 /// # Errors
 /// A file that cannot be read, or an override that is none.
-pub fn written(path: &Path, sets: &[String]) -> Result<Table> {
-    let (_, mut table) = read(path)?;
+pub fn overridden(path: &Path, sets: &[String]) -> Result<Table> {
+    let Written { mut table, .. } = Written::read(path)?;
     let sets = parse_sets(sets)?;
     apply_sets(&mut table, &sets, &mut Vec::new())?;
     Ok(table)
-}
-
-/// Text and tables of a file.
-fn read(path: &Path) -> Result<(String, Table)> {
-    let file = path.display();
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| ConfigError(format!("{file}: cannot read the config: {e}. Give the path of a TOML file.")))?;
-    let table =
-        text.parse::<Table>().map_err(|e| ConfigError(format!("{file}: not TOML: {}", e.to_string().trim_end())))?;
-    Ok((text, table))
 }
 
 type Sets = Vec<(Vec<String>, Value)>;
@@ -61,7 +49,7 @@ fn from_table(file: &str, text: Option<&str>, mut table: Table, sets: &[String])
     let mut notes = Vec::new();
     apply_sets(&mut table, &sets, &mut notes)?;
     let place = Place { file, text, sets: &sets };
-    refuse_unknown_tables(&place, &table)?;
+    refuse_unknown_tables(&place, &table, TABLES)?;
     let entry = objective_of(&place, &table)?;
     check_tables(&place, table, entry, notes)
 }
@@ -94,32 +82,6 @@ pub(super) fn check_tables(
     }
     parsed.notes = notes;
     Ok(parsed)
-}
-
-fn refuse_unknown_tables(place: &Place, table: &Table) -> Result<()> {
-    let mut known: Vec<&str> = TABLES.iter().map(|t| t.name).collect();
-    known.push("method");
-    for name in table.keys() {
-        if !known.contains(&name.as_str()) {
-            let hint = nearest(name, &known);
-            return Err(ConfigError(format!(
-                "{}: unknown table [{name}]{hint} Tables: {}.",
-                place.of(name, ""),
-                known.join(", ")
-            )));
-        }
-    }
-    Ok(())
-}
-
-fn sub_table<'a>(place: &Place, table: &'a Table, name: &str) -> Result<Option<&'a Table>> {
-    match table.get(name) {
-        None => Ok(None),
-        Some(Value::Table(t)) => Ok(Some(t)),
-        Some(other) => {
-            Err(ConfigError(format!("{}: {name} = {other}: expected a table [{name}].", place.of(name, ""))))
-        }
-    }
 }
 
 fn objective_of(place: &Place, table: &Table) -> Result<&'static objectives::Entry> {
@@ -183,77 +145,6 @@ fn refuse_unread(place: &Place, table: &mut Table, name: &str, source: Source, n
         }
     }
     Ok(())
-}
-
-/// `given` checked against `keys`, defaults written out, in the order of `keys`.
-fn check_table(place: &Place, name: &str, keys: &[Key], given: Option<&Table>) -> Result<Table> {
-    let empty = Table::new();
-    let given = given.unwrap_or(&empty);
-    let known: Vec<&str> = keys.iter().map(|k| k.name).collect();
-    if let Some(unknown) = given.keys().find(|k| !known.contains(&k.as_str())) {
-        let at = place.of(name, unknown);
-        if NOT_BUILT.contains(&(name, unknown.as_str())) {
-            return Err(ConfigError(format!("{at}: {name}.{unknown} is not built yet. Remove the key.")));
-        }
-        let hint = nearest(unknown, &known);
-        return Err(ConfigError(format!(
-            "{at}: unknown key {name}.{unknown}{hint} Keys of [{name}]: {}.",
-            known.join(", ")
-        )));
-    }
-    let mut out = Table::new();
-    for key in keys {
-        let value = match (given.get(key.name), key.default) {
-            (Some(value), _) => Some(key.check(value).map_err(|expected| {
-                ConfigError(format!(
-                    "{}: {name}.{} = {value}: expected {expected}.",
-                    place.of(name, key.name),
-                    key.name
-                ))
-            })?),
-            (None, Default::Required) => {
-                return Err(ConfigError(format!(
-                    "{}: {name}.{} is missing: {}. Add it under [{name}].",
-                    place.file, key.name, key.help
-                )));
-            }
-            (None, _) => key.default_value(),
-        };
-        if let Some(value) = value {
-            out.insert(key.name.into(), value);
-        }
-    }
-    Ok(out)
-}
-
-/// The end of a sentence: ", did you mean X?" for the nearest known name, else ".".
-fn nearest(name: &str, known: &[&str]) -> String {
-    keys::nearest(name, known).map_or(".".into(), |known| format!(", did you mean {known}?"))
-}
-
-/// `a.b=value`: TOML, else a number such as `.5`, else a text.
-fn parse_set(text: &str) -> Result<(Vec<String>, Value)> {
-    let wrong = || ConfigError(format!("--set {text}: expected TABLE.KEY=VALUE, for example --set optim.lr=1e-5."));
-    let (path, value) = text.split_once('=').ok_or_else(wrong)?;
-    let path: Vec<String> = path.trim().split('.').map(str::to_string).collect();
-    if path.len() != 2 || path.iter().any(String::is_empty) {
-        return Err(wrong());
-    }
-    let value = value.trim();
-    let parsed = value.parse::<Value>().ok().filter(|v| !matches!(v, Value::Datetime(_)));
-    let parsed = parsed.or_else(|| value.parse::<f64>().ok().filter(|x| x.is_finite()).map(Value::Float));
-    Ok((path, parsed.unwrap_or_else(|| Value::String(value.into()))))
-}
-
-fn apply_set(table: &mut Table, path: &[String], value: Value) -> Result<()> {
-    let entry = table.entry(path[0].clone()).or_insert_with(|| Value::Table(Table::new()));
-    match entry {
-        Value::Table(t) => {
-            t.insert(path[1].clone(), value);
-            Ok(())
-        }
-        _ => Err(ConfigError(format!("--set {}: {} is not a table.", path.join("."), path[0]))),
-    }
 }
 
 /// `--set method.name=X` drops the file's [method] keys that X lacks, with a message.

@@ -16,12 +16,14 @@ mod source;
 pub mod tables;
 #[cfg(test)]
 mod tests;
+pub mod written;
 
-pub use changes::{Change, changes};
-pub use described::{Described, table};
-pub use document::{load, written};
+pub use changes::{Change, Difference, changes, differences};
+pub use described::Described;
+pub use document::{load, overridden};
 pub use facts::Facts;
 pub use parsed::{Parsed, Validate};
+pub use place::Place;
 pub use resolved::Settings;
 pub use source::Source;
 pub use tables::data::{Crop, DataConfig, Items};

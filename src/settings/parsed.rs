@@ -4,10 +4,11 @@ use super::source::Source;
 use super::tables::validate::{HeldOut, Often};
 use super::tables::{data, ema, log, lora, model, optim, reference, rollout, safeguard, sample, timesteps, train};
 use super::tables::{validate, weights};
+use super::written::typed as read;
 use crate::objectives::MethodSettings;
 use crate::scorers::RewardConfig;
 use serde::de::DeserializeOwned;
-use toml::{Table, Value};
+use toml::Table;
 
 /// A configuration as written. Tables that the method does not read are `None`.
 #[derive(Debug, Clone)]
@@ -90,9 +91,4 @@ fn validate(checked: &Table, source: Source) -> Result<Option<Validate>, String>
 /// A table as a struct; `None` where it is not read.
 fn given<T: DeserializeOwned>(checked: &Table, name: &str) -> Result<Option<T>, String> {
     checked.contains_key(name).then(|| read(checked, name)).transpose()
-}
-
-fn read<T: DeserializeOwned>(checked: &Table, name: &str) -> Result<T, String> {
-    let table = checked.get(name).cloned().unwrap_or_else(|| Value::Table(Table::new()));
-    table.try_into().map_err(|e: toml::de::Error| format!("[{name}]: {}", e.to_string().trim_end()))
 }

@@ -97,7 +97,7 @@ fn candidates(
     let base: Sets = overrides(&sweep.set)?.into_iter().chain(overrides(&method.set)?).collect();
     let trains = matches!(made, Made::Trained { .. });
     let written = |sets: &Sets| match trains {
-        true => settings::written(&config, &training(sets)).map_err(|e| e.0),
+        true => settings::overridden(&config, &training(sets)).map_err(|e| e.0),
         false => Ok(Table::new()),
     };
     if sweep.eval.is_none() && axes.iter().any(|axis| axis.keys.iter().any(|key| key.starts_with("eval."))) {
@@ -219,7 +219,7 @@ fn add(plan: &mut Plan, sweep: &Sweep, method: &Method, candidate: Candidate) ->
 fn one_training(config: &Path, sets: &Sets, seed: u64) -> Result<Training, ConfigError> {
     let mut sets = training(sets);
     sets.push(format!("train.seed={seed}"));
-    let mut table = settings::written(config, &sets)?;
+    let mut table = settings::overridden(config, &sets)?;
     if let Some(Value::Table(train)) = table.get_mut("train") {
         train.remove("out");
     }

@@ -18,7 +18,7 @@ pub fn toml(folder: &Folder, answer: &Answer) -> Result<Option<String>> {
     let Some((trial, training)) = trial.and_then(|trial| Some((trial, trial.training.as_ref()?))) else {
         return Ok(None);
     };
-    let mut table = settings::written(&training.config, &training.sets)?;
+    let mut table = settings::overridden(&training.config, &training.sets)?;
     if let Some(Value::Table(train)) = table.get_mut("train") {
         train.remove("out");
     }

@@ -1,4 +1,4 @@
-//! Checkpoints: folders that appear by rename once they are whole and synced, with a checksum per file.
+//! Content of a checkpoint.
 
 use super::history::History;
 use super::learner::Learner;
@@ -8,17 +8,16 @@ use crate::machine::hashes;
 use crate::metrics::Line;
 use crate::networks::{LORA_FILE, MovedState, copy_into, write_weights};
 use crate::rollout::{self, Rollout};
+use crate::run_folder::checkpoints::{self, STATE, file_hashes, list, name, read_all};
 use anyhow::{Context, Result, bail};
 use pipelines::weights::{WeightStore, write_safetensors};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use tch::Tensor;
 
 const OPTIMIZER: &str = "optimizer.safetensors";
 const EMA: &str = "ema.safetensors";
 const REFERENCE: &str = "reference.safetensors";
-const STATE: &str = "state.json";
 
 /// Content of a checkpoint besides tensors.
 #[derive(Debug, Serialize, Deserialize)]
@@ -58,11 +57,6 @@ pub struct Pending {
     pub samples: bool,
 }
 
-/// `checkpoint-000200`
-pub fn name(step: u64) -> String {
-    format!("checkpoint-{step:06}")
-}
-
 /// Writes `checkpoint-STEP` into the run folder.
 pub fn save(run: &Path, learner: &Learner, rollout: Option<&Rollout>, mut state: State) -> Result<()> {
     let target = run.join(name(state.step));
@@ -86,35 +80,6 @@ pub fn save(run: &Path, learner: &Learner, rollout: Option<&Rollout>, mut state:
     write().with_context(|| format!("cannot write {}; the last whole checkpoint stays usable", target.display()))
 }
 
-fn file_hashes(dir: &Path) -> Result<BTreeMap<String, String>> {
-    let mut out = BTreeMap::new();
-    let mut open = vec![dir.to_path_buf()];
-    while let Some(folder) = open.pop() {
-        for entry in std::fs::read_dir(&folder)? {
-            let path = entry?.path();
-            if path.is_dir() {
-                open.push(path);
-            } else if let Ok(relative) = path.strip_prefix(dir) {
-                out.insert(relative.display().to_string(), hashes::of_file(&path)?);
-            }
-        }
-    }
-    Ok(out)
-}
-
-/// Every checkpoint of a run with its state, oldest first.
-pub fn list(run: &Path) -> Vec<(u64, PathBuf)> {
-    let mut found: Vec<(u64, PathBuf)> = std::fs::read_dir(run)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|e| Some((e.file_name().to_str()?.strip_prefix("checkpoint-")?.parse().ok()?, e.path())))
-        .filter(|(_, path): &(u64, PathBuf)| path.join(STATE).exists())
-        .collect();
-    found.sort();
-    found
-}
-
 /// Files of the run folder named by its checkpoints.
 pub fn rollout_files(run: &Path) -> Vec<String> {
     let state = |path: PathBuf| serde_json::from_slice::<State>(&std::fs::read(path.join(STATE)).ok()?).ok();
@@ -122,27 +87,11 @@ pub fn rollout_files(run: &Path) -> Vec<String> {
     states.flat_map(|rollout| rollout.files.into_keys()).collect()
 }
 
-/// The newest whole checkpoint, and the reasons for skipping newer ones.
-pub fn newest(run: &Path) -> (Option<(PathBuf, State)>, Vec<String>) {
-    let mut passed = Vec::new();
-    for (_, path) in list(run).into_iter().rev() {
-        match check(&path) {
-            Ok(state) => return (Some((path, state)), passed),
-            Err(e) => passed.push(format!("passing over {}: {e:#}", path.display())),
-        }
-    }
-    (None, passed)
-}
-
-fn check(path: &Path) -> Result<State> {
+/// State of a whole checkpoint.
+pub fn check(path: &Path) -> Result<State> {
     let text = std::fs::read(path.join(STATE))?;
     let state: State = serde_json::from_slice(&text).context("state.json is damaged")?;
-    for (file, expected) in &state.files {
-        let found = hashes::of_file(&path.join(file))?;
-        if found != *expected {
-            bail!("{file} is damaged: sha256 {found}, expected {expected}");
-        }
-    }
+    checkpoints::check_files(path, &state.files)?;
     let run = path.parent().unwrap_or(Path::new("."));
     for (file, expected) in state.rollout.iter().flat_map(|rollout| &rollout.files) {
         let found = hashes::of_file(&run.join(file))?;
@@ -176,11 +125,6 @@ pub fn load(path: &Path, state: &State, learner: &mut Learner) -> Result<()> {
     }
     *history = state.history.clone();
     Ok(())
-}
-
-fn read_all(store: WeightStore) -> Result<HashMap<String, Tensor>> {
-    let names: Vec<String> = store.names().map(str::to_string).collect();
-    names.into_iter().map(|n| Ok((n.clone(), store.tensor(&n)?))).collect()
 }
 
 /// Keeps the newest `keep_last` up to `step`, the one just written, and those at multiples of `keep_every`. Older

@@ -3,13 +3,13 @@
 use super::criterion::Criterion;
 use super::guards::SpikeGuard;
 use super::history::History;
-use super::optimizer::{Ema, Optimizer};
 use super::partial::{Merged, Terms};
 use super::pass::{Latents, Pass};
 use super::records::StepRecords;
 use crate::data::batches::Batch;
 use crate::networks::{Networks, Renewal, Swapped};
 use crate::objectives::{Errors, Step};
+use crate::optimizer::{Ema, Optimizer};
 use crate::progress::{Halted, Stop};
 use crate::rollout::UnitBatch;
 use crate::settings::OnSpike;

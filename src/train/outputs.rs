@@ -4,7 +4,6 @@ use super::checkpoint::{self, State};
 use super::finish;
 use super::forecast::Forecast;
 use super::opened::samples_wanted;
-use super::run_dir::{MetricsFile, RunDir};
 use super::samples;
 use super::session::{Host, Session, is_spent, resources};
 use super::tensorboard::EventWriter;
@@ -13,6 +12,7 @@ use crate::data::items::ItemKind;
 use crate::metrics::{Line, REWARD};
 use crate::objectives::Step;
 use crate::progress::Progress;
+use crate::run_folder::{MetricsFile, RunDir};
 use crate::world::settle;
 use anyhow::Result;
 

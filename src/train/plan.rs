@@ -3,15 +3,15 @@
 use super::environment::Contents;
 use super::forecast;
 use super::opened::Opened;
-use super::optimizer;
 use super::resident::Resident;
-use super::run_dir;
 use crate::data::batches::{Batch, Images};
 use crate::data::items::ItemKind;
 use crate::data::report::DataReport;
 use crate::data::unreadable::Unreadable;
 use crate::networks::{self, Machine, Networks};
+use crate::optimizer;
 use crate::rollout::Rollout;
+use crate::run_folder;
 use crate::settings::Buffer;
 use anyhow::{Context, Result};
 use pipelines::families::ModelFolder;
@@ -109,7 +109,7 @@ pub fn dry_run(opened: &Opened) -> Result<Plan> {
         model: config.model.path.display().to_string(),
         family: opened.folder.family().name(),
         out: config.train.out.display().to_string(),
-        holds_a_run: run_dir::holds_steps(&config.train.out),
+        holds_a_run: run_folder::holds_steps(&config.train.out),
         device: config.model.device.to_string(),
         dtype: config.model.dtype,
         resolution: config.data.resolution,

@@ -11,11 +11,12 @@ use super::line;
 use super::opened::Opened;
 use super::outputs::Outputs;
 use super::resident::Resident;
-use super::run_dir::{self, Resume, RunDir, Start};
+use super::run_dir::Start;
 use super::session::{Host, Session, is_spent};
 use crate::machine::files::write_atomically;
 use crate::metrics::Line;
 use crate::progress::{Halted, Progress, Stopped};
+use crate::run_folder::{RESOLVED, Resume, RunDir};
 use crate::world::settle_stop;
 use anyhow::{Result, anyhow};
 use std::any::Any;
@@ -71,7 +72,7 @@ fn start(resident: &mut Resident, opened: Opened, resume: Resume, host: &Host) -
         progress.line(&format!("resuming at step {}", state.step));
     }
     let resolved = toml::to_string(&opened.config.table()?)?;
-    dir.write(|| write_atomically(&dir.join(run_dir::RESOLVED), resolved.as_bytes()))?;
+    dir.write(|| write_atomically(&dir.join(RESOLVED), resolved.as_bytes()))?;
     let mut session = Session::start(resident, opened, &contents, &dir, start, host)?;
     let trained = match train(&mut session, &dir, host) {
         Ok(()) => finished(&session, &dir),

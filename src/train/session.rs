@@ -6,13 +6,14 @@ use super::environment::{self, Contents, DataHash};
 use super::feed::Feed;
 use super::learner::{Learner, MicroBatch, StepOutcome};
 use super::opened::{Opened, samples_wanted};
-use super::optimizer::{self, learning_rate};
 use super::resident::Resident;
-use super::run_dir::{RunDir, Start};
+use super::run_dir::Start;
 use super::validation::{self, StartErrors};
 use crate::networks::{Machine, Networks};
+use crate::optimizer::{self, learning_rate};
 use crate::progress::{Progress, Stop};
 use crate::rollout::{Resources, Rollout};
+use crate::run_folder::RunDir;
 use crate::settings::Settings;
 use crate::settings::tables::validate::ValidateConfig;
 use crate::world::{World, settle};
@@ -108,7 +109,7 @@ impl Session {
     /// Runs the next step; counts it on success.
     pub fn take_step(&mut self, host: &Host) -> Result<StepOutcome> {
         let s = self.step + 1;
-        let lr = learning_rate(&self.config.optim, &self.config.train, s);
+        let lr = learning_rate(&self.config.optim, self.config.train.steps, self.config.train.pairs_per_step(), s);
         let (feed, rollout) = (&self.feed, &self.rollout);
         let share = host.world.share(self.config.train.grad_accum);
         let outcome = self.learner.step(

@@ -16,6 +16,7 @@ mod report;
 mod rollout;
 mod runs;
 mod score;
+mod scorer_training;
 mod scorers;
 mod support;
 mod sweep;

@@ -3,6 +3,7 @@
 | file | rows |
 |---|---|
 | pairs-drawings.jsonl | composed drawings of a name; the winner's ground is darker by DRAWN_GAP or more |
+| pairs-dimensions.jsonl | every second of these, with `labels` by darkness and by flatness |
 | pairs-style.jsonl | composed drawings; a flat style wins over a shaded one on a ground of the same luma |
 | pairs-conflict.jsonl | one dark and shaded, one light and flat: `darkness` and `flat` disagree, and so do two users |
 | samples.jsonl | every sample of the model in samples/: seed, darkness, style, and whether its content is right |
@@ -265,6 +266,13 @@ def labels(groups, scorer):
             for row, label in sorted(marked, key=lambda both: both[0]["id"])]
 
 
+def dimension_rows(pairs):
+    """Rows of pairs-dimensions.jsonl: who wins in which dimension."""
+    better = lambda scores: 0.5 if scores[0] == scores[1] else float(scores[0] > scores[1])
+    return [{**{key: row[key] for key in ("id", "prompt", "winner", "loser")},
+             "labels": {name: better(row["scores"][name]) for name in ("darkness", "flat")}} for row in pairs[::2]]
+
+
 def write_prompts(every):
     """prompts.txt and prompts-heldout.txt."""
     for name, held_out in (("prompts.txt", False), ("prompts-heldout.txt", True)):
@@ -298,6 +306,7 @@ def main():
         generator = torch.Generator().manual_seed(seed)
         pairs = with_weights(pair_rows(list(make(rows, classes, generator)), scorer))
         write_rows(TESTBED / f"{name}.jsonl", pairs)
+    write_rows(TESTBED / "pairs-dimensions.jsonl", dimension_rows(read_rows(TESTBED / "pairs-drawings.jsonl")))
     pairs = pair_rows(list(conflict_pairs(rows, classes, torch.Generator().manual_seed(7))), scorer)
     write_rows(TESTBED / "pairs-conflict.jsonl", of_users(pairs))
     if not options.keep_samples:

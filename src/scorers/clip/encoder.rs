@@ -1,6 +1,7 @@
 //! A CLIP with its tokenizer and its preprocessing: unit features of pictures and prompts.
 
 use super::pictures::Preprocessing;
+use crate::heads::Saved;
 use crate::scorers::scorer::{Files, Opening};
 use anyhow::{Context, Result, ensure};
 use image::RgbImage;
@@ -47,6 +48,15 @@ impl Encoder {
     /// # Errors
     /// Missing files; weights of another architecture.
     pub fn open(opening: &Opening, preprocessing: Preprocessing) -> Result<Self> {
+        refuse_head(opening.path)?;
+        Self::open_towers(opening, preprocessing)
+    }
+
+    /// [`open`](Self::open) for a folder whose trained head the caller reads.
+    ///
+    /// # Errors
+    /// Missing files; weights of another architecture.
+    pub fn open_towers(opening: &Opening, preprocessing: Preprocessing) -> Result<Self> {
         let (config, store) = clip::open_store(opening.path, None)?;
         let loader = Loader::new(store, &float32(opening));
         let clip = ClipModel::build(&config, &loader);
@@ -77,9 +87,17 @@ impl Encoder {
         Ok(self.tokenizer.tokens_cut(prompt)?)
     }
 
+    /// Token ids `[n, L]` of texts on the device.
+    ///
+    /// # Errors
+    /// A text that cannot be split into tokens.
+    pub fn ids_of(&self, texts: &[&str]) -> Result<Tensor> {
+        Ok(self.tokenizer.encode(texts)?.f_to_device(self.device)?)
+    }
+
     /// Token ids `[1, L]` of a prompt on the device.
     pub fn ids(&self, prompt: &str) -> Result<Tensor> {
-        Ok(self.tokenizer.encode(&[prompt])?.f_to_device(self.device)?)
+        self.ids_of(&[prompt])
     }
 
     /// Pictures `[B, 3, S, S]` on the device.
@@ -115,10 +133,7 @@ impl Encoder {
             });
             index.push(place);
         }
-        let pass = |batch: &[&str]| {
-            let ids = self.tokenizer.encode(batch)?.f_to_device(self.device)?;
-            Ok(unit(&self.clip.text_features(&ids)?))
-        };
+        let pass = |batch: &[&str]| Ok(unit(&self.clip.text_features(&self.ids_of(batch)?)?));
         let passes = distinct.chunks(self.batch()).map(pass).collect::<Result<Vec<_>>>()?;
         Ok(Tensor::f_cat(&passes, 0)?.f_index_select(0, &Tensor::from_slice(&index))?)
     }
@@ -133,6 +148,19 @@ pub fn check_prompt(prompt: &str) -> Result<()> {
         !prompt.trim().is_empty(),
         "the prompt is empty, and this scorer compares pictures with prompts. Give every picture a prompt, or take a \
          scorer that does not read prompts"
+    );
+    Ok(())
+}
+
+/// Refuses a folder whose numbers need a trained head.
+fn refuse_head(dir: &Path) -> Result<()> {
+    let Some(saved) = Saved::read(dir)? else { return Ok(()) };
+    ensure!(
+        saved.head_is_optional(),
+        "{} holds a scorer with the head \"{}\", and its CLIP alone is no scorer: take trained={}",
+        dir.display(),
+        saved.objective(),
+        dir.display()
     );
     Ok(())
 }

@@ -4,6 +4,7 @@ mod encoder;
 mod pictures;
 mod similarity;
 
-pub(super) use encoder::{Encoder, FILES, check_prompt, float32, other_files, unit};
-pub(super) use pictures::{Preprocessing, Rounding};
+pub use encoder::{Encoder, other_files};
+pub(super) use encoder::{FILES, check_prompt, float32, unit};
+pub use pictures::{Preprocessing, Rounding};
 pub(super) use similarity::{Factor, Similarity};

@@ -16,6 +16,7 @@ mod nearest_drawing;
 mod nima;
 mod pickscore;
 mod style;
+mod trained;
 
 pub use content::LARGEST;
 
@@ -41,6 +42,7 @@ pub const REGISTRY: &[Declaration] = &[
     aesthetic::AESTHETIC,
     mps::MPS,
     imagereward::IMAGEREWARD,
+    trained::TRAINED,
 ];
 
 /// Published scorers that this version refuses.

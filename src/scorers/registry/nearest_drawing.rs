@@ -1,9 +1,10 @@
 //! Style and content by the nearest drawing among all sizes, places and grounds: nothing is learnt.
 
 use crate::keys::nearest;
-use crate::scorers::composites::{Composites, FORM};
+use crate::scorers::composites::Composites;
 use crate::scorers::measure::{Better, Measure, Scope, Table};
 use crate::scorers::scorer::{Declaration, Files, Scorer};
+use crate::scorers::sheets::{FORM, Sheets};
 use anyhow::{Context, Result, bail};
 use image::RgbImage;
 
@@ -12,7 +13,7 @@ pub const NEAREST_DRAWING: Declaration = Declaration {
     name: "nearest_drawing",
     about: "Style and name of the nearest drawing over a plain ground, and the distance to it",
     measures: MEASURES,
-    files: Some(Files { form: FORM, weights: None, others: |path| Ok(Composites::files(path)) }),
+    files: Some(Files { form: FORM, weights: None, others: |path| Ok(Sheets::files(path)) }),
     reads_vae: false,
     example: "assets/testbed",
     licence: "Apache-2.0, MIT and CC-BY-4.0 for the bundled drawings (assets/NOTICE)",

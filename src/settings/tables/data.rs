@@ -18,7 +18,8 @@ crate::choice! {
     }
 }
 
-const LABELS: Kind = Kind::Checked { check: check_labels, words: Labels::EXPECTED };
+/// `[data] labels`
+pub const LABELS: Kind = Kind::Checked { check: check_labels, words: Labels::EXPECTED };
 
 crate::keys! {
     /// Keys about items.

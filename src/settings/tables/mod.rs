@@ -29,7 +29,8 @@ pub struct Part {
 }
 
 impl Part {
-    const fn of<T: Keys>(read_by: &'static [Source]) -> Self {
+    /// The keys of a struct.
+    pub const fn of<T: Keys>(read_by: &'static [Source]) -> Self {
         Self { keys: T::KEYS, read_by }
     }
 }

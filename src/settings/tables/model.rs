@@ -13,7 +13,8 @@ use std::path::PathBuf;
 use toml::Value;
 
 const DTYPES: &[&str] = &[Dtype::Float32.name(), Dtype::BFloat16.name(), Dtype::Float64.name()];
-const DEVICE: Kind = Kind::Checked { check: check_device, words: DEVICE_WORDS };
+/// `cpu`, `cuda`, `cuda:N`, or "auto".
+pub const DEVICE: Kind = Kind::Checked { check: check_device, words: DEVICE_WORDS };
 const DEVICE_WORDS: &str = "\"auto\", \"cpu\", \"cuda\" or \"cuda:N\"";
 
 crate::keys! {

@@ -73,7 +73,7 @@ pub enum RuleConfig {
 
 impl Optimizer {
     /// Keys that it does not read.
-    pub(in crate::settings) fn unread(self) -> &'static [&'static str] {
+    pub fn unread(self) -> &'static [&'static str] {
         match self {
             Self::Adamw => &[],
             Self::Adafactor => &["betas", "eps"],
@@ -82,7 +82,8 @@ impl Optimizer {
 }
 
 impl Parsed {
-    pub(in crate::settings) fn resolve(&self) -> OptimConfig {
+    /// The values as run.
+    pub fn resolve(&self) -> OptimConfig {
         let Self { name, lr, lr_scale, betas, eps, weight_decay, max_grad_norm, schedule, warmup_steps } = *self;
         let rule = match name {
             Optimizer::Adamw => RuleConfig::Adamw { betas, eps },

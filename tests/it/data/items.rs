@@ -67,6 +67,20 @@ fn rows_become_pairs_with_paths_relative_to_the_file() {
 }
 
 #[test]
+fn judgements_follow_the_images_when_a_score_ranks_them_the_other_way() {
+    let text = concat!(
+        "{\"prompt\": \"\", \"winner\": \"w.png\", \"loser\": \"l.png\", \"user\": 7, \"votes\": [3, 1], ",
+        "\"labels\": {\"style\": 1, \"content\": 0.5}, \"scores\": {\"hps\": [0.1, 0.2]}}\n"
+    );
+    let given = &read(text).unwrap().train[0];
+    assert_eq!((given.user.as_deref(), given.share), (Some("7"), Some(0.75)));
+    assert_eq!((given.labels["style"], given.labels["content"]), (1.0, 0.5));
+    let ranked = &read_with(text, |options| options.labels = Labels::Score("hps".into())).unwrap().train[0];
+    assert!(ranked.images[0].ends_with("l.png"));
+    assert_eq!((ranked.share, ranked.labels["style"], ranked.labels["content"]), (Some(0.25), 0.0, 0.5));
+}
+
+#[test]
 fn prompts_are_held_out_together_and_the_order_stays() {
     let text: String = (0..60).map(|i| row(&i.to_string(), &format!("prompt {}", i / 2))).collect();
     let set = read_with(&text, |o| o.holdout = Holdout::Fraction(0.3)).unwrap();

@@ -2,8 +2,9 @@
 
 use crate::support::{World, files, timeless};
 use diffpref::progress::{Progress, Silent, Stop};
+use diffpref::run_folder::Resume;
 use diffpref::settings;
-use diffpref::train::{self, Host, Outcome, Resident, Resume};
+use diffpref::train::{self, Host, Outcome, Resident};
 use diffpref::world::Alone;
 
 /// LoRA, a full fine-tune on the weights that the LoRA left, and another LoRA on those that the fine-tune left.

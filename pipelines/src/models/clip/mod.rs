@@ -7,9 +7,11 @@ mod model;
 mod open_clip;
 mod text;
 mod vision;
+mod write;
 
 pub use block::{Activation, BlockShape};
 pub use config::ClipConfig;
 pub use model::{ClipModel, open_store};
 pub use text::{ClipOutput, ClipTextConfig, ClipTextModel};
 pub use vision::{ClipVisionConfig, ClipVisionModel, VisionOutput};
+pub use write::write_like;
