@@ -17,7 +17,7 @@ pub fn cross_entropy(d: &Tensor, y: &Tensor) -> Tensor {
 
 /// Entropy of the share `y` in nats, `[B]`: 0 at 0 and 1, ln 2 at 0.5.
 pub fn entropy(y: &Tensor) -> Tensor {
-    let other = 1.0 - y;
+    let other: Tensor = 1.0 - y;
     -(y.xlogy(y) + other.xlogy(&other))
 }
 
