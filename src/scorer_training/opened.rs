@@ -15,6 +15,7 @@ use crate::progress::{Progress, Stop};
 use crate::scorers::clip_files;
 use anyhow::{Context, Result, ensure};
 use diffpref_native::Generator;
+use pipelines::models::clip;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -67,6 +68,8 @@ impl Opened {
         }
         let mut files = clip_files(&settings.model.path);
         if settings.model.start == Start::Weights {
+            // Names another architecture before anything else is read.
+            clip::open_store(&settings.model.path, None).context("model.path")?;
             files.push(settings.model.path.join("model.safetensors"));
         }
         files.extend(known.iter().map(|_| settings.model.path.join(WEIGHTS)));
