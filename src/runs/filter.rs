@@ -142,7 +142,7 @@ impl Operand {
     fn described(&self, value: &Value) -> String {
         match self {
             Operand::Name(name) => format!("{name} = {value}"),
-            Operand::Given(value) => value.to_string(),
+            Operand::Given(value) => value.as_f64().map_or_else(|| value.to_string(), |number| number.to_string()),
         }
     }
 }

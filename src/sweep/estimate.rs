@@ -62,19 +62,21 @@ pub fn estimate(folder: &Folder, entries: &Entries, progress: &dyn Progress) -> 
             }
         });
         let Some(cost) = cost else { continue };
+        // Of the points of a method, one is judged and trained with further seeds where a choice is made.
+        let points = plan.of_method(method).count().max(1) as f64;
+        let chosen = if folder.sweep.choose.is_some() { 1.0 / points } else { 1.0 };
         match work.stage {
             Stage::Train => {
                 let steps = plan.rungs.get(work.rung).copied().flatten().unwrap_or(cost.steps);
                 // Of rungs above the first, one trial in eta gets there.
-                let share = folder.sweep.asha.map_or(1.0, |asha| (asha.eta as f64).powi(-(work.rung as i32)));
+                let share = folder.sweep.asha.map_or(1.0, |asha| (asha.eta as f64).powi(-(work.rung as i32)))
+                    * if trial.chooses { 1.0 } else { chosen };
                 estimate.seconds += cost.seconds_per_step * steps as f64 * share;
-                estimate.mib += if work.rung == 0 { cost.mib } else { 0.0 };
+                estimate.mib += if work.rung == 0 { cost.mib * share } else { 0.0 };
             }
             Stage::Choose | Stage::Judge => {
                 let painted = painted(folder, work.stage)?;
-                // Of several points one is judged where a choice is made.
-                let points = plan.of_method(method).count().max(1) as f64;
-                let share = if work.stage == Stage::Judge && trial.chooses { 1.0 / points } else { 1.0 };
+                let share = if work.stage == Stage::Judge { chosen } else { 1.0 };
                 estimate.seconds += painted * cost.seconds_per_row * share;
             }
         }

@@ -7,7 +7,7 @@ use assert_cmd::Command;
 fn world() -> World {
     let world = World::new(8);
     for (name, beta) in [("runs/a", "200"), ("runs/b", "800")] {
-        world.trained(name, &[&format!("method.beta={beta}")]);
+        world.trained(name, &[&format!("method.beta={beta}"), "validate.every=1"]);
     }
     world
 }

@@ -13,9 +13,13 @@ use std::path::PathBuf;
 /// Two values of beta and two seeds: four trials of three steps, ranked by the held-out margin.
 pub const FOUR: &str = "seeds = [0, 1]\nrank_by = \"val_margin\"\n[axes]\n\"method.beta\" = [200, 800]\n";
 
-/// A world with `sweep.toml`.
+/// A world with `sweep.toml`, whose trials are validated after every step.
 pub fn world(text: &str) -> World {
     let world = World::new(8);
+    let config = std::fs::read_to_string(world.path("run.toml")).unwrap();
+    let validated = config.replace("fraction = 0.25\nevery = 0", "fraction = 0.25\nevery = 1");
+    assert_ne!(config, validated);
+    std::fs::write(world.path("run.toml"), validated).unwrap();
     write(&world, text);
     world
 }

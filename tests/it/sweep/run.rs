@@ -74,7 +74,7 @@ fn a_second_call_trains_nothing_and_new_values_join() {
 #[test]
 fn trials_are_judged_by_pictures_and_the_start_model_is_painted_once() {
     let world = world("");
-    let axes = "seeds = [0]\nrank_by = \"background.darkness\"\nsecond = \"compressibility\"\nshow = [\"background.darkness.win_rate\"]\n[axes]\n\"optim.lr\" = { times = [0.1, 1] }\n";
+    let axes = "seeds = [0]\nrank_by = \"background.darkness\"\nsecond = \"compressibility.compressibility\"\nshow = [\"background.darkness.win_rate\"]\n[axes]\n\"optim.lr\" = { times = [0.1, 1] }\n";
     let text = format!("{axes}{}", eval(&world));
     write(&world, &text);
     let said = succeeds(&mut sweep(&world, &[]));
