@@ -3,6 +3,7 @@
 
 use crate::support::sampling::{Method, judge, method, world};
 use crate::support::{self, World, files, flags, json as read_json, metrics, names, succeeds, timeless};
+use pipelines::weights::{TensorFile, write_safetensors};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -18,8 +19,14 @@ fn newest(run: &Path) -> String {
 #[test]
 fn a_scorer_without_a_number_ends_the_run_names_picture_and_prompt_and_loses_no_step() {
     let world = world(method("ddpo"));
-    // A judge whose last layer is infinite.
-    judge(&world.path("broken"), 1e40);
+    // A judge whose weights are finite and whose last layer overflows.
+    judge(&world.path("broken"), 1e20);
+    let file = world.path("broken/model.safetensors");
+    let weights = TensorFile::open(&file).unwrap();
+    let enlarged = |name: &str| if name == "norms.1.weight" { 1e30 } else { 1.0 };
+    let weights: Vec<_> =
+        weights.names().map(|name| (name.to_string(), weights.tensor(name).unwrap() * enlarged(name))).collect();
+    write_safetensors(&file, &weights, &[]).unwrap();
     let broken = format!("reward.scorers=[{{name=\"style\", path={:?}}}]", world.path("broken").display().to_string());
     let said = world.refused(&mut world.train_with(&[&broken]), 1);
     assert!(said.contains("error: iteration 0 was not sampled: scorer \"style\" rated picture 0 of 3 (counted from 0), for the prompt \""), "{said}");
