@@ -31,7 +31,7 @@ pub enum Error {
 
     /// Tensors of a component do not fit its configuration.
     #[error("{0}")]
-    Tensors(TensorProblems),
+    Tensors(Box<TensorProblems>),
 
     /// Two models whose weights cannot be added; `other` is the one with the expected value.
     #[error("{} is of another architecture than {}:{}\nMerge models that were trained from one base",

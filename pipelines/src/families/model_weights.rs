@@ -148,7 +148,7 @@ impl ModelWeights {
             let Some((store, _)) = self.parts.get(network) else { continue };
             match check_store(store, shapes) {
                 Err(Error::Tensors(problems)) => {
-                    return Err(Error::Architecture { other: other(), problems: Box::new(problems) });
+                    return Err(Error::Architecture { other: other(), problems });
                 }
                 result => result?,
             }

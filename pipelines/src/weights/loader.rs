@@ -107,7 +107,7 @@ impl Loader {
             problems.extra = store.names().filter(|name| !asked.contains(name)).map(String::from).collect();
             problems.not_finite = not_finite(&taken)?;
         }
-        if problems.is_empty() { Ok(taken) } else { Err(Error::Tensors(problems)) }
+        if problems.is_empty() { Ok(taken) } else { Err(Error::Tensors(Box::new(problems))) }
     }
 
     /// The requests so far.
@@ -129,7 +129,7 @@ pub fn check_store(store: &WeightStore, shapes: &ParameterShapes) -> Result<()> 
     }
     let wanted: BTreeSet<&str> = shapes.iter().map(|(name, _)| name.as_str()).collect();
     problems.extra = store.names().filter(|name| !wanted.contains(name)).map(String::from).collect();
-    if problems.is_empty() { Ok(()) } else { Err(Error::Tensors(problems)) }
+    if problems.is_empty() { Ok(()) } else { Err(Error::Tensors(Box::new(problems))) }
 }
 
 /// Equality of shapes, where a 1x1 convolution equals its matrix: older VAE files store attention so.
