@@ -109,7 +109,9 @@ fn opened(settings: &Settings, folder: &Path, host: &Host) -> Result<Learner> {
     own.model.path = folder.to_path_buf();
     own.model.start = Start::Weights;
     let opened = Opened::open(own, None)?;
-    let learner = opened.learner(folder, host.progress, host.stop)?;
+    let mut learner = opened.learner(folder, host.progress, host.stop)?;
+    // The report names the model of the whole training.
+    learner.settings = settings.clone();
     let saved = Saved::read(folder)?.with_context(|| format!("{} is no trained scorer", folder.display()))?;
     let head = saved.head(folder, learner.towers.device)?;
     let _frozen = tch::no_grad_guard();

@@ -115,8 +115,8 @@ fn the_command_lists_every_scorer_with_its_measures() {
     for (scorer, json) in REGISTRY.iter().zip(json.as_array().unwrap()) {
         assert!(text.contains(&format!("{}: {}\n", scorer.name, scorer.about)), "{text}");
         assert!(!scorer.licence.is_empty() && !scorer.citation.is_empty());
-        // Other programs describe theirs when they are opened.
-        let described = ["command", "http"].contains(&scorer.name);
+        // Other programs and trained heads describe theirs when they are opened.
+        let described = ["command", "http", "trained"].contains(&scorer.name);
         assert_eq!(scorer.measures.is_empty(), described, "{}", scorer.name);
         for measure in scorer.measures {
             assert!(text.contains(&format!("\n  {} ", measure.name)), "{text}");
