@@ -76,9 +76,10 @@ impl Saved {
     /// # Errors
     /// Missing or damaged weights, or weights of another head.
     pub fn head(&self, dir: &Path, device: Device) -> Result<Box<dyn Head>> {
+        let lacks_users = self.objective().reads_users() && self.users.is_empty();
+        let lacks_dimensions = self.objective() == Objective::Dimensions && self.dimensions.is_empty();
         ensure!(
-            !(self.objective().reads_users() && self.users.is_empty())
-                && !(self.objective() == Objective::Dimensions && self.dimensions.is_empty()),
+            !lacks_users && !lacks_dimensions,
             "{}: the head \"{}\" has no users or dimensions; restore {FILE}",
             dir.display(),
             self.objective()

@@ -138,7 +138,7 @@ fn pal_is_that_of_the_fixture() {
     close(&pickscore::losses(&(w - l), &vector(&[1.0])), &[0.000038]);
     let near = |x: &[f64]| pal::nearness(&row(x), &row(&[0.3, 0.1]));
     let (w, l) = (near(&[0.8, 0.6]), near(&[0.6, -0.8]));
-    close(&w, &[-0.707107]);
+    close(&w, &[-std::f64::consts::FRAC_1_SQRT_2]);
     close(&l, &[-0.948683]);
     let logit = w - l;
     close(&logit, &[0.241577]);

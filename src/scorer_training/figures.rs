@@ -164,7 +164,7 @@ fn of_outcomes(outcomes: &[Outcome], users: &[String]) -> Figures {
     let decided: Vec<&Outcome> = outcomes.iter().filter(|outcome| outcome.share != 0.5).collect();
     let mut prompts: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
     outcomes.iter().for_each(|outcome| prompts.entry(outcome.prompt).or_default().push(outcome.right()));
-    let per_prompt: Vec<f64> = prompts.values().filter_map(|rights| mean(rights)).collect();
+    let per_prompt: Vec<f64> = prompts.values().filter_map(mean).collect();
     let log_odds: Vec<f64> = decided.iter().map(|outcome| outcome.log_odds()).collect();
     let mut by_user: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for outcome in outcomes {

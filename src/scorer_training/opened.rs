@@ -132,7 +132,7 @@ impl Opened {
                 let texts = corpus.prompts.iter().map(|prompt| head.texts(prompt)).collect();
                 let pictures = corpus.pictures.clone();
                 let features = Features::new(&towers, settings.model.tune, pictures, texts, progress, stop)?;
-                Work::Judged { corpus, features }
+                Work::Judged { corpus: Box::new(corpus), features }
             }
             (None, Some(captions)) => Work::Captions(Captioned::new(captions)),
             (None, None) => anyhow::bail!("a training without data"),

@@ -18,7 +18,7 @@ const FIGURES_SEED: u64 = 0;
 /// The data.
 pub enum Work {
     Captions(Captioned),
-    Judged { corpus: Corpus, features: Features },
+    Judged { corpus: Box<Corpus>, features: Features },
 }
 
 impl Work {

@@ -25,7 +25,7 @@ pub enum Form {
 impl Metric {
     /// A figure if the name begins with a scorer of the evaluation, else a training metric.
     pub fn of(name: &str, judge: Option<&Judge>) -> Self {
-        let scorers = judge.map(|judge| scorer_names(judge)).unwrap_or_default();
+        let scorers = judge.map(scorer_names).unwrap_or_default();
         let mut parts = name.split('.');
         let (scorer, measure, form, rest) =
             (parts.next().unwrap_or_default(), parts.next(), parts.next(), parts.next());

@@ -28,22 +28,24 @@ enum Values {
 pub fn figures(metric: &Metric, points: &[(usize, Vec<Measured>)]) -> Result<Vec<Option<Figure>>> {
     let values = points.iter().map(|(_, trials)| values(metric, trials)).collect::<Result<Vec<_>>>()?;
     let resampled = resampled(&values);
-    let figure = |(index, (values, (_, trials))): (usize, (&Option<Values>, &(usize, Vec<Measured>)))| match values {
-        None => Ok(None),
-        Some(Values::PerSeed(per_seed)) => of_seeds(metric, per_seed, trials).map(Some),
-        Some(Values::PerPrompt { trials, .. }) => {
-            let Some((own, start)) = resampled.get(index).and_then(Option::as_ref) else { return Ok(None) };
-            Ok(Some(Figure {
-                mean: own.mean,
-                interval: Some(own.interval()),
-                per_seed: trials.iter().filter_map(|values| mean(values)).collect(),
-                start: Some(start.interval()),
-                against_start: None,
-                against_winner: None,
-            }))
-        }
-    };
-    values.iter().zip(points).enumerate().map(figure).collect()
+    let mut figures = Vec::with_capacity(points.len());
+    for (index, (values, (_, trials))) in values.iter().zip(points).enumerate() {
+        figures.push(match values {
+            None => None,
+            Some(Values::PerSeed(per_seed)) => Some(of_seeds(metric, per_seed, trials)?),
+            Some(Values::PerPrompt { trials, .. }) => {
+                resampled.get(index).and_then(Option::as_ref).map(|(own, start)| Figure {
+                    mean: own.mean,
+                    interval: Some(own.interval()),
+                    per_seed: trials.iter().filter_map(mean).collect(),
+                    start: Some(start.interval()),
+                    against_start: None,
+                    against_winner: None,
+                })
+            }
+        });
+    }
+    Ok(figures)
 }
 
 /// Adds the paired differences to the start model and to the winner, and tests them; Holm's correction is over all tests
