@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 pub const RESOLVED: &str = "resolved.toml";
 pub const METRICS: &str = "metrics.jsonl";
+/// Folder of a finished run's weights.
+pub const FINAL: &str = "final";
 const LOCK: &str = "run.lock";
 
 /// The form of `--resume`.
@@ -116,6 +118,7 @@ impl RunDir {
         // A run stopped before its first step can be resumed by starting again without loss.
         let begun = self.join(RESOLVED).exists() || result.is_some();
         let holds_steps = holds_steps(&self.path);
+        let lacks_checkpoints = checkpoints::list(&self.path).is_empty();
         match (begun || holds_steps, resume) {
             (false, Resume::Yes) => bail!(nothing_to_resume(&self.path)),
             (false, _) => Ok(false),
@@ -125,7 +128,8 @@ impl RunDir {
                 "{}: the folder holds another run. Continue it with --resume, set another train.out, or set train.overwrite = true to delete it.",
                 self.path.display()
             ),
-            (true, _) => match result.filter(|_| checkpoints::list(&self.path).is_empty()) {
+            // Best weights and samples of a run that was killed before its first checkpoint are its own.
+            (true, _) => match result.filter(|name| name == FINAL || !holds_steps).filter(|_| lacks_checkpoints) {
                 None => Ok(true),
                 Some(result) => bail!(
                     "{}: the folder holds {result}, which this run would replace, and no checkpoint to continue from. Set another train.out, or set train.overwrite = true to delete it.",

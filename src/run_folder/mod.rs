@@ -4,5 +4,5 @@ pub mod checkpoints;
 mod folder;
 mod metrics_file;
 
-pub use folder::{Busy, METRICS, RESOLVED, Resume, RunDir, holds_steps};
+pub use folder::{Busy, FINAL, METRICS, RESOLVED, Resume, RunDir, holds_steps};
 pub use metrics_file::MetricsFile;

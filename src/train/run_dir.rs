@@ -5,14 +5,14 @@ use super::environment::{self, Contents, ENVIRONMENT};
 use crate::keys::ConfigError;
 use crate::report;
 use crate::rollout;
-use crate::run_folder::{METRICS, RESOLVED, Resume, RunDir, checkpoints};
+use crate::run_folder::{FINAL, METRICS, RESOLVED, Resume, RunDir, checkpoints};
 use crate::settings::{self, Change, Settings};
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
 
 const SAMPLES: &str = "samples";
 /// Results of a run.
-const RESULTS: [&str; 3] = ["final", "best", "eval"];
+const RESULTS: [&str; 3] = [FINAL, "best", "eval"];
 
 /// The starting point of a run.
 pub enum Start {

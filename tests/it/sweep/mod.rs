@@ -54,7 +54,9 @@ pub fn worker(world: &World) -> Command {
 pub fn answer(world: &World) -> [Vec<u8>; 3] {
     ["answer.json", "report.html", "winner.toml"].map(|name| {
         let text = std::fs::read_to_string(folder(world).join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
-        text.replace(&world.path("").display().to_string(), "DIR/").into_bytes()
+        let dir = world.path("").display().to_string();
+        // The page escapes slashes.
+        text.replace(&dir, "DIR/").replace(&dir.replace('/', "&#x2f;"), "DIR/").into_bytes()
     })
 }
 
