@@ -4,6 +4,9 @@ use anyhow::{Context, Result};
 use minijinja::{Environment, UndefinedBehavior, Value};
 use serde::Serialize;
 
+/// Head of a page: encoding, width, and the style that pages share. A template includes it as `head.html`.
+const HEAD: &str = include_str!("head.html");
+
 /// A template with its variables filled in. Texts are escaped where `name` ends in .html.
 ///
 /// # Errors
@@ -11,6 +14,7 @@ use serde::Serialize;
 pub fn filled(name: &str, template: &str, variables: &impl Serialize) -> Result<String> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.add_template("head.html", HEAD).context("the template head.html")?;
     environment.add_template(name, template).with_context(|| format!("the template {name}"))?;
     let variables = value(serde_json::to_value(variables)?);
     let page = environment.get_template(name).and_then(|template| template.render(variables));
