@@ -118,6 +118,8 @@ pub struct UnitRules {
     pub reads: usize,
     /// First steps of a trajectory that are not trained.
     pub skipped: usize,
+    /// Whether a unit compares trajectories of a prompt step by step, which must start from one noise.
+    pub shared_noise: bool,
     /// Whether rewards of candidates of one trajectory are compared, not those of several trajectories.
     pub of_candidates: bool,
     /// Updates per iteration if not set; `None`: one pass over its units.
@@ -127,7 +129,15 @@ pub struct UnitRules {
 }
 
 impl UnitRules {
-    const ANY: Self = Self { exactly: None, reads: 1, skipped: 0, of_candidates: false, updates: None, count: None };
+    const ANY: Self = Self {
+        exactly: None,
+        reads: 1,
+        skipped: 0,
+        shared_noise: false,
+        of_candidates: false,
+        updates: None,
+        count: None,
+    };
 }
 
 impl Units {
@@ -138,9 +148,12 @@ impl Units {
                 ..UnitRules::ANY
             },
             // The two trajectories of a prompt form one pair per step.
-            Units::Trajectories => {
-                UnitRules { exactly: Some(2), count: Some(|prompts, _, steps| prompts * steps), ..UnitRules::ANY }
-            }
+            Units::Trajectories => UnitRules {
+                exactly: Some(2),
+                shared_noise: true,
+                count: Some(|prompts, _, steps| prompts * steps),
+                ..UnitRules::ANY
+            },
             Units::Candidates(candidates) => {
                 UnitRules { skipped: candidates.skip_steps, of_candidates: true, ..UnitRules::ANY }
             }

@@ -149,7 +149,7 @@ impl Course {
         let one = |index: &usize| {
             let (prompt, j) = self.grid().place(*index);
             let noise = drawn(prompt, j);
-            if self.maker.shares_noise() && j > 0 {
+            if self.config.shared_noise && j > 0 {
                 noise.get(0).copy_(&drawn(prompt, 0).get(0));
             }
             Trajectory { index: *index, prompt, noise }

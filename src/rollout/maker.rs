@@ -129,11 +129,6 @@ pub trait UnitMaker {
         0
     }
 
-    /// All trajectories of a prompt start from one noise.
-    fn shares_noise(&self) -> bool {
-        false
-    }
-
     /// Units are trained in the order of their construction.
     fn is_ordered(&self) -> bool {
         false

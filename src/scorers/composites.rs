@@ -4,7 +4,7 @@
 use super::pixels::pixels;
 use super::ring;
 use super::sheets::{SIDE, STYLES, Sheets};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use image::RgbImage;
 use std::path::Path;
 use tch::{Kind, Tensor};
@@ -18,6 +18,9 @@ const SHIFTS: [i64; 3] = [-2, 0, 2];
 const FINE_SIZES: [i64; 7] = [44, 46, 48, 50, 52, 54, 56];
 const FINE_SHIFTS: [i64; 5] = [-2, -1, 0, 1, 2];
 
+/// Pictures that are compared at once.
+const GROUP: i64 = 16;
+
 /// All drawings of all names in all styles.
 pub struct Composites {
     names: Vec<String>,
@@ -27,7 +30,7 @@ pub struct Composites {
     /// a `[placements, S S]`.
     colour: Tensor,
     coverage: Tensor,
-    /// |a d|^2, |a|^2 `[placements]` and sums of a^2 d per channel `[3, placements]`.
+    /// |a d|^2, |a|^2 `[placements]` and sums of a^2 d per channel `[placements, 3]`.
     colour_square: Tensor,
     coverage_square: Tensor,
     mixed: Tensor,
@@ -71,7 +74,7 @@ impl Composites {
             drawings,
             colour_square: square(&colour),
             coverage_square: square(&coverage),
-            mixed: mixed.f_transpose(0, 1)?.contiguous(),
+            mixed,
             colour,
             coverage,
         })
@@ -81,52 +84,82 @@ impl Composites {
         &self.names
     }
 
-    /// The nearest drawing of a picture. Other sizes than 64 x 64 are resized.
+    /// The nearest drawing of each picture. Other sizes than 64 x 64 are resized.
     ///
     /// # Errors
     /// Errors of libtorch.
-    pub fn nearest(&self, picture: &RgbImage) -> Result<Found> {
+    pub fn nearest(&self, pictures: &[RgbImage]) -> Result<Vec<Found>> {
         let _frozen = tch::no_grad_guard();
-        let ground = ring::colour(picture).map(|value| value as f32);
-        let picture = pixels(std::slice::from_ref(picture), SIDE as u32)?.squeeze_dim(0); // [3, 64, 64]
-        let pixels = (picture + 1.0) / 2.0;
-        let distances = self.distances(&pixels, &Tensor::from_slice(&ground))?; // [drawings]
-        let drawing = distances.f_argmin(0, false)?.int64_value(&[]) as usize;
+        let mut found = Vec::with_capacity(pictures.len());
+        for group in pictures.chunks(GROUP as usize) {
+            let grounds: Vec<[f32; 3]> = group.iter().map(|p| ring::colour(p).map(|value| value as f32)).collect();
+            let grounds = Tensor::from_slice(grounds.as_flattened()).view([-1, 3]); // [B, 3]
+            let pixels = (pixels(group, SIDE as u32)? + 1.0) / 2.0; // [B, 3, 64, 64]
+            let distances = self.distances(&pixels, &grounds)?; // [drawings, B]
+            for picture in 0..group.len() as i64 {
+                let distances = Vec::<f32>::try_from(distances.select(1, picture).contiguous())?;
+                found.push(self.found(&distances, &pixels.select(0, picture), &grounds.select(0, picture))?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// From squared distances, one per drawing.
+    fn found(&self, distances: &[f32], picture: &Tensor, ground: &Tensor) -> Result<Found> {
         let flat = |drawing: usize| STYLES[drawing / self.names.len()].1;
+        let drawing = (0..distances.len()).min_by(|a, b| distances[*a].total_cmp(&distances[*b]));
+        let drawing = drawing.context("there are no drawings")?;
         let rms = |wanted: bool| {
-            let of_style = |drawing: usize| distances.double_value(&[drawing as i64]);
-            let found = (0..self.names.len() * STYLES.len()).filter(|drawing| flat(*drawing) == wanted).map(of_style);
-            (found.fold(f64::INFINITY, f64::min).max(0.0) / (3 * SMALL * SMALL) as f64).sqrt()
+            let of_style = (0..distances.len()).filter(|drawing| flat(*drawing) == wanted).map(|i| distances[i]);
+            (f64::from(of_style.fold(f32::INFINITY, f32::min).max(0.0)) / (3 * SMALL * SMALL) as f64).sqrt()
         };
         Ok(Found {
             name: drawing % self.names.len(),
             flat: flat(drawing),
             flatness: rms(false) - rms(true),
-            off_manifold: self.off_manifold(&pixels, &Tensor::from_slice(&ground), drawing)?,
+            off_manifold: self.off_manifold(picture, ground, drawing)?,
         })
     }
 
-    /// Squared distance to the best placement of every drawing, `[drawings]`: with r = p - g it is |r|^2 - 2 r.(a d) +
-    /// 2 sum_c g_c (r_c.a) + |a d|^2 - 2 sum_c g_c sum a^2 d_c + |g|^2 |a|^2.
-    fn distances(&self, picture: &Tensor, ground: &Tensor) -> Result<Tensor> {
+    /// Squared distance of pictures `[B, 3, 64, 64]` to the best placement of every drawing, `[drawings, B]`: with
+    /// r = p - g it is |r|^2 - 2 r.(a d) + 2 sum_c g_c (r_c.a) + |a d|^2 - 2 sum_c g_c sum a^2 d_c + |g|^2 |a|^2.
+    fn distances(&self, pictures: &Tensor, grounds: &Tensor) -> Result<Tensor> {
         let ratio = SIDE / SMALL;
-        let small = picture.unsqueeze(0).f_avg_pool2d([ratio; 2], [ratio; 2], [0, 0], false, true, None::<i64>)?;
-        let rest = small.squeeze_dim(0) - ground.view([3, 1, 1]); // [3, S, S]
-        let weighted = (&rest * ground.view([3, 1, 1])).sum_dim_intlist([0].as_slice(), false, Kind::Float);
-        let squares = &self.colour_square - ground.f_matmul(&self.mixed)? * 2.0
-            + &self.coverage_square * ground.square().sum(Kind::Float);
-        let products = self.coverage.f_mv(&weighted.view([-1]))? - self.colour.f_mv(&rest.f_flatten(0, -1)?)?;
-        let all = squares + products * 2.0 + rest.square().sum(Kind::Float);
+        let small = pictures.f_avg_pool2d([ratio; 2], [ratio; 2], [0, 0], false, true, None::<i64>)?;
+        // A product of matrices rounds by their shape. Groups of one size score a picture alike in any company.
+        let missing = GROUP - grounds.size()[0];
+        let small = small.f_constant_pad_nd([0, 0, 0, 0, 0, 0, 0, missing])?;
+        let grounds = grounds.f_constant_pad_nd([0, 0, 0, missing])?;
+        let over = grounds.f_view([GROUP, 3, 1, 1])?;
+        let rest = small - &over; // [B, 3, S, S]
+        let weighted = (&rest * over).sum_dim_intlist([1].as_slice(), false, Kind::Float).f_flatten(1, -1)?;
+        let rest = rest.f_flatten(1, -1)?;
+        let square = |x: &Tensor| x.square().sum_dim_intlist([-1].as_slice(), false, Kind::Float); // [B]
+        let squares = self.colour_square.unsqueeze(1) - self.mixed.f_matmul(&grounds.tr())? * 2.0
+            + self.coverage_square.unsqueeze(1) * square(&grounds);
+        let products = self.coverage.f_matmul(&weighted.tr())? - self.colour.f_matmul(&rest.tr())?;
+        let all = squares + products * 2.0 + square(&rest); // [placements, B]
         let placements = (SIZES.len() * SHIFTS.len() * SHIFTS.len()) as i64;
-        Ok(all.f_view([-1, placements])?.amin([1].as_slice(), false))
+        Ok(all.f_view([-1, placements, GROUP])?.amin([1].as_slice(), false))
     }
 
+    /// Root mean squared distance of a picture `[3, 64, 64]` to the best fine placement of a drawing. With u = a d - a g
+    /// of a size, placed by s, it is that of p - g to u. All are compared by |u|^2 - 2 (p - g).u, where the picture is
+    /// moved by -s in place of the drawing; the best one is measured.
     fn off_manifold(&self, picture: &Tensor, ground: &Tensor, drawing: usize) -> Result<f64> {
-        let canvases = centred(&self.drawings.narrow(0, drawing as i64, 1), &FINE_SIZES)?.f_flatten(0, 1)?;
-        let placed = shifted(&canvases, &FINE_SHIFTS)?.f_flatten(0, 1)?; // [placements, 4, 64, 64]
-        let composites: Tensor = placed.narrow(1, 0, 3) + (1.0 - placed.narrow(1, 3, 1)) * ground.view([3, 1, 1]);
-        let distances = (composites - picture).square().mean_dim([1, 2, 3].as_slice(), false, Kind::Float).min().sqrt();
-        Ok(distances.double_value(&[]))
+        let ground = ground.f_view([3, 1, 1])?;
+        let canvases = centred(&self.drawings.narrow(0, drawing as i64, 1), &FINE_SIZES)?.squeeze_dim(0);
+        let over: Tensor = canvases.narrow(1, 0, 3) - canvases.narrow(1, 3, 1) * &ground; // [sizes, 3, 64, 64]
+        let rest: Tensor = picture - ground;
+        let back = FINE_SHIFTS.map(|shift| -shift);
+        let moved = shifted(&rest.unsqueeze(0), &back)?.squeeze_dim(0).f_flatten(1, -1)?; // [places, 3 64 64]
+        let flat = over.f_flatten(1, -1)?;
+        let squares = flat.square().sum_dim_intlist([-1].as_slice(), false, Kind::Float); // [sizes]
+        let compared = squares - moved.f_matmul(&flat.tr())? * 2.0; // [places, sizes]
+        let best = compared.argmin(None, false).int64_value(&[]);
+        let (place, size) = (best / FINE_SIZES.len() as i64, best % FINE_SIZES.len() as i64);
+        let distance = (moved.select(0, place) - flat.select(0, size)).square().mean(Kind::Float).sqrt();
+        Ok(distance.double_value(&[]))
     }
 }
 
@@ -140,7 +173,8 @@ fn centred(drawings: &Tensor, sizes: &[i64]) -> Result<Tensor> {
     Ok(Tensor::f_stack(&sizes.iter().map(at).collect::<Result<Vec<_>, _>>()?, 1)?)
 }
 
-/// Canvases `[N, 4, H, W]` moved by every y and x of `shifts`, `[N, y x, 4, H, W]`; their margins are empty.
+/// Canvases `[N, C, H, W]` moved by every y and x of `shifts`, `[N, y x, C, H, W]`. What leaves on one side enters on the
+/// other.
 fn shifted(canvases: &Tensor, shifts: &[i64]) -> Result<Tensor> {
     let moves = shifts.iter().flat_map(|y| shifts.iter().map(move |x| [*y, *x]));
     let moved = moves.map(|by| canvases.f_roll(by, [-2, -1])).collect::<Result<Vec<_>, _>>()?;

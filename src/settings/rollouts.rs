@@ -29,6 +29,13 @@ impl Combination<'_> {
                 format!("rollout.trajectories = {trajectories}: method.name = \"{name}\" is defined for exactly {exact} of a prompt. Remove the key."),
             );
         }
+        if rules.shared_noise && !sampled.shared_noise {
+            return self.refuse(
+                "rollout",
+                "shared_noise",
+                format!("rollout.shared_noise = false: method.name = \"{name}\" compares steps of two trajectories from one noise. Remove the key."),
+            );
+        }
         let wanted = rules.reads;
         if wanted > trajectories {
             return self.refuse(

@@ -344,6 +344,7 @@ fn updates_of_an_iteration_follow_from_what_a_pass_holds() {
         steps: 5,
         eta: 1.0,
         guidance_scale: 1.0,
+        shared_noise: false,
         updates_per_iteration,
         buffer: super::Buffer::Memory,
         batch: 8,

@@ -3,6 +3,7 @@
 
 use super::asha::rank;
 use super::choice::{Choice, holds};
+use super::claims::{self, Judgement};
 use super::effects::{main_effects, pareto_front};
 use super::file::Direction;
 use super::folder::Folder;
@@ -29,6 +30,9 @@ pub struct Answer {
     pub require: Option<String>,
     /// The best first.
     pub rows: Vec<Row>,
+    /// Claims of the file.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub claims: Vec<Judgement>,
     pub effects: Vec<Effect>,
     /// Ranks of the rows that none beats in both metrics.
     pub pareto_front: Vec<usize>,
@@ -67,6 +71,11 @@ impl Answer {
             }
             of_columns.push(found);
         }
+        for metric in claims::metrics(folder) {
+            if !points.is_empty() && figures(&metric, &points)?.iter().all(Option::is_none) {
+                return Err(nobody_has(&metric, &points)?.into());
+            }
+        }
         let mut rows = Vec::new();
         for (index, (point, trials)) in points.iter().enumerate() {
             rows.push(row(folder, *point, trials, of_columns.iter().map(|column| column[index].clone()).collect())?);
@@ -86,6 +95,7 @@ impl Answer {
         let answer = Self {
             question: folder.sweep.question.clone(),
             require: folder.sweep.require.clone(),
+            claims: claims::judged(folder, &rows, &points)?,
             effects: main_effects(&rows),
             pareto_front: front.into_iter().map(|index| index + 1).collect(),
             choices: chosen(folder, &choices),

@@ -1,6 +1,6 @@
 //! SWEEP.toml: the question, the trials that answer it, and how they are judged.
 
-use crate::keys::ConfigError;
+use crate::keys::{ConfigError, nearest};
 use crate::runs::Filter;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -27,6 +27,16 @@ crate::choice! {
     pub enum Direction {
         Max = "max",
         Min = "min",
+    }
+}
+
+crate::choice! {
+    /// Side of a difference that a claim expects.
+    #[derive(Default)]
+    pub enum Expect {
+        #[default]
+        Above = "above",
+        Below = "below",
     }
 }
 
@@ -84,6 +94,8 @@ pub struct Sweep {
     pub axes: Table,
     #[serde(default)]
     pub methods: Vec<Method>,
+    #[serde(default)]
+    pub claims: Vec<Claim>,
     pub budget: Option<Budget>,
     pub asha: Option<Asha>,
     pub eval: Option<Judge>,
@@ -110,6 +122,21 @@ pub struct Method {
     /// Methods whose models both sides of guidance take: nothing is trained.
     pub positive: Option<String>,
     pub negative: Option<String>,
+}
+
+/// A sentence about two methods, or about one and the start model.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Claim {
+    pub claim: String,
+    pub method: String,
+    /// Default: the start model.
+    pub with: Option<String>,
+    /// Default: `rank_by` of the sweep.
+    pub metric: Option<String>,
+    /// Where the metric of `method` lies.
+    #[serde(default)]
+    pub expect: Expect,
 }
 
 /// Most that all trials together may spend. No training starts once one of the sums is reached.
@@ -241,6 +268,7 @@ impl Sweep {
         }
         self.check_strategy()?;
         self.check_methods()?;
+        self.check_claims()?;
         if self.choose.is_some() && self.eval.is_none() {
             return Err("[choose] chooses the points that [eval] judges, and there is no [eval]. Add it.".into());
         }
@@ -283,6 +311,25 @@ impl Sweep {
             }
             _ => Ok(()),
         }
+    }
+
+    fn check_claims(&self) -> Result<(), String> {
+        for Claim { claim, method, with, .. } in &self.claims {
+            for name in [Some(method), with.as_ref()].into_iter().flatten() {
+                if self.methods.iter().all(|known| known.name != *name) {
+                    let known: Vec<&str> = self.methods.iter().map(|method| method.name.as_str()).collect();
+                    let hint =
+                        nearest(name, &known).map_or(String::new(), |near| format!(", did you mean \"{near}\"?"));
+                    return Err(format!("[[claims]] \"{claim}\": there is no method \"{name}\"{hint}"));
+                }
+            }
+            if with.as_ref() == Some(method) {
+                return Err(format!(
+                    "[[claims]] \"{claim}\": method and with are both \"{method}\". Name two methods."
+                ));
+            }
+        }
+        Ok(())
     }
 
     fn check_methods(&self) -> Result<(), String> {

@@ -4,7 +4,7 @@ use super::answer::Answer;
 use super::folder::Folder;
 use super::ledger::Entries;
 use super::row::{Column, Figure, Row};
-use super::text::{interval, settled, value};
+use super::text::{interval, measured, settled, value};
 use super::work::Stage;
 use crate::machine::clock;
 use serde::Deserialize;
@@ -25,6 +25,7 @@ pub fn page(folder: &Folder, entries: &Entries, answer: &Answer) -> String {
     text += &settled(answer).iter().map(|sentence| format!("* {sentence}\n")).collect::<String>();
     text += "\nMeans have 95 % intervals over training seeds and prompts; differences are paired over prompts, and p is that of a\n\
              sign test after Holm's correction over all tests of the column.\n";
+    text += &claims(answer);
     for group in groups(folder) {
         let of_group = |row: &&Row| group.is_none() || of_method(folder, &row.method) == group;
         let rows: Vec<&Row> = answer.rows.iter().filter(of_group).collect();
@@ -36,6 +37,27 @@ pub fn page(folder: &Folder, entries: &Entries, answer: &Answer) -> String {
     }
     text += &choices(answer);
     text += &failures(answer);
+    text
+}
+
+fn claims(answer: &Answer) -> String {
+    if answer.claims.is_empty() {
+        return String::new();
+    }
+    let mut text = "\n## Claims\n\n| claim | verdict | metric | difference | of | to | seeds |\n| --- | --- | --- | --- | --- | --- | --- |\n".to_string();
+    for judgement in &answer.claims {
+        let [own, other] = judgement.seeds;
+        let seeds = if other == 0 || own == other { own.to_string() } else { format!("{own}, {other}") };
+        text += &format!(
+            "| {} | **{}** | {} | {} | {} | {} | {seeds} |\n",
+            judgement.claim,
+            judgement.verdict,
+            judgement.metric,
+            measured(answer, judgement),
+            judgement.method,
+            judgement.with
+        );
+    }
     text
 }
 

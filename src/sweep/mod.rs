@@ -5,6 +5,7 @@ mod answer;
 mod asha;
 mod axis;
 mod choice;
+mod claims;
 mod curves;
 mod draw;
 mod effects;

@@ -1,11 +1,12 @@
 //! report.html of a sweep, and the files beside it.
 
 use super::answer::{Answer, Found};
+use super::claims::Judgement;
 use super::curves::{Overlaid, overlaid};
 use super::folder::Folder;
 use super::markdown;
 use super::row::{Column, Difference, Figure, Row};
-use super::text::{difference, interval, settled, value};
+use super::text::{difference, interval, measured, settled, value};
 use super::winner;
 use crate::machine::files::write_atomically;
 use crate::report::pictures::{PictureRow, inline};
@@ -21,6 +22,7 @@ const PROMPTS: usize = 6;
 struct Page<'a> {
     title: String,
     findings: Vec<String>,
+    claims: Vec<Judged<'a>>,
     columns: &'a [Column],
     rows: Vec<Line>,
     choices: &'a [super::row::Chosen],
@@ -32,6 +34,14 @@ struct Page<'a> {
     failed: &'a [super::row::Failure],
     open: &'a [String],
     winner: Option<String>,
+}
+
+/// A claim, its verdict and figures.
+#[derive(Serialize)]
+struct Judged<'a> {
+    #[serde(flatten)]
+    judgement: &'a Judgement,
+    measured: String,
 }
 
 #[derive(Serialize)]
@@ -78,6 +88,11 @@ pub fn write(folder: &Folder, entries: &super::ledger::Entries) -> Result<Answer
     let page = Page {
         title: title(folder, answer),
         findings: settled(answer),
+        claims: answer
+            .claims
+            .iter()
+            .map(|judgement| Judged { judgement, measured: measured(answer, judgement) })
+            .collect(),
         columns: &answer.columns,
         rows: answer.rows.iter().map(|row| line(row, &answer.columns)).collect(),
         choices: &answer.choices,

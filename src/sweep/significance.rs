@@ -12,7 +12,7 @@ use crate::scorers::Better;
 use anyhow::Result;
 
 /// A metric of one point, before it is compared.
-enum Values {
+pub enum Values {
     /// `[seed][prompt]` of the point, and `[prompt]` of the start model.
     PerPrompt {
         trials: Vec<Vec<f64>>,
@@ -91,7 +91,11 @@ pub fn compare(
     Ok(())
 }
 
-fn values(metric: &Metric, trials: &[Measured]) -> Result<Option<Values>> {
+/// The values of a point; `None` if one of its trials lacks the metric.
+///
+/// # Errors
+/// Damaged metrics.
+pub fn values(metric: &Metric, trials: &[Measured]) -> Result<Option<Values>> {
     let per_prompt: Vec<_> = trials.iter().filter_map(|trial| trial.judged.as_ref()?.per_prompt(metric)).collect();
     if per_prompt.len() == trials.len() && !per_prompt.is_empty() {
         let start = per_prompt[0].start.clone();
@@ -102,7 +106,7 @@ fn values(metric: &Metric, trials: &[Measured]) -> Result<Option<Values>> {
 }
 
 /// Resampled means of every point and of its start model, with the same draws for all.
-fn resampled(values: &[Option<Values>]) -> Vec<Option<(Resampled, Resampled)>> {
+pub fn resampled(values: &[Option<Values>]) -> Vec<Option<(Resampled, Resampled)>> {
     let mut all = Vec::new();
     for value in values.iter().flatten() {
         if let Values::PerPrompt { trials, start } = value {
@@ -116,6 +120,16 @@ fn resampled(values: &[Option<Values>]) -> Vec<Option<(Resampled, Resampled)>> {
         Some(Values::PerSeed(_)) | None => None,
     };
     values.iter().map(both).collect()
+}
+
+/// Sign test over prompts of a point against another one, or against its start model.
+pub fn tested(own: &Option<Values>, other: &Option<Values>, better: Better) -> Option<SignTest> {
+    let Some(Values::PerPrompt { trials, start }) = own else { return None };
+    let other = match other {
+        Some(Values::PerPrompt { trials, .. }) => pooled(trials),
+        Some(Values::PerSeed(_)) | None => start.clone(),
+    };
+    Some(sign_test(&other, &pooled(trials), better))
 }
 
 fn pooled(trials: &[Vec<f64>]) -> Vec<f64> {

@@ -1,13 +1,11 @@
 //! The answer and the plan as text.
 
 use super::answer::Answer;
+use super::claims::{Judgement, LEVEL};
 use super::file::Direction;
 use super::folder::Folder;
 use super::row::{Column, Difference, Row};
 use crate::metrics::evaluation::Interval;
-
-/// Tests with a corrected p below it count as real differences.
-const LEVEL: f64 = 0.05;
 
 /// A mean as text.
 pub fn value(number: f64, column: &Column) -> String {
@@ -28,6 +26,27 @@ pub fn difference(difference: &Difference, column: &Column) -> String {
     let Difference { interval: i, test } = difference;
     let sign = if i.mean > 0.0 { "+" } else { "" };
     format!("{sign}{} {}, {}", value(i.mean, column), interval(i, column), test.in_words())
+}
+
+/// The column that a claim is about, for the form of its numbers.
+fn claimed<'a>(answer: &'a Answer, judgement: &Judgement) -> Option<&'a Column> {
+    answer.columns.iter().find(|column| column.name == judgement.metric)
+}
+
+/// "+0.2 [0.1, 0.3], p 0.004" of a claim.
+pub fn measured(answer: &Answer, judgement: &Judgement) -> String {
+    let plain = Column { name: judgement.metric.clone(), direction: Direction::Max, share: false };
+    let column = claimed(answer, judgement).unwrap_or(&plain);
+    let Some(difference) = judgement.difference else { return String::new() };
+    let sign = if difference > 0.0 { "+" } else { "" };
+    let within = judgement
+        .interval
+        .map_or(", without an interval: one training seed".into(), |i| format!(" {}", interval(&i, column)));
+    let p = judgement.test.map_or(String::new(), |test| match test.p_holm < 0.001 {
+        true => ", p < 0.001".into(),
+        false => format!(", p {:.3}", test.p_holm),
+    });
+    format!("{sign}{}{within}{p}", value(difference, column))
 }
 
 /// The ranking in sentences.
@@ -85,6 +104,17 @@ pub fn in_words(folder: &Folder, answer: &Answer) -> String {
     text += "\n";
     for row in &answer.rows {
         text += &ranked(row, answer, width);
+    }
+    for judgement in &answer.claims {
+        text += &format!(
+            "\n{}: {}\n    {} {} minus {}: {}\n",
+            judgement.verdict,
+            judgement.claim,
+            judgement.metric,
+            judgement.method,
+            judgement.with,
+            measured(answer, judgement)
+        );
     }
     for effect in &answer.effects {
         let values: Vec<String> =

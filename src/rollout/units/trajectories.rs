@@ -19,10 +19,6 @@ impl UnitMaker for Trajectories {
     ) -> Result<Vec<KeptUnit>> {
         Ok(units(iteration.grid, rewards, &found.indices))
     }
-
-    fn shares_noise(&self) -> bool {
-        true
-    }
 }
 
 /// Both trajectories of a prompt step by step, the better one first; a prompt with equal rewards has none.

@@ -1,11 +1,11 @@
 //! Style and content by the nearest drawing among all sizes, places and grounds: nothing is learnt.
 
 use crate::keys::nearest;
-use crate::scorers::composites::Composites;
+use crate::scorers::composites::{Composites, Found};
 use crate::scorers::measure::{Better, Measure, Scope, Table};
 use crate::scorers::scorer::{Declaration, Files, Scorer};
 use crate::scorers::sheets::{FORM, Sheets};
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use image::RgbImage;
 
 /// Nearest composite of a drawing and the picture's own ground.
@@ -45,11 +45,11 @@ impl Scorer for NearestDrawing {
     }
 
     fn score(&self, pictures: &[RgbImage], _: i64, prompts: &[&str]) -> Result<Table> {
-        let one = |(picture, prompt): (&RgbImage, &&str)| {
-            let found = self.0.nearest(picture).with_context(|| format!("the picture of the prompt {prompt:?}"))?;
+        let found = self.0.nearest(pictures)?;
+        let row = |(found, prompt): (Found, &&str)| {
             let right = self.0.names()[found.name] == **prompt;
-            Ok(vec![found.flatness, f64::from(found.flat), f64::from(right), found.off_manifold])
+            vec![found.flatness, f64::from(found.flat), f64::from(right), found.off_manifold]
         };
-        pictures.iter().zip(prompts).map(one).collect::<Result<_>>().map(Table)
+        Ok(Table(found.into_iter().zip(prompts).map(row).collect()))
     }
 }

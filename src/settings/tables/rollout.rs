@@ -2,7 +2,7 @@
 
 use super::train::{PORTION, STEPS};
 use crate::keys::OnResume::{Rounding, SameContent};
-use crate::keys::{Auto, Kind, Range, of, one_of, whole, within};
+use crate::keys::{Auto, Kind, Range, of, one_of, switch, whole, within};
 use crate::objectives::{Rollouts, Units};
 use crate::settings::facts::{Facts, Refusal};
 use serde::{Deserialize, Serialize};
@@ -44,6 +44,8 @@ crate::keys! {
         steps: Option<i64> = whole(1, 1000),
         /// share of DDPM's noise per step, above 0; default: the method's
         eta: Option<f64> = within(Range::UNIT),
+        /// trajectories of a prompt start from one noise, so that their rewards differ by their steps alone; auto: d3po alone
+        shared_noise: Auto<bool> = switch().or_auto(),
         /// guidance scale of the trajectories; default: the method's
         guidance_scale: Option<f64> = within(Range::NOT_NEGATIVE),
         /// steps before new pictures; auto: one pass over what was kept, dense-reward 4000
@@ -63,6 +65,8 @@ pub struct Trajectories {
     pub steps: i64,
     pub eta: f64,
     pub guidance_scale: f64,
+    /// All trajectories of a prompt start from one noise.
+    pub shared_noise: bool,
     /// `None`: one pass over the kept units.
     pub updates_per_iteration: Option<u64>,
     pub buffer: Buffer,
@@ -82,13 +86,14 @@ pub struct RolloutConfig {
 impl Parsed {
     /// With what the method samples by where the file does not say.
     pub(in crate::settings) fn trajectories(&self, rollouts: &Rollouts) -> Trajectories {
-        let updates = rollouts.units.rules().updates;
+        let rules = rollouts.units.rules();
         Trajectories {
             trajectories: self.trajectories.unwrap_or(rollouts.trajectories as usize),
             steps: self.steps.unwrap_or(rollouts.steps),
             eta: self.eta.unwrap_or(rollouts.eta),
             guidance_scale: self.guidance_scale.unwrap_or(rollouts.guidance_scale),
-            updates_per_iteration: self.updates_per_iteration.given().or(updates),
+            shared_noise: self.shared_noise.given().unwrap_or(rules.shared_noise),
+            updates_per_iteration: self.updates_per_iteration.given().or(rules.updates),
             buffer: self.buffer,
             batch: self.batch,
         }

@@ -40,6 +40,12 @@ fn what_is_no_sweep_is_refused_before_anything_runs() {
     refused("rank_by = \"val_margin\"\ntrails = 3\n", &[]);
     refused("seeds = [0]\n", &[]);
     refused("rank_by = \"val_margin\"\n[choose]\nrank_by = \"x\"\neval = { prompts = \"p\", scorer = [] }\n", &[]);
+    let claimed = |names: &str| {
+        format!("rank_by = \"x\"\n[[methods]]\nname = \"dpo\"\n[[claims]]\nclaim = \"dpo is best\"\n{names}\n")
+    };
+    refused(&claimed("method = \"dop\""), &[]);
+    refused(&claimed("method = \"dpo\"\nwith = \"dpo\""), &[]);
+    refused(&claimed("method = \"dpo\"\nexpect = \"more\""), &[]);
     refused(FOUR, &["--trial", "9"]);
     insta::assert_snapshot!(messages);
     assert!(!folder(&world).exists());

@@ -111,6 +111,44 @@ fn conditions_methods_and_zipped_groups_make_the_points_they_should() {
 }
 
 #[test]
+fn claims_are_judged_by_the_difference_of_two_methods() {
+    let world = world("");
+    let methods = "seeds = [0, 1]\nrank_by = \"background.darkness\"\nshow = [\"val_margin\"]\n[[methods]]\nname = \"slow\"\nset = { \"optim.lr\" = 1e-9 }\n[[methods]]\nname = \"fast\"\nset = { \"optim.lr\" = 1e-2 }\n";
+    let claims = "[[claims]]\nclaim = \"fast learns more\"\nmethod = \"fast\"\nwith = \"slow\"\nmetric = \"val_margin\"\n[[claims]]\nclaim = \"fast learns less\"\nmethod = \"fast\"\nwith = \"slow\"\nmetric = \"val_margin\"\nexpect = \"below\"\n[[claims]]\nclaim = \"nothing happens\"\nmethod = \"slow\"\n";
+    write(&world, &format!("{methods}{claims}{}", eval(&world)));
+    let text = stdout(&mut sweep(&world, &[]));
+    let answer = json(&folder(&world).join("answer.json"));
+    let margin = |row: &str, seed: usize| {
+        let rows = answer["rows"].as_array().unwrap();
+        let row = rows.iter().find(|r| r["title"] == row).unwrap();
+        row["figures"][1]["per_seed"][seed].as_f64().unwrap()
+    };
+    let gains = [0, 1].map(|seed| margin("fast", seed) - margin("slow", seed));
+    let claim = |i: usize| &answer["claims"][i];
+    let difference = claim(0)["difference"].as_f64().unwrap();
+    assert!((difference - (gains[0] + gains[1]) / 2.0).abs() < 1e-12, "{difference} {gains:?}");
+    let (more, less) = if gains.iter().all(|gain| *gain > 0.0) {
+        ("holds", "the opposite holds")
+    } else if gains.iter().all(|gain| *gain < 0.0) {
+        ("the opposite holds", "holds")
+    } else {
+        ("cannot be told", "cannot be told")
+    };
+    assert_eq!((claim(0)["verdict"].as_str(), claim(1)["verdict"].as_str()), (Some(more), Some(less)));
+    // A rate of 1e-9 paints the start model's pictures: no prompt differs.
+    assert_eq!(claim(2)["verdict"], "cannot be told");
+    assert_eq!((&claim(2)["with"], &claim(2)["test"]["p_holm"]), (&"start model".into(), &1.0.into()));
+    assert!(text.contains(&format!("{more}: fast learns more\n    val_margin fast minus slow: ")), "{text}");
+    for file in ["answer.md", "report.html"] {
+        assert!(std::fs::read_to_string(folder(&world).join(file)).unwrap().contains("fast learns less"), "{file}");
+    }
+    let wrong = claims.replace("val_margin", "val_marign");
+    write(&world, &format!("{methods}{wrong}{}", eval(&world)));
+    let said = world.refused(&mut sweep(&world, &["--answer"]), 2);
+    assert!(said.contains("has the metric val_marign, did you mean val_margin?"), "{said}");
+}
+
+#[test]
 fn ranges_and_drawn_points_are_the_same_every_time() {
     let world =
         world("rank_by = \"val_margin\"\n[axes]\n\"optim.lr\" = { from = 1e-4, to = 1e-2, log = true, points = 3 }\n");
