@@ -7,6 +7,7 @@ use super::tables::reference::ReferenceKind;
 use super::tables::rollout::Prompts;
 use super::tables::safeguard::Safeguard;
 use super::tables::timesteps::{Law, TimestepWeighting};
+use super::tables::train::PairSplit;
 use super::tables::validate::{HeldOut, HeldOutItems};
 use super::tables::weights;
 use crate::data::items::{ItemKind, Labels, Ties};
@@ -32,6 +33,7 @@ impl Combination<'_> {
     pub fn check(&mut self) -> Result<()> {
         self.init_without_rank()?;
         self.reference()?;
+        self.pair_split()?;
         if let Some(starts) = &self.parsed.starts {
             self.prompts("rollout", &starts.prompts)?;
         }
@@ -201,6 +203,30 @@ impl Combination<'_> {
             );
         }
         Ok(())
+    }
+
+    /// Images of an item can be parted where the objective reads errors of several.
+    fn pair_split(&self) -> Result<()> {
+        if self.parsed.train.pair_split.given() != Some(PairSplit::On) {
+            return Ok(());
+        }
+        let needs = self.needs();
+        let why = match (needs.items, self.parsed.source) {
+            _ if needs.drift => "its drift from the start model is differentiated together with the errors",
+            (_, Source::Rollouts) => "it trains on steps of trajectories",
+            _ if needs.truncated.is_some() => "it trains on one predicted picture per item",
+            (ItemKind::Labels, _) => "it trains on one image per item",
+            (ItemKind::Pairs, _) if !needs.loser => "it trains on winners alone",
+            (ItemKind::Pairs | ItemKind::Lists, _) => return Ok(()),
+        };
+        self.refuse(
+            "train",
+            "pair_split",
+            format!(
+                "train.pair_split = \"on\" does not go with method.name = \"{}\": {why}. Remove the key.",
+                self.name()
+            ),
+        )
     }
 
     /// The safeguard protects winners from the push on their losers.

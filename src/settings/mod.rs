@@ -34,5 +34,5 @@ pub use tables::reference::Updates;
 pub use tables::rollout::{Buffer, Prompts, RolloutConfig, Trajectories};
 pub use tables::sample::SampleConfig;
 pub use tables::timesteps::TimestepWeighting;
-pub use tables::train::{OnSpike, TrainConfig};
+pub use tables::train::{OnSpike, PairSplit, TrainConfig};
 pub use tables::validate::{HeldOut, HeldOutItems};

@@ -9,6 +9,9 @@ use super::work::Stage;
 use crate::machine::clock;
 use serde::Deserialize;
 
+/// Longest line outside tables.
+const WIDTH: usize = 118;
+
 /// Parts of environment.json.
 #[derive(Deserialize)]
 struct Environment {
@@ -21,8 +24,8 @@ struct Environment {
 pub fn page(folder: &Folder, entries: &Entries, answer: &Answer) -> String {
     let name = folder.path.file_name().map_or("sweep".into(), |name| name.to_string_lossy().into_owned());
     let title = if answer.question.is_empty() { format!("Sweep {name}") } else { answer.question.clone() };
-    let mut text = format!("# {title}\n\n{}\n\n", made(folder, entries, answer));
-    text += &settled(answer).iter().map(|sentence| format!("* {sentence}\n")).collect::<String>();
+    let mut text = format!("# {title}\n\n{}\n\n", wrapped("", &made(folder, entries, answer)));
+    text += &settled(answer).iter().map(|sentence| format!("{}\n", wrapped("* ", sentence))).collect::<String>();
     text += "\nMeans have 95 % intervals over training seeds and prompts; differences are paired over prompts, and p is that of a\n\
              sign test after Holm's correction over all tests of the column.\n";
     text += &claims(answer);
@@ -59,6 +62,12 @@ fn claims(answer: &Answer) -> String {
         );
     }
     text
+}
+
+/// A paragraph in lines; further ones are indented below `mark`.
+fn wrapped(mark: &str, text: &str) -> String {
+    let below = " ".repeat(mark.len());
+    textwrap::fill(text, textwrap::Options::new(WIDTH).initial_indent(mark).subsequent_indent(&below))
 }
 
 /// Headings in the order of the file; `None`: one table for all.

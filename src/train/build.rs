@@ -16,7 +16,7 @@ use crate::objectives::timestep_weight::TimestepWeight;
 use crate::objectives::{BetaRule, ErrorSpace, Inversion, InversionGrid, Needs, Objective, Truncation};
 use crate::optimizer::{Ema, Optimizer};
 use crate::rollout::Prompts;
-use crate::settings::{Settings, TimestepWeighting};
+use crate::settings::{PairSplit, Settings, TimestepWeighting};
 use anyhow::Result;
 use pipelines::{LevelRange, Levels, Process};
 
@@ -47,8 +47,12 @@ pub fn learner(
         guard: SpikeGuard::default(),
         statistics: Statistics::default(),
     };
-    let limits =
-        Limits { on_spike: config.train.on_spike, grad_accum: config.train.grad_accum, steps: config.train.steps };
+    let limits = Limits {
+        on_spike: config.train.on_spike,
+        grad_accum: config.train.grad_accum,
+        steps: config.train.steps,
+        split: config.train.pair_split == PairSplit::On,
+    };
     let criterion = criterion(opened, &networks)?;
     let latents = match (inverting(config, needs, feed.range()), truncating(config, needs, feed)?) {
         (Some(inverting), _) => Latents::Inverted(inverting),

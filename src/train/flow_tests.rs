@@ -240,7 +240,7 @@ fn learner() -> Learner {
     };
     let optimizer = Optimizer::new(&networks.policy.trainable, &optim);
     let history = History { beta: Beta::fixed(50.0), guard: SpikeGuard::default(), statistics: Statistics::default() };
-    let limits = Limits { on_spike: OnSpike::Warn, grad_accum: 1, steps: 3 };
+    let limits = Limits { on_spike: OnSpike::Warn, grad_accum: 1, steps: 3, split: false };
     Learner::new(networks, criterion, Latents::Noised, optimizer, None, history, limits)
 }
 

@@ -1,13 +1,24 @@
 //! Errors of a micro-batch: as numbers for the objective, and as a graph for the backward pass.
 
-use crate::networks::InversionWatch;
+use crate::networks::{InversionWatch, Noised};
 use crate::objectives::{Drift, Errors, Evaluation};
 use tch::{Kind, Tensor};
 
+/// One image of every item that has so many.
+pub struct Part {
+    /// Rows of the micro-batch, as an index.
+    pub rows: Tensor,
+    pub noised: Noised,
+    /// e_theta `[rows]` with its graph; `None`: without one so far.
+    pub theta: Option<Tensor>,
+}
+
 /// A micro-batch through the networks.
 pub struct Forward {
-    /// e_theta `[R]`, with its graph.
+    /// e_theta `[R]`, with its graph unless `parts` have it.
     pub theta: Tensor,
+    /// Images that the backward pass takes one after the other; `None`: all at once.
+    pub parts: Option<Vec<Part>>,
     /// `[n]`, with its graph.
     pub drift: Option<Drift>,
     /// All numbers, detached.

@@ -1,7 +1,7 @@
 //! A micro-batch of items.
 
 use super::history::Statistics;
-use super::partial::{Partial, Terms};
+use super::partial::{Partial, Roots, Terms};
 use super::pass::Pass;
 use super::records::StepRecords;
 use crate::data::batches::Batch;
@@ -16,10 +16,10 @@ impl Pass<'_> {
     ///
     /// # Errors
     /// [`Halted`] for a loss or an error that is not finite; errors of the networks.
-    pub fn items(&self, batch: &Batch, terms: &Terms, own: Option<&Statistics>) -> Result<Partial> {
+    pub fn items(&self, batch: &Batch, terms: &Terms, own: Option<&Statistics>) -> Result<Partial<'_>> {
         let (criterion, number) = (self.criterion, terms.step.number);
         let measures = self.networks.moved.as_ref().is_some_and(|moved| moved.measures(number));
-        let forward = self.forward(batch, measures)?;
+        let mut forward = self.trained(batch, measures)?;
         let terms = match own {
             Some(own) => criterion.terms(terms.step, own, std::slice::from_ref(&forward.errors), &Alone)?,
             None => *terms,
@@ -27,10 +27,13 @@ impl Pass<'_> {
         let mut evaluation = evaluate(&criterion.objective, &forward.errors, &terms.step, terms.weighting)?;
         refuse_not_finite(batch, &evaluation)?;
         let lam = criterion.protect_winners(&forward, &mut evaluation);
-        let root = forward.root(&evaluation);
+        let roots: Roots = match forward.parts.take() {
+            Some(parts) => Box::new(self.roots_by_image(parts, evaluation.d_theta.shallow_clone())),
+            None => Box::new(std::iter::once(Ok(forward.root(&evaluation)))),
+        };
         let mut values = criterion.values(&forward.errors, &terms.step);
         values.divergence = forward.divergence;
-        Ok(Partial { root, terms, records: StepRecords::of_items(evaluation, lam, forward.inversion), values })
+        Ok(Partial { roots, terms, records: StepRecords::of_items(evaluation, lam, forward.inversion), values })
     }
 }
 

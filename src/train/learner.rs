@@ -37,6 +37,8 @@ pub struct Limits {
     pub grad_accum: u64,
     /// Steps of the run.
     pub steps: u64,
+    /// Images of an item go through the policy one after the other.
+    pub split: bool,
 }
 
 /// End of a step.
@@ -128,8 +130,8 @@ impl Learner {
 
     /// Inputs of micro-batches.
     pub fn pass(&self) -> Pass<'_> {
-        let Self { networks, criterion, latents, .. } = self;
-        Pass { networks, criterion, latents, average: self.average() }
+        let Self { networks, criterion, latents, limits, .. } = self;
+        Pass { networks, criterion, latents, average: self.average(), split: limits.split }
     }
 
     /// Step `s` at rate `lr`. Weights and history change only at the very end, so that a stop or an error leaves the

@@ -32,6 +32,7 @@ mod run;
 mod run_dir;
 mod samples;
 mod session;
+mod split;
 pub mod tensorboard;
 mod truncated;
 mod units;

@@ -31,13 +31,23 @@ impl Values {
     }
 }
 
-/// One micro-batch of a step. Nothing has changed yet: gradients are still a graph.
-pub struct Partial {
-    /// Scalar: sum of the networks' outputs times their derivatives. Its backward pass gives the gradients.
-    pub root: Tensor,
+/// Scalars, sums of the networks' outputs times their derivatives. Their backward passes, one after the other, give the
+/// gradients of a micro-batch. A graph is made when its scalar is asked for.
+pub type Roots<'a> = Box<dyn Iterator<Item = Result<Tensor>> + 'a>;
+
+/// One micro-batch of a step. Nothing has changed yet: gradients are still graphs.
+pub struct Partial<'a> {
+    pub roots: Roots<'a>,
     pub terms: Terms,
     pub records: StepRecords,
     pub values: Values,
+}
+
+impl Partial<'_> {
+    /// A micro-batch with one graph.
+    pub fn joint(root: Tensor, terms: Terms, records: StepRecords, values: Values) -> Self {
+        Self { roots: Box::new(std::iter::once(Ok(root))), terms, records, values }
+    }
 }
 
 /// The merged micro-batches of a step. Gradients are in the buffers of the trained tensors.
@@ -59,7 +69,9 @@ impl Merged {
     /// # Errors
     /// No trained tensor in the graph; errors of libtorch.
     pub fn merge(&mut self, partial: Partial) -> Result<()> {
-        backward(&partial.root)?;
+        for root in partial.roots {
+            backward(&root?)?;
+        }
         self.terms = partial.terms;
         self.records.extend(partial.records);
         self.values.extend(partial.values);

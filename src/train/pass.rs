@@ -25,11 +25,18 @@ pub struct Pass<'a> {
     pub latents: &'a Latents,
     /// Average of the trained tensors by name, if any.
     pub average: Option<&'a [(String, Tensor)]>,
+    /// Training takes the images of an item one after the other.
+    pub split: bool,
 }
 
 impl Pass<'_> {
     /// Forward pass of a micro-batch through policy and reference. Without gradients if the caller holds a guard.
     pub fn forward(&self, batch: &Batch, measure_reference: bool) -> Result<Forward> {
+        Pass { split: false, ..*self }.trained(batch, measure_reference)
+    }
+
+    /// [`forward`](Self::forward) for a backward pass, which may take image by image.
+    pub fn trained(&self, batch: &Batch, measure_reference: bool) -> Result<Forward> {
         let Latents::Inverted(inverting) = self.latents else {
             return self.compare(batch, &self.networks.noise(batch), measure_reference).map(|(forward, _)| forward);
         };
@@ -44,14 +51,17 @@ impl Pass<'_> {
             true => self.networks.reference_errors(batch, noised, self.criterion.needs.drift)?,
             false => None,
         };
-        let residuals = self.networks.residuals(noised)?;
+        let (residuals, parts) = match self.split {
+            true => self.by_image(&batch.items, noised).map(|(residuals, parts)| (residuals, Some(parts)))?,
+            false => (self.networks.residuals(noised)?, None),
+        };
         let (reference_errors, reference) = reference.map_or((None, None), |m| (Some(m.errors), m.residuals));
         let divergence = match (&reference_errors, measure_reference) {
             (Some(errors), true) => self.divergence(batch, noised, errors)?,
             _ => Vec::new(),
         };
         let forward = self.summarise(batch, noised, &residuals, reference.as_ref(), reference_errors)?;
-        Ok((Forward { divergence, ..forward }, residuals))
+        Ok((Forward { divergence, parts, ..forward }, residuals))
     }
 
     /// Errors of an objective from the residuals `[R, C, h, w]` of policy and reference.
@@ -86,7 +96,7 @@ impl Pass<'_> {
             lambda: self.criterion.lambda(self.networks, &noised.levels),
         };
         let numel = residuals.size()[1..].iter().product();
-        Ok(Forward { theta, drift, errors, product, divergence: Vec::new(), inversion: None, numel })
+        Ok(Forward { theta, parts: None, drift, errors, product, divergence: Vec::new(), inversion: None, numel })
     }
 
     /// e_ref - e_start of the best image of every item (for a label: if it is desirable).

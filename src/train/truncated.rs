@@ -15,7 +15,7 @@ impl Pass<'_> {
     ///
     /// # Errors
     /// [`Halted`] for a loss that is not finite; errors of the networks.
-    pub fn truncated(&self, truncating: &Truncating, batch: &Batch, terms: &Terms) -> Result<Partial> {
+    pub fn truncated(&self, truncating: &Truncating, batch: &Batch, terms: &Terms) -> Result<Partial<'static>> {
         let Objective::Residuals(method) = &self.criterion.objective else {
             bail!("the method has no loss of predicted pictures")
         };
@@ -35,6 +35,6 @@ impl Pass<'_> {
         let grads = Tensor::f_run_backward(&[losses.sum(losses.kind())], &[&leaf], false, false)?;
         let root = (&residuals * grads[0].detach()).sum(None::<Kind>);
         let records = StepRecords::of_units(&values, UnitRecords::default());
-        Ok(Partial { root, terms: *terms, records, values: Values::default() })
+        Ok(Partial::joint(root, *terms, records, Values::default()))
     }
 }

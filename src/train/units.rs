@@ -17,7 +17,7 @@ impl Pass<'_> {
     ///
     /// # Errors
     /// [`Halted`] for a loss or a log-ratio that is not finite; errors of the networks.
-    pub fn units(&self, batch: &UnitBatch, terms: &Terms) -> Result<Partial> {
+    pub fn units(&self, batch: &UnitBatch, terms: &Terms) -> Result<Partial<'static>> {
         let method = self.criterion.objective.of_units().context("the method has no loss of transitions")?;
         let device = self.networks.machine.device;
         let asked = batch.sampling.asked(self.networks);
@@ -55,7 +55,7 @@ impl Pass<'_> {
             read: evaluation.clamped.1,
         };
         let records = StepRecords::of_units(&evaluation.losses, records);
-        Ok(Partial { root, terms: *terms, records, values: Values::default() })
+        Ok(Partial::joint(root, *terms, records, Values::default()))
     }
 }
 

@@ -18,8 +18,11 @@ crate::choice! {
 
 crate::choice! {
     /// `[train] pair_split`
+    #[derive(Default)]
     pub enum PairSplit {
+        #[default]
         Off = "off",
+        On = "on",
     }
 }
 
@@ -55,8 +58,8 @@ crate::keys! {
         keep_every: Option<u64> = at_least(1).on_resume(Harmless),
         /// recompute instead of storing: less memory, more time
         gradient_checkpointing: Recompute = of(Kind::Choice(&Recompute::NAMES, &[])).or_text("none").on_resume(Rounding),
-        /// winner and loser one after the other
-        pair_split: Auto<PairSplit> = one_of::<PairSplit>().not_built(&["on"]).or_auto().on_resume(Rounding),
+        /// on: the images of an item one after the other, in about half the memory of activations; auto: off
+        pair_split: Auto<PairSplit> = one_of::<PairSplit>().or_auto().on_resume(Rounding),
         /// when the gradient norm leaves its recent range
         on_spike: OnSpike = one_of::<OnSpike>().or_text("warn"),
         /// delete what the run folder holds
@@ -76,7 +79,7 @@ pub struct TrainConfig {
     pub keep_last: usize,
     pub keep_every: Option<u64>,
     pub gradient_checkpointing: Recompute,
-    pub pair_split: Auto<PairSplit>,
+    pub pair_split: PairSplit,
     pub on_spike: OnSpike,
     pub overwrite: bool,
 }
@@ -110,7 +113,7 @@ impl Parsed {
             keep_last: self.keep_last,
             keep_every: self.keep_every,
             gradient_checkpointing: self.gradient_checkpointing,
-            pair_split: self.pair_split,
+            pair_split: self.pair_split.given().unwrap_or_default(),
             on_spike: self.on_spike,
             overwrite: self.overwrite,
         })

@@ -42,6 +42,7 @@ fn keys_that_mean_nothing_beside_the_others_are_refused() {
         &["reference.every=4"],
         &["safeguard.mu=0.5"],
         &["weights.source=column", "weights.c=1"],
+        &["train.pair_split=on", "method.name=sft"],
         &["validate.stop_at_gradient_factor=0.2", "validate.every=0"],
         &["validate.stop_at_gradient_factor=0.2", "validate.every=1", "method.name=mapo"],
     ] {

@@ -145,7 +145,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
     let world = World::new(8);
     for set in [
         "optim.name=adamw8bit",
-        "train.pair_split=on",
         "reference.ledger=on",
         "reference.placement=cpu",
         "reference.path=models/other",

@@ -128,6 +128,36 @@ fn assert_runs_over_the_whole_step(name: &str) {
 
 one_test_each!(statistics_and_weights_run_over_the_whole_step: super::assert_runs_over_the_whole_step; kto bco wpo focalpo);
 
+/// Images one after the other: the same errors and gradients, up to the rounding of other batch sizes.
+fn assert_images_can_be_parted(name: &str) {
+    let world = World::new(16);
+    let run = |folder: &str, split: &str| {
+        let plugged: &[&str] =
+            if name == "dpo" { &["safeguard.name=sdpo", "reference.kind=updated", "reference.every=1"] } else { &[] };
+        let sets = [
+            "model.dtype=float64",
+            "train.steps=3",
+            "optim.lr=1e-3",
+            "train.micro_batch=2",
+            "train.grad_accum=2",
+            split,
+        ];
+        trained(&world, name, folder, &[&sets[..], plugged].concat())
+    };
+    let (joint, parted) = (run("joint", "train.pair_split=off"), run("parted", "train.pair_split=on"));
+    for (a, b) in metrics(&joint).iter().zip(&metrics(&parted)) {
+        for key in ["loss", "grad_norm", "val_loss"] {
+            let Some((a, b)) = a[key].as_f64().zip(b[key].as_f64()) else { continue };
+            assert!((a - b).abs() <= 1e-9 * a.abs().max(1e-3), "{name} {key}: {a} {b}");
+        }
+    }
+    let weights = |run: &Path| tensors(&run.join("final/pytorch_lora_weights.safetensors"));
+    let off = distance(&weights(&parted), &weights(&joint));
+    assert!(off < 1e-9, "{name}: {off:e}");
+}
+
+one_test_each!(images_can_be_parted: super::assert_images_can_be_parted; dpo inpo bco rankdpo);
+
 /// beta = "auto" of a step must not depend on how it is split.
 #[test]
 fn the_adaptive_beta_is_that_of_whole_steps() {
