@@ -182,7 +182,7 @@ fn write_data(dir: &Path) {
         image.save(dir.join(&name)).unwrap();
         name
     };
-    let scorers = ["pickscore", "hpsv21", "clip", "aesthetic"];
+    let scorers = ["pickscore", "hpsv21", "clip", "aesthetic", "mean_confidence"];
     let (mut pairs, mut lists) = (String::new(), String::new());
     for i in 0..8u8 {
         let images = [0, 1, 2].map(|k| picture(format!("{i}-{k}.png"), i * 20 + k * 5));
