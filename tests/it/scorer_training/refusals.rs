@@ -12,7 +12,10 @@ fn remove(row: &mut Value, field: &str) {
 fn configurations_that_do_not_fit_are_refused_with_the_key() {
     let world = Judged::new();
     let mut messages = Messages::default();
-    let cases: [(&str, &[&str]); 12] = [
+    let cases: [(&str, &[&str]); 15] = [
+        ("one data set", &["method.name=more"]),
+        ("further data of a method of one set", &["data.others=[\"pairs.jsonl\"]"]),
+        ("method of a diffusion model", &["method.name=dpo"]),
         ("unknown head", &["method.name=pikscore"]),
         ("head that is not built", &["method.name=outside_option"]),
         ("key of another head", &["method.k=3"]),
@@ -44,6 +47,8 @@ fn data_without_what_a_head_reads_is_refused_with_the_rows() {
         messages.add(case, &world.refused(&mut world.train(&[]), 1));
     };
     add("no labels", "dimensions", &|_, row| remove(row, "labels"));
+    add("no strength", "disagreement_margin", &|_, row| remove(row, "strength"));
+    add("strength of another form", "disagreement_margin", &|_, row| row["strength"] = json!({"mean": "high"}));
     add("no user in some rows", "pal", &|i, row| {
         if i % 5 == 1 {
             remove(row, "user");
