@@ -259,7 +259,11 @@ fn resolve_model(place: &Place, table: ModelTable, method: &Method) -> Result<Mo
     if let Err(error) = device.open() {
         return place.refuse("model", "device", format!("model.device: {error}."));
     }
-    let by_head = objective.has_weights() && objective != Objective::Uncertainty;
+    let by_head = match objective {
+        // Their heads are small beside the towers, which do the work.
+        Objective::Uncertainty | Objective::More => false,
+        other => other.has_weights(),
+    };
     let tune = table.tune.given().unwrap_or(if by_head { Tune::Head } else { Tune::Towers });
     let bars = objective == Objective::Hpsv2;
     Ok(Model {

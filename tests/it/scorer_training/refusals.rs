@@ -38,6 +38,16 @@ fn configurations_that_do_not_fit_are_refused_with_the_key() {
 }
 
 #[test]
+fn train_names_the_command_of_a_scorers_configuration() {
+    let world = Judged::new();
+    let mut command = crate::support::diffpref();
+    let said = world.refused(command.arg("train").arg(world.path("scorer.toml")), 2);
+    let expected =
+        "DIR/scorer.toml:5: method.name = \"pickscore\" trains a scorer: run `diffpref train-scorer DIR/scorer.toml`.";
+    assert!(said.contains(expected), "{said}");
+}
+
+#[test]
 fn data_without_what_a_head_reads_is_refused_with_the_rows() {
     let mut messages = Messages::default();
     let mut add = |case: &str, method: &str, change: &dyn Fn(usize, &mut Value)| {
