@@ -27,7 +27,7 @@ STEPS = [
     {"networks"},
     {"optimizer"},
     {"painting"},
-    {"metrics", "run_folder"},
+    {"denoising", "metrics", "run_folder"},
     {"rollout"},
     {"report"},
     {"train", "scorer_training", "generate", "eval", "publish", "score", "runs"},

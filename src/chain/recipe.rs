@@ -1,5 +1,6 @@
 //! A recipe: the options of each command, in TOML.
 
+use super::loops::Loops;
 use super::stage::Stage;
 use crate::keys::{Choice, ConfigError, nearest};
 use std::path::{Path, PathBuf};
@@ -9,17 +10,11 @@ use toml::{Table, Value};
 const MOST_ROUNDS: i64 = 100;
 /// Keys outside tables.
 const TOP: [&str; 2] = ["out", "rounds"];
-/// Keys of published loops that are not built, and what happens instead.
-const NOT_BUILT: [(&str, &str); 3] = [
-    ("refresh", "every round generates all pictures anew"),
-    ("replay", "every round trains on its own pairs alone"),
-    ("consistency", "scorers label the pairs, and no earlier model is asked"),
-];
 /// Options that the chain sets itself.
 const SET_BY_CHAIN: &[(Stage, &[&str])] = &[
     (Stage::Generate, &["out", "resume", "json", "compare"]),
     (Stage::Score, &["input", "out", "json"]),
-    (Stage::Pairs, &["input", "out", "json"]),
+    (Stage::Pairs, &["input", "out", "json", "newest", "reference", "consistency-with", "earlier"]),
     (Stage::Train, &["resume", "dry-run", "json"]),
     (Stage::Eval, &["run", "model", "out", "json"]),
 ];
@@ -33,6 +28,7 @@ pub struct Recipe {
     pub rounds: u32,
     /// Options of every stage that the recipe has, in the order of the chain.
     pub stages: Vec<(Stage, Options)>,
+    pub loops: Loops,
 }
 
 /// Options of a command as (name without dashes, value); a switch has no value.
@@ -60,29 +56,21 @@ impl Recipe {
                 stages.push((stage, options_of(stage, options)?));
             }
         }
-        refuse_not_built(None, table)?;
         let (out, rounds) = (out(table)?, rounds(table)?);
+        let loops = Loops::of(table, rounds)?;
         let known: Vec<&str> = Stage::ALL.iter().map(|stage| stage.name()).chain(TOP).collect();
         if let Some(name) = table.keys().find(|name| !known.contains(&name.as_str())) {
             let hint = nearest(name, &known).map_or(String::new(), |known| format!(" (did you mean {known}?)"));
             return Err(format!("unknown table or key {name}{hint}. Known: {}.", known.join(", ")));
         }
-        if let Some(lacking) = [Stage::Generate, Stage::Score, Stage::Pairs, Stage::Train]
-            .into_iter()
-            .find(|stage| stages.iter().all(|(there, _)| there != stage))
-        {
-            return Err(format!(
-                "there is no table [{}]: a chain has [generate], [score], [pairs], [train] and, at will, [eval].",
-                lacking.name()
-            ));
-        }
+        refuse_wrong_tables(&stages, loops)?;
         if let Some((_, pairs)) = stages.iter().find(|(stage, _)| *stage == Stage::Pairs)
             && pairs.iter().any(|(name, value)| name == "rule" && value.as_deref() == Some("small_margins"))
         {
             return Err("pairs.rule = \"small_margins\" makes pairs for people to judge, which nobody did yet: expected a rule that makes training data.".into());
         }
         let stem = path.file_stem().map_or("chain".into(), |stem| stem.to_string_lossy().into_owned());
-        Ok(Self { out: out.unwrap_or_else(|| format!("runs/{stem}").into()), rounds, stages })
+        Ok(Self { out: out.unwrap_or_else(|| format!("runs/{stem}").into()), rounds, stages, loops })
     }
 
     /// Scorers that rate the candidates and judge the result too.
@@ -117,15 +105,25 @@ impl Recipe {
     }
 }
 
-/// Refuses keys of loops that are not built, at the top of the recipe or in a table.
-fn refuse_not_built(of: Option<&str>, table: &Table) -> Result<(), String> {
-    match NOT_BUILT.iter().find(|(name, _)| table.contains_key(*name)) {
-        Some((name, instead)) => {
-            let key = of.map_or(name.to_string(), |of| format!("{of}.{name}"));
-            Err(format!("{key} is not built yet: {instead}. Remove the key."))
-        }
-        None => Ok(()),
+/// Refuses a recipe without a table that its chain needs, and a table that nothing reads.
+fn refuse_wrong_tables(stages: &[(Stage, Options)], loops: Loops) -> Result<(), String> {
+    let has = |stage: Stage| stages.iter().any(|(there, _)| *there == stage);
+    let needed = match loops.own {
+        None => &[Stage::Generate, Stage::Score, Stage::Pairs, Stage::Train][..],
+        Some(_) => &[Stage::Generate, Stage::Pairs, Stage::Train],
+    };
+    if let Some(lacking) = needed.iter().find(|stage| !has(**stage)) {
+        let needed: Vec<String> = needed.iter().map(|stage| format!("[{stage}]")).collect();
+        return Err(format!("there is no table [{lacking}]: a chain has {} and, at will, [eval].", needed.join(", ")));
     }
+    if loops.own.is_some() && has(Stage::Score) {
+        return Err(
+            "pairs.label = \"self\": the model labels its pictures, and nothing reads [score]. Remove the table, \
+                    or the key."
+                .into(),
+        );
+    }
+    Ok(())
 }
 
 fn out(table: &Table) -> Result<Option<PathBuf>, String> {
@@ -148,10 +146,9 @@ fn rounds(table: &Table) -> Result<u32, String> {
 fn options_of(stage: Stage, value: &Value) -> Result<Options, String> {
     let name = stage.name();
     let Value::Table(table) = value else { return Err(format!("{name} = {value}: expected a table [{name}].")) };
-    refuse_not_built(Some(name), table)?;
     let own = SET_BY_CHAIN.iter().find(|(of, _)| *of == stage).map_or(&[][..], |(_, own)| own);
     let mut options = Options::new();
-    for (key, value) in table {
+    for (key, value) in table.iter().filter(|(key, _)| !Loops::has(stage, key)) {
         let option = key.replace('_', "-");
         if own.contains(&option.as_str()) {
             return Err(format!("{name}.{key} is set by the chain. Remove the key."));
@@ -225,14 +222,12 @@ mod tests {
             ("out = 3\n", "out = 3: expected a path."),
             ("score = 3\n", "score = 3: expected a table [score]."),
             ("[score]\nout = \"x\"\n", "score.out is set by the chain."),
-            (
-                "[generate]\nrefresh = 0.5\n",
-                "generate.refresh is not built yet: every round generates all pictures anew.",
-            ),
-            ("replay = 0.5\n", "replay is not built yet: every round trains on its own pairs alone."),
-            ("[pairs]\nconsistency = \"x\"\n", "pairs.consistency is not built yet: scorers label the pairs"),
             ("[score]\nscorer = [[\"x\"]]\n", "score.scorer = [\"x\"]: expected a text"),
-            ("[generate]\n[score]\n[train]\n", "there is no table [pairs]"),
+            (
+                "[generate]\n[score]\n[train]\n",
+                "there is no table [pairs]: a chain has [generate], [score], [pairs], [train]",
+            ),
+            ("[generate]\n[train]\n[pairs]\nlabel = \"self\"\n[score]\n", "nothing reads [score]"),
         ] {
             let error = read(text).unwrap_err();
             assert!(error.contains(said), "{error}");

@@ -7,6 +7,7 @@ use super::state::State;
 use super::steps::{Product, Step, steps};
 use crate::keys::ConfigError;
 use crate::machine::hashes::HashMemory;
+use crate::pairs;
 use crate::progress::{Progress, Stop};
 use crate::settings;
 use anyhow::{Context, Result};
@@ -75,6 +76,7 @@ pub fn run(
     }
     let mut memory = HashMemory::open(cache_dir);
     let (mut done, mut before) = (Done { ran: 0, cached: 0, verdict: None }, None);
+    let mut consistency = None;
     for step in chosen(recipe, until)? {
         stop.check()?;
         let key = key(&step, before.as_deref(), &recipe.out, &mut memory)?;
@@ -89,12 +91,32 @@ pub fn run(
                 done.ran += 1;
             }
         }
+        if step.stage == Stage::Pairs {
+            warn_of_less_consistency(&step, &mut consistency, progress);
+        }
         if step.stage == Stage::Eval {
             done.verdict = Some(State::log(&step));
         }
         before = Some(key);
     }
     Ok(done)
+}
+
+/// Models that agree less and less label worse and worse: CREAM stops there.
+fn warn_of_less_consistency(step: &Step, last: &mut Option<f64>, progress: &dyn Progress) {
+    let summary = std::fs::read(step.out.join(pairs::SUMMARY)).ok();
+    let summary: Option<pairs::Summary> = summary.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let agreed = summary.and_then(|summary| summary.labelled?.consistency).filter(|agreed| agreed.with.is_some());
+    let Some(agreed) = agreed else { return };
+    if let Some(before) = last.filter(|before| agreed.mean < *before) {
+        progress.line(&format!(
+            "warning: {}: the consistency of both models fell from {before:.3} to {:.3}; labels of further rounds are worth \
+             less",
+            step.title(),
+            agreed.mean
+        ));
+    }
+    *last = Some(agreed.mean);
 }
 
 /// Runs a step, or continues one that was stopped.

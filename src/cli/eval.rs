@@ -3,8 +3,9 @@
 use super::{choices, terminal};
 use anyhow::Result;
 use clap::builder::TypedValueParser;
+use diffpref::denoising::{NamedModel, models_of_run};
 use diffpref::eval::implicit::{PairsRequest, TrainedOn, judge};
-use diffpref::eval::{NamedModel, Request, evaluate, labellers_of, models_of_run};
+use diffpref::eval::{Request, Teachers, evaluate};
 use diffpref::keys::ConfigError;
 use diffpref::machine::disk::default_cache_dir;
 use diffpref::metrics::evaluation::{Compared, Evaluation, Group, Interval, SignTest};
@@ -14,7 +15,6 @@ use diffpref::painting::{LoraFile, Merge, NegativeRequest};
 use diffpref::progress::Stop;
 use diffpref::report;
 use diffpref::runs;
-use diffpref::scorers::labelled_by::Labeller;
 use diffpref::scorers::{Measure, ScorerSpec};
 use diffpref::settings::Settings;
 use std::ffi::OsStr;
@@ -149,8 +149,8 @@ pub fn run(args: &Args, stop: &Stop) -> Result<()> {
     };
     let on_prompts = match &args.prompts {
         Some(prompts) => {
-            let labellers = config.as_ref().map(|config| labellers_of(config, progress.as_ref())).transpose()?;
-            let request = request(args, prompts, models, config, labellers.unwrap_or_default(), out.clone());
+            let teachers = config.as_ref().map(|config| Teachers::of(config, progress.as_ref())).transpose()?;
+            let request = request(args, prompts, models, config, teachers.unwrap_or_default(), out.clone());
             Some(evaluate(&request, progress.as_ref(), stop)?)
         }
         None => None,
@@ -233,7 +233,7 @@ fn request(
     prompts: &Path,
     models: Vec<NamedModel>,
     config: Option<Settings>,
-    labellers: Vec<Labeller>,
+    teachers: Teachers,
     out: PathBuf,
 ) -> Request {
     Request {
@@ -241,7 +241,7 @@ fn request(
         prompts: prompts.to_path_buf(),
         prompt_column: args.prompt_column.clone(),
         scorers: args.scorer.clone(),
-        labellers,
+        teachers,
         seeds: args.seeds,
         other_seeds: args.other_seeds,
         steps: args.steps,

@@ -118,7 +118,7 @@ fn dispatch(command: Command, cuda: &Cuda, stop: &Stop) -> anyhow::Result<()> {
         Command::Generate(args) => generate::run(&args, stop),
         Command::Eval(args) => eval::run(&args, stop),
         Command::Score(args) => score::run(&args, stop),
-        Command::Pairs(args) => pairs::run(args),
+        Command::Pairs(args) => pairs::run(args, stop),
         Command::Run(args) => self::run::run(&args, stop),
         Command::Sweep(args) => sweep::run(&args, stop),
         Command::SweepWorker(args) => sweep_worker::run(&args, stop),

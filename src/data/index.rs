@@ -1,6 +1,6 @@
 //! Reads one index file (pairs.jsonl, lists.jsonl, labels.jsonl): from lines to checked and relabelled items.
 
-use super::item::{Item, ItemKind};
+use super::item::{Item, ItemKind, Strength};
 use super::ranking::{self, Labels};
 use super::read_options::{ReadOptions, Ties, WrongKind};
 use super::rows::{self, Row};
@@ -85,7 +85,7 @@ impl Index {
             self.refuse_missing(pairs, scorer, "data.labels", &ranked)?;
         }
         match &options.scorer {
-            Some(scorer) => self.refuse_missing(pairs, scorer, "method.scorer", &|_| true),
+            Some(scorer) => self.refuse_missing(pairs, scorer, "[method]", &|_| true),
             None => Ok(()),
         }
     }
@@ -145,6 +145,7 @@ impl Index {
                 pair.scores.values_mut().for_each(|scores| scores.reverse());
                 pair.labels.values_mut().for_each(|label| *label = 1.0 - *label);
                 pair.share = pair.share.map(|share| 1.0 - share);
+                pair.strength = pair.strength.map(Strength::exchanged);
             }
         }
         self.items = kept;
@@ -234,6 +235,7 @@ impl Rows {
             user: row.user,
             labels: row.labels,
             share: row.share,
+            strength: row.strength,
             row: self.items.len(),
         };
         self.items.push((item, line));

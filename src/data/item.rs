@@ -81,6 +81,23 @@ impl Preference {
     }
 }
 
+/// Differences of several scorers on a pair, first image minus second.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Strength {
+    pub mean: f64,
+    /// Standard deviation over the scorers.
+    pub std: f64,
+    /// Chance that the first image is better, of a pair that is ambiguous.
+    pub soft_label: Option<f64>,
+}
+
+impl Strength {
+    /// Strength after the images are exchanged.
+    pub fn exchanged(self) -> Self {
+        Self { mean: -self.mean, soft_label: self.soft_label.map(|share| 1.0 - share), ..self }
+    }
+}
+
 /// A prompt, its images and their preference.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Item {
@@ -102,6 +119,8 @@ pub struct Item {
     pub labels: BTreeMap<String, f64>,
     /// Share of the votes for the first image.
     pub share: Option<f64>,
+    /// How certain several scorers are that the first image is better.
+    pub strength: Option<Strength>,
     /// 0-based row of the file.
     pub row: usize,
 }

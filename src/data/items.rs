@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-pub use super::item::{Item, ItemKind, Preference};
+pub use super::item::{Item, ItemKind, Preference, Strength};
 pub use super::ranking::Labels;
 pub use super::read_options::{Holdout, ReadOptions, Ties, WrongKind};
 

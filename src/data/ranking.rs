@@ -141,6 +141,7 @@ pub(super) fn labelled(pairs: &[Item], winners: &[Option<usize>]) -> Vec<Item> {
                         user: pair.user.clone(),
                         labels: BTreeMap::new(),
                         share: None,
+                        strength: None,
                         row: pair.row,
                     });
                 }
@@ -179,6 +180,7 @@ mod tests {
                 user: None,
                 labels: BTreeMap::new(),
                 share: None,
+                strength: None,
                 row: 0,
             }
         };

@@ -1,6 +1,6 @@
 //! One line of an index file: required fields, and refusals.
 
-use super::item::{ItemKind, Preference};
+use super::item::{ItemKind, Preference, Strength};
 use super::ranking::win_fractions;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -17,6 +17,7 @@ const PAIR: &[(&str, bool)] = &[
     ("user", false),
     ("labels", false),
     ("votes", false),
+    ("strength", false),
 ];
 const LIST: &[(&str, bool)] =
     &[("id", false), ("prompt", true), ("images", true), ("ranks", false), ("scores", false), ("user", false)];
@@ -43,6 +44,7 @@ pub(super) struct Row {
     pub labels: BTreeMap<String, f64>,
     /// Share of the votes for the winner.
     pub share: Option<f64>,
+    pub strength: Option<Strength>,
     /// Fields without meaning for this kind; ignored and named in the data report.
     pub unknown: Vec<String>,
 }
@@ -80,6 +82,7 @@ pub(super) fn parse(line: &str) -> Result<Row, String> {
         user: user(&fields)?,
         labels: BTreeMap::new(),
         share: None,
+        strength: None,
         unknown,
     };
     match kind {
@@ -123,6 +126,7 @@ fn pair(fields: &Fields, row: Row) -> Result<Row, String> {
         weight: weight(fields)?,
         labels: labels(fields)?,
         share: share(fields)?,
+        strength: strength(fields)?,
         ..row
     })
 }
@@ -270,6 +274,23 @@ fn share(fields: &Fields) -> Result<Option<f64>, String> {
     match votes.filter(|[a, b]| *a >= 0.0 && *b >= 0.0 && a + b > 0.0 && (a + b).is_finite()) {
         Some([winner, loser]) => Ok(Some(winner / (winner + loser))),
         None => Err(format!("field `votes`: expected [for the winner, for the loser], found {value}")),
+    }
+}
+
+/// `strength` of `diffpref pairs --strength` and of an ensemble of scorers.
+fn strength(fields: &Fields) -> Result<Option<Strength>, String> {
+    let Some(value) = present(fields, "strength") else { return Ok(None) };
+    let number = |name: &str| value.get(name).and_then(Value::as_f64);
+    let soft_label = match value.get("soft_label") {
+        None | Some(Value::Null) => Some(None),
+        Some(share) => share.as_f64().filter(|share| (0.0..=1.0).contains(share)).map(Some),
+    };
+    match (number("mean"), number("std").filter(|std| *std >= 0.0), soft_label) {
+        (Some(mean), Some(std), Some(soft_label)) => Ok(Some(Strength { mean, std, soft_label })),
+        _ => Err(format!(
+            "field `strength`: expected {{\"mean\": NUMBER, \"std\": NUMBER from 0}} and for an ambiguous pair \"soft_label\" \
+             in [0, 1], found {value}"
+        )),
     }
 }
 

@@ -74,6 +74,7 @@ mod tests {
             user: None,
             labels: Default::default(),
             share: None,
+            strength: None,
             scores: Default::default(),
             row: i,
         };

@@ -1,8 +1,8 @@
 //! The pictures of one model: painted once, kept as files.
 
 use super::groups::Cell;
-use super::models::NamedModel;
 use super::prompts::Prompt;
+use crate::denoising::NamedModel;
 use crate::machine::files::write_atomically;
 use crate::machine::hashes::{self, HashMemory};
 use crate::metrics::evaluation::PictureSettings;

@@ -7,13 +7,11 @@ mod gallery;
 mod groups;
 pub mod implicit;
 mod labellers;
-mod models;
 mod prompts;
 mod run;
 mod scores;
 
 pub use groups::{Cell, PromptGroup, groups, plan};
-pub use labellers::labellers_of;
-pub use models::{NamedModel, models_of_run};
+pub use labellers::Teachers;
 pub use prompts::{Prompt, read_prompts};
 pub use run::{Request, evaluate};

@@ -5,9 +5,10 @@ use super::diversity::diversity;
 use super::figures::by_group;
 use super::gallery::{Gallery, write_sheet};
 use super::groups::{Cell, MOST_SEEDS, PromptGroup, groups, plan};
-use super::models::NamedModel;
+use super::labellers::Teachers;
 use super::prompts::{Prompt, read_prompts};
 use super::scores::{self, ModelScores, Rater};
+use crate::denoising::NamedModel;
 use crate::keys::ConfigError;
 use crate::machine::devices;
 use crate::machine::files::{relative_to, write_atomically};
@@ -16,7 +17,6 @@ use crate::metrics::evaluation::{Evaluated, Evaluation, Group, Measured, Picture
 use crate::metrics::signs;
 use crate::painting::{Look, Sampling, check_size};
 use crate::progress::{Progress, Stop};
-use crate::scorers::labelled_by::{Labeller, own_labels};
 use crate::scorers::{Better, Measure, Named, ScorerSpec, Table};
 use anyhow::{Context, Result};
 use pipelines::sampling::Guidance;
@@ -35,8 +35,8 @@ pub struct Request {
     pub prompt_column: Option<String>,
     /// At least one.
     pub scorers: Vec<ScorerSpec>,
-    /// Judges of the models' training labels or rewards.
-    pub labellers: Vec<Labeller>,
+    /// Labels, rewards and data that the models were taught by.
+    pub teachers: Teachers,
     /// Pictures per held-out prompt, or per prompt if none is held out.
     pub seeds: u64,
     /// Pictures per prompt that is not held out, if others are.
@@ -74,7 +74,7 @@ pub fn evaluate(request: &Request, progress: &dyn Progress, stop: &Stop) -> Resu
     let settings = settings(request, progress)?;
     let mut memory = HashMemory::open(&request.cache_dir);
     let raters = open_scorers(request, &prompts, &mut memory, progress)?;
-    let warnings = raters.iter().map(|rater| own_labels(&rater.spec, &request.labellers));
+    let warnings = raters.iter().map(|rater| request.teachers.warnings(&rater.spec));
     let warnings: Vec<String> = warnings.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
     warnings.iter().for_each(|warning| progress.line(&format!("warning: {warning}")));
     let cells = plan(&prompts, request.seeds, request.other_seeds);

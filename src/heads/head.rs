@@ -22,6 +22,8 @@ pub struct Input<'a> {
 pub struct Batch {
     /// Share of the first picture of each pair in [0, 1], `[B]`.
     pub share: Tensor,
+    /// Margin of each pair, `[B]`; 0 for heads without margins.
+    pub margins: Tensor,
     /// Share of the first picture in each dimension, -1 without a label, `[B, D]`.
     pub dimensions: Tensor,
     /// Wins and losses of each picture over the training set, by picture.

@@ -3,11 +3,13 @@
 use super::btt::{Btt, WithTies};
 use super::contrastive::Contrastive;
 use super::dimensions::{Dimensions, Prefixed};
+use super::disagreement_margin::{DisagreementMargin, Margins};
 use super::dprm::{Bins, Dprm};
 use super::gpm::{Embedding, Gpm};
 use super::head::Head;
 use super::hpsv2::{Hpsv2, Ranked};
 use super::lore::{Lore, LowRank};
+use super::more::{Elementwise, More};
 use super::pal::{Mixture, Pal};
 use super::pickscore::{Choice, Pickscore};
 use super::ranklist::{Listwise, Ranklist};
@@ -30,11 +32,13 @@ crate::choice! {
         Pal = "pal",
         Lore = "lore",
         Dprm = "dprm",
+        DisagreementMargin = "disagreement_margin",
+        More = "more",
     }
 }
 
 /// Published objectives of scorers that this version refuses.
-pub const NOT_BUILT: &[&str] = &["step_aware", "mps", "outside_option", "more", "disagreement_margin"];
+pub const NOT_BUILT: &[&str] = &["step_aware", "mps", "outside_option"];
 
 /// `[method]`: the objective and its keys.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -51,6 +55,9 @@ pub enum Method {
     Pal(Pal),
     Lore(Lore),
     Dprm(Dprm),
+    #[serde(rename = "disagreement_margin")]
+    DisagreementMargin(DisagreementMargin),
+    More(More),
 }
 
 /// Sizes, names and start of a head.
@@ -82,14 +89,22 @@ impl Objective {
             Self::Pal => Pal::KEYS,
             Self::Lore => Lore::KEYS,
             Self::Dprm => Dprm::KEYS,
+            Self::DisagreementMargin => DisagreementMargin::KEYS,
+            Self::More => More::KEYS,
         }
     }
 
     /// Whether features of untouched towers are enough: the head has weights of its own.
     pub fn has_weights(self) -> bool {
         match self {
-            Self::Uncertainty | Self::Gpm | Self::Pal | Self::Lore | Self::Dprm => true,
-            Self::Contrastive | Self::Pickscore | Self::Hpsv2 | Self::Btt | Self::Ranklist | Self::Dimensions => false,
+            Self::Uncertainty | Self::Gpm | Self::Pal | Self::Lore | Self::Dprm | Self::More => true,
+            Self::Contrastive
+            | Self::Pickscore
+            | Self::Hpsv2
+            | Self::Btt
+            | Self::Ranklist
+            | Self::Dimensions
+            | Self::DisagreementMargin => false,
         }
     }
 
@@ -114,6 +129,8 @@ impl Method {
             Self::Pal(_) => Objective::Pal,
             Self::Lore(_) => Objective::Lore,
             Self::Dprm(_) => Objective::Dprm,
+            Self::DisagreementMargin(_) => Objective::DisagreementMargin,
+            Self::More(_) => Objective::More,
         }
     }
 
@@ -132,6 +149,8 @@ impl Method {
             Self::Lore(settings) => {
                 Box::new(LowRank::new(settings, width, of.users.to_vec(), only_users, seed, device))
             }
+            Self::DisagreementMargin(_) => Box::new(Margins),
+            Self::More(_) => Box::new(Elementwise::new(width, device)),
             Self::Dprm(settings) => Box::new(Bins::new(settings, width, seed, device)),
         }
     }

@@ -35,6 +35,9 @@ pub struct Saved {
     pub users: Vec<String>,
     #[serde(default)]
     pub dimensions: Vec<String>,
+    /// SHA-256 of the data files whose labels it was trained on; empty: captions, or written before this was kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub data_sha256: Vec<String>,
     /// Figures on held-out data, for people.
     #[serde(default)]
     pub figures: serde_json::Value,
@@ -121,8 +124,14 @@ impl Saved {
             | Objective::Hpsv2
             | Objective::Btt
             | Objective::Ranklist
+            | Objective::DisagreementMargin
             | Objective::Uncertainty => true,
-            Objective::Gpm | Objective::Dimensions | Objective::Pal | Objective::Lore | Objective::Dprm => false,
+            Objective::Gpm
+            | Objective::Dimensions
+            | Objective::Pal
+            | Objective::Lore
+            | Objective::Dprm
+            | Objective::More => false,
         }
     }
 

@@ -3,7 +3,7 @@
 
 use super::pal::{PalLoss, Variant};
 use super::*;
-use super::{btt, dimensions, dprm, gpm, hpsv2, lore, pal, pickscore, ranklist, uncertainty};
+use super::{btt, dimensions, disagreement_margin, dprm, gpm, hpsv2, lore, pal, pickscore, ranklist, uncertainty};
 use tch::{Device, Kind, Tensor};
 
 fn vector(values: &[f64]) -> Tensor {
@@ -52,6 +52,46 @@ fn a_certain_share_costs_no_more_in_float32() {
     let (d, y) = (differences().0.to_kind(Kind::Float), Tensor::from_slice(&[1f32, 0.0, 0.5]));
     close(&hpsv2::losses(&d, &y).to_kind(Kind::Double), &[0.078890, 0.554355, 0.019868]);
     close(&pickscore::losses(&d, &y).to_kind(Kind::Double), &[0.078890, 0.554355, 0.019868]);
+}
+
+#[test]
+fn margins_are_those_of_the_fixture() {
+    // Strength of (.4, -.1, .2, .6): mean .275, soft label .568320; r_w - r_l = .7.
+    let of = |y: f64, margin: f64| disagreement_margin::losses(&vector(&[0.7]), &vector(&[y]), &vector(&[margin]));
+    close(&of(1.0, 0.275), &[0.503057]);
+    close(&of(0.568320, 0.0), &[0.705362]);
+    // Unanimous votes ask for k, two of three for a third of it.
+    assert_eq!(margin_of_votes(1.0, 1.5), 1.5);
+    assert!((margin_of_votes(2.0 / 3.0, 1.5) - 0.5).abs() < 1e-12);
+}
+
+fn products(gradients: &[&[f64]]) -> Vec<Vec<f64>> {
+    let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum();
+    gradients.iter().map(|a| gradients.iter().map(|b| product(a, b)).collect()).collect()
+}
+
+#[test]
+fn shares_of_data_sets_are_those_of_the_fixture() {
+    close(&vector(&more_shares(&products(&[&[1.0, 0.0], &[-0.5, 1.0]]))), &[0.538462, 0.461538]);
+    // A gradient that no other contradicts and that is the shortest counts alone; opposite ones cancel.
+    close(&vector(&more_shares(&products(&[&[1.0, 0.0], &[3.0, 1.0]]))), &[1.0, 0.0]);
+    close(&vector(&more_shares(&products(&[&[2.0], &[-1.0]]))), &[1.0 / 3.0, 2.0 / 3.0]);
+    assert_eq!(more_shares(&products(&[&[1.0, 2.0]])), [1.0]);
+}
+
+#[test]
+fn the_direction_of_three_data_sets_worsens_none() {
+    let gradients: [&[f64]; 3] = [&[1.0, 0.2, -0.3], &[-0.6, 0.9, 0.1], &[0.2, -0.5, 0.8]];
+    let shares = more_shares(&products(&gradients));
+    let sum = |at: usize| shares.iter().zip(&gradients).map(|(share, own)| share * own[at]).sum::<f64>();
+    let direction = [sum(0), sum(1), sum(2)];
+    let square: f64 = direction.iter().map(|x| x * x).sum();
+    assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-12 && shares.iter().all(|share| *share >= 0.0));
+    for own in gradients {
+        // At the minimum <g_k, d> >= |d|^2, with equality where lambda_k is above 0.
+        let along: f64 = own.iter().zip(direction).map(|(a, b)| a * b).sum();
+        assert!(along > square - 1e-9, "{along} {square}");
+    }
 }
 
 #[test]
@@ -193,6 +233,8 @@ fn methods() -> Vec<Method> {
     vec![
         of("name = \"pickscore\"\nas_published = false"),
         of("name = \"hpsv2\"\nlabels = \"soft\""),
+        of("name = \"disagreement_margin\"\nsource = \"strength\"\nk = 1.0"),
+        of("name = \"more\""),
         of("name = \"uncertainty\""),
         of("name = \"btt\"\nk = 5.0"),
         of("name = \"ranklist\"\nexposure = 0.0"),
@@ -226,6 +268,7 @@ fn features(texts: i64) -> [Tensor; 3] {
 fn batch() -> Batch {
     Batch {
         share: vector(&[1.0, 0.5, 0.75]),
+        margins: vector(&[0.4, 0.0, -0.2]),
         dimensions: Tensor::from_slice2(&[[1.0, 0.0], [-1.0, 0.5], [1.0, -1.0]]),
         records: vec![[1, 0], [0, 1], [2, 1], [1, 2], [0, 0], [3, 0]],
         lists: vec![
@@ -326,6 +369,7 @@ fn a_head_written_and_read_gives_the_same_numbers() {
             width: WIDTH,
             users: users.clone(),
             dimensions: users.clone(),
+            data_sha256: Vec::new(),
             figures: serde_json::Value::Null,
         };
         let _ = std::fs::remove_file(dir.path().join(WEIGHTS));

@@ -20,6 +20,7 @@ mod apo_down;
 mod apo_zero;
 mod bco;
 mod cdpo;
+mod cream;
 mod d3po;
 mod ddpo;
 mod dense_reward;
@@ -169,6 +170,7 @@ pub const REGISTRY: &[Entry] = &[
     ipo::ENTRY,
     hinge::ENTRY,
     cdpo::ENTRY,
+    cream::ENTRY,
     rdpo::ENTRY,
     odpo::ENTRY,
     focalpo::ENTRY,

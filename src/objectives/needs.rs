@@ -215,12 +215,19 @@ pub struct Scored {
     pub ranks: bool,
     /// Lowest and highest score, if the loss maps them to [0, 1].
     pub range: Option<Auto<[f64; 2]>>,
+    /// Scores are chances, in [0, 1].
+    pub chances: bool,
 }
 
 impl Scored {
     /// Unchanged scores.
     pub fn by(scorer: Option<String>) -> Self {
-        Self { scorer, ranks: false, range: None }
+        Self { scorer, ranks: false, range: None, chances: false }
+    }
+
+    /// Chances under this name, written by `diffpref pairs`.
+    pub fn chances(name: &str) -> Self {
+        Self { chances: true, ..Self::by(Some(name.into())) }
     }
 }
 

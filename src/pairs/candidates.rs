@@ -3,7 +3,7 @@
 use super::majority::Majority;
 use super::measures::Chosen;
 use super::vote::Vote;
-use crate::score::{ScoredRow, read_scores};
+use crate::score::{Columns, Row, ScoredRow, read_pictures, read_scores};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -23,6 +23,8 @@ pub struct Candidates {
     pub numbers: Vec<Vec<f64>>,
     /// Votes of people in place of numbers; else empty.
     pub votes: Vec<Vote>,
+    /// c in [0, 1]: agreement of two rankings of these candidates by models (`--consistency-with`).
+    pub confidence: Option<f64>,
 }
 
 impl Candidates {
@@ -45,23 +47,61 @@ impl Candidates {
     }
 }
 
-/// Rows of all files, those of one picture and prompt merged, with existing pictures.
+/// A row with its place in messages.
+struct Read {
+    row: ScoredRow,
+    place: String,
+}
+
+/// Rows of all files, those of one picture and prompt merged, with existing pictures. `newest`: a prompt that several
+/// files have keeps its rows of the last one.
 ///
 /// # Errors
 /// A row without a prompt, a missing picture, a scorer that is in two files.
-pub fn rows(files: &[PathBuf]) -> Result<Vec<ScoredRow>> {
+pub fn rows(files: &[PathBuf], newest: bool) -> Result<Vec<ScoredRow>> {
+    merged(files, newest, |file| {
+        let dir = file.parent().unwrap_or(Path::new(""));
+        let numbered = read_scores(file)?.into_iter().enumerate();
+        let read = |(index, row): (usize, ScoredRow)| Read {
+            place: format!("{}, row {}", file.display(), index + 1),
+            row: ScoredRow { picture: dir.join(&row.picture), ..row },
+        };
+        Ok(numbered.map(read).collect())
+    })
+}
+
+/// Pictures with prompts and without numbers, as `diffpref score` reads them: folders, or tables that name pictures.
+///
+/// # Errors
+/// Those of [`rows`].
+pub fn unrated(inputs: &[PathBuf], newest: bool) -> Result<Vec<ScoredRow>> {
+    merged(inputs, newest, |input| {
+        let pictures = read_pictures(input, &Columns::default())?;
+        let read = |row: Row| Read {
+            place: row.place,
+            row: ScoredRow { picture: row.picture, prompt: row.prompt, scores: Default::default(), rest: row.rest },
+        };
+        Ok(pictures.into_iter().map(read).collect())
+    })
+}
+
+fn merged(files: &[PathBuf], newest: bool, read: impl Fn(&Path) -> Result<Vec<Read>>) -> Result<Vec<ScoredRow>> {
     let mut rows: Vec<ScoredRow> = Vec::new();
     let mut places: HashMap<(PathBuf, String), usize> = HashMap::new();
-    for file in files {
-        let dir = file.parent().unwrap_or(Path::new(""));
-        for (index, mut row) in read_scores(file)?.into_iter().enumerate() {
-            let place = || format!("{}, row {}", file.display(), index + 1);
-            let picture = dir.join(&row.picture);
-            row.picture =
-                picture.canonicalize().with_context(|| format!("{}: cannot find {}", place(), picture.display()))?;
+    let files = files.iter().map(|file| read(file)).collect::<Result<Vec<_>>>()?;
+    let last = last_files(&files);
+    for (number, file) in files.into_iter().enumerate() {
+        for Read { mut row, place } in file {
+            row.picture = row
+                .picture
+                .canonicalize()
+                .with_context(|| format!("{place}: cannot find {}", row.picture.display()))?;
             let Some(prompt) = row.prompt.clone() else {
-                bail!("{}: no prompt; pairs compare pictures of one prompt, so score rows with prompts", place());
+                bail!("{place}: no prompt; pairs compare pictures of one prompt, so score rows with prompts");
             };
+            if newest && last.get(&prompt) != Some(&number) {
+                continue;
+            }
             match places.get(&(row.picture.clone(), prompt.clone())) {
                 None => {
                     places.insert((row.picture.clone(), prompt), rows.len());
@@ -71,8 +111,8 @@ pub fn rows(files: &[PathBuf]) -> Result<Vec<ScoredRow>> {
                     let known = &mut rows[*known];
                     if let Some(scorer) = row.scores.keys().find(|scorer| known.scores.contains_key(*scorer)) {
                         bail!(
-                            "{}: the scorer \"{scorer}\" has rated {} for this prompt before; give each scorer in one file",
-                            place(),
+                            "{place}: the scorer \"{scorer}\" has rated {} for this prompt before; give each scorer in one \
+                             file, or --newest for files of several rounds",
                             known.picture.display()
                         );
                     }
@@ -82,6 +122,14 @@ pub fn rows(files: &[PathBuf]) -> Result<Vec<ScoredRow>> {
         }
     }
     Ok(rows)
+}
+
+/// Prompt -> number of the last file that has it.
+fn last_files(files: &[Vec<Read>]) -> HashMap<String, usize> {
+    let of_file = |(number, rows): (usize, &Vec<Read>)| {
+        rows.iter().filter_map(|read| Some((read.row.prompt.clone()?, number))).collect::<Vec<_>>()
+    };
+    files.iter().enumerate().flat_map(of_file).collect()
 }
 
 /// Prompts in order of first appearance.

@@ -21,6 +21,7 @@ pub struct Pair {
     pub strength: Option<Measured>,
     /// Whether the strength is weak, so that a soft label is written.
     pub ambiguous: bool,
+    pub weight: Option<f64>,
 }
 
 impl Pair {
@@ -47,6 +48,8 @@ struct PairRow<'a> {
     label: Option<&'static str>,
     scores: BTreeMap<&'a str, [f64; 2]>,
     margin: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weight: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     strength: Option<StrengthRow>,
 }
@@ -82,14 +85,17 @@ pub struct Writer<'a> {
     pub prompts: &'a [Candidates],
     /// SCORER.MEASURE of every measure.
     pub names: &'a [String],
+    /// Mean c over the prompts, where models ranked.
+    pub mean_confidence: Option<f64>,
 }
 
 impl Writer<'_> {
-    /// Writes pairs.jsonl. Every column of `scores` is turned so that higher is better.
+    /// Rows of pairs.jsonl. Every column of `scores` is turned so that higher is better. `confidence` and
+    /// `mean_confidence` are the chances that the winner and that the loser is the better picture.
     ///
     /// # Errors
-    /// A folder that cannot be written.
-    pub fn pairs(&self, pairs: &[Pair]) -> Result<()> {
+    /// A picture that is gone.
+    pub fn pairs(&self, pairs: &[Pair]) -> Result<Vec<String>> {
         let row = |pair: &Pair| {
             let of = &self.prompts[pair.prompt];
             let column = |(name, numbers)| -> (&str, [f64; 2]) {
@@ -98,6 +104,8 @@ impl Writer<'_> {
             };
             let mut scores: BTreeMap<&str, [f64; 2]> = self.names.iter().zip(&of.numbers).map(column).collect();
             scores.insert("combined", pair.combined);
+            let chances = [("confidence", of.confidence), ("mean_confidence", self.mean_confidence)];
+            scores.extend(chances.into_iter().filter_map(|(name, c)| Some((name, c.map(|c| [c, 1.0 - c])?))));
             let strength = |measured: Measured| StrengthRow {
                 mean: measured.mean,
                 std: measured.std,
@@ -111,30 +119,31 @@ impl Writer<'_> {
                 label: pair.tie.then_some("tie"),
                 scores,
                 margin: pair.margin(),
+                weight: pair.weight,
                 strength: pair.strength.map(strength),
             })
         };
-        self.write("pairs.jsonl", pairs.iter().map(row))
+        lines(pairs.iter().map(row))
     }
 
-    /// Writes lists.jsonl.
+    /// Rows of lists.jsonl.
     ///
     /// # Errors
-    /// A folder that cannot be written.
-    pub fn lists(&self, lists: &[List]) -> Result<()> {
+    /// A picture that is gone.
+    pub fn lists(&self, lists: &[List]) -> Result<Vec<String>> {
         let row = |list: &List| {
             let of = &self.prompts[list.prompt];
             let images = (0..of.pictures.len()).map(|i| self.relative(of, i)).collect::<Result<_>>()?;
             Ok(ListRow { id: list.prompt.to_string(), prompt: &of.prompt, images, ranks: list.ranks.clone() })
         };
-        self.write("lists.jsonl", lists.iter().map(row))
+        lines(lists.iter().map(row))
     }
 
-    /// Writes annotate.jsonl: pictures in the order of the input, so that their places tell nothing.
+    /// Rows of annotate.jsonl: pictures in the order of the input, so that their places tell nothing.
     ///
     /// # Errors
-    /// A folder that cannot be written.
-    pub fn annotate(&self, pairs: &[Pair]) -> Result<()> {
+    /// A picture that is gone.
+    pub fn annotate(&self, pairs: &[Pair]) -> Result<Vec<String>> {
         let row = |pair: &Pair| {
             let of = &self.prompts[pair.prompt];
             let (first, second) = (pair.winner.min(pair.loser), pair.winner.max(pair.loser));
@@ -146,19 +155,23 @@ impl Writer<'_> {
                 margin: pair.margin(),
             })
         };
-        self.write("annotate.jsonl", pairs.iter().map(row))
+        lines(pairs.iter().map(row))
     }
 
     fn relative(&self, of: &Candidates, picture: usize) -> Result<PathBuf> {
         relative_to(self.out, &of.pictures[picture])
     }
 
-    fn write<T: Serialize>(&self, name: &str, rows: impl Iterator<Item = Result<T>>) -> Result<()> {
-        let mut text = Vec::new();
-        for row in rows {
-            serde_json::to_writer(&mut text, &row?)?;
-            text.push(b'\n');
-        }
-        write_atomically(&self.out.join(name), &text)
+    /// Writes rows as a file.
+    ///
+    /// # Errors
+    /// A folder that cannot be written.
+    pub fn write(&self, name: &str, rows: &[String]) -> Result<()> {
+        let text: String = rows.iter().flat_map(|row| [row.as_str(), "\n"]).collect();
+        write_atomically(&self.out.join(name), text.as_bytes())
     }
+}
+
+fn lines<T: Serialize>(rows: impl Iterator<Item = Result<T>>) -> Result<Vec<String>> {
+    rows.map(|row| Ok(serde_json::to_string(&row?)?)).collect()
 }

@@ -2,79 +2,51 @@
 
 use super::calibration;
 use super::candidates::{self, Candidates};
-use super::combine::{self, Combination, Combined, Robust, Table, Votes, robust, standardised};
+use super::combine::{self, Combined, Robust, Table, Votes, robust, standardised};
 use super::filters::Requirement;
 use super::majority::Majority;
-use super::measures::{self, By, Chosen};
+use super::measures::{self, Chosen};
 use super::output::{List, Pair, Writer};
+use super::own::{self, Labelled};
 use super::reason::{Dropped, Reason};
+use super::refresh;
 use super::report;
+use super::request::{Request, Ties};
 use super::rules::Rule;
 use super::strength::{self, Class, Measured, Strength};
-use super::summary::{Calibrated, Summary, VoteCounts};
+use super::summary::{self, Calibrated, Summary, VoteCounts};
 use super::votes;
+use super::weights::weights;
+use crate::data::items::Labels;
 use crate::keys::ConfigError;
 use crate::machine::files::write_atomically;
-use crate::scorers::labelled_by::Judged;
+use crate::progress::{Progress, Stop};
+use crate::scorers::labelled_by::{Judged, labellers};
 use anyhow::{Context, Result, bail};
-use clap::ValueEnum;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 
 /// Margins below this share of the numbers are rounding: a tie.
 const ROUNDING: f64 = 1e-12;
-
-/// `--ties`: pairs with equal combined numbers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "snake_case")]
-pub enum Ties {
-    /// Written with label "tie"
-    #[default]
-    Keep,
-    /// Dropped and counted
-    Drop,
-}
-
-/// Options of `diffpref pairs`.
-#[derive(Debug, Clone)]
-pub struct Request {
-    /// scores.jsonl files; rows of one picture and prompt are merged.
-    pub scores: Vec<PathBuf>,
-    /// Files of votes of people in place of scores; then `combine` is `robust`.
-    pub votes: Vec<PathBuf>,
-    /// Empty: the first measure of every scorer.
-    pub by: Vec<By>,
-    /// Measures where lower is better, for files without a scores.json.
-    pub lower: Vec<String>,
-    pub combine: Combination,
-    pub rule: Rule,
-    pub require: Vec<Requirement>,
-    /// Smallest margin of the combined number.
-    pub min_margin: f64,
-    pub ties: Ties,
-    pub strength: Strength,
-    /// Pairs of `Rule::SmallMargins`.
-    pub budget: usize,
-    /// JSON file with the Elo rating of every `model` of the rows, for calibration.
-    pub elo: Option<PathBuf>,
-    pub report: bool,
-    pub out: PathBuf,
-}
 
 /// Makes pairs, lists or pairs to be annotated; writes them with pairs.json and, if wanted, report.html.
 ///
 /// # Errors
 /// [`ConfigError`] for options that do not go together; scores that do not fit; no pair that is left.
-pub fn pairs(request: &Request) -> Result<Summary> {
-    check(request)?;
+pub fn pairs(request: &Request, progress: &dyn Progress, stop: &Stop) -> Result<Summary> {
+    request.check()?;
     if !request.votes.is_empty() {
         let prompts = votes::read(&request.votes)?;
-        let mut work = Work::new(request, &prompts, &[]);
-        work.make();
-        work.budget();
-        return work.finish(Vec::new());
+        return Work::new(request, &prompts, &[]).done(None, Vec::new());
     }
-    let rows = candidates::rows(&request.scores)?;
+    if let Some(own) = &request.own {
+        let rows = candidates::unrated(&request.scores, request.newest)?;
+        let mut prompts = candidates::by_prompt(&rows, &[])?;
+        let labelled = own::label(&mut prompts, own, progress, stop)?;
+        let (scorer, measure) = (own::SCORER.to_string(), labelled.by.ranking.name().to_string());
+        let chosen = [Chosen { scorer, measure, weight: 1.0, sign: 1.0 }];
+        return Work::new(request, &prompts, &chosen).done(Some(labelled), Vec::new());
+    }
+    let rows = candidates::rows(&request.scores, request.newest)?;
     let chosen = measures::chosen(&request.scores, &rows, &request.by, &request.lower)?;
     if request.strength != Strength::Off && chosen.len() < strength::FEWEST {
         return Err(refusal(format!(
@@ -89,32 +61,11 @@ pub fn pairs(request: &Request) -> Result<Summary> {
         Some(elo) => calibration::calibrated(&mut prompts, &chosen, elo)?,
         None => Vec::new(),
     };
-    let mut work = Work::new(request, &prompts, &chosen);
-    work.make();
-    work.budget();
-    work.strengths();
-    work.finish(calibration)
+    Work::new(request, &prompts, &chosen).done(None, calibration)
 }
 
 fn refusal(text: String) -> anyhow::Error {
     ConfigError(text).into()
-}
-
-fn check(request: &Request) -> Result<()> {
-    if !request.votes.is_empty() && request.combine != Combination::Robust {
-        return Err(refusal("--votes are ranked by --combine robust alone; leave --combine out".into()));
-    }
-    let list = request.rule == Rule::List;
-    if list && (!request.require.is_empty() || request.min_margin != 0.0 || request.strength != Strength::Off) {
-        return Err(refusal(
-            "--rule list writes whole lists: --require, --min-margin and --strength are for pairs; leave them out"
-                .into(),
-        ));
-    }
-    if !(request.min_margin >= 0.0 && request.min_margin.is_finite()) {
-        return Err(refusal(format!("--min-margin {}: expected a number from 0 up", request.min_margin)));
-    }
-    Ok(())
 }
 
 /// Pairs while they are made.
@@ -158,6 +109,15 @@ impl<'a> Work<'a> {
             corrupted: BTreeMap::new(),
             scores: BTreeMap::new(),
         }
+    }
+
+    /// Makes pairs of all prompts and writes them. `labelled`: the model that ranked, in place of scorers.
+    fn done(mut self, labelled: Option<Labelled>, calibration: Vec<Calibrated>) -> Result<Summary> {
+        self.make();
+        self.budget();
+        self.strengths();
+        self.weigh();
+        self.finish(labelled, calibration)
     }
 
     fn make(&mut self) {
@@ -231,7 +191,16 @@ impl<'a> Work<'a> {
             }
         };
         let scores = self.names.iter().map(|name| (name.clone(), scorer(name))).collect();
-        Ok(Judged { weights: measures::weights(&self.request.scores)?, label, scores })
+        let weights = match self.request.own {
+            // The model itself is no scorer: its pictures and labels are known from pairs.json.
+            Some(_) => BTreeMap::new(),
+            None => measures::weights(&self.request.scores)?,
+        };
+        let mut judged = Judged { weights, label, scores };
+        for file in self.request.replay.iter().flat_map(|replay| &replay.earlier) {
+            judged.add(labellers(file, &Labels::Given)?)?;
+        }
+        Ok(judged)
     }
 
     fn votes(&self) -> Option<VoteCounts> {
@@ -243,8 +212,8 @@ impl<'a> Work<'a> {
     fn pair(&self, prompt: usize, (winner, loser): (usize, usize), combined: &Combined) -> Result<Pair, Reason> {
         let numbers = [combined.scores[winner], combined.scores[loser]];
         let tie = is_tie(numbers[0], numbers[1]);
-        let (strength, ambiguous) = (None, false);
-        let pair = Pair { prompt, winner, loser, combined: numbers, tie, strength, ambiguous };
+        let (strength, ambiguous, weight) = (None, false, None);
+        let pair = Pair { prompt, winner, loser, combined: numbers, tie, strength, ambiguous, weight };
         // Annotators decide: nothing is dropped before them.
         if self.request.rule == Rule::SmallMargins {
             return Ok(pair);
@@ -312,7 +281,39 @@ impl<'a> Work<'a> {
         self.pairs = pairs.filter(|(index, _)| !out.contains(index)).map(|(_, pair)| pair).collect();
     }
 
-    fn finish(self, calibration: Vec<Calibrated>) -> Result<Summary> {
+    fn weigh(&mut self) {
+        if let Some(k) = self.request.margin_weight {
+            let weights = weights(&self.pairs.iter().map(Pair::margin).collect::<Vec<_>>(), k);
+            self.pairs.iter_mut().zip(weights).for_each(|(pair, weight)| pair.weight = Some(weight));
+        }
+    }
+
+    /// Writes the prompts that a next round generates anew; their number.
+    fn refresh(&self) -> Result<Option<usize>> {
+        let Some(share) = self.request.refresh else { return Ok(None) };
+        let all = refresh::best(self.prompts, &self.standardised, &self.weights);
+        let chosen = refresh::chosen(&all, share);
+        refresh::write(&self.request.out, &chosen)?;
+        Ok(Some(chosen.len()))
+    }
+
+    /// Writes the rows of the rule and those of earlier rounds; the number of the latter.
+    fn write(&self, mean_confidence: Option<f64>) -> Result<usize> {
+        let Request { out, rule, replay, .. } = self.request;
+        let writer = Writer { out, prompts: self.prompts, names: &self.names, mean_confidence };
+        let mut rows = match rule {
+            Rule::BestWorst | Rule::Mu2Sigma | Rule::WorstOfFive | Rule::All => writer.pairs(&self.pairs)?,
+            Rule::SmallMargins => writer.annotate(&self.pairs)?,
+            Rule::List => writer.lists(&self.lists)?,
+        };
+        let earlier = replay.iter().map(|replay| replay.rows(&rows, *rule, out)).collect::<Result<Vec<_>>>()?.concat();
+        let replayed = earlier.len();
+        rows.extend(earlier);
+        writer.write(rule.file(), &rows)?;
+        Ok(replayed)
+    }
+
+    fn finish(self, labelled: Option<Labelled>, calibration: Vec<Calibrated>) -> Result<Summary> {
         let request = self.request;
         let written = self.pairs.len() + self.lists.len();
         if written == 0 {
@@ -325,13 +326,10 @@ impl<'a> Work<'a> {
         }
         let out = &request.out;
         std::fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
-        let writer = Writer { out, prompts: self.prompts, names: &self.names };
+        let agreed = labelled.as_ref().and_then(|labelled| labelled.consistency.as_ref()).map(|agreed| agreed.mean);
         self.judged()?.write(out, request.rule.file())?;
-        match request.rule {
-            Rule::BestWorst | Rule::Mu2Sigma | Rule::WorstOfFive | Rule::All => writer.pairs(&self.pairs)?,
-            Rule::SmallMargins => writer.annotate(&self.pairs)?,
-            Rule::List => writer.lists(&self.lists)?,
-        }
+        let replayed = self.write(agreed)?;
+        let refreshed = self.refresh()?;
         let votes = self.votes();
         let mut margins: Vec<f64> = self.pairs.iter().map(Pair::margin).collect();
         margins.sort_by(f64::total_cmp);
@@ -349,12 +347,15 @@ impl<'a> Work<'a> {
             cyclic_triples: (self.triples.1 > 0).then(|| self.triples.0 as f64 / self.triples.1 as f64),
             flipped: self.flipped,
             votes,
+            labelled,
+            replayed,
+            refreshed,
             calibration,
             margins: [5, 25, 50, 75, 95].iter().filter_map(|q| report::quantile(&margins, *q).copied()).collect(),
         };
         let mut json = serde_json::to_vec_pretty(&summary)?;
         json.push(b'\n');
-        write_atomically(&out.join("pairs.json"), &json)?;
+        write_atomically(&out.join(summary::FILE), &json)?;
         if request.report {
             let page = report::html(&summary, &self.pairs, self.prompts)?;
             write_atomically(&out.join("report.html"), page.as_bytes())?;

@@ -2,11 +2,15 @@
 
 use super::combine::Combination;
 use super::filters::Requirement;
+use super::own::Labelled;
 use super::reason::Dropped;
 use super::rules::Rule;
 use super::strength::Strength;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+
+/// Name of the file.
+pub const FILE: &str = "pairs.json";
 
 /// pairs.json
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -31,6 +35,15 @@ pub struct Summary {
     /// Votes of people that were counted; `None`: measures decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub votes: Option<VoteCounts>,
+    /// The model that ranked the candidates; `None`: scorers or people did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labelled: Option<Labelled>,
+    /// Rows of earlier rounds in the file, which `written` does not count.
+    #[serde(default)]
+    pub replayed: usize,
+    /// Prompts in refresh.jsonl.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refreshed: Option<usize>,
     /// Offsets that `--elo` gives each generator, and how far each scorer misjudges it.
     pub calibration: Vec<Calibrated>,
     /// Quantiles 5, 25, 50, 75, 95 % of the margins; empty for lists.

@@ -11,6 +11,7 @@ mod report;
 mod run;
 mod summary;
 
+pub use input::{Columns, Row, read as read_pictures};
 pub use output::{ScoredRow, read_scores};
 pub use run::{Request, score};
 pub use summary::{Agreement, Column, Comparisons, ScoredBy, Summary, Unreadable};

@@ -1,8 +1,8 @@
 //! Judged pictures of a training: items of the data file as numbers into lists of pictures and prompts.
 
 use super::settings::Settings;
-use crate::data::items::{Holdout, Item, ItemKind, ItemSet, Labels, Preference, ReadOptions, WrongKind};
-use crate::heads::Objective;
+use crate::data::items::{Holdout, Item, ItemKind, ItemSet, Labels, Preference, ReadOptions, Strength, WrongKind};
+use crate::heads::{DisagreementMargin, MarginSource, Method, Objective};
 use crate::keys::ConfigError;
 use anyhow::{Result, bail, ensure};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -22,6 +22,9 @@ pub struct Judged {
     pub share: f64,
     /// Share of the votes for the first picture, if the row has votes.
     pub votes: Option<f64>,
+    pub strength: Option<Strength>,
+    /// Number of its data set: 0 is data.path, then data.others.
+    pub set: usize,
     /// Share of the first picture in each dimension of the corpus, -1 without a label.
     pub dimensions: Vec<f64>,
     /// Place of each picture of a list, the lowest the best.
@@ -35,7 +38,8 @@ pub struct Judged {
 /// The data of a training.
 pub struct Corpus {
     pub index: PathBuf,
-    pub sha256: String,
+    /// Hash of the file of each data set.
+    pub sha256: Vec<String>,
     pub pictures: Vec<PathBuf>,
     pub prompts: Vec<String>,
     pub train: Vec<Judged>,
@@ -57,9 +61,37 @@ impl Corpus {
     /// # Errors
     /// Those of the reader of items; rows without what the head reads; missing pictures.
     pub fn read(settings: &Settings, kind: ItemKind, users: &[String]) -> Result<Self> {
+        let paths = std::iter::once(&settings.data.path).chain(&settings.data.others);
+        let sets = paths.map(|path| Self::set(settings, path, kind)).collect::<Result<Vec<ItemSet>>>()?;
+        let all: Vec<&Item> = sets.iter().flat_map(|set| set.train.iter().chain(&set.validation)).collect();
+        let mut corpus = Self {
+            index: sets.first().map(|set| set.index.clone()).unwrap_or_default(),
+            sha256: sets.iter().map(|set| set.index_sha256.clone()).collect(),
+            pictures: Vec::new(),
+            prompts: Vec::new(),
+            train: Vec::new(),
+            validation: Vec::new(),
+            left_out: Vec::new(),
+            users: named_users(&all, users),
+            dimensions: all
+                .iter()
+                .flat_map(|item| item.labels.keys().cloned())
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect(),
+            records: Vec::new(),
+            dropped_ties: sets.iter().map(|set| set.dropped_ties.len()).sum(),
+        };
+        corpus.number(&sets);
+        corpus.refuse_missing()?;
+        Ok(corpus)
+    }
+
+    /// Reads one file.
+    fn set(settings: &Settings, path: &Path, kind: ItemKind) -> Result<ItemSet> {
         let objective = settings.method.objective();
         let set = ItemSet::read(&ReadOptions {
-            path: settings.data.path.clone(),
+            path: path.to_path_buf(),
             wanted: kind,
             ties: settings.data.ties,
             labels: settings.data.labels.clone(),
@@ -84,36 +116,23 @@ impl Corpus {
         if objective == Objective::Dimensions {
             refuse_without(&set.index, &all, objective, "labels", &|item| !item.labels.is_empty())?;
         }
+        if let Method::DisagreementMargin(DisagreementMargin { source, .. }) = settings.method {
+            let has = |item: &Item| match source {
+                MarginSource::Strength => item.strength.is_some(),
+                MarginSource::Votes => item.share.is_some(),
+            };
+            refuse_without(&set.index, &all, objective, source.name(), &has)?;
+        }
         if settings.data.labels == Labels::Given {
             refuse_contradictory(&set.index, &all)?;
         }
-        let mut corpus = Self {
-            index: set.index.clone(),
-            sha256: set.index_sha256.clone(),
-            pictures: Vec::new(),
-            prompts: Vec::new(),
-            train: Vec::new(),
-            validation: Vec::new(),
-            left_out: Vec::new(),
-            users: named_users(&all, users),
-            dimensions: all
-                .iter()
-                .flat_map(|item| item.labels.keys().cloned())
-                .collect::<BTreeSet<_>>()
-                .into_iter()
-                .collect(),
-            records: Vec::new(),
-            dropped_ties: set.dropped_ties.len(),
-        };
-        corpus.number(&set);
-        corpus.refuse_missing()?;
-        Ok(corpus)
+        Ok(set)
     }
 
-    fn number(&mut self, set: &ItemSet) {
+    fn number(&mut self, sets: &[ItemSet]) {
         let (mut pictures, mut prompts) = (Numbers::default(), Numbers::default());
         let users: BTreeMap<&str, usize> = self.users.iter().enumerate().map(|(i, user)| (user.as_str(), i)).collect();
-        let mut part = |items: &[Item]| -> Vec<Judged> {
+        let mut part = |items: &[Item], set: usize| -> Vec<Judged> {
             let mut counts: HashMap<&str, f64> = HashMap::new();
             items.iter().for_each(|item| *counts.entry(&item.prompt).or_default() += 1.0);
             let judged = |item: &Item| Judged {
@@ -122,6 +141,8 @@ impl Corpus {
                 pictures: item.images.iter().map(|path| pictures.of(path)).collect(),
                 share: if item.preference.is_tie() { 0.5 } else { 1.0 },
                 votes: item.share,
+                strength: item.strength,
+                set,
                 dimensions: self.dimensions.iter().map(|name| item.labels.get(name).copied().unwrap_or(-1.0)).collect(),
                 places: places(&item.preference),
                 user: item.user.as_deref().and_then(|user| users.get(user)).copied(),
@@ -129,7 +150,11 @@ impl Corpus {
             };
             items.iter().map(judged).collect()
         };
-        let (train, validation) = (part(&set.train), part(&set.validation));
+        let (mut train, mut validation) = (Vec::new(), Vec::new());
+        for (number, set) in sets.iter().enumerate() {
+            train.extend(part(&set.train, number));
+            validation.extend(part(&set.validation, number));
+        }
         (self.pictures, self.prompts) = (pictures.all, prompts.all);
         (self.train, self.validation) = (train, validation);
         self.count_records();

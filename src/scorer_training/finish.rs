@@ -31,9 +31,9 @@ pub fn write(run: &Path, base: &Path, learner: &Learner) -> Result<Figures> {
     };
     copy_files(base, parts.path())?;
     clip::write_like(base, parts.path(), &learner.towers.parameters, kind)?;
-    let dimensions = match &learner.work {
-        Work::Judged { corpus, .. } => corpus.dimensions.clone(),
-        Work::Captions(_) => Vec::new(),
+    let (dimensions, data_sha256) = match &learner.work {
+        Work::Judged { corpus, .. } => (corpus.dimensions.clone(), corpus.sha256.clone()),
+        Work::Captions(_) => (Vec::new(), Vec::new()),
     };
     let saved = Saved {
         method: settings.method.clone(),
@@ -41,6 +41,7 @@ pub fn write(run: &Path, base: &Path, learner: &Learner) -> Result<Figures> {
         width: learner.towers.width(),
         users: users(learner),
         dimensions,
+        data_sha256,
         figures: serde_json::to_value(&figures)?,
     };
     saved.write(parts.path(), learner.head.as_ref())?;

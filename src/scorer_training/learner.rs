@@ -5,7 +5,10 @@ use super::settings::Settings;
 use super::towers::{Features, Towers};
 use super::work::{Captioned, Work};
 use crate::data::draws;
-use crate::heads::{Batch, Group, Head, HpsLabels, Input, Method, Objective, Parameters, Ranking, prompt_weights};
+use crate::heads::{
+    Batch, Group, Head, HpsLabels, Input, MarginSource, Method, Objective, Parameters, Ranking, margin_of_votes,
+    more_shares, prompt_weights,
+};
 use crate::optimizer::{Optimizer, learning_rate};
 use crate::progress::{Halted, Stop};
 use anyhow::{Result, bail};
@@ -20,8 +23,10 @@ pub struct Learner {
     pub head: Box<dyn Head>,
     pub work: Work,
     optimizers: Vec<Trained>,
-    /// Order of the items of an epoch.
-    order: (u64, Vec<i64>),
+    /// Training items of each data set.
+    sets: Vec<Vec<usize>>,
+    /// Order of the items of an epoch, per data set.
+    orders: Vec<(u64, Vec<i64>)>,
 }
 
 /// A group of trained tensors.
@@ -37,6 +42,15 @@ pub struct Step {
     pub loss: f64,
     pub lr: f64,
     pub grad_norm: f64,
+    /// lambda of every data set; empty with one.
+    pub shares: Vec<f64>,
+}
+
+/// A data set's part of a step.
+struct OfSet {
+    loss: f64,
+    /// One per trained tensor.
+    gradients: Vec<Tensor>,
 }
 
 impl Learner {
@@ -52,7 +66,9 @@ impl Learner {
             Trained { optimizer, rate: group.rate, turn: group.turn, parameters: group.parameters }
         };
         let optimizers = groups.into_iter().map(trained).collect();
-        Self { settings, towers, head, work, optimizers, order: (u64::MAX, Vec::new()) }
+        let sets = work.sets();
+        let orders = sets.iter().map(|_| (u64::MAX, Vec::new())).collect();
+        Self { settings, towers, head, work, optimizers, sets, orders }
     }
 
     /// All trained tensors.
@@ -77,15 +93,19 @@ impl Learner {
         self.optimizers.iter_mut().try_for_each(|group| group.optimizer.load(state))
     }
 
-    /// Item at a position of the run: stream `order`, id `epoch`.
-    fn item_at(&mut self, position: u64) -> Result<usize> {
-        let n = self.work.len() as u64;
+    /// Item of a data set at a position of the run: stream `order`, id `epoch`; a further set adds its number.
+    fn item_at(&mut self, set: usize, position: u64) -> Result<usize> {
+        let n = self.sets[set].len() as u64;
         let (epoch, place) = (position / n, (position % n) as usize);
-        if self.order.0 != epoch {
-            let key = draws::key(self.settings.train.seed, "order", &[&epoch]);
-            self.order = (epoch, Generator::cpu(key).randperm(n as i64)?);
+        if self.orders[set].0 != epoch {
+            let seed = self.settings.train.seed;
+            let key = match set {
+                0 => draws::key(seed, "order", &[&epoch]),
+                set => draws::key(seed, "order", &[&epoch, &set]),
+            };
+            self.orders[set] = (epoch, Generator::cpu(key).randperm(n as i64)?);
         }
-        Ok(self.order.1[place] as usize)
+        Ok(self.sets[set][self.orders[set].1[place] as usize])
     }
 
     /// Step `s`, from 1.
@@ -93,10 +113,27 @@ impl Learner {
     /// # Errors
     /// `Stopped` before anything changed; `Halted` for a loss or gradient that is not finite; an unreadable picture.
     pub fn step(&mut self, s: u64, stop: &Stop) -> Result<Step> {
+        let (per_step, steps) = (self.settings.train.pairs_per_step(), self.settings.train.steps);
+        let (loss, shares) = match self.sets.len() {
+            1 => (self.accumulate(0, s, stop)?, Vec::new()),
+            sets => {
+                let of_sets = (0..sets).map(|set| self.of_set(set, s, stop)).collect::<Result<Vec<_>>>()?;
+                let shares = self.shares(&of_sets)?;
+                self.combine(&of_sets, &shares)?;
+                (of_sets.iter().zip(&shares).map(|(of, share)| of.loss * share).sum(), shares)
+            }
+        };
+        let lr = learning_rate(&self.settings.optim, steps, per_step, s);
+        let grad_norm = self.update(s, lr)?;
+        Ok(Step { loss, lr, grad_norm, shares })
+    }
+
+    /// Adds the gradients of a step's items of one data set; the sum of their losses.
+    fn accumulate(&mut self, set: usize, s: u64, stop: &Stop) -> Result<f64> {
         let train = &self.settings.train;
         let (per_step, micro_batch, steps) = (train.pairs_per_step(), train.micro_batch as usize, train.steps);
         let positions: Vec<u64> = ((s - 1) * per_step..s * per_step).collect();
-        let items = positions.iter().map(|position| self.item_at(*position)).collect::<Result<Vec<_>>>()?;
+        let items = positions.iter().map(|position| self.item_at(set, *position)).collect::<Result<Vec<_>>>()?;
         let progress = (s - 1) as f64 / steps.max(2).saturating_sub(1) as f64;
         let weights = self.weights(&items);
         let mut sum = 0.0;
@@ -117,9 +154,46 @@ impl Learner {
             sum += value;
             loss.f_backward()?;
         }
-        let lr = learning_rate(&self.settings.optim, steps, per_step, s);
-        let grad_norm = self.update(s, lr)?;
-        Ok(Step { loss: sum, lr, grad_norm })
+        Ok(sum)
+    }
+
+    /// Loss and gradients of one data set; none are left accumulated.
+    fn of_set(&mut self, set: usize, s: u64, stop: &Stop) -> Result<OfSet> {
+        let loss = self.accumulate(set, s, stop)?;
+        let gradients =
+            self.optimizers.iter().flat_map(|group| group.optimizer.accumulated()).map(|g| g.copy()).collect();
+        self.optimizers.iter().for_each(|group| group.optimizer.zero_grad());
+        Ok(OfSet { loss, gradients })
+    }
+
+    /// lambda by the gradients of the head alone.
+    fn shares(&self, of_sets: &[OfSet]) -> Result<Vec<f64>> {
+        let head: Vec<String> = self.head.parameters().into_iter().map(|(name, _)| name).collect();
+        let places: Vec<usize> =
+            self.trained().iter().enumerate().filter(|(_, (name, _))| head.contains(name)).map(|(at, _)| at).collect();
+        let product = |a: &OfSet, b: &OfSet| -> Result<f64> {
+            let one = |at: &usize| -> Result<f64> {
+                Ok((&a.gradients[*at] * &b.gradients[*at]).f_sum(Kind::Double)?.f_double_value(&[])?)
+            };
+            places.iter().map(one).sum()
+        };
+        let row = |a: &OfSet| of_sets.iter().map(|b| product(a, b)).collect::<Result<Vec<f64>>>();
+        Ok(more_shares(&of_sets.iter().map(row).collect::<Result<Vec<_>>>()?))
+    }
+
+    /// Accumulates sum_k lambda_k G_k.
+    fn combine(&self, of_sets: &[OfSet], shares: &[f64]) -> Result<()> {
+        let _frozen = tch::no_grad_guard();
+        for (at, (_, tensor)) in self.trained().into_iter().enumerate() {
+            let mut grad = tensor.grad();
+            if !grad.defined() {
+                continue; // outside every graph
+            }
+            for (of_set, share) in of_sets.iter().zip(shares) {
+                let _ = grad.f_add_(&(&of_set.gradients[at] * *share))?;
+            }
+        }
+        Ok(())
     }
 
     /// Clips by the norm of all gradients together, and updates the groups whose turn it is.
@@ -167,7 +241,9 @@ impl Learner {
             | Method::Dimensions(_)
             | Method::Pal(_)
             | Method::Lore(_)
-            | Method::Dprm(_) => vec![1.0 / n; items.len()],
+            | Method::Dprm(_)
+            | Method::DisagreementMargin(_)
+            | Method::More(_) => vec![1.0 / n; items.len()],
         }
     }
 
@@ -207,8 +283,9 @@ impl Learner {
     }
 
     fn batch(&self, corpus: &Corpus, items: &[&Judged], progress: f64) -> Batch {
-        let soft = matches!(&self.settings.method, Method::Hpsv2(settings) if settings.labels == HpsLabels::Soft);
-        let share = |item: &&Judged| item.votes.filter(|_| soft).unwrap_or(item.share) as f32;
+        let method = &self.settings.method;
+        let share = |item: &&Judged| share(method, item) as f32;
+        let margin = |item: &&Judged| margin(method, item) as f32;
         let dimensions: Vec<f32> =
             items.iter().flat_map(|item| item.dimensions.iter().map(|share| *share as f32)).collect();
         let mut start = 0;
@@ -220,6 +297,7 @@ impl Learner {
         let tensor = |values: &[f32]| Tensor::from_slice(values).to_device(self.towers.device);
         Batch {
             share: tensor(&items.iter().map(share).collect::<Vec<_>>()),
+            margins: tensor(&items.iter().map(margin).collect::<Vec<_>>()),
             dimensions: tensor(&dimensions).view([items.len() as i64, corpus.dimensions.len() as i64]),
             records: items
                 .iter()
@@ -229,6 +307,24 @@ impl Learner {
             progress,
         }
     }
+}
+
+/// Share of the first picture that the loss reads.
+fn share(method: &Method, item: &Judged) -> f64 {
+    let votes = matches!(method, Method::Hpsv2(settings) if settings.labels == HpsLabels::Soft);
+    let strength = matches!(method, Method::DisagreementMargin(own) if own.source == MarginSource::Strength);
+    let soft = item.strength.filter(|_| strength).and_then(|strength| strength.soft_label);
+    item.votes.filter(|_| votes).or(soft).unwrap_or(item.share)
+}
+
+/// Margin of a pair: none for ties and for ambiguous pairs.
+fn margin(method: &Method, item: &Judged) -> f64 {
+    let Method::DisagreementMargin(settings) = method else { return 0.0 };
+    let margin = match settings.source {
+        MarginSource::Strength => item.strength.filter(|strength| strength.soft_label.is_none()).map(|one| one.mean),
+        MarginSource::Votes => item.votes.map(|votes| margin_of_votes(votes, settings.k)),
+    };
+    margin.filter(|_| item.share > 0.5).unwrap_or(0.0)
 }
 
 impl Captioned {

@@ -11,6 +11,9 @@ pub struct Line {
     pub lr: f64,
     /// Norm of all gradients of the step before clipping.
     pub grad_norm: f64,
+    /// lambda of every data set (method more).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lambda: Vec<f64>,
     /// exp(logit_scale) after the step.
     pub scale: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -60,7 +60,9 @@ impl Opened {
             let kind = head(&settings, None, &[], &[], 1).items();
             let users = known.as_ref().map_or(&[][..], |saved| &saved.users);
             let mut read = Corpus::read(&settings, kind, users)?;
-            inputs.insert("data.path".into(), read.sha256.clone());
+            let mut hashes = read.sha256.iter();
+            inputs.extend(hashes.next().map(|hash| ("data.path".into(), hash.clone())));
+            inputs.extend(hashes.enumerate().map(|(n, hash)| (format!("data.others {}", n + 1), hash.clone())));
             if let Some(member) = member {
                 read.keep_share(settings.train.member_share, settings.train.seed, member)?;
             }

@@ -109,7 +109,8 @@ fn take_step(learner: &mut Learner, s: u64, metrics: &mut MetricsFile, host: &Ho
         Some(accuracy) => format!("loss {:.4}  held-out accuracy {:.3}", step.loss, accuracy.mean),
         None => format!("loss {:.4}", step.loss),
     };
-    let line = Line { step: s, loss: step.loss, lr: step.lr, grad_norm: step.grad_norm, scale, validation };
+    let (loss, lr, grad_norm, lambda) = (step.loss, step.lr, step.grad_norm, step.shares);
+    let line = Line { step: s, loss, lr, grad_norm, lambda, scale, validation };
     let json = serde_json::to_string(&line)?;
     metrics.line(&json)?;
     host.progress.metrics(&json);

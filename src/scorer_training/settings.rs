@@ -5,6 +5,7 @@ use crate::heads::{HpsLabels, Method, NOT_BUILT, Objective, Preprocessed};
 use crate::keys::OnResume::{Harmless, Rounding, SameContent};
 use crate::keys::{Auto, Choice, ConfigError, Key, Kind, Range, at_least, of, one_of, switch, text, whole, within};
 use crate::machine::devices::Device;
+use crate::objectives;
 use crate::settings::tables::{Part, Table, data, model, optim};
 use crate::settings::written::{Written, apply_set, check_table, parse_set, refuse_unknown_tables, sub_table, typed};
 use crate::settings::{OptimConfig, Place};
@@ -71,6 +72,8 @@ crate::keys! {
     pub struct DataTable {
         /// pairs.jsonl or lists.jsonl; contrastive: rows of `prompt` and `image`, or a folder of drawings
         path: PathBuf = text().required().on_resume(SameContent),
+        /// pairs of other data sets; method more, which draws a batch of each per step
+        others: Option<Vec<PathBuf>> = of(Kind::Texts).on_resume(SameContent),
         /// pairs labelled as ties; auto: keep, hpsv2 with hard labels: drop
         ties: Auto<Ties> = one_of::<Ties>().or_auto(),
         /// who ranks the pairs: their rows, the scores of one scorer, or the more of at least two
@@ -161,6 +164,8 @@ pub struct Model {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Data {
     pub path: PathBuf,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<PathBuf>,
     pub ties: Ties,
     pub labels: Labels,
 }
@@ -199,6 +204,7 @@ pub fn load(path: &Path, sets: &[String]) -> Result<Settings, ConfigError> {
         apply_set(&mut table, path, value.clone())?;
     }
     let place = Place { file: &file, text: Some(&text), sets: &sets };
+    refuse_method_of_models(&place, &table)?;
     refuse_unknown_tables(&place, &table, TABLES)?;
     let mut checked = toml::Table::new();
     for known in TABLES {
@@ -221,6 +227,19 @@ pub fn load(path: &Path, sets: &[String]) -> Result<Settings, ConfigError> {
     Ok(settings)
 }
 
+/// A configuration of `train`, whose other tables and keys would only confuse the message.
+fn refuse_method_of_models(place: &Place, table: &toml::Table) -> Result<(), ConfigError> {
+    let name = sub_table(place, table, "method")?.and_then(|method| method.get("name")).and_then(Value::as_str);
+    match name.filter(|name| objectives::find(name).is_some()) {
+        Some(name) => {
+            let text =
+                format!("method.name = \"{name}\" trains a diffusion model: run `diffpref train {}`.", place.file);
+            place.refuse("method", "name", text)
+        }
+        None => Ok(()),
+    }
+}
+
 /// [method] by its own keys.
 fn method(place: &Place, table: &toml::Table) -> Result<Method, ConfigError> {
     let given = sub_table(place, table, "method")?.cloned().unwrap_or_default();
@@ -240,7 +259,11 @@ fn resolve_model(place: &Place, table: ModelTable, method: &Method) -> Result<Mo
     if let Err(error) = device.open() {
         return place.refuse("model", "device", format!("model.device: {error}."));
     }
-    let by_head = objective.has_weights() && objective != Objective::Uncertainty;
+    let by_head = match objective {
+        // Their heads are small beside the towers, which do the work.
+        Objective::Uncertainty | Objective::More => false,
+        other => other.has_weights(),
+    };
     let tune = table.tune.given().unwrap_or(if by_head { Tune::Head } else { Tune::Towers });
     let bars = objective == Objective::Hpsv2;
     Ok(Model {
@@ -262,7 +285,8 @@ fn resolve_model(place: &Place, table: ModelTable, method: &Method) -> Result<Mo
 
 fn resolve_data(table: DataTable, method: &Method) -> Data {
     let ties = if reads_ties(method) { Ties::Keep } else { Ties::Drop };
-    Data { path: table.path, ties: table.ties.given().unwrap_or(ties), labels: table.labels }
+    let others = table.others.unwrap_or_default();
+    Data { path: table.path, others, ties: table.ties.given().unwrap_or(ties), labels: table.labels }
 }
 
 /// Whether the loss is defined for a tie.
@@ -324,6 +348,22 @@ fn check_together(place: &Place, settings: &Settings) -> Result<(), ConfigError>
             "model.new_users: users are added to heads of \"pal\" and \"lore\", with model.tune = \"head\".".into();
         return refuse("model", "new_users", text);
     }
+    match (objective == Objective::More, data.others.is_empty()) {
+        (true, true) => {
+            let text = "data.others is missing: method.name = \"more\" trains on several data sets. Name further files, or take \
+                        \"pickscore\"."
+                .into();
+            return refuse("data", "others", text);
+        }
+        (false, false) => {
+            let text = format!(
+                "data.others is read by method.name = \"more\", and the config has \"{objective}\". Remove the key, or take \
+                 \"more\"."
+            );
+            return refuse("data", "others", text);
+        }
+        (true, false) | (false, true) => {}
+    }
     if data.ties == Ties::Keep && !reads_ties(method) {
         let text =
             "data.ties = \"keep\": hard labels of hpsv2 have no ties. Set method.labels = \"soft\", or drop them."
@@ -332,6 +372,11 @@ fn check_together(place: &Place, settings: &Settings) -> Result<(), ConfigError>
     }
     if train.members == 2 {
         let text = "train.members = 2: the spread of two says little. Take 1, or at least 3.".into();
+        return refuse("train", "members", text);
+    }
+    if train.members > 1 && objective == Objective::More {
+        let text =
+            "train.members: a member's share of the pairs may leave a data set of \"more\" empty. Take 1.".into();
         return refuse("train", "members", text);
     }
     if train.members > 1 && objective == Objective::Contrastive {

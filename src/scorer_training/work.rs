@@ -22,11 +22,15 @@ pub enum Work {
 }
 
 impl Work {
-    /// Items to train on.
-    pub fn len(&self) -> usize {
+    /// Training items of each data set; captions are one.
+    pub fn sets(&self) -> Vec<Vec<usize>> {
         match self {
-            Self::Captions(captioned) => captioned.captions.len(),
-            Self::Judged { corpus, .. } => corpus.train.len(),
+            Self::Captions(captioned) => vec![(0..captioned.captions.len()).collect()],
+            Self::Judged { corpus, .. } => {
+                let mut sets = vec![Vec::new(); corpus.sha256.len()];
+                corpus.train.iter().enumerate().for_each(|(index, item)| sets[item.set].push(index));
+                sets
+            }
         }
     }
 }

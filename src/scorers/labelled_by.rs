@@ -86,6 +86,23 @@ pub struct Judged {
 }
 
 impl Judged {
+    /// Adds judges behind the preferences of other files whose rows are written too.
+    ///
+    /// # Errors
+    /// A judge of the same name with other weights.
+    pub fn add(&mut self, others: Vec<Labeller>) -> Result<()> {
+        for Labeller { judge, weights_sha256, .. } in others {
+            if self.weights.get(&judge).is_some_and(|own| *own != weights_sha256) {
+                bail!("two files are labelled by {judge:?} with different weights: rate their pictures by one of them");
+            }
+            if !self.label.contains(&judge) {
+                self.label.push(judge.clone());
+            }
+            self.weights.insert(judge, weights_sha256);
+        }
+        Ok(())
+    }
+
     /// Adds the data file `file` of `dir` to the `labelled-by.json` there. Scorers without weights cannot be recognised
     /// again and are left out.
     ///
@@ -101,7 +118,7 @@ impl Judged {
         let known = self.scores.iter().filter(|(_, scorer)| self.weights.contains_key(*scorer));
         let scores: BTreeMap<String, Judges> =
             known.map(|(measure, scorer)| (measure.clone(), Judges::One(scorer.clone()))).collect();
-        if scores.is_empty() && !before {
+        if scores.is_empty() && label.is_empty() && !before {
             return Ok(());
         }
         for (name, hash) in &self.weights {

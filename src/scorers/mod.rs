@@ -21,6 +21,7 @@ mod sheets;
 mod spec;
 #[cfg(test)]
 mod tests;
+mod trained_on;
 
 pub use clip::{Encoder, Preprocessing, Rounding, other_files as clip_files};
 pub use judge::Judge;
@@ -32,3 +33,4 @@ pub use scorer::{Declaration, Files, Opening, Scorer};
 pub use shaping::Shaping;
 pub use sheets::Sheets;
 pub use spec::ScorerSpec;
+pub use trained_on::DataFile;

@@ -7,6 +7,7 @@ use super::place::Place;
 use super::source::Source;
 use super::tables::TABLES;
 use super::written::{Written, apply_set, check_table, nearest, parse_set, refuse_unknown_tables, sub_table};
+use crate::heads;
 use crate::keys::{ConfigError, Result};
 use crate::objectives::{self, MethodSettings};
 use std::path::Path;
@@ -102,6 +103,14 @@ fn objective_of(place: &Place, table: &Table) -> Result<&'static objectives::Ent
             names.iter().copied().chain(objectives::PLUG_INS.iter().map(|(name, _)| *name)).collect();
         let why = match objectives::PLUG_INS.iter().find(|(plug_in, _)| *plug_in == name) {
             Some((_, keys)) => format!(" is no method of its own: set method.name = \"dpo\" with {keys}."),
+            None if is_of_scorers(name) => {
+                let text = format!(
+                    "{}: method.name = \"{name}\" trains a scorer: run `diffpref train-scorer {}`.",
+                    place.of("method", "name"),
+                    place.file
+                );
+                return ConfigError(text);
+            }
             None if objectives::KNOWN_NOT_BUILT.contains(&name) => " is not built yet.".into(),
             None => format!(" is not a method{}", nearest(name, &known)),
         };
@@ -111,6 +120,11 @@ fn objective_of(place: &Place, table: &Table) -> Result<&'static objectives::Ent
             names.join(", ")
         ))
     })
+}
+
+/// Whether `train-scorer` knows the name, built or not.
+fn is_of_scorers(name: &str) -> bool {
+    name.parse::<heads::Objective>().is_ok() || heads::NOT_BUILT.contains(&name)
 }
 
 /// The [method] table checked, as a method of its own name, whatever public code calls it.

@@ -23,6 +23,7 @@ impl Parsed {
         let method = method(&self.method, facts)?;
         let timesteps = self.timesteps.as_ref().map(|timesteps| timesteps.resolve(facts)).transpose()?;
         let method = with_score_range(method, facts)?;
+        check_chances(&method, facts)?;
         check_inversion(&method, facts)?;
         check_grid(&method, facts)?;
         let units = method.needs.rollouts.as_ref().map(|rollouts| rollouts.units);
@@ -83,6 +84,19 @@ fn with_score_range(method: MethodSettings, facts: &Facts) -> std::result::Resul
                 ))
             }
         },
+    }
+}
+
+/// Scores that the loss reads as chances lie in [0, 1].
+fn check_chances(method: &MethodSettings, facts: &Facts) -> std::result::Result<(), Refusal> {
+    let Some(scores) = method.needs.scores.as_ref().filter(|scores| scores.chances) else { return Ok(()) };
+    match facts.score_range {
+        Some([low, high]) if low < 0.0 || high > 1.0 => Err(format!(
+            "method.name = \"{}\" reads the scores \"{}\" as chances: expected numbers in [0, 1], found [{low}, {high}]. Correct the rows, or take another method.",
+            method.name(),
+            scores.scorer.as_deref().unwrap_or_default()
+        )),
+        Some(_) | None => Ok(()),
     }
 }
 

@@ -8,7 +8,8 @@ use super::ledger::{Entries, Spent};
 use super::next::parent;
 use super::plan::{Made, Trial};
 use super::work::{Stage, Work};
-use crate::eval::{NamedModel, Request, evaluate, labellers_of, models_of_run};
+use crate::denoising::{NamedModel, models_of_run};
+use crate::eval::{Request, Teachers, evaluate};
 use crate::keys::ConfigError;
 use crate::networks::Machine;
 use crate::painting::{Merge, NegativeRequest};
@@ -125,7 +126,7 @@ fn request(
         prompts: judge.prompts.clone(),
         prompt_column: judge.prompt_column.clone(),
         scorers: judge.scorer.iter().map(|text| text.parse()).collect::<Result<_, String>>().map_err(wrong)?,
-        labellers: labellers_of(config, progress)?,
+        teachers: Teachers::of(config, progress)?,
         seeds: judge.seeds,
         other_seeds: judge.other_seeds,
         steps: point.steps.unwrap_or(judge.steps),

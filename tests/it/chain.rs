@@ -127,6 +127,57 @@ fn a_second_round_paints_with_the_model_of_the_first_and_continues_it() {
 }
 
 #[test]
+fn a_model_that_labels_itself_is_killed_while_it_labels_and_goes_on() {
+    let (whole, broken) = (self_labelled(), self_labelled());
+    let said = succeeds(&mut run(&whole, &[]));
+    assert!(said.contains("7 stages ran, 0 were there already"), "{said}");
+    // The second round measures the reference first, then the model that labels.
+    let (code, said) = signalled("KILL label 4, label 1", &mut run(&broken, &[]));
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("round 2, pairs: the command was ended by signal 9"), "{said}");
+    let (code, said) = signalled("TERM train 1", &mut run(&broken, &[]));
+    assert_eq!(code, Some(143), "{said}");
+    assert!(said.contains("round 2, generate: there already") && said.contains("round 2, train: diffpref"), "{said}");
+    let said = succeeds(&mut run(&broken, &[]));
+    assert!(said.contains("round 2, pairs: there already") && said.contains("resuming at step 1"), "{said}");
+    assert_eq!(std::fs::read(lora(&whole, 2)).unwrap(), std::fs::read(lora(&broken, 2)).unwrap());
+
+    let rankings = |round: u32| {
+        let summary = json(&whole.path(&format!("chain/round-{round}/pairs/pairs.json")));
+        let labelled = &summary["labelled"];
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or("halves").to_string();
+        (
+            text(&labelled["by"]["ranking"]),
+            text(&labelled["consistency"]["with"]["ranking"]),
+            summary["replayed"].clone(),
+        )
+    };
+    let names = |a: &str, b: &str, replayed: u64| (a.to_string(), b.to_string(), serde_json::json!(replayed));
+    assert_eq!(rankings(1), names("diffusion_classifier", "halves", 0));
+    assert_eq!(rankings(2), names("implicit_reward", "diffusion_classifier", 4));
+    // One of four prompts was painted anew, and all four have pairs.
+    let pictures = |round: u32| names_of(&whole, &format!("chain/round-{round}/generate"));
+    assert_eq!((pictures(1), pictures(2)), (12, 3));
+}
+
+/// Four prompts, three pictures each; two rounds, labelled by the model, a quarter refreshed, half replayed.
+fn self_labelled() -> World {
+    let world = world(2);
+    std::fs::write(world.path("prompts.txt"), "a red fox\na dog\na cat\na house\n").unwrap();
+    edit(&world, "[score]\nscorer = [\"compressibility\", \"background\"]\n\n", "");
+    edit(&world, "by = \"background.darkness\"", "label = \"self\"\nconsistency = \"kendall\"\nmargin_weight = 1.0");
+    edit(&world, "num_images = 4\nsteps = 2\n", "num_images = 3\nsteps = 2\nrefresh = 0.25\n");
+    edit(&world, "[train]\n", "[train]\nreplay = 0.5\n");
+    edit(&world, "\"validate.every=0\"", "\"validate.every=0\", \"weights.source=column\"");
+    world
+}
+
+/// Number of pictures in a folder.
+fn names_of(world: &World, folder: &str) -> usize {
+    names(&world.path(folder)).iter().filter(|name| name.ends_with(".png")).count()
+}
+
+#[test]
 fn what_is_wrong_is_named_before_anything_runs_or_by_the_stage_that_fails() {
     let world = world(1);
     let mut messages = Messages::default();
@@ -145,6 +196,9 @@ fn what_is_wrong_is_named_before_anything_runs_or_by_the_stage_that_fails() {
     refused("[eval]\n", "[score.more]\n", &["--until", "eval"]);
     refused("num_images = 4", "num_images = \"many\"", &[]);
     refused("num_images = 4", "number_of_images = 4", &[]);
+    refused("num_images = 4", "refresh = 0.5", &[]);
+    refused("[pairs]\n", "[pairs]\nlabel = \"self\"\n", &[]);
+    refused("[pairs]\n", "[pairs]\nreplay = 0.5\n", &[]);
     refused("\"background\"]", "\"backround\"]", &["--until", "score"]);
     insta::assert_snapshot!(messages);
 }

@@ -9,6 +9,7 @@ mod external_scorers;
 mod generate;
 mod help;
 mod hub;
+mod own_labels;
 mod pairs;
 mod publish;
 mod recipes;

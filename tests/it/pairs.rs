@@ -254,6 +254,84 @@ fn scores_of_the_command_become_pairs_and_their_directions_are_known() {
     assert!(wins(&pair(&["--by", "brisque.distortion", "--lower", "brisque.distortion"]), low));
 }
 
+#[test]
+fn weights_follow_margins_and_have_the_mean_one() {
+    let scored = single(&[&[0.1, 0.0], &[0.4, 0.0], &[1.0, 0.0]]);
+    scored.summary(&["--margin-weight", "2"]);
+    let rows = scored.rows("pairs.jsonl");
+    let raw: Vec<f64> = rows.iter().map(|row| 1.0 / (1.0 + (-2.0 * row["margin"].as_f64().unwrap()).exp())).collect();
+    let mean = raw.iter().sum::<f64>() / 3.0;
+    for (row, raw) in rows.iter().zip(raw) {
+        assert!((row["weight"].as_f64().unwrap() - raw / mean).abs() < 1e-12, "{row}");
+    }
+}
+
+/// A second round: prompt 1 has new pictures.
+fn second_round(scored: &Scored) -> String {
+    let rows: String = [("1-0.png", 0.3), ("1-1.png", 0.9)]
+        .iter()
+        .map(|(name, number)| {
+            let new = format!("new-{name}");
+            std::fs::copy(scored.path(name), scored.path(&new)).unwrap();
+            format!("{}\n", json!({"picture": new, "prompt": "prompt 1", "scores": {"a": {"x": number}}}))
+        })
+        .collect();
+    write(&scored.path("second.jsonl"), &rows);
+    scored.path("second.jsonl").display().to_string()
+}
+
+#[test]
+fn prompts_with_the_worst_best_pictures_are_listed_for_a_next_round_and_keep_the_newest_pictures() {
+    let scored = single(&[&[0.9, 0.2], &[0.4, 0.1], &[0.6, 0.3]]);
+    let summary = scored.summary(&["--refresh", "0.3"]);
+    let prompts = |rows: Vec<Value>| -> Vec<String> {
+        rows.iter().map(|row| row["prompt"].as_str().unwrap().to_string()).collect()
+    };
+    assert_eq!((&summary["refreshed"], prompts(scored.rows("refresh.jsonl"))), (&json!(1), vec!["prompt 1".into()]));
+    let second = second_round(&scored);
+    let summary = scored.summary(&[&second, "--newest", "--refresh", "0.3"]);
+    assert_eq!((&summary["candidates"], prompts(scored.rows("refresh.jsonl"))), (&json!(6), vec!["prompt 2".into()]));
+    let rows = scored.rows("pairs.jsonl");
+    let row = rows.iter().find(|row| row["prompt"] == "prompt 1").unwrap();
+    assert_eq!(
+        (row["winner"].as_str(), row["loser"].as_str()),
+        (Some("../data/new-1-1.png"), Some("../data/new-1-0.png"))
+    );
+    // Without --newest both rounds are candidates.
+    assert_eq!(scored.summary(&[&second])["candidates"], 8);
+}
+
+#[test]
+fn rows_of_all_rounds_are_drawn_beside_the_newest() {
+    let scored = single(&[&[0.9, 0.2], &[0.4, 0.1], &[0.6, 0.3], &[0.2, 0.7]]);
+    scored.summary(&[]);
+    let first = scored.0.path("first.jsonl");
+    let moved = std::fs::read_to_string(scored.0.path("out/pairs.jsonl")).unwrap();
+    write(&first, &moved.replace("../data", "data"));
+    let earlier = first.display().to_string();
+    let summary = scored.summary(&["--replay", "0.5", "--earlier", &earlier]);
+    assert_eq!((&summary["written"], &summary["replayed"]), (&json!(4), &json!(4)));
+    let rows = scored.rows("pairs.jsonl");
+    let id = |row: &Value| row["id"].as_str().unwrap().to_string();
+    assert_eq!(rows[..4].iter().map(id).collect::<Vec<_>>(), ["0:0-1", "1:0-1", "2:0-1", "3:1-0"]);
+    let drawn: Vec<String> = rows[4..].iter().map(id).collect();
+    assert!(drawn.iter().all(|id| id.starts_with("replay-0-1:") || id.starts_with("replay-0-2:")), "{drawn:?}");
+    for row in &rows {
+        let picture = scored.0.path("out").join(row["winner"].as_str().unwrap());
+        assert!(picture.is_file() && (row.get("replayed").is_some() == id(row).starts_with("replay")), "{row}");
+    }
+    // Replayed rows are not drawn again, and a training reads the file.
+    std::fs::copy(scored.0.path("out/pairs.jsonl"), scored.0.path("second.jsonl")).unwrap();
+    let text = std::fs::read_to_string(scored.0.path("second.jsonl")).unwrap();
+    write(&scored.0.path("second.jsonl"), &text.replace("../data", "data"));
+    let second = scored.0.path("second.jsonl").display().to_string();
+    scored.summary(&["--replay", "0.75", "--earlier", &earlier, "--earlier", &second]);
+    let drawn: Vec<String> = scored.rows("pairs.jsonl")[4..].iter().map(id).collect();
+    assert_eq!(drawn.len(), 12);
+    assert!(drawn.iter().all(|id| !id.ends_with("replay") && id.matches("replay").count() == 1), "{drawn:?}");
+    assert_eq!(drawn.iter().collect::<std::collections::BTreeSet<_>>().len(), 12);
+}
+
 fn write(path: &Path, text: &str) {
     std::fs::write(path, text).unwrap();
 }
@@ -271,6 +349,13 @@ fn scores_and_options_that_do_not_fit_are_refused_with_the_reason() {
     refuse("strength of two measures", &["--strength", "write"], 2);
     refuse("a list with a margin", &["--rule", "list", "--min-margin", "1"], 2);
     refuse("a negative margin", &["--min-margin=-1"], 2);
+    refuse("a weight without slope", &["--margin-weight", "0"], 2);
+    refuse("weights of a list", &["--margin-weight", "1", "--rule", "list"], 2);
+    refuse("a share above 1", &["--refresh", "1.5"], 2);
+    refuse("replay alone", &["--replay", "0.5"], 2);
+    let earlier = scored.path("scores.jsonl").display().to_string();
+    refuse("replay of everything", &["--replay", "1", "--earlier", &earlier], 2);
+    refuse("replay of rows that are no pairs", &["--replay", "0.5", "--earlier", &earlier], 1);
     let row = |picture: &str, scores: &str| {
         format!("{{\"picture\": \"{picture}\", \"prompt\": \"p\", \"scores\": {scores}}}\n")
     };

@@ -10,7 +10,7 @@ GROUPS = {
     "Core methods": ("sft", "dpo", "dpo-samples", "dpo-safeguard", "timestep-aware", "inpo", "smpo", "npo", "dpo-npo"),
     "Timesteps, labels and weights around dpo": ("dense-timesteps", "balanced", "videodpo"),
     "Other losses on pairs": (
-        *("dspo_score", "dspo_sq", "dmpo", "mapo", "ipo", "hinge", "cdpo", "rdpo", "odpo", "focalpo", "dpo_shift", "rpo", "todo"),
+        *("dspo_score", "dspo_sq", "dmpo", "mapo", "ipo", "hinge", "cdpo", "cream", "rdpo", "odpo", "focalpo", "dpo_shift", "rpo", "todo"),
         *("wpo", "mappo", "nca", "bco", "sppo_hard", "apo_zero", "apo_down", "discopop", "hypo"),
     ),
     "Lists": ("rankdpo", "lipo_lambda", "plackett_luce", "mpo"),

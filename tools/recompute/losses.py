@@ -116,6 +116,12 @@ def cdpo(b):
     return -(1 - noise) * logsigmoid(b.u) - noise * logsigmoid(-b.u)
 
 
+@of(LOSSES, "cream")
+def cream(b):
+    c = b.scores("confidence" if b.method["confidence"] == "dyn" else "mean_confidence")
+    return -c[:, 0] * logsigmoid(b.u) - c[:, 1] * logsigmoid(-b.u)
+
+
 @of(LOSSES, "rdpo")
 def rdpo(b):
     noise, u = b.method["label_noise"], b.u.clamp(max=10)

@@ -30,4 +30,5 @@ for folder in samples pictures; do
     target/release/diffpref score "assets/testbed/$folder" --scorer nima=assets/scorers/nima --out "$work/nima-$folder"
 done
 run preferences.py --keep-samples --nima "$work/nima-samples/scores.jsonl" "$work/nima-pictures/scores.jsonl"
+run confidence.py
 run check.py --sheet docs/testbed.png

@@ -1,27 +1,18 @@
 //! One model on the pairs: its errors, and their gradients.
 
-use super::super::models::NamedModel;
 use super::ches::{ches, gradients, output_gradient};
 use super::request::PairsRequest;
-use crate::data::batches::{Batch, BatchOptions, Batches, CropRule, Images, NoiseRule, Posterior, TimeIds};
-use crate::data::cache::CacheDtype;
-use crate::data::draws::Draws;
-use crate::data::encoding::{Encoded, Encoding};
+use crate::data::batches::Batch;
 use crate::data::items::Item;
-use crate::data::timesteps::TimestepLaw;
-use crate::networks::{Machine, Noised, mean_square};
+use crate::denoising::{NamedModel, Opened, Options, Space};
+use crate::networks::mean_square;
 use crate::numbers::mean;
 use crate::objectives::numbers;
-use crate::painting::{check_size, read_loras};
 use crate::progress::{Progress, Stop};
 use anyhow::{Context, Result, bail};
-use pipelines::Levels;
-use pipelines::families::{Denoiser, ModelFolder};
-use pipelines::lora::{Lora, LoraWeights, Network};
-use pipelines::models::AdapterSet;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 /// A pair by one model: means over the draws.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -41,27 +32,9 @@ pub struct OfModel {
     pub space: Space,
 }
 
-/// Latents and noise that errors of two models must share to be compared.
-#[derive(Debug, PartialEq)]
-pub struct Space {
-    vae_sha256: String,
-    pub resolution: i64,
-    /// sigma / signal at the noise levels of the draws.
-    noise: Vec<f64>,
-}
-
-impl Space {
-    /// Whether the latents are the same.
-    pub fn same_vae(&self, other: &Self) -> bool {
-        self.vae_sha256 == other.vae_sha256
-    }
-}
-
 /// A model in memory.
 struct Loaded {
-    denoiser: Denoiser,
-    adapters: Option<AdapterSet>,
-    machine: Machine,
+    opened: Opened,
     /// The weight of the last layer.
     last: Tensor,
 }
@@ -80,79 +53,49 @@ impl Task<'_> {
     /// # Errors
     /// Files that cannot be read, an error that is not finite, [`crate::progress::Stopped`] after a signal.
     pub fn measure(&self, model: &NamedModel, resolution: Option<i64>) -> Result<OfModel> {
-        let folder = model.request(self.request.device, self.request.kind).folder(self.progress)?;
-        let resolution = resolution.or(self.request.resolution).unwrap_or_else(|| folder.native_resolution());
-        check_size(resolution, resolution, folder.vae().factor())?;
-        let process = folder.process();
-        let draws = Draws { seed: 0, draws_per_pair: 0, range: process.range() };
-        let batches = Batches::new(Vec::new(), draws, batch_options(&folder, resolution, &draws))?;
-        let mut lora = read_loras(&model.loras, &folder.lora_targets())?;
-        let unet = lora.take(Network::Unet);
-        let encoded = self.encode(&folder, model, &lora, &batches)?;
-        let loaded = Loaded::new(&folder, model, unet, self.request)?;
+        let PairsRequest { draws, device, kind, workers, cache_dir, .. } = self.request;
+        let options = Options {
+            draws: *draws,
+            resolution: resolution.or(self.request.resolution),
+            device: *device,
+            kind: *kind,
+            workers: *workers,
+            cache_dir,
+        };
+        let loaded = Loaded::new(Opened::open(model, self.items, options, self.progress, self.stop)?)?;
         let mut pairs = Vec::new();
         self.progress.begin("validate", 0, self.items.len() as u64);
         for (done, item) in self.items.iter().enumerate() {
             self.stop.check()?;
-            let batch = batches.validation_batch(item, self.request.draws, &encoded.latents, &encoded.texts)?;
+            let batch = loaded.opened.batch(item)?;
             pairs.push(batch.map(|batch| loaded.pair(&model.name, &batch)).transpose()?);
             self.progress.advance(done as u64 + 1, &model.name);
         }
         self.progress.end();
-        let levels: Vec<f64> = (0..self.request.draws).map(|j| draws.val_level(j, self.request.draws)).collect();
-        let noise = Vec::<f64>::try_from(process.noise_to_signal(&Levels::new(&levels)))?;
-        let space = Space { vae_sha256: encoded.vae_sha256, resolution, noise };
-        Ok(OfModel { pairs, unreadable: encoded.latents.unreadable().clone(), space })
-    }
-
-    fn encode(&self, folder: &ModelFolder, model: &NamedModel, text_lora: &Lora, batches: &Batches) -> Result<Encoded> {
-        let mut plan = batches.plan(0..0)?;
-        batches.plan_validation(&mut plan, self.items);
-        plan.prompt("");
-        let BatchOptions { resolution, latent_shape, .. } = batches.options();
-        let encoding = Encoding {
-            folder,
-            vae: None,
-            text_lora,
-            text_lora_files: model.loras.iter().map(|lora| (lora.path.clone(), lora.scale)).collect(),
-            clip_skip: model.overrides.clip_skip as i64,
-            device: self.request.device,
-            cache_dir: &self.request.cache_dir,
-            dtype: CacheDtype::Float32,
-            workers: self.request.workers,
-            resolution: *resolution,
-            latent_shape: *latent_shape,
-        };
-        encoding.fill(&plan, self.progress, self.stop)
+        let unreadable = loaded.opened.unreadable().clone();
+        Ok(OfModel { pairs, unreadable, space: loaded.opened.space })
     }
 }
 
 impl Loaded {
-    fn new(folder: &ModelFolder, model: &NamedModel, lora: LoraWeights, request: &PairsRequest) -> Result<Self> {
-        let master = if request.kind == Kind::Double { Kind::Double } else { Kind::Float };
-        let machine = Machine { device: request.device, compute: request.kind, master };
-        let mut denoiser = folder.load_denoiser(model.unet.as_deref(), &machine.frozen())?;
-        let lora = Lora::of_networks([(Network::Unet, lora)]);
-        let adapters = lora.attach(Network::Unet, denoiser.network.as_mut())?;
-        let name = denoiser.network.architecture().output_layer();
-        let parameters = denoiser.network.named_parameters();
-        let last = parameters.into_iter().find(|(parameter, _)| parameter == name);
+    fn new(opened: Opened) -> Result<Self> {
+        let network = &opened.denoiser.network;
+        let name = network.architecture().output_layer();
+        let last = network.named_parameters().into_iter().find(|(parameter, _)| parameter == name);
         // The graph begins here: a backward pass is one of the last layer alone.
         let last = last.with_context(|| format!("the network has no {name}"))?.1.set_requires_grad(true);
-        Ok(Self { denoiser, adapters, machine, last })
+        Ok(Self { opened, last })
     }
 
     /// `batch`: all draws of one pair, an item each.
     fn pair(&self, model: &str, batch: &Batch) -> Result<Measured> {
-        let Batch { latents, noise, levels, conditioning, items } = batch;
-        let noised = Noised::new(&self.denoiser, self.machine, latents, noise, levels, conditioning);
-        let residuals = noised.residuals(&self.denoiser, self.adapters)?;
+        let noised = self.opened.noised(batch);
+        let residuals = noised.residuals(&self.opened.denoiser, self.opened.adapters)?;
         let errors = mean_square(&residuals);
-        let factor = self.denoiser.process.error_factor(&noised.levels).to_kind(errors.kind());
-        let of_margins = numbers(&(&errors * factor));
+        let of_margins = numbers(&self.opened.of_margins(&errors, &noised.levels));
         let gradients = gradients(&errors, &self.last)?;
         let mut draws = Vec::new();
-        for item in items {
+        for item in &batch.items {
             let (Some(w), Some(l)) = (item.rows.first().copied(), item.rows.get(1).copied()) else {
                 bail!("pair {}: expected two pictures", item.id);
             };
@@ -178,26 +121,5 @@ impl Loaded {
             ches_output: over_draws(|m| m.ches_output)?,
             ches_last_layer: over_draws(|m| m.ches_last_layer)?,
         })
-    }
-}
-
-fn batch_options(folder: &ModelFolder, resolution: i64, draws: &Draws) -> BatchOptions {
-    let latent = folder.latent();
-    BatchOptions {
-        posterior: Posterior::Mean,
-        crop: CropRule::Center,
-        flip: 0.0,
-        prompt_dropout: 0.0,
-        scaling_factor: latent.scale,
-        shift_factor: latent.shift,
-        resolution: resolution as u32,
-        latent_shape: latent.shape(resolution, resolution),
-        time_ids: folder.family().tells_sizes().then_some(TimeIds::TrueSizes),
-        images: Images::All,
-        noise: NoiseRule::Shared,
-        timesteps: TimestepLaw::all(draws.range),
-        scorer: None,
-        weighting: None,
-        desirable_share: None,
     }
 }

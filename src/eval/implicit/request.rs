@@ -1,7 +1,7 @@
 //! Options of an evaluation on pairs.
 
-use super::super::models::NamedModel;
 use crate::data::items::{Holdout, Item, ItemKind, ItemSet, Labels, ReadOptions, Ties};
+use crate::denoising::NamedModel;
 use crate::keys::ConfigError;
 use crate::progress::Progress;
 use crate::settings::{HeldOut, HeldOutItems, Settings};

@@ -70,12 +70,9 @@ fn refuse_other_space(
     of_model: &OfModel,
     name: &str,
 ) -> Result<(), ConfigError> {
-    let Some(first) = others.first().filter(|first| first.space != of_model.space) else { return Ok(()) };
+    let Some(first) = others.first() else { return Ok(()) };
+    let Some(what) = first.space.difference(&of_model.space) else { return Ok(()) };
     let first_name = request.models.first().map_or("", |model| model.name.as_str());
-    let what = match first.space.same_vae(&of_model.space) {
-        false => "VAE",
-        true => "noise schedule",
-    };
     Err(ConfigError(format!(
         "--pairs: the models {first_name:?} and {name:?} differ in their {what}: their errors cannot be compared; evaluate each alone"
     )))

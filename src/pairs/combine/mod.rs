@@ -14,4 +14,5 @@ mod win_fraction;
 
 pub use combination::{Combination, Combined, Table};
 pub use mean::standardised;
+pub use ranks::Ranks;
 pub use robust::{FEWEST, Robust, Votes, robust};

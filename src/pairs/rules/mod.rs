@@ -7,4 +7,5 @@ mod mu_2sigma;
 mod rule;
 mod worst_of_five;
 
+pub use best_worst::chosen as best_and_worst;
 pub use rule::Rule;

@@ -81,10 +81,7 @@ fn scores_that_are_missing_are_refused_with_the_first_pairs_and_their_lines() {
          another scorer"
     );
     let said = error(&|o| o.scorer = Some("hps".into()));
-    assert!(
-        said.starts_with("pairs.jsonl: 5 of 5 pairs have no score of \"hps\", which method.scorer asks for:"),
-        "{said}"
-    );
+    assert!(said.starts_with("pairs.jsonl: 5 of 5 pairs have no score of \"hps\", which [method] asks for:"), "{said}");
     let said = cut(&format!("{:#}", read_with(&row("1", "a"), |o| o.scorer = Some("hps".into())).unwrap_err()));
     assert!(said.contains("1 of 1 pairs have no score of \"hps\"") && said.contains("no row has `scores`"), "{said}");
 }

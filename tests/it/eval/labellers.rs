@@ -1,5 +1,6 @@
 //! Which judge labelled the data, and what an evaluation by the same judge says of it.
 
+use crate::scorer_training::Judged;
 use crate::support::{World, diffpref, json, root, sampling, sha256};
 use diffpref::data::items::Labels;
 use diffpref::scorers::labelled_by::{Taught, labellers};
@@ -125,6 +126,32 @@ fn an_evaluation_by_the_judge_that_labelled_warns_everywhere_and_by_another_nowh
     let (stdout, stderr, html, json) = evaluated.said("assets/judge", &[]);
     assert!(![&stdout, &stderr, &html].iter().any(|text| text.contains(warning)), "{stdout}{stderr}");
     assert_eq!(json["evaluation"]["warnings"], object!([]));
+}
+
+#[test]
+fn a_judge_that_was_trained_on_the_data_of_the_model_is_named() {
+    let judged = Judged::new();
+    judged.train_with(&["train.steps=1"]).assert().success();
+    let world = World::new(0);
+    std::fs::write(world.path("names.jsonl"), "{\"prompt\": \"tomato\"}\n").unwrap();
+    let data = format!("data.path={:?}", judged.path("pairs.jsonl"));
+    let run = world.trained("run", &["train.steps=1", &data]);
+    let warned = |world: &World| {
+        let mut command = diffpref();
+        command.args(["eval", "--seeds", "1", "--steps", "2", "--run"]).arg(&run).arg("--prompts");
+        command.arg(world.path("names.jsonl")).arg("--scorer");
+        command.arg(format!("trained={}", judged.path("run/final").display())).assert().success();
+        json(&run.join("eval/eval.json"))["warnings"].clone()
+    };
+    let warnings = warned(&world);
+    let text = warnings[0].as_str().unwrap();
+    assert!(
+        text.contains("the scorer \"trained\"") && text.contains("was trained on") && text.contains("pairs.jsonl"),
+        "{text}"
+    );
+    // Other labels: other data.
+    judged.rewrite(|_, row| row["votes"] = object!([2, 1]));
+    assert_eq!(warned(&world), object!([]));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Which pictures are painted, over which prompts means are taken, and how models and prompts are read.
 
-use diffpref::eval::{Cell, NamedModel, Prompt, PromptGroup, groups, plan, read_prompts};
+use diffpref::denoising::NamedModel;
+use diffpref::eval::{Cell, Prompt, PromptGroup, groups, plan, read_prompts};
 
 fn prompt(text: &str, held_out: bool) -> Prompt {
     Prompt { text: text.into(), held_out }

@@ -1,7 +1,8 @@
 //! A whole evaluation of the demo model against itself, small: files, figures, and what a second call does.
 
 use crate::support::{diffpref, root};
-use diffpref::eval::{NamedModel, Request, evaluate, models_of_run};
+use diffpref::denoising::{NamedModel, models_of_run};
+use diffpref::eval::{Request, Teachers, evaluate};
 use diffpref::metrics::evaluation::Evaluation;
 use diffpref::progress::{Progress, Signal, Silent, Stop, Stopped};
 use diffpref::report::{Evaluations, render_evaluations};
@@ -37,7 +38,7 @@ fn request(dir: &Path) -> Request {
         prompts,
         prompt_column: None,
         scorers: used().into_iter().map(scorer).collect(),
-        labellers: Vec::new(),
+        teachers: Teachers::default(),
         seeds: 2,
         other_seeds: 1,
         steps: 2,

@@ -22,7 +22,7 @@ fn every_name_has_its_three_recipes_and_there_are_no_others() {
     let kinds = FAMILIES.iter().chain(&["demo"]);
     let mut expected: BTreeSet<String> =
         kinds.flat_map(|kind| NAMES.iter().chain(SAMPLING).map(move |name| format!("{name}-{kind}.toml"))).collect();
-    expected.extend(["quickstart.toml".into(), "synpic.toml".into()]);
+    expected.extend(["quickstart.toml".into(), "synpic.toml".into(), "self-labelled.toml".into()]);
     // Sweeps and recipes of train-scorer have tests of their own.
     let others = |name: &String| name == "sweeps" || name.starts_with("scorer-");
     let found: BTreeSet<_> = support::names(&root().join("configs")).into_iter().filter(|name| !others(name)).collect();
@@ -182,7 +182,7 @@ fn write_data(dir: &Path) {
         image.save(dir.join(&name)).unwrap();
         name
     };
-    let scorers = ["pickscore", "hpsv21", "clip", "aesthetic"];
+    let scorers = ["pickscore", "hpsv21", "clip", "aesthetic", "mean_confidence"];
     let (mut pairs, mut lists) = (String::new(), String::new());
     for i in 0..8u8 {
         let images = [0, 1, 2].map(|k| picture(format!("{i}-{k}.png"), i * 20 + k * 5));

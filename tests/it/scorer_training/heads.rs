@@ -65,7 +65,27 @@ fn compares(world: &Judged) {
 
 one_test_each! {
     a_head_trains_and_is_opened: super::trains_and_is_opened;
-    pickscore hpsv2 uncertainty btt ranklist gpm dimensions pal lore dprm
+    pickscore hpsv2 uncertainty btt ranklist gpm dimensions pal lore dprm disagreement_margin more
+}
+
+#[test]
+fn data_sets_that_contradict_each_other_share_every_step() {
+    let world = Judged::new();
+    world.config("more", "");
+    succeeds(&mut world.train_with(&["model.tune=towers"]));
+    for line in metrics(&world.path("run")) {
+        let shares: Vec<f64> = serde_json::from_value(line["lambda"].clone()).unwrap();
+        assert!(shares.len() == 2 && (shares.iter().sum::<f64>() - 1.0).abs() < 1e-9, "{line}");
+        assert!(shares.iter().all(|share| (0.0..=1.0).contains(share)), "{line}");
+    }
+    let saved = json(&world.path("run/final/scorer.json"));
+    assert_eq!(saved["data_sha256"].as_array().unwrap().len(), 2);
+    let plan = succeeds_with_stdout(&mut world.train(&["--dry-run"]));
+    assert!(plan.contains("more"), "{plan}");
+}
+
+fn succeeds_with_stdout(command: &mut assert_cmd::Command) -> String {
+    String::from_utf8(command.assert().success().get_output().stdout.clone()).unwrap()
 }
 
 #[test]

@@ -36,6 +36,7 @@ impl Judged {
                     "id": format!("{p}-{i}"), "prompt": prompt, "winner": winner, "loser": loser,
                     "scores": {"bright": if dim { [0.1, 0.9] } else { [0.9, 0.1] }},
                     "user": if dim { "dim" } else { "lit" }, "votes": [3, i / 3],
+                    "strength": {"mean": 0.2 * i as f64, "std": 0.1},
                     "labels": {"bright": label, "dark": 1.0 - label},
                 });
                 if i == 5 {
@@ -64,8 +65,12 @@ impl Judged {
     /// Writes scorer.toml for a method; `rest` are further lines of [method].
     pub fn config(&self, method: &str, rest: &str) {
         let data = if method == "ranklist" { "lists.jsonl" } else { "pairs.jsonl" };
+        let others = match method {
+            "more" => format!("others = [{:?}]\n", self.second_set()),
+            _ => String::new(),
+        };
         let text = format!(
-            "[model]\npath = \"{}\"\ndevice = \"cpu\"\n[method]\nname = \"{method}\"\n{rest}\n[data]\npath = \"{}\"\n\
+            "[model]\npath = \"{}\"\ndevice = \"cpu\"\n[method]\nname = \"{method}\"\n{rest}\n[data]\npath = \"{}\"\n{others}\
              [validate]\nfraction = 0.35\n[optim]\nlr = 3e-3\n[train]\nout = \"{}\"\nsteps = 6\nmicro_batch = 4\n\
              grad_accum = 2\nthreads = 1\ncheckpoint_every = 2\n",
             golden("scorers/clip").display(),
@@ -73,6 +78,19 @@ impl Judged {
             self.path("run").display()
         );
         std::fs::write(self.path("scorer.toml"), text).unwrap();
+    }
+
+    /// Another data set: the same pictures, of which the darker one wins.
+    fn second_set(&self) -> PathBuf {
+        let text = std::fs::read_to_string(self.path("pairs.jsonl")).unwrap();
+        let rows = text.lines().map(|line| {
+            let row: Value = serde_json::from_str(line).unwrap();
+            let mut names = [row["winner"].as_str().unwrap(), row["loser"].as_str().unwrap()];
+            names.sort_unstable_by_key(|name| !name.starts_with("dark"));
+            format!("{}\n", json!({"id": row["id"], "prompt": row["prompt"], "winner": names[0], "loser": names[1]}))
+        });
+        std::fs::write(self.path("second.jsonl"), rows.collect::<String>()).unwrap();
+        self.path("second.jsonl")
     }
 
     pub fn train(&self, arguments: &[&str]) -> Command {

@@ -12,7 +12,10 @@ fn remove(row: &mut Value, field: &str) {
 fn configurations_that_do_not_fit_are_refused_with_the_key() {
     let world = Judged::new();
     let mut messages = Messages::default();
-    let cases: [(&str, &[&str]); 12] = [
+    let cases: [(&str, &[&str]); 15] = [
+        ("one data set", &["method.name=more"]),
+        ("further data of a method of one set", &["data.others=[\"pairs.jsonl\"]"]),
+        ("method of a diffusion model", &["method.name=dpo"]),
         ("unknown head", &["method.name=pikscore"]),
         ("head that is not built", &["method.name=outside_option"]),
         ("key of another head", &["method.k=3"]),
@@ -35,6 +38,16 @@ fn configurations_that_do_not_fit_are_refused_with_the_key() {
 }
 
 #[test]
+fn train_names_the_command_of_a_scorers_configuration() {
+    let world = Judged::new();
+    let mut command = crate::support::diffpref();
+    let said = world.refused(command.arg("train").arg(world.path("scorer.toml")), 2);
+    let expected =
+        "DIR/scorer.toml:5: method.name = \"pickscore\" trains a scorer: run `diffpref train-scorer DIR/scorer.toml`.";
+    assert!(said.contains(expected), "{said}");
+}
+
+#[test]
 fn data_without_what_a_head_reads_is_refused_with_the_rows() {
     let mut messages = Messages::default();
     let mut add = |case: &str, method: &str, change: &dyn Fn(usize, &mut Value)| {
@@ -44,6 +57,8 @@ fn data_without_what_a_head_reads_is_refused_with_the_rows() {
         messages.add(case, &world.refused(&mut world.train(&[]), 1));
     };
     add("no labels", "dimensions", &|_, row| remove(row, "labels"));
+    add("no strength", "disagreement_margin", &|_, row| remove(row, "strength"));
+    add("strength of another form", "disagreement_margin", &|_, row| row["strength"] = json!({"mean": "high"}));
     add("no user in some rows", "pal", &|i, row| {
         if i % 5 == 1 {
             remove(row, "user");

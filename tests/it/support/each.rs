@@ -23,7 +23,7 @@ macro_rules! one_test_per_method_of_errors {
     ($group:ident: $check:path) => {
         crate::support::each::one_test_each! {
             $group: $check;
-            apo_down apo_zero bco cdpo discopop dmpo dpo dpo_shift dspo_score dspo_sq focalpo hinge hypo inpo ipo kto
+            apo_down apo_zero bco cdpo cream discopop dmpo dpo dpo_shift dspo_score dspo_sq focalpo hinge hypo inpo ipo kto
             lipo_lambda mapo mappo mpo nca npo odpo plackett_luce rankdpo rdpo rpo sft smpo sppo_hard todo wpo
         }
     };
@@ -46,7 +46,7 @@ macro_rules! one_test_per_recipe {
     ($group:ident: $check:path) => {
         crate::support::each::one_test_each! {
             $group: $check;
-            apo_down apo_zero balanced bco cdpo dense_timesteps("dense-timesteps") discopop dmpo dpo dpo_shift
+            apo_down apo_zero balanced bco cdpo cream dense_timesteps("dense-timesteps") discopop dmpo dpo dpo_shift
             dspo_score dspo_sq focalpo hinge hypo inpo ipo kto lipo_lambda mapo mappo mpo nca npo odpo plackett_luce
             rankdpo rdpo rpo sft smpo sppo_hard timestep_aware("timestep-aware") todo videodpo wpo
         }

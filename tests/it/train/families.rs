@@ -265,7 +265,7 @@ fn eval_compares_the_models_as_the_run_trained_them() {
     let run = Run::new();
     let changed = json!({"train.steps": 1, "model.clip_skip": 1});
     run.train(&sets("sdxl-velocity-zero-snr", changed), &[]).assert().success();
-    let (models, _) = diffpref::eval::models_of_run(&run.dir.path().join("run")).unwrap();
+    let (models, _) = diffpref::denoising::models_of_run(&run.dir.path().join("run")).unwrap();
     assert_eq!(models.len(), 2);
     for model in models {
         let overrides = model.overrides;

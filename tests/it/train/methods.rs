@@ -22,7 +22,8 @@ fn scored(world: &World, n: usize, ties: bool) -> PathBuf {
         let mut row = json!({
             "id": format!("p{i}"), "prompt": format!("a drawing of number {i}"), "winner": format!("w{i}.png"),
             "loser": format!("l{i}.png"), "weight": 0.25 + 0.25 * (i % 3) as f64,
-            "scores": {"a": [0.3 + 0.01 * i as f64, 0.3 + 0.02 * (i % 4) as f64], "b": [0.5, 0.4], "c": [0.1, 0.2]},
+            "scores": {"a": [0.3 + 0.01 * i as f64, 0.3 + 0.02 * (i % 4) as f64], "b": [0.5, 0.4], "c": [0.1, 0.2],
+                "confidence": [0.9 - 0.05 * i as f64, 0.1 + 0.05 * i as f64], "mean_confidence": [0.7, 0.3]},
         });
         if ties && i.is_multiple_of(4) {
             row["label"] = json!("tie");

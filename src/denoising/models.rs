@@ -1,4 +1,4 @@
-//! Which models are compared.
+//! Models under names, from options and from run folders.
 
 use crate::keys::ConfigError;
 use crate::painting::{LoraFile, ModelRequest, NegativeRequest, Overrides};
@@ -33,17 +33,29 @@ impl std::str::FromStr for NamedModel {
             )
         };
         let (name, rest) = text.split_once('=').ok_or_else(expected)?;
-        let mut parts = rest.split('+');
-        let model = Location::of(Path::new(parts.next().unwrap_or_default()));
-        if name.is_empty() || model.path.as_os_str().is_empty() {
+        if name.is_empty() {
             return Err(expected());
         }
-        let loras = parts.map(str::parse).collect::<Result<Vec<LoraFile>, String>>()?;
-        Ok(Self { name: name.into(), model, unet: None, loras, negative: None, overrides: Overrides::default() })
+        Self::parsed(name, rest)?.ok_or_else(expected)
     }
 }
 
 impl NamedModel {
+    /// Reads `PATH[+LORA[:SCALE]]...`; `None` without a path.
+    ///
+    /// # Errors
+    /// A scale that is no number.
+    pub fn parsed(name: &str, text: &str) -> Result<Option<Self>, String> {
+        let mut parts = text.split('+');
+        let model = Location::of(Path::new(parts.next().unwrap_or_default()));
+        if model.path.as_os_str().is_empty() {
+            return Ok(None);
+        }
+        let loras = parts.map(str::parse).collect::<Result<Vec<LoraFile>, String>>()?;
+        let (unet, negative, overrides) = (None, None, Overrides::default());
+        Ok(Some(Self { name: name.into(), model, unet, loras, negative, overrides }))
+    }
+
     /// For people: what it is loaded from.
     pub fn source(&self) -> String {
         let unet = self.unet.iter().map(|dir| format!(" with the UNet {}", dir.display()));
@@ -52,7 +64,8 @@ impl NamedModel {
         std::iter::once(self.model.path.display().to_string()).chain(unet).chain(loras).chain(negative).collect()
     }
 
-    pub(super) fn request(&self, device: Device, kind: Kind) -> ModelRequest {
+    /// Request of this model for loading or painting.
+    pub fn request(&self, device: Device, kind: Kind) -> ModelRequest {
         let (model, unet) = (self.model.clone(), self.unet.clone());
         let (loras, negative, overrides) = (self.loras.clone(), self.negative.clone(), self.overrides);
         ModelRequest { model, unet, vae: None, loras, negative, overrides, device, kind }
