@@ -1,7 +1,8 @@
 //! A training item of any kind: a prompt, its images, and their preference.
 
+use super::image_ref::ImageRef;
+use serde::Serialize;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 crate::choice! {
     /// The kinds of rows of a data file and of training items.
@@ -36,7 +37,7 @@ impl ItemKind {
 }
 
 /// Preference among an item's images.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub enum Preference {
     /// Images: winner, loser, as trained. A tie prefers neither.
     Pair {
@@ -90,7 +91,7 @@ pub struct Item {
     pub prompt: String,
     /// Images as trained: the winner of a pair first, a list in the order of the file. Their index is the `k` of
     /// draws.
-    pub images: Vec<PathBuf>,
+    pub images: Vec<ImageRef>,
     pub preference: Preference,
     /// `weight` of the row, at least 0.
     pub weight: Option<f64>,
@@ -102,6 +103,6 @@ pub struct Item {
     pub labels: BTreeMap<String, f64>,
     /// Share of the votes for the first image.
     pub share: Option<f64>,
-    /// 0-based row of the file.
+    /// 0-based row over all files.
     pub row: usize,
 }

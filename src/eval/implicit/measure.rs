@@ -7,7 +7,7 @@ use crate::data::batches::{Batch, BatchOptions, Batches, CropRule, Images, Noise
 use crate::data::cache::CacheDtype;
 use crate::data::draws::Draws;
 use crate::data::encoding::{Encoded, Encoding};
-use crate::data::items::Item;
+use crate::data::items::{ImageRef, Item};
 use crate::data::timesteps::TimestepLaw;
 use crate::networks::{Machine, Noised, mean_square};
 use crate::numbers::mean;
@@ -20,7 +20,6 @@ use pipelines::families::{Denoiser, ModelFolder};
 use pipelines::lora::{Lora, LoraWeights, Network};
 use pipelines::models::AdapterSet;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use tch::{Kind, Tensor};
 
 /// A pair by one model: means over the draws.
@@ -37,7 +36,7 @@ pub struct OfModel {
     /// One per item; `None`: a picture cannot be read.
     pub pairs: Vec<Option<Measured>>,
     /// Pictures that cannot be read, with the reason.
-    pub unreadable: BTreeMap<PathBuf, String>,
+    pub unreadable: BTreeMap<ImageRef, String>,
     pub space: Space,
 }
 
@@ -119,6 +118,7 @@ impl Task<'_> {
             device: self.request.device,
             cache_dir: &self.request.cache_dir,
             dtype: CacheDtype::Float32,
+            min_size: 0,
             workers: self.request.workers,
             resolution: *resolution,
             latent_shape: *latent_shape,
