@@ -2,6 +2,7 @@
 
 pub mod chain;
 pub mod data;
+pub mod datasets;
 pub mod denoising;
 pub mod eval;
 pub mod generate;

@@ -31,7 +31,7 @@ STEPS = [
     {"rollout"},
     {"report"},
     {"train", "scorer_training", "generate", "eval", "publish", "score", "runs"},
-    {"pairs", "sweep"},
+    {"pairs", "sweep", "datasets"},
     {"chain"},
     {"cli"},
 ]

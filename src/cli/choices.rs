@@ -1,11 +1,20 @@
 //! Values of options of several commands.
 
 use clap::ValueEnum;
-use diffpref::keys::Auto;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use diffpref::keys::{Auto, Choice};
 use diffpref::machine::devices::Device;
 use pipelines::families::Layers;
 use pipelines::schedulers::PredictionType;
 use tch::Kind;
+
+/// A value of a closed choice of the configuration, by its name there.
+pub fn named<T>() -> impl TypedValueParser<Value = T>
+where
+    T: Choice + std::str::FromStr<Err = String> + Send + Sync,
+{
+    PossibleValuesParser::new(T::NAMES).try_map(|name| name.parse::<T>())
+}
 
 /// `auto`, `cpu`, `cuda` or `cuda:N` as an existing device.
 pub fn device(name: &str) -> Result<tch::Device, String> {

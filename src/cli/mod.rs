@@ -3,6 +3,7 @@
 mod child;
 mod choices;
 mod compare;
+mod data;
 mod doctor;
 mod eval;
 mod export;
@@ -57,6 +58,8 @@ enum Command {
     Score(score::Args),
     /// Make pairs, ranked lists or pairs to be annotated from rated pictures
     Pairs(pairs::Args),
+    /// Look at, check, convert and pre-encode a data set
+    Data(data::Args),
     /// Run a chain of commands: generate, score, pairs, train, eval
     Run(run::Args),
     /// Run many trainings from one file, ranked
@@ -119,6 +122,7 @@ fn dispatch(command: Command, cuda: &Cuda, stop: &Stop) -> anyhow::Result<()> {
         Command::Eval(args) => eval::run(&args, stop),
         Command::Score(args) => score::run(&args, stop),
         Command::Pairs(args) => pairs::run(args, stop),
+        Command::Data(args) => data::run(&args, stop),
         Command::Run(args) => self::run::run(&args, stop),
         Command::Sweep(args) => sweep::run(&args, stop),
         Command::SweepWorker(args) => sweep_worker::run(&args, stop),

@@ -1,10 +1,10 @@
 //! A batch of items as the networks read them, and the rules that make it.
 
+use super::image_ref::ImageRef;
 use super::item::{Item, Preference};
 use super::timesteps::TimestepLaw;
 use super::weights::Weighting;
 use pipelines::{Conditioning, Levels};
-use std::path::PathBuf;
 use tch::Tensor;
 
 crate::choice! {
@@ -47,7 +47,7 @@ pub enum Images {
 
 impl Images {
     /// The images of `item` that are trained on.
-    pub fn of(self, item: &Item) -> &[PathBuf] {
+    pub fn of(self, item: &Item) -> &[ImageRef] {
         match self {
             Images::All => &item.images,
             Images::First => &item.images[..item.images.len().min(1)],

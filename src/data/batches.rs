@@ -4,6 +4,7 @@
 
 use super::cache::{LatentCache, Moments};
 use super::draws::Draws;
+use super::image_ref::ImageRef;
 use super::item::Item;
 use super::positions::Positions;
 use super::text_cache::TextCache;
@@ -13,7 +14,6 @@ use pipelines::Levels;
 use pipelines::conditioning::PictureSizes;
 use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
 use tch::Tensor;
 
 pub use super::batch::{
@@ -34,7 +34,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    fn view(&mut self, view: View) {
+    /// Adds a view.
+    pub fn view(&mut self, view: View) {
         if self.seen_views.insert(view.clone()) {
             self.views.push(view);
         }
@@ -108,7 +109,7 @@ impl Batches {
     }
 
     /// The images of the first `positions` positions, without decoding any.
-    pub fn images(&self, positions: u64) -> Result<BTreeSet<&PathBuf>> {
+    pub fn images(&self, positions: u64) -> Result<BTreeSet<&ImageRef>> {
         let mut images = BTreeSet::new();
         for position in 0..self.positions.all_seen_after().map_or(positions, |all| positions.min(all)) {
             let (index, _) = self.item(position)?;
@@ -143,13 +144,13 @@ impl Batches {
         }
     }
 
-    fn view(&self, item: &Item, k: usize, image: &Path, d: u64) -> Result<View> {
+    fn view(&self, item: &Item, k: usize, image: &ImageRef, d: u64) -> Result<View> {
         let crop = match self.options.crop {
             CropRule::Center => Crop::Center,
             CropRule::Random { crops } => Crop::At { index: self.draws.crop(d, k, &item.id, crops)?, count: crops },
         };
         let flip = self.draws.flip(d, k, &item.id, self.options.flip);
-        Ok(View { image: image.to_path_buf(), flip, crop })
+        Ok(View { image: image.clone(), flip, crop })
     }
 
     fn prompt<'a>(&self, item: &'a Item, d: u64) -> &'a str {

@@ -5,6 +5,7 @@
 //! continues to the same bytes.
 
 use super::ahead;
+use super::image_ref::ImageRef;
 use super::records::{Record, Records};
 use super::transforms::{Crop, Transformed, View};
 use super::unreadable::Unreadable;
@@ -15,7 +16,7 @@ use crate::progress::{Progress, Stop};
 use anyhow::{Context, Result, bail, ensure};
 use pipelines::Dtype;
 use pipelines::weights::is_finite;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tch::{Kind, Tensor};
@@ -51,6 +52,8 @@ pub struct LatentOptions {
     /// C, h, w of the latents of an R x R image.
     pub latent_shape: [i64; 3],
     pub dtype: CacheDtype,
+    /// Least shorter side of an image in pixels; 0: any.
+    pub min_size: i64,
     /// Threads that decode images ahead of the encoder. They affect only time.
     pub workers: usize,
 }
@@ -76,8 +79,9 @@ pub struct LatentCache {
     hashes: HashMemory,
     /// Ensured views -> keys of their records.
     keys: HashMap<View, String>,
-    image_sha256: BTreeMap<PathBuf, String>,
-    unreadable: BTreeMap<PathBuf, String>,
+    image_sha256: BTreeMap<ImageRef, String>,
+    unreadable: BTreeMap<ImageRef, String>,
+    small: BTreeSet<ImageRef>,
 }
 
 impl LatentCache {
@@ -90,6 +94,7 @@ impl LatentCache {
             keys: HashMap::new(),
             image_sha256: BTreeMap::new(),
             unreadable: BTreeMap::new(),
+            small: BTreeSet::new(),
         })
     }
 
@@ -132,28 +137,25 @@ impl LatentCache {
             self.keys.insert(view.clone(), key.clone());
             if seen.insert(key.clone()) && !self.records.holds(&key) {
                 missing.push((view.clone(), key));
+            } else if self.options.min_size > 0 {
+                self.note_small_record(&view.image, &key)?;
             }
         }
         Ok(missing)
     }
 
-    /// SHA-256 of an image's file; an unreadable one is noted.
-    fn hash(&mut self, image: &Path) -> Option<String> {
+    /// SHA-256 of an image's bytes; an unreadable one is noted.
+    fn hash(&mut self, image: &ImageRef) -> Option<String> {
         if let Some(known) = self.image_sha256.get(image) {
             return Some(known.clone());
         }
-        let hash = if image.exists() {
-            self.hashes.of_file(image).map_err(|e| Unreadable::Io(e.root_cause().to_string()))
-        } else {
-            Err(Unreadable::Missing)
-        };
-        match hash {
+        match image.sha256(&mut self.hashes) {
             Ok(hash) => {
-                self.image_sha256.insert(image.to_path_buf(), hash.clone());
+                self.image_sha256.insert(image.clone(), hash.clone());
                 Some(hash)
             }
             Err(reason) => {
-                self.unreadable.insert(image.to_path_buf(), reason.to_string());
+                self.unreadable.insert(image.clone(), reason.to_string());
                 None
             }
         }
@@ -188,16 +190,23 @@ impl LatentCache {
         let views: Vec<&View> = missing.iter().map(|(view, _)| view).collect();
         // Measured from one image to the next, including the wait for the decoders.
         let mut started = Instant::now();
-        ahead::in_order(self.options.workers, &views, self.options.resolution, |done, transformed| {
-            let (view, key) = &missing[done];
-            result = stop.check().map_err(Into::into).and_then(|()| self.encode_one(view, key, transformed, encode));
-            if result.is_ok() {
-                announce("images", done, missing.len(), bytes, &self.options.cache_dir, started, progress);
-                progress.advance(done as u64 + 1, "");
-            }
-            started = Instant::now();
-            result.is_ok()
-        });
+        let (workers, resolution) = (self.options.workers, self.options.resolution);
+        ahead::in_order(
+            workers,
+            &views,
+            |view| ahead::decoded(view, resolution),
+            |done, transformed| {
+                let (view, key) = &missing[done];
+                result =
+                    stop.check().map_err(Into::into).and_then(|()| self.encode_one(view, key, transformed, encode));
+                if result.is_ok() {
+                    announce("images", done, missing.len(), bytes, &self.options.cache_dir, started, progress);
+                    progress.advance(done as u64 + 1, "");
+                }
+                started = Instant::now();
+                result.is_ok()
+            },
+        );
         progress.end();
         result
     }
@@ -216,20 +225,37 @@ impl LatentCache {
                 return Ok(());
             }
         };
+        if time_ids[0].min(time_ids[1]) < self.options.min_size {
+            let sha256 = self.image_sha256.get(&view.image);
+            let same = self.image_sha256.iter().filter(|(_, s)| Some(*s) == sha256).map(|(image, _)| image.clone());
+            self.small.extend(same);
+            return Ok(());
+        }
         // [3, R, R] -> [1, 3, R, R]
-        let (mean, std) = encode(&pixels.unsqueeze(0)).with_context(|| format!("encoding {}", view.image.display()))?;
+        let (mean, std) = encode(&pixels.unsqueeze(0)).with_context(|| format!("encoding {}", view.image))?;
         let mut record = Record::from([("time_ids".to_string(), Tensor::from_slice(&time_ids))]);
         for (name, value) in [("mean", mean), ("std", std)] {
-            record.insert(name.into(), self.checked(name, value).with_context(|| view.image.display().to_string())?);
+            record.insert(name.into(), self.checked(name, value).with_context(|| view.image.to_string())?);
         }
         self.records.put(key.to_string(), record)
     }
 
+    /// Marks the image of a record of an earlier run if it is too small.
+    fn note_small_record(&mut self, image: &ImageRef, key: &str) -> Result<()> {
+        let sizes = self.records.get(key)?.and_then(|mut record| record.remove("time_ids"));
+        if let Some([height, width, ..]) = sizes.map(Vec::<i64>::try_from).transpose()?.as_deref()
+            && *height.min(width) < self.options.min_size
+        {
+            self.small.insert(image.clone());
+        }
+        Ok(())
+    }
+
     /// Marks an image and all others of the same content, which were not tried, as unreadable.
-    fn note_unreadable(&mut self, image: &Path, reason: &Unreadable) {
+    fn note_unreadable(&mut self, image: &ImageRef, reason: &Unreadable) {
         let sha256 = self.image_sha256.get(image);
-        let same = self.image_sha256.iter().filter(|(_, s)| Some(*s) == sha256).map(|(path, _)| path.clone());
-        self.unreadable.extend(same.map(|path| (path, reason.to_string())));
+        let same = self.image_sha256.iter().filter(|(_, s)| Some(*s) == sha256).map(|(image, _)| image.clone());
+        self.unreadable.extend(same.map(|image| (image, reason.to_string())));
     }
 
     /// `[1, C, h, w]` -> `[C, h, w]` in the cache's type, finite.
@@ -262,10 +288,10 @@ impl LatentCache {
     /// # Errors
     /// A view that was never ensured, a record damaged since.
     pub fn moments(&self, view: &View) -> Result<Option<Moments>> {
-        if self.unreadable.contains_key(&view.image) {
+        if self.unreadable.contains_key(&view.image) || self.small.contains(&view.image) {
             return Ok(None);
         }
-        let unplanned = || format!("{} was not encoded (flip {}, {:?})", view.image.display(), view.flip, view.crop);
+        let unplanned = || format!("{} was not encoded (flip {}, {:?})", view.image, view.flip, view.crop);
         let key = self.keys.get(view).with_context(unplanned)?;
         let mut record = self.records.get(key)?.with_context(unplanned)?;
         let mut take = |name: &str| record.remove(name).with_context(|| format!("cache record {key} has no {name}"));
@@ -275,8 +301,21 @@ impl LatentCache {
         Ok(Some(Moments { mean, std, time_ids }))
     }
 
+    /// Drops what is known of views and images. Their records stay.
+    pub fn forget(&mut self) {
+        self.keys.clear();
+        self.image_sha256.clear();
+        self.unreadable.clear();
+        self.small.clear();
+    }
+
+    /// Images that are smaller than `min_size`.
+    pub fn small(&self) -> &BTreeSet<ImageRef> {
+        &self.small
+    }
+
     /// Unusable images, with the reason.
-    pub fn unreadable(&self) -> &BTreeMap<PathBuf, String> {
+    pub fn unreadable(&self) -> &BTreeMap<ImageRef, String> {
         &self.unreadable
     }
 }

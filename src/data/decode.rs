@@ -49,7 +49,7 @@ fn unreadable(error: image::ImageError) -> Unreadable {
     match error {
         image::ImageError::IoError(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Unreadable::Truncated,
         image::ImageError::Limits(e) => Unreadable::Damaged(format!("it needs too much memory ({e})")),
-        image::ImageError::Unsupported(_) => Unreadable::NotAnImage { found: "a format that cannot be read" },
+        image::ImageError::Unsupported(e) => Unreadable::Unsupported(e.to_string()),
         other => {
             let text = other.to_string();
             // The PNG reader reports it only in words.

@@ -2,6 +2,7 @@
 
 use super::batches::Plan;
 use super::cache::{CacheDtype, LatentCache, LatentOptions};
+use super::image_ref::ImageRef;
 use super::text_cache::{TextCache, TextOptions};
 use crate::machine::hashes::{HashMemory, of_bytes};
 use crate::progress::{Progress, Stop};
@@ -9,7 +10,9 @@ use anyhow::{Context, Result};
 use pipelines::Conditioning;
 use pipelines::families::{EmptySide, ModelFolder};
 use pipelines::lora::Lora;
+use pipelines::models::AutoencoderKl;
 use pipelines::weights::{LoadOptions, component_files};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
 
@@ -26,6 +29,8 @@ pub struct Encoding<'a> {
     pub device: Device,
     pub cache_dir: &'a Path,
     pub dtype: CacheDtype,
+    /// Least shorter side of an image in pixels; 0: any.
+    pub min_size: i64,
     /// Threads that decode images.
     pub workers: usize,
     /// Pixels per side of a view.
@@ -80,30 +85,71 @@ impl Encoding<'_> {
         Ok(Encoded { latents, texts, empty_side, vae_sha256: hashes.vae })
     }
 
+    /// Encodes the latents of some views and the embeddings of some prompts ahead of a run, chunk by chunk, so that only
+    /// one chunk of views is in memory. Calls `done` with the number of unreadable images after each chunk.
+    ///
+    /// # Errors
+    /// Those of [`fill`](Self::fill); finished records are kept.
+    pub fn fill_chunks(
+        &self,
+        chunks: &mut dyn Iterator<Item = Plan>,
+        progress: &dyn Progress,
+        stop: &Stop,
+        done: &mut dyn FnMut(&BTreeMap<ImageRef, String>),
+    ) -> Result<()> {
+        let hashes = self.hashes()?;
+        let (mut vae, mut text) = (None, None);
+        let mut latents = self.open_latents(&hashes.vae)?;
+        let (cache_dir, encoder_sha256) = (self.cache_dir.to_path_buf(), hashes.text.clone());
+        let (clip_skip, dtype) = (self.clip_skip, self.dtype);
+        let mut texts = TextCache::open(TextOptions { cache_dir, encoder_sha256, clip_skip, dtype })?;
+        for plan in chunks {
+            let mut encode_prompt = |prompt: &str| {
+                if text.is_none() {
+                    text = Some(self.folder.load_text(&self.encoders())?);
+                }
+                let text = text.as_ref().context("the text encoder was loaded just above")?;
+                Ok(text.encode_prompts(&[prompt], clip_skip as usize, None)?)
+            };
+            texts.ensure(&plan.prompts, &mut encode_prompt, progress, stop)?;
+            latents.ensure(&plan.views, &mut |pixels| self.encode(&mut vae, pixels), progress, stop)?;
+            done(latents.unreadable());
+            latents.forget();
+        }
+        Ok(())
+    }
+
+    /// Loads the VAE for the first image.
+    fn encode(&self, vae: &mut Option<AutoencoderKl>, pixels: &tch::Tensor) -> Result<(tch::Tensor, tch::Tensor)> {
+        if vae.is_none() {
+            *vae = Some(self.folder.load_vae(self.vae, &self.encoders())?);
+        }
+        let vae = vae.as_ref().context("the VAE was loaded just above")?;
+        let moments = vae.encode(&pixels.to_device(self.device))?;
+        Ok((moments.mean, moments.std))
+    }
+
     fn encoders(&self) -> LoadOptions {
         LoadOptions { device: self.device, kind: Kind::Float }
     }
 
     fn latents(&self, vae_sha256: &str, plan: &Plan, progress: &dyn Progress, stop: &Stop) -> Result<LatentCache> {
-        let mut latents = LatentCache::open(LatentOptions {
+        let mut latents = self.open_latents(vae_sha256)?;
+        let mut vae = None;
+        latents.ensure(&plan.views, &mut |pixels| self.encode(&mut vae, pixels), progress, stop)?;
+        Ok(latents)
+    }
+
+    fn open_latents(&self, vae_sha256: &str) -> Result<LatentCache> {
+        LatentCache::open(LatentOptions {
             cache_dir: self.cache_dir.to_path_buf(),
             vae_sha256: vae_sha256.to_string(),
             resolution: self.resolution,
             latent_shape: self.latent_shape,
             dtype: self.dtype,
+            min_size: self.min_size,
             workers: self.workers,
-        })?;
-        let mut vae = None;
-        let mut encode_image = |pixels: &tch::Tensor| {
-            if vae.is_none() {
-                vae = Some(self.folder.load_vae(self.vae, &self.encoders())?);
-            }
-            let vae = vae.as_ref().context("the VAE was loaded just above")?;
-            let moments = vae.encode(&pixels.to_device(self.device))?;
-            Ok((moments.mean, moments.std))
-        };
-        latents.ensure(&plan.views, &mut encode_image, progress, stop)?;
-        Ok(latents)
+        })
     }
 
     /// Hashes of all inputs of latents and embeddings: weights, their config.json, the tokenizer, and LoRAs of the text

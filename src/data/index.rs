@@ -1,72 +1,96 @@
-//! Reads one index file (pairs.jsonl, lists.jsonl, labels.jsonl): from lines to checked and relabelled items.
+//! From the rows of a data set to checked and relabelled items.
 
+use super::filters::{self, Filtered, Judged};
+use super::findings::Findings;
+use super::image_ref::ImageRef;
 use super::item::{Item, ItemKind, Strength};
 use super::ranking::{self, Labels};
 use super::read_options::{ReadOptions, Ties, WrongKind};
-use super::rows::{self, Row};
+use super::row::{Entry, Place, Row};
+use super::sources::{self, Format, Opened};
 use crate::machine::hashes;
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, anyhow, bail};
+use sha2::{Digest, Sha256};
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 /// Number of items listed in an error.
 const NAMED: usize = 3;
 
-/// The content of one index file.
+/// The rows of one data set, as items.
 pub(super) struct Index {
+    /// The file or folder that names the data set.
     pub path: PathBuf,
+    /// SHA-256 of the file, or of the rows of a data set of several files.
     pub sha256: String,
+    pub format: Format,
     pub kind: ItemKind,
     pub rows: usize,
-    /// Items of the wanted kind, in the order of the file.
+    /// Items of the wanted kind, in the order of the rows.
     pub items: Vec<Item>,
     pub dropped_ties: Vec<String>,
     pub dropped_labels: Vec<String>,
+    /// Number of rows whose images nobody compared.
+    pub unlabelled: usize,
+    pub filtered: Filtered,
+    /// Faults of the pairs that are left, by the places of their images.
+    pub findings: Findings,
     pub ignored_fields: BTreeSet<String>,
 }
 
-/// Rows as the file has them.
+/// Rows with their ids and places.
 struct Rows {
     kind: ItemKind,
-    /// Items with their line numbers.
-    items: Vec<(Item, usize)>,
+    items: Vec<(Item, Place)>,
+    unlabelled: usize,
     ignored_fields: BTreeSet<String>,
 }
 
 impl Index {
-    /// Reads `path`, or the one data file in the folder `path`.
+    /// Reads the data set at `path`.
     pub fn read(path: &Path, options: &ReadOptions) -> Result<Self> {
-        let path = find(path, options.wanted)?;
-        let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let Rows { kind, items, ignored_fields } = rows_of(&path, &bytes, options.wanted)?;
+        let opened = sources::open(path, options.format)?;
+        let path = opened.index()?;
+        let mut digest = (!opened.is_one_file()).then(RowDigest::default);
+        let Rows { kind, items, unlabelled, ignored_fields } =
+            rows_of(&opened, &path, options.wanted, digest.as_mut())?;
+        let sha256 = match digest {
+            Some(digest) => digest.finish(),
+            None => hashes::of_file(&path)?,
+        };
         let mut index = Self {
-            sha256: hashes::of_bytes(&bytes),
+            sha256,
             path,
+            format: opened.format().kind().map_or(opened.format(), |_| Format::of_kind(kind)),
             kind,
-            rows: items.len(),
+            rows: items.len() + unlabelled,
             items: Vec::new(),
             dropped_ties: Vec::new(),
             dropped_labels: Vec::new(),
+            unlabelled,
+            filtered: Filtered::new(),
+            findings: Findings::default(),
             ignored_fields,
         };
         if kind == ItemKind::Pairs {
             let pairs = index.without_ties(items, options.ties)?;
             index.refuse_missing_scores(&pairs, options)?;
-            index.relabel(pairs.into_iter().map(|(item, _)| item), options);
+            index.relabel(pairs.into_iter().map(|(item, _)| item), options)?;
         } else {
-            index.items = items.into_iter().map(|(item, _)| item).collect();
+            let items: Vec<Item> = items.into_iter().map(|(item, _)| item).collect();
+            let winners = vec![None; items.len()];
+            index.items = index.filter(items, winners, options)?.0;
         }
         index.refuse_nothing_left(options)?;
         Ok(index)
     }
 
-    fn without_ties(&mut self, pairs: Vec<(Item, usize)>, ties: Ties) -> Result<Vec<(Item, usize)>> {
+    fn without_ties(&mut self, pairs: Vec<(Item, Place)>, ties: Ties) -> Result<Vec<(Item, Place)>> {
         let tie = pairs.iter().find(|(pair, _)| pair.preference.is_tie());
-        if let (Ties::Error, Some((pair, line))) = (ties, tie) {
+        if let (Ties::Error, Some((pair, place))) = (ties, tie) {
             bail!(
-                "{}:{line}: the pair \"{}\" is a tie and data.ties is \"error\"; remove the row or set \
+                "{place}: the pair \"{}\" is a tie and data.ties is \"error\"; remove the row or set \
                  data.ties = \"drop\"",
-                self.path.display(),
                 pair.id
             );
         }
@@ -79,10 +103,13 @@ impl Index {
     }
 
     /// Scores read by `data.labels` or the method must exist for every pair. Kept ties are not relabelled.
-    fn refuse_missing_scores(&self, pairs: &[(Item, usize)], options: &ReadOptions) -> Result<()> {
+    fn refuse_missing_scores(&self, pairs: &[(Item, Place)], options: &ReadOptions) -> Result<()> {
         let ranked = |pair: &Item| !pair.preference.is_tie();
         for scorer in options.labels.scorers() {
             self.refuse_missing(pairs, scorer, "data.labels", &ranked)?;
+        }
+        if let Some((scorer, _)) = &options.filters.gap {
+            self.refuse_missing(pairs, scorer, "data.gap_scorer", &ranked)?;
         }
         match &options.scorer {
             Some(scorer) => self.refuse_missing(pairs, scorer, "[method]", &|_| true),
@@ -92,7 +119,7 @@ impl Index {
 
     fn refuse_missing(
         &self,
-        pairs: &[(Item, usize)],
+        pairs: &[(Item, Place)],
         scorer: &str,
         key: &str,
         needs: &dyn Fn(&Item) -> bool,
@@ -102,7 +129,7 @@ impl Index {
             return Ok(());
         }
         let named: Vec<String> =
-            without.iter().take(NAMED).map(|(pair, line)| format!("\"{}\" (line {line})", pair.id)).collect();
+            without.iter().take(NAMED).map(|(pair, place)| format!("\"{}\" (line {})", pair.id, place.row)).collect();
         let more = if without.len() > NAMED { " .." } else { "" };
         let there: BTreeSet<&str> = pairs.iter().flat_map(|(p, _)| p.scores.keys().map(String::as_str)).collect();
         let there = match there.is_empty() {
@@ -120,7 +147,7 @@ impl Index {
     }
 
     /// Relabels the pairs and converts them to the wanted kind, as trained.
-    fn relabel(&mut self, pairs: impl Iterator<Item = Item>, options: &ReadOptions) {
+    fn relabel(&mut self, pairs: impl Iterator<Item = Item>, options: &ReadOptions) -> Result<()> {
         let (mut kept, mut winners) = (Vec::new(), Vec::new());
         for pair in pairs {
             let winner = match pair.preference.is_tie() {
@@ -131,12 +158,16 @@ impl Index {
                 self.dropped_labels.push(pair.id);
                 continue;
             }
-            winners.push(winner.map(|place| if options.swapped { 1 - place } else { place }));
+            winners.push(winner);
             kept.push(pair);
         }
+        let (mut kept, winners) = self.filter(kept, winners, options)?;
+        self.findings = Findings::of(&kept);
+        let swapped = |winner: usize| if options.swapped { 1 - winner } else { winner };
+        let winners: Vec<Option<usize>> = winners.into_iter().map(|winner| winner.map(swapped)).collect();
         if options.wanted == ItemKind::Labels {
             self.items = ranking::labelled(&kept, &winners);
-            return;
+            return Ok(());
         }
         for (pair, winner) in kept.iter_mut().zip(winners) {
             // A tie keeps the order of its row. Where winner and loser are exchanged, so are its images.
@@ -149,6 +180,24 @@ impl Index {
             }
         }
         self.items = kept;
+        Ok(())
+    }
+
+    /// Leaves rows out. `winners`: place of the winner of each.
+    fn filter(
+        &mut self,
+        items: Vec<Item>,
+        winners: Vec<Option<usize>>,
+        options: &ReadOptions,
+    ) -> Result<(Vec<Item>, Vec<Option<usize>>)> {
+        let judged: Vec<Judged> =
+            items.iter().zip(&winners).map(|(item, winner)| Judged { item, winner: *winner }).collect();
+        let reasons = options.filters.reasons(&judged)?;
+        for reason in reasons.iter().flatten() {
+            *self.filtered.entry(*reason).or_default() += 1;
+        }
+        let kept = items.into_iter().zip(winners).zip(reasons).filter(|(_, reason)| reason.is_none());
+        Ok(kept.map(|(kept, _)| kept).unzip())
     }
 
     fn refuse_nothing_left(&self, options: &ReadOptions) -> Result<()> {
@@ -156,9 +205,16 @@ impl Index {
             return Ok(());
         }
         let (path, ties, even) = (self.path.display(), self.dropped_ties.len(), self.dropped_labels.len());
+        if !self.filtered.is_empty() {
+            bail!(
+                "{path}: the filters of [data] leave none of {} rows: {}",
+                self.rows,
+                filters::notes(&self.filtered, self.rows).join("; ")
+            );
+        }
         match (self.rows, even) {
             (0, _) => bail!(
-                "{path}: no {}; expected one JSON object a line with {}, found an empty file",
+                "{path}: no {}; expected rows with {}, found none",
                 options.wanted.noun(),
                 options.wanted.fields()
             ),
@@ -181,54 +237,57 @@ fn written(labels: &Labels) -> String {
     }
 }
 
-fn rows_of(path: &Path, bytes: &[u8], wanted: ItemKind) -> Result<Rows> {
-    let mut rows = Rows { kind: wanted, items: Vec::new(), ignored_fields: BTreeSet::new() };
-    // Some editors begin UTF-8 files with a byte order mark, which JSON does not allow.
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    let mut lines_by_id = HashMap::new();
-    for (i, line) in bytes.split(|b| *b == b'\n').enumerate() {
-        let here = || format!("{}:{}", path.display(), i + 1);
-        let Ok(line) = std::str::from_utf8(line) else {
-            bail!("{}: not valid UTF-8; save the file as UTF-8", here());
+fn rows_of(opened: &Opened, path: &Path, wanted: ItemKind, mut digest: Option<&mut RowDigest>) -> Result<Rows> {
+    let mut rows = Rows { kind: wanted, items: Vec::new(), unlabelled: 0, ignored_fields: BTreeSet::new() };
+    let mut places = HashMap::new();
+    opened.read(wanted, &mut |place, entry| {
+        let row = match entry.map_err(|problem| anyhow!("{place}: {problem}"))? {
+            Entry::Row(row) => *row,
+            Entry::Unlabelled => {
+                rows.unlabelled += 1;
+                return Ok(());
+            }
         };
-        if line.trim().is_empty() {
-            continue;
-        }
-        let row = rows::parse(line).map_err(|e| anyhow::anyhow!("{}: {e}", here()))?;
-        let kind = row.preference.kind();
+        let kind = row.kind();
         if rows.items.is_empty() {
             rows.kind = kind;
             refuse_wrong_kind(path, kind, wanted)?;
         }
         if kind != rows.kind {
             bail!(
-                "{}: this row is one of {}, the rows before it are {}; a file holds one kind: part it in two",
-                here(),
+                "{place}: this row is one of {}, the rows before it are {}; a file holds one kind: part it in two",
                 kind.noun(),
                 rows.kind.noun()
             );
         }
-        let id = row.id.clone().unwrap_or_else(|| rows.items.len().to_string());
-        if let Some(first) = lines_by_id.insert(id.clone(), i + 1) {
+        let id = row.id.clone().unwrap_or_else(|| (rows.items.len() + rows.unlabelled).to_string());
+        if let Some(first) = places.insert(id.clone(), rows.items.len()) {
+            let first = &rows.items[first].1;
+            let first = match first.file == place.file {
+                true => format!("line {}", first.row),
+                false => first.to_string(),
+            };
             bail!(
-                "{}: the id \"{id}\" stands in line {first} already; ids must be unique, rows without one are \
-                   numbered from 0",
-                here()
+                "{place}: the id \"{id}\" stands in {first} already; ids must be unique, rows without one are \
+                   numbered from 0"
             );
         }
-        rows.add(path, id, row, i + 1);
-    }
+        if let Some(digest) = digest.as_deref_mut() {
+            digest.add(&id, &row)?;
+        }
+        rows.add(id, row, place);
+        Ok(())
+    })?;
     Ok(rows)
 }
 
 impl Rows {
-    fn add(&mut self, path: &Path, id: String, row: Row, line: usize) {
-        let folder = path.parent().unwrap_or(Path::new(""));
+    fn add(&mut self, id: String, row: Row, place: Place) {
         self.ignored_fields.extend(row.unknown);
         let item = Item {
             id,
             prompt: row.prompt,
-            images: row.images.iter().map(|image| folder.join(image)).collect(),
+            images: row.images,
             preference: row.preference,
             weight: row.weight,
             scores: row.scores,
@@ -236,9 +295,28 @@ impl Rows {
             labels: row.labels,
             share: row.share,
             strength: row.strength,
-            row: self.items.len(),
+            row: self.items.len() + self.unlabelled,
         };
-        self.items.push((item, line));
+        self.items.push((item, place));
+    }
+}
+
+/// SHA-256 over rows, whatever their folder is called.
+#[derive(Default)]
+struct RowDigest(Sha256);
+
+impl RowDigest {
+    fn add(&mut self, id: &str, row: &Row) -> Result<()> {
+        let images: Vec<String> = row.images.iter().map(ImageRef::name).collect();
+        let judged = (&row.preference, &row.scores, row.weight, &row.user, &row.labels, row.share);
+        let mut line = serde_json::to_vec(&(id, &row.prompt, images, judged))?;
+        line.push(b'\n');
+        self.0.update(&line);
+        Ok(())
+    }
+
+    fn finish(self) -> String {
+        hex::encode(self.0.finalize())
     }
 }
 
@@ -250,39 +328,30 @@ fn refuse_wrong_kind(path: &Path, holds: ItemKind, wanted: ItemKind) -> Result<(
     }
 }
 
-/// `path` itself, or the one data file in the folder `path`.
-pub(crate) fn find(path: &Path, wanted: ItemKind) -> Result<PathBuf> {
-    let name = wanted.name();
-    let meta = std::fs::metadata(path).with_context(|| {
-        format!("data.path: cannot find {}; expected a {name}.jsonl or a folder with one", path.display())
+/// The file or folder that names the data set at `path`.
+pub(crate) fn find(path: &Path) -> Result<PathBuf> {
+    sources::open(path, None)?.index()
+}
+
+/// [`find`] with the hash of the data set, that of a run on it.
+///
+/// # Errors
+/// No data at `path`; a row that cannot be read.
+pub(crate) fn identified(path: &Path) -> Result<(PathBuf, String)> {
+    let opened = sources::open(path, None)?;
+    let path = opened.index()?;
+    if opened.is_one_file() {
+        let sha256 = hashes::of_file(&path)?;
+        return Ok((path, sha256));
+    }
+    let digest = |wanted: ItemKind| -> Result<String> {
+        let mut digest = RowDigest::default();
+        rows_of(&opened, &path, wanted, Some(&mut digest))?;
+        Ok(digest.finish())
+    };
+    let sha256 = digest(ItemKind::Pairs).or_else(|error| match error.downcast_ref::<WrongKind>() {
+        Some(wrong) => digest(wrong.holds),
+        None => Err(error),
     })?;
-    if !meta.is_dir() {
-        return Ok(path.to_path_buf());
-    }
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(path).with_context(|| format!("cannot list {}", path.display()))? {
-        let file = entry.with_context(|| format!("cannot list {}", path.display()))?.path();
-        if file.is_file() && file.extension().is_some_and(|e| e == "jsonl") {
-            found.push(file);
-        }
-    }
-    found.sort();
-    match found.as_slice() {
-        [one] => Ok(one.clone()),
-        [] => {
-            bail!(
-                "data.path: the folder {} holds no .jsonl file; expected exactly one, as {name}.jsonl",
-                path.display()
-            )
-        }
-        many => {
-            let names: Vec<_> = many.iter().filter_map(|f| f.file_name()).map(|n| n.to_string_lossy()).collect();
-            bail!(
-                "data.path: the folder {} holds {} data files ({}), expected exactly one; name the file itself",
-                path.display(),
-                many.len(),
-                names.join(", ")
-            )
-        }
-    }
+    Ok((path, sha256))
 }

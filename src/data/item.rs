@@ -1,7 +1,8 @@
 //! A training item of any kind: a prompt, its images, and their preference.
 
+use super::image_ref::ImageRef;
+use serde::Serialize;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 crate::choice! {
     /// The kinds of rows of a data file and of training items.
@@ -36,7 +37,7 @@ impl ItemKind {
 }
 
 /// Preference among an item's images.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub enum Preference {
     /// Images: winner, loser, as trained. A tie prefers neither.
     Pair {
@@ -107,7 +108,7 @@ pub struct Item {
     pub prompt: String,
     /// Images as trained: the winner of a pair first, a list in the order of the file. Their index is the `k` of
     /// draws.
-    pub images: Vec<PathBuf>,
+    pub images: Vec<ImageRef>,
     pub preference: Preference,
     /// `weight` of the row, at least 0.
     pub weight: Option<f64>,
@@ -121,6 +122,6 @@ pub struct Item {
     pub share: Option<f64>,
     /// How certain several scorers are that the first image is better.
     pub strength: Option<Strength>,
-    /// 0-based row of the file.
+    /// 0-based row over all files.
     pub row: usize,
 }

@@ -1,23 +1,28 @@
 //! The training and validation items of a run.
 
 use super::draws::held_out;
+use super::filters::Filtered;
+use super::findings::Findings;
 use super::index::Index;
 use crate::machine::hashes;
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+pub use super::image_ref::ImageRef;
 pub use super::item::{Item, ItemKind, Preference, Strength};
 pub use super::ranking::Labels;
 pub use super::read_options::{Holdout, ReadOptions, Ties, WrongKind};
+pub use super::sources::Format;
 
 /// The items of a run, in the order of their file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ItemSet {
     pub train: Vec<Item>,
     pub validation: Vec<Item>,
-    /// The index file.
+    /// The file or folder that names the data set.
     pub index: PathBuf,
+    pub format: Format,
     /// Kind of its rows; the items may be labelled images made of its pairs.
     pub kind: ItemKind,
     /// SHA-256 of the index file (with a validation file: of both hashes).
@@ -28,6 +33,12 @@ pub struct ItemSet {
     pub dropped_ties: Vec<String>,
     /// Ids of pairs dropped for equal scores or a tied vote.
     pub dropped_labels: Vec<String>,
+    /// Number of rows whose images nobody compared.
+    pub unlabelled: usize,
+    /// Number of rows left out by filters.
+    pub filtered: Filtered,
+    /// Faults of the pairs of the data file that are left, by the places of their images.
+    pub findings: Findings,
     /// Ignored fields without meaning for the kind.
     pub ignored_fields: BTreeSet<String>,
 }
@@ -51,11 +62,15 @@ impl ItemSet {
             train: Vec::new(),
             validation: Vec::new(),
             index: main.path,
+            format: main.format,
             kind: main.kind,
             index_sha256: main.sha256,
             rows: main.rows,
             dropped_ties: main.dropped_ties,
             dropped_labels: main.dropped_labels,
+            unlabelled: main.unlabelled,
+            filtered: main.filtered,
+            findings: main.findings,
             ignored_fields: main.ignored_fields,
         };
         match &options.holdout {
@@ -67,6 +82,8 @@ impl ItemSet {
                 set.index_sha256 = hashes::of_bytes(format!("{}:{}", set.index_sha256, other.sha256).as_bytes());
                 set.dropped_ties.extend(other.dropped_ties);
                 set.dropped_labels.extend(other.dropped_labels);
+                set.unlabelled += other.unlabelled;
+                other.filtered.into_iter().for_each(|(reason, n)| *set.filtered.entry(reason).or_default() += n);
                 (set.train, set.validation) = (main.items, other.items);
             }
         }
@@ -94,11 +111,15 @@ impl ItemSet {
             train: Vec::new(),
             validation: Vec::new(),
             index: PathBuf::new(),
+            format: Format::Pairs,
             kind: ItemKind::Pairs,
             index_sha256: hashes::of_bytes(b""),
             rows: 0,
             dropped_ties: Vec::new(),
             dropped_labels: Vec::new(),
+            unlabelled: 0,
+            filtered: Filtered::new(),
+            findings: Findings::default(),
             ignored_fields: BTreeSet::new(),
         }
     }

@@ -1,12 +1,16 @@
 //! Rows -> items -> transforms -> cache -> batches, and the named random streams.
 
-mod ahead;
+pub(crate) mod ahead;
 pub mod batch;
 pub mod batches;
 pub mod cache;
+mod containers;
 pub mod decode;
 pub mod draws;
 pub mod encoding;
+pub mod filters;
+pub mod findings;
+mod image_ref;
 pub(crate) mod index;
 mod item;
 pub mod items;
@@ -18,7 +22,8 @@ mod read_options;
 mod records;
 pub mod report;
 pub mod resample;
-mod rows;
+pub mod row;
+pub mod sources;
 pub mod text_cache;
 pub mod timesteps;
 pub mod transforms;

@@ -1,11 +1,11 @@
 //! Preferences from scores, votes and ranks.
 
+use super::image_ref::ImageRef;
 use super::item::{Item, Preference};
 use serde::{Deserialize, Serialize};
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::{Display, Formatter};
-use std::path::PathBuf;
 use std::str::FromStr;
 
 /// `[data] labels`: the labeller of pairs.
@@ -116,7 +116,7 @@ pub fn win_fractions<'a>(scorers: impl IntoIterator<Item = &'a [f64]>, k: usize)
 /// once. `winners` has the place of each pair's winner.
 pub(super) fn labelled(pairs: &[Item], winners: &[Option<usize>]) -> Vec<Item> {
     let mut items: Vec<Item> = Vec::new();
-    let mut places: HashMap<(&PathBuf, &str), usize> = HashMap::new();
+    let mut places: HashMap<(&ImageRef, &str), usize> = HashMap::new();
     for (pair, winner) in pairs.iter().zip(winners) {
         for (place, (image, suffix)) in pair.images.iter().zip(["w", "l"]).enumerate() {
             let won = *winner == Some(place);

@@ -1,7 +1,9 @@
 //! Source and treatment of items.
 
+use super::filters::Filters;
 use super::item::ItemKind;
 use super::ranking::Labels;
+use super::sources::Format;
 use std::path::PathBuf;
 
 crate::choice! {
@@ -29,6 +31,8 @@ pub enum Holdout {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReadOptions {
     pub path: PathBuf,
+    /// `None`: recognised from the files.
+    pub format: Option<Format>,
     /// Kind of the training items. Labelled images may be made of pairs; no other kind can be converted.
     pub wanted: ItemKind,
     pub ties: Ties,
@@ -39,6 +43,8 @@ pub struct ReadOptions {
     /// A scorer whose scores every pair must have.
     pub scorer: Option<String>,
     pub holdout: Holdout,
+    /// Rows that are left out.
+    pub filters: Filters,
 }
 
 /// A file holds rows of another kind than the method trains on.

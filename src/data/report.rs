@@ -1,11 +1,13 @@
 //! data-report.json: rows read, rows dropped, and the reasons.
 
-use super::items::{ItemKind, ItemSet};
+use super::filters::{self, Filtered};
+use super::findings::Findings;
+use super::items::{ImageRef, ItemKind, ItemSet};
 use crate::machine::files::write_atomically;
 use anyhow::{Context, Result, bail};
 use pipelines::text::Tokenizer;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Number of bad images listed in an error; the report has all of them.
@@ -16,7 +18,7 @@ const NAMED: usize = 3;
 /// An unusable image and its effect.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BadImage {
-    pub image: PathBuf,
+    pub image: String,
     pub reason: String,
     /// Ids of the items left out because of it.
     pub items: Vec<String>,
@@ -36,11 +38,23 @@ pub struct DataReport {
     pub dropped_ties: Vec<String>,
     /// Pairs with equal scores or a tied vote.
     pub dropped_labels: Vec<String>,
+    /// Number of rows whose images nobody compared.
+    #[serde(default)]
+    pub unlabelled: usize,
+    /// Number of rows left out by filters, by reason.
+    #[serde(default)]
+    pub filtered: Filtered,
+    /// Pairs that teach nothing or contradict each other, by the places of their images.
+    #[serde(default)]
+    pub findings: Findings,
     pub ignored_fields: Vec<String>,
     /// Items whose images are read by the planned steps and the validation.
     pub items_read: usize,
     /// Those left out because an image is unreadable.
     pub items_bad: usize,
+    /// Those left out because an image is smaller than `data.min_size`.
+    #[serde(default)]
+    pub items_small: usize,
     pub bad_images: Vec<BadImage>,
     /// Prompts that are longer than the text encoder reads. The rest of them has no effect.
     #[serde(default)]
@@ -62,9 +76,13 @@ impl DataReport {
             validation: set.validation.len(),
             dropped_ties: set.dropped_ties.clone(),
             dropped_labels: set.dropped_labels.clone(),
+            unlabelled: set.unlabelled,
+            filtered: set.filtered.clone(),
+            findings: set.findings.clone(),
             ignored_fields: set.ignored_fields.iter().cloned().collect(),
             items_read: 0,
             items_bad: 0,
+            items_small: 0,
             bad_images: Vec::new(),
             prompts_cut: 0,
             prompt_tokens: 0,
@@ -73,22 +91,30 @@ impl DataReport {
 
     /// Adds findings of reading images: `items` are the ids of the read items with those of their images;
     /// `unreadable` has the reason per bad image.
-    pub fn add_images(&mut self, items: &[(&str, &[PathBuf])], unreadable: &BTreeMap<PathBuf, String>) {
+    pub fn add_images(&mut self, items: &[(&str, &[ImageRef])], unreadable: &BTreeMap<ImageRef, String>) {
         self.items_read = items.len();
-        let mut bad: BTreeMap<&PathBuf, Vec<String>> = BTreeMap::new();
+        let mut bad: BTreeMap<&ImageRef, Vec<String>> = BTreeMap::new();
         self.items_bad = 0;
         for (id, images) in items {
-            let images: Vec<&PathBuf> = images.iter().filter(|i| unreadable.contains_key(*i)).collect();
+            let images: Vec<&ImageRef> = images.iter().filter(|i| unreadable.contains_key(*i)).collect();
             self.items_bad += usize::from(!images.is_empty());
             for image in images {
                 bad.entry(image).or_default().push(id.to_string());
             }
         }
-        let reason = |image: &PathBuf| unreadable.get(image).cloned().unwrap_or_default();
+        let reason = |image: &ImageRef| unreadable.get(image).cloned().unwrap_or_default();
         self.bad_images = bad
             .into_iter()
-            .map(|(image, items)| BadImage { image: image.clone(), reason: reason(image), items })
+            .map(|(image, items)| BadImage { image: image.to_string(), reason: reason(image), items })
             .collect();
+    }
+
+    /// Counts the items that are left out for the size of an image, and for nothing else.
+    pub fn add_small(&mut self, items: &[(&str, &[ImageRef])], small: &BTreeSet<ImageRef>) {
+        let bad: BTreeSet<&String> = self.bad_images.iter().flat_map(|bad| &bad.items).collect();
+        let is_small = |images: &[ImageRef]| images.iter().any(|image| small.contains(image));
+        self.items_small =
+            items.iter().filter(|(id, images)| is_small(images) && !bad.contains(&id.to_string())).count();
     }
 
     /// Adds the prompts that the text encoders of a model cut.
@@ -110,12 +136,24 @@ impl DataReport {
         Ok(())
     }
 
+    /// Findings of reading rows, without the images: one sentence each.
+    pub fn notes_of_rows(&self) -> Vec<String> {
+        let unlabelled = format!("{} of {} rows have no label and are not used", self.unlabelled, self.rows);
+        let unlabelled = (self.unlabelled > 0).then_some(unlabelled);
+        unlabelled.into_iter().chain(filters::notes(&self.filtered, self.rows)).chain(self.findings.notes()).collect()
+    }
+
     /// Findings that a user should know of, one sentence each.
     pub fn notes(&self) -> Vec<String> {
-        let mut notes = Vec::new();
+        let mut notes = self.notes_of_rows();
+        if self.items_small > 0 {
+            notes.push(format!(
+                "{} of {} items have an image below data.min_size and are left out",
+                self.items_small, self.items_read
+            ));
+        }
         if self.items_bad > 0 {
-            let named =
-                self.bad_images.iter().take(NAMED).map(|bad| format!("{}: {}", bad.image.display(), bad.reason));
+            let named = self.bad_images.iter().take(NAMED).map(|bad| format!("{}: {}", bad.image, bad.reason));
             let more = self.bad_images.len().saturating_sub(NAMED);
             notes.push(format!(
                 "{} of {} items are left out, because images cannot be used ({}{})",
@@ -140,7 +178,7 @@ impl DataReport {
             return Ok(());
         }
         let mut lines: Vec<String> =
-            self.bad_images.iter().take(LISTED).map(|b| format!("\n  {}: {}", b.image.display(), b.reason)).collect();
+            self.bad_images.iter().take(LISTED).map(|b| format!("\n  {}: {}", b.image, b.reason)).collect();
         if self.bad_images.len() > LISTED {
             lines.push(format!("\n  and {} more, all in data-report.json", self.bad_images.len() - LISTED));
         }

@@ -2,10 +2,10 @@
 //!
 //! The resize gives Pillow's bytes (`resample.rs`), by the triangle ("bilinear").
 
+use super::image_ref::ImageRef;
 use super::resample::{Filter, resize};
 use super::unreadable::{MAX_PIXELS, Unreadable};
 use image::RgbImage;
-use std::path::PathBuf;
 use tch::{Kind, Tensor};
 
 /// Position of the crop along the longer side.
@@ -22,14 +22,14 @@ pub enum Crop {
 /// One transformed form of one image: the unit of the latent cache.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct View {
-    pub image: PathBuf,
+    pub image: ImageRef,
     pub flip: bool,
     pub crop: Crop,
 }
 
 impl View {
     /// The centre of an image, not flipped, for validation.
-    pub fn center(image: PathBuf) -> Self {
+    pub fn center(image: ImageRef) -> Self {
         Self { image, flip: false, crop: Crop::Center }
     }
 }

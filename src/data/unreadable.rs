@@ -12,6 +12,10 @@ pub enum Unreadable {
     Io(String),
     #[error("not an image: {found}; JPEG, PNG, WebP, BMP, TIFF and GIF can be read")]
     NotAnImage { found: &'static str },
+    #[error("the image is of a kind that is not read ({0}); save it as 8-bit RGB")]
+    Unsupported(String),
+    #[error("the cell holds no image")]
+    Empty,
     #[error("the file is truncated")]
     Truncated,
     #[error("the image is damaged: {0}")]

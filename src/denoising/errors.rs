@@ -31,7 +31,7 @@ pub fn errors(
 ) -> Result<Errors> {
     let opened = Opened::open(model, items, options, progress, stop)?;
     if let Some((path, reason)) = opened.unreadable().iter().next() {
-        bail!("{}: {reason}; make the picture again, or remove its row", path.display());
+        bail!("{path}: {reason}; make the picture again, or remove its row");
     }
     let (mut with, mut without) = (Vec::new(), Vec::new());
     progress.begin("label", 0, items.len() as u64);
@@ -58,7 +58,7 @@ fn of_item(opened: &Opened, model: &str, item: &Item) -> Result<Vec<Vec<f64>>> {
         let errors = mean_square(&noised.residuals(&opened.denoiser, opened.adapters)?);
         let errors = numbers(&opened.of_margins(&errors, &noised.levels));
         if let Some(error) = errors.iter().find(|error| !error.is_finite()) {
-            let picture = one.images[0].display();
+            let picture = &one.images[0];
             bail!("the error of {model:?} on {picture} is {error}; look at the picture, or at the weights");
         }
         Ok(errors)

@@ -5,7 +5,7 @@ use crate::data::batches::{Batch, BatchOptions, Batches, CropRule, Images, Noise
 use crate::data::cache::CacheDtype;
 use crate::data::draws::Draws;
 use crate::data::encoding::{Encoded, Encoding};
-use crate::data::items::Item;
+use crate::data::items::{ImageRef, Item};
 use crate::data::timesteps::TimestepLaw;
 use crate::networks::{Machine, Noised};
 use crate::painting::{check_size, read_loras};
@@ -16,7 +16,7 @@ use pipelines::families::{Denoiser, ModelFolder};
 use pipelines::lora::{Lora, Network};
 use pipelines::models::AdapterSet;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
 /// How models are loaded and pictures encoded.
@@ -98,6 +98,7 @@ impl Opened {
             device,
             cache_dir: options.cache_dir,
             dtype: CacheDtype::Float32,
+            min_size: 0,
             workers: options.workers,
             resolution: batches.options().resolution,
             latent_shape: batches.options().latent_shape,
@@ -134,7 +135,7 @@ impl Opened {
     }
 
     /// Pictures that cannot be read, with the reason.
-    pub fn unreadable(&self) -> &BTreeMap<PathBuf, String> {
+    pub fn unreadable(&self) -> &BTreeMap<ImageRef, String> {
         self.encoded.latents.unreadable()
     }
 }

@@ -2,6 +2,7 @@
 
 use super::evaluation::Interval;
 use super::per_cent;
+use crate::data::items::ImageRef;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -87,8 +88,8 @@ pub struct Ches {
 pub struct WorstPair {
     pub id: String,
     pub prompt: String,
-    pub winner: PathBuf,
-    pub loser: PathBuf,
+    pub winner: ImageRef,
+    pub loser: ImageRef,
     pub ches: f64,
 }
 

@@ -92,8 +92,8 @@ fn shown(pair: &Pair, prompts: &[Candidates]) -> Result<ShownPair> {
         prompt: of.prompt.clone(),
         margin: format!("{:.3}", pair.margin()),
         tie: pair.tie,
-        winner: thumbnail(&of.pictures[pair.winner], SIDE)?,
-        loser: thumbnail(&of.pictures[pair.loser], SIDE)?,
+        winner: thumbnail(&of.pictures[pair.winner].clone().into(), SIDE)?,
+        loser: thumbnail(&of.pictures[pair.loser].clone().into(), SIDE)?,
     })
 }
 

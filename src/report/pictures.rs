@@ -1,6 +1,6 @@
 //! Pictures inside the page, and the sample grid of a run.
 
-use crate::data::decode;
+use crate::data::items::ImageRef;
 use crate::metrics::SamplePlan;
 use crate::painting::{inline_picture, inline_png};
 use anyhow::{Result, anyhow};
@@ -23,9 +23,8 @@ pub fn inline(path: &Path) -> Result<String> {
 ///
 /// # Errors
 /// A missing or damaged picture.
-pub fn thumbnail(path: &Path, side: u32) -> Result<String> {
-    let image = decode::read(path).and_then(|bytes| decode::decode(&bytes));
-    inline_picture(&image.map_err(|e| anyhow!("{}: {e}", path.display()))?, side)
+pub fn thumbnail(image: &ImageRef, side: u32) -> Result<String> {
+    inline_picture(&image.decoded().map_err(|e| anyhow!("{image}: {e}"))?, side)
 }
 
 /// Pictures of equal prompts and seeds before training and at the newest step.

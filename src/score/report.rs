@@ -141,5 +141,5 @@ fn measure_box(column: &Column, mut numbered: Vec<(&ScoredRow, f64)>, out: &Path
 
 fn shown(row: &ScoredRow, number: f64, measure: &Measure, out: &Path) -> Result<Shown> {
     let prompt = row.prompt.clone().unwrap_or_default();
-    Ok(Shown { picture: thumbnail(&out.join(&row.picture), SIDE)?, prompt, number: measure.written(number) })
+    Ok(Shown { picture: thumbnail(&out.join(&row.picture).into(), SIDE)?, prompt, number: measure.written(number) })
 }

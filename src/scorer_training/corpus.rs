@@ -1,7 +1,10 @@
 //! Judged pictures of a training: items of the data file as numbers into lists of pictures and prompts.
 
 use super::settings::Settings;
-use crate::data::items::{Holdout, Item, ItemKind, ItemSet, Labels, Preference, ReadOptions, Strength, WrongKind};
+use crate::data::filters::Filters;
+use crate::data::items::{
+    Holdout, ImageRef, Item, ItemKind, ItemSet, Labels, Preference, ReadOptions, Strength, WrongKind,
+};
 use crate::heads::{DisagreementMargin, MarginSource, Method, Objective};
 use crate::keys::ConfigError;
 use anyhow::{Result, bail, ensure};
@@ -40,7 +43,7 @@ pub struct Corpus {
     pub index: PathBuf,
     /// Hash of the file of each data set.
     pub sha256: Vec<String>,
-    pub pictures: Vec<PathBuf>,
+    pub pictures: Vec<ImageRef>,
     pub prompts: Vec<String>,
     pub train: Vec<Judged>,
     pub validation: Vec<Judged>,
@@ -92,12 +95,14 @@ impl Corpus {
         let objective = settings.method.objective();
         let set = ItemSet::read(&ReadOptions {
             path: path.to_path_buf(),
+            format: None,
             wanted: kind,
             ties: settings.data.ties,
             labels: settings.data.labels.clone(),
             swapped: false,
             scorer: None,
             holdout: Holdout::Fraction(settings.validate.fraction),
+            filters: Filters::default(),
         });
         let set = set.map_err(|error| match error.downcast_ref::<WrongKind>() {
             Some(wrong) => ConfigError(format!(
@@ -170,14 +175,14 @@ impl Corpus {
     }
 
     fn refuse_missing(&self) -> Result<()> {
-        let missing: Vec<&PathBuf> = self.pictures.iter().filter(|path| !path.is_file()).collect();
+        let missing: Vec<&ImageRef> = self.pictures.iter().filter(|image| !image.exists()).collect();
         let Some(first) = missing.first() else { return Ok(()) };
         bail!(
             "{}: {} of {} pictures are missing, the first is {}; restore them, or remove their rows",
             self.index.display(),
             missing.len(),
             self.pictures.len(),
-            first.display()
+            first
         );
     }
 

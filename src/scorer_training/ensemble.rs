@@ -9,6 +9,7 @@ use super::opened::Opened;
 use super::run::{self, Finished, Host};
 use super::settings::{Settings, Start};
 use super::work::Work;
+use crate::data::items::ImageRef;
 use crate::heads::Saved;
 use crate::machine::files::{relative_to, write_atomically};
 use crate::numbers::{mean, std};
@@ -29,8 +30,8 @@ const PASS: usize = 16;
 struct Row<'a> {
     id: &'a str,
     prompt: &'a str,
-    winner: PathBuf,
-    loser: PathBuf,
+    winner: ImageRef,
+    loser: ImageRef,
     #[serde(skip_serializing_if = "Option::is_none")]
     label: Option<&'static str>,
     strength: Strength,
@@ -155,7 +156,10 @@ fn write_strength(dir: &RunDir, learner: &Learner, strengths: &[Vec<f64>]) -> Re
     ensure!(pairs.len() == strengths.len(), "{} pairs with {} strengths", pairs.len(), strengths.len());
     let mut text = String::new();
     for (pair, members) in pairs.iter().zip(strengths) {
-        let path = |place: usize| relative_to(&dir.path, &corpus.pictures[pair.pictures[place]]);
+        let path = |place: usize| match &corpus.pictures[pair.pictures[place]] {
+            ImageRef::File(path) => relative_to(&dir.path, path).map(ImageRef::File),
+            part @ (ImageRef::Cell { .. } | ImageRef::Member { .. }) => Ok(part.clone()),
+        };
         let row = Row {
             id: &pair.id,
             prompt: &corpus.prompts[pair.prompt],

@@ -2,7 +2,7 @@
 
 use super::settings::{Model, Tune};
 use super::start::LOGIT_SCALE;
-use crate::data::decode;
+use crate::data::items::ImageRef;
 use crate::heads::{Parameters, Preprocessed};
 use crate::progress::{Progress, Stop};
 use crate::scorers::{Encoder, Opening, Preprocessing, Rounding};
@@ -12,7 +12,7 @@ use pipelines::models::{ClipModel, clip};
 use pipelines::weights::{LoadOptions, Loader};
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
 /// Bytes of preprocessed pictures that stay in memory.
@@ -106,19 +106,18 @@ impl Towers {
     ///
     /// # Errors
     /// An unreadable picture.
-    pub fn files(&self, paths: &[PathBuf], numbers: &[usize]) -> Result<Tensor> {
+    pub fn files(&self, paths: &[ImageRef], numbers: &[usize]) -> Result<Tensor> {
         let pixels = numbers.iter().map(|number| self.pixels(&paths[*number], *number)).collect::<Result<Vec<_>>>()?;
         self.of_pixels(&Tensor::f_cat(&pixels, 0)?)
     }
 
-    fn pixels(&self, path: &Path, number: usize) -> Result<Tensor> {
+    fn pixels(&self, image: &ImageRef, number: usize) -> Result<Tensor> {
         if let Some(pixels) = self.kept.borrow().pixels.get(&number) {
             return Ok(pixels.shallow_clone());
         }
-        let picture = decode::read(path).and_then(|bytes| decode::decode(&bytes));
-        let picture =
-            picture.map_err(|e| anyhow!("{}: {e}; restore the picture, or remove its rows", path.display()))?;
-        let pixels = self.encoder.pixels(&[picture]).with_context(|| path.display().to_string())?;
+        let picture = image.decoded();
+        let picture = picture.map_err(|e| anyhow!("{image}: {e}; restore the picture, or remove its rows"))?;
+        let pixels = self.encoder.pixels(&[picture]).with_context(|| image.to_string())?;
         let mut kept = self.kept.borrow_mut();
         let bytes = pixels.numel() * pixels.kind().elt_size_in_bytes();
         if kept.bytes + bytes <= KEPT_BYTES {
@@ -144,7 +143,7 @@ fn unit(features: &Tensor) -> Tensor {
 
 /// Features of pictures and prompts by number.
 pub struct Features {
-    paths: Vec<PathBuf>,
+    paths: Vec<ImageRef>,
     /// T texts per prompt.
     texts: Vec<Vec<String>>,
     /// All features of frozen towers: `[pictures, P]` and `[prompts, T, P]`.
@@ -159,7 +158,7 @@ impl Features {
     pub fn new(
         towers: &Towers,
         tune: Tune,
-        paths: Vec<PathBuf>,
+        paths: Vec<ImageRef>,
         texts: Vec<Vec<String>>,
         progress: &dyn Progress,
         stop: &Stop,

@@ -2,7 +2,7 @@
 
 use super::spec::ScorerSpec;
 use crate::data::index::find;
-use crate::data::items::{ItemKind, Labels};
+use crate::data::items::Labels;
 use crate::machine::files::write_atomically;
 use crate::machine::hashes;
 use anyhow::{Context, Result, bail};
@@ -158,7 +158,7 @@ fn read(file: &Path) -> Result<Option<LabelledBy>> {
 /// # Errors
 /// No data at `path`, or a `labelled-by.json` that differs from its description in docs/eval.md.
 pub fn labellers(path: &Path, labels: &Labels) -> Result<Vec<Labeller>> {
-    let data = find(path, ItemKind::Pairs)?;
+    let data = find(path)?;
     let file = data.parent().unwrap_or(Path::new("")).join(NAME);
     let Some(said) = read(&file)? else { return Ok(Vec::new()) };
     let name = data.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();

@@ -1,10 +1,8 @@
 //! Scorers that were trained on the labels of a model's data: both learnt the errors of the same labels.
 
 use super::spec::ScorerSpec;
-use crate::data::index::find;
-use crate::data::items::ItemKind;
+use crate::data::index::identified;
 use crate::heads::Saved;
-use crate::machine::hashes;
 use anyhow::Result;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +10,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataFile {
     pub path: PathBuf,
-    /// SHA-256 of the file, as scorer.json of a trained scorer has it.
+    /// SHA-256 of the data set, as scorer.json of a trained scorer has it.
     pub sha256: String,
 }
 
@@ -22,8 +20,7 @@ impl DataFile {
     /// # Errors
     /// No data at `path`, an unreadable file.
     pub fn of(path: &Path) -> Result<Self> {
-        let path = find(path, ItemKind::Pairs)?;
-        let sha256 = hashes::of_file(&path)?;
+        let (path, sha256) = identified(path)?;
         Ok(Self { path, sha256 })
     }
 

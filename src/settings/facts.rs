@@ -1,6 +1,6 @@
 //! Facts of model, data and machine that decide "auto" and defaults.
 
-use crate::data::items::ItemKind;
+use crate::data::items::Format;
 use pipelines::families::Family;
 use pipelines::schedulers::PredictionType;
 
@@ -21,8 +21,8 @@ pub struct Facts {
     pub family: Family,
     /// The largest clip_skip for which the text encoders have layers.
     pub most_clip_skip: i64,
-    /// Kind of the rows of the data; without meaning where the method reads none.
-    pub kind: ItemKind,
+    /// Format of the data; without meaning where the method reads none.
+    pub format: Format,
     /// Least and greatest score of `method.scorer` over all images of the training pairs.
     pub score_range: Option<[f64; 2]>,
     /// T

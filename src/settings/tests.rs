@@ -6,7 +6,7 @@ use super::facts::Facts;
 use super::place::Place;
 use super::tables::rollout::{RolloutConfig, Trajectories};
 use super::{Parsed, Settings, Source};
-use crate::data::items::ItemKind;
+use crate::data::items::Format;
 use crate::objectives::{Candidates, Entry, Units, find};
 
 const MODEL: &str = "[model]\npath = \"m\"\n[optim]\nlr = 1.0\n";
@@ -53,7 +53,7 @@ fn facts() -> Facts {
         family: pipelines::families::family_named("sd1").unwrap(),
         zero_terminal_snr: false,
         most_clip_skip: 0,
-        kind: ItemKind::Pairs,
+        format: Format::Pairs,
         score_range: None,
         timesteps: 1000,
         items: 0,

@@ -10,13 +10,14 @@ use crate::data::encoding::{Encoded, Encoding};
 use crate::data::items::{Item, data_sha256};
 use crate::data::report::DataReport;
 use crate::data::text_cache::TextCache;
+use crate::data::unreadable::Unreadable;
 use crate::machine::hashes::HashMemory;
 use crate::networks::Machine;
 use crate::objectives::Needs;
 use crate::progress::{Progress, Stop};
 use crate::rollout::Prompts;
 use crate::settings::{Items, Settings, Source};
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use pipelines::families::ModelFolder;
 use pipelines::lora::{Lora, Network};
 use pipelines::{Conditioning, LevelRange};
@@ -78,6 +79,7 @@ impl Feed {
         let validated = validated.iter().map(|item| (item, item.images.as_slice()));
         let read: Vec<_> = trained.chain(validated).map(|(item, images)| (item.id.as_str(), images)).collect();
         report.add_images(&read, latents.unreadable());
+        report.add_small(&read, latents.small());
         report.add_prompts(&plan.prompts, &folder.tokenizers()?)?;
         report.write(&run.join("data-report.json"))?;
         report.check(config.data.max_bad_fraction())?;
@@ -163,9 +165,14 @@ impl Feed {
             images.extend(self.validation.iter().flat_map(|item| &item.images));
         }
         let mut memory = HashMemory::open(&config.data.cache_dir);
-        let hashes = memory.of_files(images.into_iter().filter(|image| image.is_file()));
+        let read = images.into_iter().map(|image| match image.sha256(&mut memory) {
+            Ok(hash) => Ok(Some(hash)),
+            Err(Unreadable::Missing | Unreadable::Empty) => Ok(None),
+            Err(reason) => Err(anyhow!("{image}: {reason}")),
+        });
+        let hashes: Result<Vec<Option<String>>> = read.collect();
         memory.save();
-        let sha256 = data_sha256(&self.index_sha256, hashes?.iter().map(String::as_str));
+        let sha256 = data_sha256(&self.index_sha256, hashes?.iter().flatten().map(String::as_str));
         Ok(DataHash { sha256, steps, validated })
     }
 
@@ -238,6 +245,7 @@ fn encode(
         device: machine.device,
         cache_dir: &config.data.cache_dir,
         dtype: config.data.cache_dtype,
+        min_size: config.data.items.as_ref().map_or(0, |items| items.min_size),
         workers: config.data.workers,
         resolution: options.resolution,
         latent_shape: options.latent_shape,

@@ -80,14 +80,17 @@ fn read_items(parsed: &Parsed, keys: &Items) -> Result<ItemSet> {
         },
         Some(Validate { held_out: HeldOut::Prompts { .. }, .. }) | None => Holdout::Fraction(0.0),
     };
+    let cache_dir = parsed.pictures.cache_dir(&default_cache_dir().display().to_string(), home().as_deref());
     let options = ReadOptions {
         path: keys.path.clone(),
+        format: keys.format.given(),
         wanted: needs.items,
         ties: keys.ties,
         labels: keys.labels.clone(),
         swapped: needs.swapped,
         scorer: needs.scorer().map(String::from),
         holdout,
+        filters: keys.filters(cache_dir).map_err(|e| ConfigError(format!("{}: {e}", parsed.file)))?,
     };
     let read = match needs.truncated {
         Some(_) => ItemSet::read_images(&options),
@@ -124,7 +127,7 @@ fn say_who_takes_it(error: anyhow::Error, parsed: &Parsed) -> anyhow::Error {
 fn refuse_other_rows(file: &str, keys: &Items, items: &ItemSet) -> Result<(), ConfigError> {
     let (index, holds) = (items.index.display(), items.kind);
     if let Auto::Given(format) = keys.format
-        && format != holds
+        && format != items.format
     {
         return Err(ConfigError(format!(
             "{file}: data.format = \"{format}\", and the rows of {index} are {}. Correct data.format, or remove it.",
@@ -164,7 +167,7 @@ fn facts(folder: &ModelFolder, items: &ItemSet, prompts: &[String], scorer: Opti
         zero_terminal_snr: folder.scheduler().rescale_betas_zero_snr,
         most_clip_skip: folder.most_clip_skip() as i64,
         items: items.train.len() as u64,
-        kind: items.kind,
+        format: items.format,
         score_range: scorer.and_then(|scorer| items.score_range(scorer)),
         timesteps: folder.scheduler().num_train_timesteps,
         sample_prompts,
@@ -172,8 +175,13 @@ fn facts(folder: &ModelFolder, items: &ItemSet, prompts: &[String], scorer: Opti
         cuda: tch::Cuda::is_available(),
         cores: std::thread::available_parallelism().map_or(1, |n| n.get()),
         cache_dir: default_cache_dir().display().to_string(),
-        home: std::env::var("HOME").ok().filter(|home| !home.is_empty()),
+        home: home(),
     }
+}
+
+/// Expansion of `~`.
+fn home() -> Option<String> {
+    std::env::var("HOME").ok().filter(|home| !home.is_empty())
 }
 
 /// Whether grids are painted.

@@ -5,7 +5,7 @@ use super::forecast;
 use super::opened::Opened;
 use super::resident::Resident;
 use crate::data::batches::{Batch, Images};
-use crate::data::items::ItemKind;
+use crate::data::items::{ImageRef, ItemKind};
 use crate::data::report::DataReport;
 use crate::data::unreadable::Unreadable;
 use crate::networks::{self, Machine, Networks};
@@ -18,7 +18,6 @@ use pipelines::families::ModelFolder;
 use pipelines::{Conditioning, Dtype, Levels};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::time::Instant;
 use tch::{Device, Kind, Tensor};
 
@@ -41,6 +40,8 @@ pub struct Plan {
     pub missing_images: usize,
     /// Prompts longer than the text encoder reads.
     pub prompts_cut: usize,
+    /// Notes about the rows, for the user.
+    pub notes: Vec<String>,
     pub steps: u64,
     pub pairs_per_step: u64,
     pub epochs: f64,
@@ -117,6 +118,7 @@ pub fn dry_run(opened: &Opened) -> Result<Plan> {
         validation_pairs: opened.items.validation.len(),
         missing_images: report.bad_images.len(),
         prompts_cut: report.prompts_cut,
+        notes: report.notes_of_rows(),
         steps: config.train.steps,
         pairs_per_step: config.train.pairs_per_step(),
         epochs: (config.train.steps * config.train.pairs_per_step()) as f64 / n.max(1) as f64,
@@ -152,12 +154,12 @@ fn mib(tensors: &[(String, Tensor)]) -> f64 {
 fn data_report(opened: &Opened, images: Images) -> Result<DataReport> {
     let trained = opened.items.train.iter().map(|item| (item.id.as_str(), images.of(item)));
     let validated = opened.items.validation.iter().map(|item| (item.id.as_str(), item.images.as_slice()));
-    let read: Vec<(&str, &[PathBuf])> = trained.chain(validated).collect();
-    let missing: BTreeMap<PathBuf, String> = read
+    let read: Vec<(&str, &[ImageRef])> = trained.chain(validated).collect();
+    let missing: BTreeMap<ImageRef, String> = read
         .iter()
         .flat_map(|(_, images)| *images)
-        .filter(|path| !path.exists())
-        .map(|path| (path.clone(), Unreadable::Missing.to_string()))
+        .filter(|image| !image.exists())
+        .map(|image| (image.clone(), Unreadable::Missing.to_string()))
         .collect();
     let mut report = DataReport::new(&opened.items);
     report.add_images(&read, &missing);
@@ -227,7 +229,9 @@ impl Plan {
             ),
             ("forward", format!("{} a micro-batch without gradients", seconds(self.seconds_per_forward))),
         ];
-        lines.iter().map(|(name, value)| format!("{name:11} {value}\n")).collect()
+        let notes = self.notes.iter().map(|note| ("note", note));
+        let lines = lines.iter().map(|(name, value)| (*name, value)).chain(notes);
+        lines.map(|(name, value)| format!("{name:11} {value}\n")).collect()
     }
 
     fn data(&self) -> String {

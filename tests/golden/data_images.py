@@ -7,7 +7,7 @@ import json
 import pathlib
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
 OUT = pathlib.Path(__file__).parent / "images"
 OUT.mkdir(exist_ok=True)
@@ -89,3 +89,16 @@ for path in sorted(p for p in OUT.iterdir() if p.name.count(".") == 1):
         time_ids = [upright.height, upright.width, top, left, r, r]
         cases.append({"file": path.name, "resolution": r, "crop": None if crop == "center" else crop, "flip": flip, "expected": name, "time_ids": time_ids})
 (OUT / "cases.json").write_text("[\n" + ",\n".join(json.dumps(c) for c in cases) + "\n]\n")
+
+# TIFFs of kinds that Pillow reads and the decoder here refuses with the kind, and one that it reads.
+REFUSED = OUT.parent / "images-refused"
+REFUSED.mkdir(exist_ok=True)
+small = Image.new("RGB", (6, 4))
+small.putdata([(x * 40, y * 60, 90) for y in range(4) for x in range(6)])
+small.quantize(8).save(REFUSED / "palette.tif")
+profile = ImageCms.createProfile
+ImageCms.profileToProfile(small, profile("sRGB"), profile("LAB"), outputMode="LAB").save(REFUSED / "lab.tif")
+small.convert("L").convert("F").save(REFUSED / "float.tif")
+small.convert("YCbCr").save(REFUSED / "ycbcr.tif")
+small.convert("1").save(REFUSED / "one-bit.tif")
+Image.open(REFUSED / "one-bit.tif").convert("RGB").save(REFUSED / "one-bit.tif.png")

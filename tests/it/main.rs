@@ -2,6 +2,7 @@
 
 mod chain;
 mod data;
+mod datasets;
 mod declared;
 mod doctor;
 mod eval;

@@ -3,7 +3,7 @@
 use super::ches::{ches, gradients, output_gradient};
 use super::request::PairsRequest;
 use crate::data::batches::Batch;
-use crate::data::items::Item;
+use crate::data::items::{ImageRef, Item};
 use crate::denoising::{NamedModel, Opened, Options, Space};
 use crate::networks::mean_square;
 use crate::numbers::mean;
@@ -11,7 +11,6 @@ use crate::objectives::numbers;
 use crate::progress::{Progress, Stop};
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use tch::Tensor;
 
 /// A pair by one model: means over the draws.
@@ -28,7 +27,7 @@ pub struct OfModel {
     /// One per item; `None`: a picture cannot be read.
     pub pairs: Vec<Option<Measured>>,
     /// Pictures that cannot be read, with the reason.
-    pub unreadable: BTreeMap<PathBuf, String>,
+    pub unreadable: BTreeMap<ImageRef, String>,
     pub space: Space,
 }
 

@@ -1,5 +1,6 @@
 //! Options of an evaluation on pairs.
 
+use crate::data::filters::Filters;
 use crate::data::items::{Holdout, Item, ItemKind, ItemSet, Labels, ReadOptions, Ties};
 use crate::denoising::NamedModel;
 use crate::keys::ConfigError;
@@ -109,12 +110,14 @@ impl PairsRequest {
     pub fn read(&self, progress: &dyn Progress) -> Result<Read> {
         let options = ReadOptions {
             path: self.pairs.clone(),
+            format: None,
             wanted: ItemKind::Pairs,
             ties: Ties::Drop,
             labels: self.trained_on.as_ref().map_or(Labels::Given, |run| run.labels.clone()),
             swapped: false,
             scorer: None,
             holdout: Holdout::Fraction(self.trained_on.as_ref().map_or(0.0, |run| run.held_out)),
+            filters: Filters::default(),
         };
         let set = ItemSet::read(&options)?;
         let ties = set.dropped_ties.len() + set.dropped_labels.len();

@@ -3,7 +3,7 @@
 use super::figures::{against_first, ches_of, ideally_right, is_turnable, ranks_right, u_ref};
 use super::measure::{Measured, OfModel, Task};
 use super::request::{PairsRequest, Read};
-use crate::data::items::Item;
+use crate::data::items::{ImageRef, Item};
 use crate::keys::ConfigError;
 use crate::machine::files::write_atomically;
 use crate::metrics::evaluation::Interval;
@@ -79,10 +79,10 @@ fn refuse_other_space(
 }
 
 /// Names unreadable pictures once.
-fn say_unreadable(models: &[OfModel], progress: &dyn Progress) -> BTreeMap<PathBuf, String> {
-    let all: BTreeMap<PathBuf, String> = models.iter().flat_map(|model| model.unreadable.clone()).collect();
-    for (path, reason) in &all {
-        progress.line(&format!("{}: {reason}; its pairs do not count", path.display()));
+fn say_unreadable(models: &[OfModel], progress: &dyn Progress) -> BTreeMap<ImageRef, String> {
+    let all: BTreeMap<ImageRef, String> = models.iter().flat_map(|model| model.unreadable.clone()).collect();
+    for (image, reason) in &all {
+        progress.line(&format!("{image}: {reason}; its pairs do not count"));
     }
     all
 }
@@ -106,7 +106,7 @@ fn evaluation(
     kept: &Kept,
     source: PathBuf,
     ties: usize,
-    unreadable: BTreeMap<PathBuf, String>,
+    unreadable: BTreeMap<ImageRef, String>,
     resolution: i64,
 ) -> Result<PairEvaluation> {
     let first = kept.measured.first().context("there is no model")?;
@@ -132,7 +132,7 @@ fn evaluation(
         source,
         pairs: kept.items.len(),
         prompts: kept.prompts.iter().max().map_or(0, |last| last + 1),
-        unreadable: unreadable.into_keys().map(|path| path.display().to_string()).collect(),
+        unreadable: unreadable.into_keys().map(|image| image.to_string()).collect(),
         ties,
         draws: request.draws,
         beta: request.beta,
@@ -154,7 +154,7 @@ fn worst(kept: &Kept, measured: &[Measured]) -> Vec<WorstPair> {
     order.sort_by(|a, b| measured[*b].ches_last_layer.total_cmp(&measured[*a].ches_last_layer));
     let one = |index: usize| {
         let item = kept.items[index];
-        let picture = |place: usize| item.images.get(place).cloned().unwrap_or_default();
+        let picture = |place: usize| item.images.get(place).cloned().unwrap_or_else(|| "".into());
         WorstPair {
             id: item.id.clone(),
             prompt: item.prompt.clone(),

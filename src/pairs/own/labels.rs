@@ -10,7 +10,7 @@
 
 use super::super::candidates::Candidates;
 use super::consistency::Consistency;
-use crate::data::items::{Item, Preference};
+use crate::data::items::{ImageRef, Item, Preference};
 use crate::denoising::{Errors, NamedModel, Options, Source, errors};
 use crate::keys::ConfigError;
 use crate::numbers::mean;
@@ -307,7 +307,7 @@ fn item((row, of): (usize, &Candidates)) -> Item {
     Item {
         id: of.prompt.clone(),
         prompt: of.prompt.clone(),
-        images: of.pictures.clone(),
+        images: of.pictures.iter().cloned().map(ImageRef::File).collect(),
         preference: Preference::default(),
         weight: None,
         scores: Default::default(),

@@ -2,7 +2,8 @@
 
 use crate::data::batches::{CropRule, Posterior};
 use crate::data::cache::CacheDtype;
-use crate::data::items::{ItemKind, Labels, Ties};
+use crate::data::filters::{Filters, Finding};
+use crate::data::items::{Format, Labels, Ties};
 use crate::keys::OnResume::{Rounding, SameContent};
 use crate::keys::{Auto, Kind, Range, at_least, of, one_of, text, whole, within};
 use crate::settings::facts::{Facts, Refusal};
@@ -24,12 +25,10 @@ pub const LABELS: Kind = Kind::Checked { check: check_labels, words: Labels::EXP
 crate::keys! {
     /// Keys about items.
     pub struct Items {
-        /// pairs.jsonl, lists.jsonl or labels.jsonl, or a folder holding exactly one data file
+        /// a data file, a folder with one data set, or a pattern of files such as data/train-*.parquet
         path: PathBuf = text().required().on_resume(SameContent),
-        /// what the rows are; auto: follows from their fields
-        format: Auto<ItemKind> = one_of::<ItemKind>()
-            .not_built(&["pickapic", "hpdv2", "webdataset", "imagefolder"])
-            .or_auto(),
+        /// format of the data set (docs/data.md); auto: recognised from the files
+        format: Auto<Format> = one_of::<Format>().or_auto(),
         /// of the longer side
         crop: Crop = one_of::<Crop>().or_text("center"),
         /// how many offsets a random crop chooses from
@@ -44,6 +43,23 @@ crate::keys! {
         draws_per_pair: u64 = at_least(0).or("0"),
         /// of the VAE
         posterior: Posterior = one_of::<Posterior>().or_text("sample"),
+        /// pairs whose winner and loser have the same bytes
+        same_image: Finding = one_of::<Finding>().or_text("keep"),
+        /// pairs that repeat an earlier pair of their prompt, by the bytes of their images
+        repeated: Finding = one_of::<Finding>().or_text("keep"),
+        /// pairs of a prompt with winner and loser the other way round, by bytes; drop: all of them
+        contradictions: Finding = one_of::<Finding>().or_text("keep"),
+        /// least score of the winner minus that of the loser by gap_scorer; 0 drops winners with a lower score
+        min_gap: Option<f64> = within(Range::ANY),
+        /// scorer of min_gap; default: that of labels = "score:NAME"
+        gap_scorer: Option<String> = text(),
+        /// rows with one of these words in the prompt are left out; capitals do not matter
+        blocked_words: Option<Vec<String>> = of(Kind::Texts),
+        /// rows of a prompt that are used, the first ones; 0: all
+        max_per_prompt: u64 = at_least(0).or("0"),
+        /// least shorter side of an image in pixels; an item with a smaller one is left out like an unreadable one, and not
+        /// counted as bad; 0: any
+        min_size: i64 = at_least(0).or("0"),
         /// share of unreadable items above which the run stops
         max_bad_fraction: f64 = within(Range::UNIT).or("0.01"),
     }
@@ -93,6 +109,36 @@ impl DataConfig {
 }
 
 impl Items {
+    /// The filters of rows. `cache_dir`: folder of remembered hashes.
+    ///
+    /// # Errors
+    /// A gap without its scorer, or a scorer without a gap.
+    pub fn filters(&self, cache_dir: PathBuf) -> Result<Filters, Refusal> {
+        let by_labels = match &self.labels {
+            Labels::Score(scorer) => Some(scorer.clone()),
+            Labels::Given | Labels::Vote(_) => None,
+        };
+        let gap = match (self.min_gap, self.gap_scorer.clone().or(by_labels)) {
+            (Some(least), Some(scorer)) => Some((scorer, least)),
+            (Some(least), None) => {
+                return Err(format!("data.min_gap = {least}: the scorer is missing. Name it in data.gap_scorer."));
+            }
+            (None, _) if self.gap_scorer.is_some() => {
+                return Err("data.gap_scorer goes with data.min_gap. Set data.min_gap, or remove the key.".into());
+            }
+            (None, _) => None,
+        };
+        Ok(Filters {
+            same_image: self.same_image == Finding::Drop,
+            repeated: self.repeated == Finding::Drop,
+            contradictions: self.contradictions == Finding::Drop,
+            gap,
+            blocked_words: self.blocked_words.iter().flatten().map(|word| word.trim().to_lowercase()).collect(),
+            max_per_prompt: usize::try_from(self.max_per_prompt).unwrap_or(usize::MAX),
+            cache_dir,
+        })
+    }
+
     pub fn crop_rule(&self) -> CropRule {
         match self.crop {
             Crop::Center => CropRule::Center,
@@ -102,6 +148,15 @@ impl Items {
 }
 
 impl Pictures {
+    /// The cache folder. `~/` is the folder `home`.
+    pub fn cache_dir(&self, default: &str, home: Option<&str>) -> PathBuf {
+        let given = self.cache_dir.as_deref().unwrap_or(default);
+        match (given.strip_prefix("~/"), home) {
+            (Some(below), Some(home)) => format!("{home}/{below}").into(),
+            _ => given.into(),
+        }
+    }
+
     pub(in crate::settings) fn resolve(&self, items: Option<Items>, facts: &Facts) -> Result<DataConfig, Refusal> {
         let (resolution, factor) = (self.resolution.given().unwrap_or(facts.native_resolution), facts.vae_factor);
         if resolution % factor != 0 {
@@ -112,15 +167,10 @@ impl Pictures {
                 below + factor
             ));
         }
-        let cache_dir = self.cache_dir.clone().unwrap_or_else(|| facts.cache_dir.clone());
-        let cache_dir = match (cache_dir.strip_prefix("~/"), &facts.home) {
-            (Some(below), Some(home)) => format!("{home}/{below}"),
-            _ => cache_dir,
-        };
         Ok(DataConfig {
-            items: items.map(|items| Items { format: Auto::Given(facts.kind), ..items }),
+            items: items.map(|items| Items { format: Auto::Given(facts.format), ..items }),
             resolution,
-            cache_dir: cache_dir.into(),
+            cache_dir: self.cache_dir(&facts.cache_dir, facts.home.as_deref()),
             cache_dtype: self.cache_dtype,
             workers: self.workers.given().unwrap_or(facts.cores),
         })

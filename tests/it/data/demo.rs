@@ -79,6 +79,8 @@ fn no_scorer_of_the_pairs_is_a_copy_of_the_label_or_of_another() {
 fn every_file_reads_as_its_kind_and_a_third_of_the_ties_are_ties() {
     let read = |file: &str, wanted: ItemKind| {
         ItemSet::read(&ReadOptions {
+            format: None,
+            filters: Default::default(),
             path: emoji(file),
             wanted,
             ties: Ties::Drop,

@@ -7,6 +7,8 @@ use std::path::Path;
 
 fn options(path: &Path) -> ReadOptions {
     ReadOptions {
+        format: None,
+        filters: Default::default(),
         path: path.into(),
         wanted: ItemKind::Pairs,
         ties: Ties::Drop,
@@ -59,8 +61,8 @@ fn rows_become_pairs_with_paths_relative_to_the_file() {
     );
     let set = read(&text).unwrap();
     assert_eq!(set.train.iter().map(|p| p.id.as_str()).collect::<Vec<_>>(), ["7", "1"]);
-    assert!(set.train[0].images[0].ends_with("a/w.png") && set.train[0].images[0].is_absolute());
-    assert_eq!(set.train[1].images[0], Path::new("/w.png"));
+    assert!(set.train[0].images[0].file().ends_with("a/w.png") && set.train[0].images[0].file().is_absolute());
+    assert_eq!(set.train[1].images[0].file(), Path::new("/w.png"));
     assert_eq!((set.train[1].weight, set.train[1].scores["hps"].clone()), (Some(0.5), vec![1.0, 0.5]));
     assert_eq!(set.ignored_fields.iter().collect::<Vec<_>>(), ["source"]);
     assert!(set.validation.is_empty());
@@ -76,7 +78,7 @@ fn judgements_follow_the_images_when_a_score_ranks_them_the_other_way() {
     assert_eq!((given.user.as_deref(), given.share), (Some("7"), Some(0.75)));
     assert_eq!((given.labels["style"], given.labels["content"]), (1.0, 0.5));
     let ranked = &read_with(text, |options| options.labels = Labels::Score("hps".into())).unwrap().train[0];
-    assert!(ranked.images[0].ends_with("l.png"));
+    assert!(ranked.images[0].file().ends_with("l.png"));
     assert_eq!((ranked.share, ranked.labels["style"], ranked.labels["content"]), (Some(0.25), 0.0, 0.5));
 }
 
@@ -231,7 +233,7 @@ fn lists_bring_win_fractions_of_their_scores_or_else_of_their_ranks() {
     assert_eq!((set.kind, set.rows), (ItemKind::Lists, 2));
     assert_eq!(set.train[0].preference, phi(&[0.75, 0.75, 0.0]));
     assert_eq!(set.train[1].preference, phi(&[2.0 / 3.0, 1.0, 0.0, 0.0]));
-    assert!(set.train[0].images[2].ends_with("3") && set.train[0].images.len() == 3);
+    assert!(set.train[0].images[2].file().ends_with("3") && set.train[0].images.len() == 3);
     assert_eq!(set.train[0].scores["y"], [2.0, 3.0, 1.0]);
     assert_eq!(set.ignored_fields.iter().collect::<Vec<_>>(), ["weight"]);
 }
@@ -283,7 +285,9 @@ fn text_that_is_not_utf8_is_refused_with_its_line() {
 
 #[test]
 fn zero_pairs_are_refused() {
-    assert!(refusal("\n \n").starts_with("pairs.jsonl: no pairs; expected one JSON object a line"));
+    assert!(
+        refusal("\n \n").starts_with("pairs.jsonl: no pairs; expected rows with prompt, winner and loser, found none")
+    );
     let error = format!("{:#}", read_with(&row("1", "a"), |o| o.holdout = Holdout::Fraction(1.0)).unwrap_err());
     assert!(error.contains("all 1 pairs are held out for validation"), "{error}");
 }
@@ -292,7 +296,7 @@ fn zero_pairs_are_refused() {
 fn a_path_without_exactly_one_data_file_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let error = |path: &Path| format!("{:#}", ItemSet::read(&options(path)).unwrap_err());
-    assert!(error(dir.path()).contains("holds no .jsonl file; expected exactly one"));
+    assert!(error(dir.path()).contains("holds no data of a known format. Known are:"));
     std::fs::write(dir.path().join("pairs.jsonl"), row("1", "a")).unwrap();
     assert!(ItemSet::read(&options(dir.path())).is_ok());
     std::fs::write(dir.path().join("more.jsonl"), row("1", "a")).unwrap();

@@ -4,5 +4,6 @@ mod batches;
 mod demo;
 mod draws;
 mod items;
+mod readers;
 mod relabelled;
 mod transforms;

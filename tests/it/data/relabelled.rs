@@ -14,7 +14,7 @@ fn scored(id: &str, winner: [f64; 3], label: &str) -> String {
 
 /// Ids, the first letter of the first image, and whether the pair is a tie.
 fn winners(items: &[Item]) -> Vec<(String, String, bool)> {
-    let name = |item: &Item| item.images[0].file_name().unwrap().to_string_lossy()[..1].to_string();
+    let name = |item: &Item| item.images[0].file().file_name().unwrap().to_string_lossy()[..1].to_string();
     items.iter().map(|item| (item.id.clone(), name(item), item.preference.is_tie())).collect()
 }
 
@@ -121,7 +121,7 @@ fn pairs_become_labelled_images_desirable_if_they_won_once() {
     let expected = [("1:w", true), ("1:l", true), ("2:l", false), ("3:w", true), ("3:l", false)];
     assert_eq!(desirables(&set.train), expected.map(|(id, won)| (id.to_string(), won)));
     assert_eq!((set.kind, set.rows, set.train[2].row), (ItemKind::Pairs, 4, 1));
-    assert!(set.train[2].images[0].ends_with("z") && set.train[2].images.len() == 1);
+    assert!(set.train[2].images[0].file().ends_with("z") && set.train[2].images.len() == 1);
     assert_eq!(set.train[2].scores["a"], [0.9]);
     // Relabelled: the place in the row names the item, who won decides the label; pair 4 is even and says nothing.
     let set = read(Labels::Score("a".into()));

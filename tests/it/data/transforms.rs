@@ -73,6 +73,18 @@ fn what_is_no_image_is_told_so_whatever_its_name_is() {
 }
 
 #[test]
+fn kinds_of_tiff_that_are_not_read_are_named() {
+    let file = |name: &str| std::fs::read(golden("images-refused").join(name)).unwrap();
+    for name in ["palette.tif", "lab.tif", "float.tif", "ycbcr.tif"] {
+        let error = decode(&file(name)).unwrap_err().to_string();
+        assert!(error.starts_with("the image is of a kind that is not read ("), "{name}: {error}");
+        assert!(error.ends_with("); save it as 8-bit RGB"), "{name}: {error}");
+    }
+    let [bits, expected] = ["one-bit.tif", "one-bit.tif.png"].map(|name| decode(&file(name)).unwrap());
+    assert_eq!(bits.as_raw(), expected.as_raw());
+}
+
+#[test]
 fn a_header_that_asks_for_gigabytes_is_refused() {
     let mut jpeg = bytes("420.jpg");
     let frame = jpeg.windows(2).position(|w| w == [0xff, 0xc0]).unwrap();

@@ -148,7 +148,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
         "reference.ledger=on",
         "reference.placement=cpu",
         "reference.path=models/other",
-        "data.format=webdataset",
         "method.name=ppd",
     ] {
         let said = refused(&world, set);

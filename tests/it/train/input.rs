@@ -157,12 +157,15 @@ fn no_pairs_and_no_file_are_refused() {
     let world = World::new(6);
     let said = refused(&world, &["data.path=\"nowhere.jsonl\""]);
     assert!(
-        said.contains("data.path: cannot find nowhere.jsonl; expected a pairs.jsonl or a folder with one"),
+        said.contains("data.path: cannot find nowhere.jsonl; expected a data file or a folder with data"),
         "{said}"
     );
     std::fs::write(world.pairs(), "\n").unwrap();
     let said = refused(&world, &[]);
-    assert!(said.contains("DIR/data/pairs.jsonl: no pairs; expected one JSON object a line"), "{said}");
+    assert!(
+        said.contains("DIR/data/pairs.jsonl: no pairs; expected rows with prompt, winner and loser, found none"),
+        "{said}"
+    );
 }
 
 /// Spoils four images in the four ways.

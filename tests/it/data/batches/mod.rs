@@ -52,7 +52,18 @@ impl World {
     fn items(&self, wanted: ItemKind) -> ItemSet {
         let (path, ties, holdout) = (self.path("pairs.jsonl"), Ties::Drop, Holdout::Fraction(0.0));
         let (labels, swapped, scorer) = (Labels::Given, false, None);
-        ItemSet::read(&ReadOptions { path, wanted, ties, labels, swapped, scorer, holdout }).unwrap()
+        ItemSet::read(&ReadOptions {
+            format: None,
+            filters: Default::default(),
+            path,
+            wanted,
+            ties,
+            labels,
+            swapped,
+            scorer,
+            holdout,
+        })
+        .unwrap()
     }
 
     fn batches(&self, change: impl FnOnce(&mut BatchOptions)) -> Batches {
@@ -95,6 +106,7 @@ impl World {
             resolution: 8,
             latent_shape: SHAPE,
             dtype,
+            min_size: 0,
             workers: 2,
         })
         .unwrap()
@@ -213,7 +225,7 @@ fn each_distinct_image_is_encoded_once_and_a_second_run_encodes_nothing() {
     assert_eq!(world.fill(&batches, 0..30).2, 5);
     assert_eq!(world.fill(&batches, 0..30).2, 0);
     let winners = world.batches(|o| (o.flip, o.crop, o.images) = (0.0, CropRule::Center, Images::First));
-    assert!(winners.plan(0..30).unwrap().views.iter().all(|v| !v.image.ends_with("l0.png")));
+    assert!(winners.plan(0..30).unwrap().views.iter().all(|v| !v.image.file().ends_with("l0.png")));
 }
 
 #[test]

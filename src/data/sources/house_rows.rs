@@ -1,7 +1,9 @@
-//! One line of an index file: required fields, and refusals.
+//! Our own rows: required fields, and refusals. Other formats with named fields are translated to them.
 
-use super::item::{ItemKind, Preference, Strength};
-use super::ranking::win_fractions;
+use crate::data::image_ref::ImageRef;
+use crate::data::item::{ItemKind, Preference, Strength};
+use crate::data::ranking::win_fractions;
+use crate::data::row::Row;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -18,41 +20,31 @@ const PAIR: &[(&str, bool)] = &[
     ("labels", false),
     ("votes", false),
     ("strength", false),
+    ("generators", false),
 ];
-const LIST: &[(&str, bool)] =
-    &[("id", false), ("prompt", true), ("images", true), ("ranks", false), ("scores", false), ("user", false)];
-const LABEL: &[(&str, bool)] = &[("id", false), ("prompt", true), ("image", true), ("label", true)];
+const LIST: &[(&str, bool)] = &[
+    ("id", false),
+    ("prompt", true),
+    ("images", true),
+    ("ranks", false),
+    ("scores", false),
+    ("user", false),
+    ("generators", false),
+];
+const LABEL: &[(&str, bool)] =
+    &[("id", false), ("prompt", true), ("image", true), ("label", true), ("generators", false)];
 
 /// A field of one kind of row only.
 const TELLING: [(&str, ItemKind); 4] =
     [("winner", ItemKind::Pairs), ("loser", ItemKind::Pairs), ("images", ItemKind::Lists), ("image", ItemKind::Labels)];
 
-/// A row as in the file: paths are not resolved yet.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Row {
-    pub id: Option<String>,
-    pub prompt: String,
-    /// Winner and loser of a pair.
-    pub images: Vec<String>,
-    pub preference: Preference,
-    /// One score per image.
-    pub scores: BTreeMap<String, Vec<f64>>,
-    pub weight: Option<f64>,
-    /// Who compared the images.
-    pub user: Option<String>,
-    /// Dimension -> share of the winner in it: 1 it is better, 0 the loser is, 0.5 neither.
-    pub labels: BTreeMap<String, f64>,
-    /// Share of the votes for the winner.
-    pub share: Option<f64>,
-    pub strength: Option<Strength>,
-    /// Fields without meaning for this kind; ignored and named in the data report.
-    pub unknown: Vec<String>,
-}
+pub(super) type Fields = Map<String, Value>;
 
-type Fields = Map<String, Value>;
+/// Turns the text that names an image into the image.
+pub(super) type Find<'a> = dyn Fn(&str) -> Result<ImageRef, String> + 'a;
 
 /// Parses one line. The error names the problem and the remedy; the caller adds file and line.
-pub(super) fn parse(line: &str) -> Result<Row, String> {
+pub(super) fn parse(line: &str, find: &Find) -> Result<Row, String> {
     let value: Value = serde_json::from_str(line).map_err(|e| {
         let reason = e.to_string();
         let reason = reason.split(" at line ").next().unwrap_or(&reason);
@@ -61,34 +53,32 @@ pub(super) fn parse(line: &str) -> Result<Row, String> {
     let Value::Object(fields) = value else {
         return Err(format!("expected a JSON object with prompt, winner and loser, found {}", kind_of(&value)));
     };
-    let kind = kind_of_row(&fields)?;
+    of_fields(&fields, find)
+}
+
+/// Reads the fields of one row.
+pub(super) fn of_fields(fields: &Fields, find: &Find) -> Result<Row, String> {
+    let kind = kind_of_row(fields)?;
     let known = match kind {
         ItemKind::Pairs => PAIR,
         ItemKind::Lists => LIST,
         ItemKind::Labels => LABEL,
     };
     let unknown: Vec<String> = fields.keys().filter(|k| !known.iter().any(|(f, _)| f == k)).cloned().collect();
-    if let Some((field, _)) = known.iter().find(|(f, must)| *must && present(&fields, f).is_none()) {
-        return Err(missing_field(field, kind, &fields, &unknown));
+    if let Some((field, _)) = known.iter().find(|(f, must)| *must && present(fields, f).is_none()) {
+        return Err(missing_field(field, kind, fields, &unknown));
     }
-    let (id, prompt) = (id(&fields)?, text(&fields, "prompt")?);
     let blank = Row {
-        id,
-        prompt,
-        images: Vec::new(),
-        preference: Preference::Pair { tie: false },
-        scores: BTreeMap::new(),
-        weight: None,
-        user: user(&fields)?,
-        labels: BTreeMap::new(),
-        share: None,
-        strength: None,
+        id: id(fields)?,
+        user: user(fields)?,
+        generators: generators(fields)?,
         unknown,
+        ..Row::new(text(fields, "prompt")?, Vec::new(), Preference::Pair { tie: false })
     };
     match kind {
-        ItemKind::Pairs => pair(&fields, blank),
-        ItemKind::Lists => list(&fields, blank),
-        ItemKind::Labels => label(&fields, blank),
+        ItemKind::Pairs => pair(fields, blank, find),
+        ItemKind::Lists => list(fields, blank, find),
+        ItemKind::Labels => label(fields, blank, find),
     }
 }
 
@@ -113,14 +103,14 @@ fn kind_of_row(fields: &Fields) -> Result<ItemKind, String> {
     }
 }
 
-fn pair(fields: &Fields, row: Row) -> Result<Row, String> {
+fn pair(fields: &Fields, row: Row, find: &Find) -> Result<Row, String> {
     let tie = match present(fields, "label") {
         None => false,
         Some(Value::String(text)) if text == "tie" => true,
         Some(other) => return Err(format!("field `label`: expected \"tie\" or no label, found {other}")),
     };
     Ok(Row {
-        images: vec![path(fields, "winner")?, path(fields, "loser")?],
+        images: vec![path(fields, "winner", find)?, path(fields, "loser", find)?],
         preference: Preference::Pair { tie },
         scores: scores(fields, 2, "[winner's, loser's]")?,
         weight: weight(fields)?,
@@ -131,8 +121,8 @@ fn pair(fields: &Fields, row: Row) -> Result<Row, String> {
     })
 }
 
-fn list(fields: &Fields, row: Row) -> Result<Row, String> {
-    let images = images(fields)?;
+fn list(fields: &Fields, row: Row, find: &Find) -> Result<Row, String> {
+    let images = images(fields, find)?;
     let k = images.len();
     let scores = scores(fields, k, &format!("[{k} scores, one an image]"))?;
     let ranks = ranks(fields, k)?;
@@ -148,7 +138,7 @@ fn list(fields: &Fields, row: Row) -> Result<Row, String> {
     Ok(Row { images, preference: Preference::List { phi }, scores, ..row })
 }
 
-fn label(fields: &Fields, row: Row) -> Result<Row, String> {
+fn label(fields: &Fields, row: Row, find: &Find) -> Result<Row, String> {
     let desirable = match present(fields, "label") {
         Some(Value::Bool(desirable)) => *desirable,
         other => {
@@ -156,11 +146,11 @@ fn label(fields: &Fields, row: Row) -> Result<Row, String> {
             return Err(format!("field `label`: expected true (desirable) or false, found {found}"));
         }
     };
-    Ok(Row { images: vec![path(fields, "image")?], preference: Preference::Label { desirable }, ..row })
+    Ok(Row { images: vec![path(fields, "image", find)?], preference: Preference::Label { desirable }, ..row })
 }
 
 /// A field's value; null counts as absent.
-fn present<'a>(fields: &'a Fields, name: &str) -> Option<&'a Value> {
+pub(super) fn present<'a>(fields: &'a Fields, name: &str) -> Option<&'a Value> {
     fields.get(name).filter(|v| !v.is_null())
 }
 
@@ -179,17 +169,21 @@ fn missing_field(field: &str, kind: ItemKind, fields: &Fields, unknown: &[String
     }
 }
 
-/// A string, or a whole number as Python's `str` writes it. Other numbers have more than one spelling.
 fn id(fields: &Fields) -> Result<Option<String>, String> {
-    match present(fields, "id") {
+    id_named(fields, "id")
+}
+
+/// A string, or a whole number as Python's `str` writes it. Other numbers have more than one spelling.
+pub(super) fn id_named(fields: &Fields, name: &str) -> Result<Option<String>, String> {
+    match present(fields, name) {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.clone())),
         Some(Value::Number(n)) if n.is_i64() || n.is_u64() => Ok(Some(n.to_string())),
-        Some(other) => Err(format!("field `id`: expected a string or a whole number, found {}", kind_of(other))),
+        Some(other) => Err(format!("field `{name}`: expected a string or a whole number, found {}", kind_of(other))),
     }
 }
 
-fn text(fields: &Fields, name: &str) -> Result<String, String> {
+pub(super) fn text(fields: &Fields, name: &str) -> Result<String, String> {
     match present(fields, name) {
         Some(Value::String(text)) => Ok(text.clone()),
         Some(other) => Err(format!("field `{name}`: expected a string, found {}", kind_of(other))),
@@ -197,16 +191,16 @@ fn text(fields: &Fields, name: &str) -> Result<String, String> {
     }
 }
 
-fn path(fields: &Fields, name: &str) -> Result<String, String> {
+fn path(fields: &Fields, name: &str, find: &Find) -> Result<ImageRef, String> {
     let path = text(fields, name)?;
     if path.is_empty() {
         return Err(format!("field `{name}`: expected the path of an image, found an empty string"));
     }
-    Ok(path)
+    find(&path)
 }
 
 /// At least two paths.
-fn images(fields: &Fields) -> Result<Vec<String>, String> {
+fn images(fields: &Fields, find: &Find) -> Result<Vec<ImageRef>, String> {
     let paths = present(fields, "images").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let texts: Vec<String> =
         paths.iter().filter_map(Value::as_str).filter(|p| !p.is_empty()).map(String::from).collect();
@@ -214,7 +208,7 @@ fn images(fields: &Fields) -> Result<Vec<String>, String> {
         let found = present(fields, "images").map_or("nothing".into(), Value::to_string);
         return Err(format!("field `images`: expected at least two paths of images, found {found}"));
     }
-    Ok(texts)
+    texts.iter().map(|text| find(text)).collect()
 }
 
 /// Ranks as scores: the best, 1, is the highest. Images may share a rank.
@@ -256,6 +250,13 @@ fn user(fields: &Fields) -> Result<Option<String>, String> {
     }
 }
 
+/// The model that made each image.
+fn generators(fields: &Fields) -> Result<Vec<String>, String> {
+    let Some(value) = present(fields, "generators") else { return Ok(Vec::new()) };
+    serde_json::from_value(value.clone())
+        .map_err(|_| format!("field `generators`: expected the names of the models, one per image, found {value}"))
+}
+
 /// Dimension -> 1, 0.5 or 0.
 fn labels(fields: &Fields) -> Result<BTreeMap<String, f64>, String> {
     let Some(value) = present(fields, "labels") else { return Ok(BTreeMap::new()) };
@@ -294,7 +295,7 @@ fn strength(fields: &Fields) -> Result<Option<Strength>, String> {
     }
 }
 
-fn kind_of(value: &Value) -> String {
+pub(super) fn kind_of(value: &Value) -> String {
     match value {
         Value::Null => "null".into(),
         Value::Bool(b) => format!("{b}"),
