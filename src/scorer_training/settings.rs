@@ -259,11 +259,8 @@ fn resolve_model(place: &Place, table: ModelTable, method: &Method) -> Result<Mo
     if let Err(error) = device.open() {
         return place.refuse("model", "device", format!("model.device: {error}."));
     }
-    let by_head = match objective {
-        // Their heads are small beside the towers, which do the work.
-        Objective::Uncertainty | Objective::More => false,
-        other => other.has_weights(),
-    };
+    // The heads of these two are small beside the towers, which do the work.
+    let by_head = objective.has_weights() && ![Objective::Uncertainty, Objective::More].contains(&objective);
     let tune = table.tune.given().unwrap_or(if by_head { Tune::Head } else { Tune::Towers });
     let bars = objective == Objective::Hpsv2;
     Ok(Model {
