@@ -19,6 +19,10 @@ pub trait Progress {
     fn end(&self);
     /// One line for the user: a warning, a forecast, a decision taken.
     fn line(&self, text: &str);
+    /// One line about the size and duration of a phase.
+    fn forecast(&self, text: &str) {
+        self.line(text);
+    }
     /// One finished metrics line (a JSON object), for `--json`.
     fn metrics(&self, _json: &str) {}
 }

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use tch::Device;
 
 const EXAMPLES: &str = "Examples:
-  diffpref data inspect assets/testbed/pairs.jsonl --page sheet.html
+  diffpref data inspect assets/emoji/pairs.jsonl --page sheet.html
   diffpref data validate 'pickapic/data/train-*.parquet' --out problems.json
   diffpref data convert pairs-in-folders --to webdataset --out shards
   diffpref data cache 'pickapic/data/train-*.parquet' --model models/sd15 --flip";

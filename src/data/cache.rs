@@ -341,7 +341,7 @@ pub(super) fn announce(
     }
     let seconds = started.elapsed().as_secs_f64() * n as f64;
     let size = in_words(bytes);
-    progress.line(&format!("encoding {n} {what} once: {size} in {}, about {seconds:.0} s", dir.display()));
+    progress.forecast(&format!("encoding {n} {what} once: {size} in {}, about {seconds:.0} s", dir.display()));
 }
 
 /// The first half of a SHA-256: enough to separate records, and half as long in headers.

@@ -86,13 +86,15 @@ impl Encoding<'_> {
     }
 
     /// Encodes the latents of some views and the embeddings of some prompts ahead of a run, chunk by chunk, so that only
-    /// one chunk of views is in memory. Calls `done` with the number of unreadable images after each chunk.
+    /// one chunk of views is in memory. Calls `done` with the unreadable images after each chunk. `total`: views and prompts
+    /// of all chunks.
     ///
     /// # Errors
     /// Those of [`fill`](Self::fill); finished records are kept.
     pub fn fill_chunks(
         &self,
         chunks: &mut dyn Iterator<Item = Plan>,
+        total: u64,
         progress: &dyn Progress,
         stop: &Stop,
         done: &mut dyn FnMut(&BTreeMap<ImageRef, String>),
@@ -103,6 +105,8 @@ impl Encoding<'_> {
         let (cache_dir, encoder_sha256) = (self.cache_dir.to_path_buf(), hashes.text.clone());
         let (clip_skip, dtype) = (self.clip_skip, self.dtype);
         let mut texts = TextCache::open(TextOptions { cache_dir, encoder_sha256, clip_skip, dtype })?;
+        progress.begin("encode", 0, total);
+        let (part, mut encoded) = (Part(progress), 0);
         for plan in chunks {
             let mut encode_prompt = |prompt: &str| {
                 if text.is_none() {
@@ -111,11 +115,14 @@ impl Encoding<'_> {
                 let text = text.as_ref().context("the text encoder was loaded just above")?;
                 Ok(text.encode_prompts(&[prompt], clip_skip as usize, None)?)
             };
-            texts.ensure(&plan.prompts, &mut encode_prompt, progress, stop)?;
-            latents.ensure(&plan.views, &mut |pixels| self.encode(&mut vae, pixels), progress, stop)?;
+            texts.ensure(&plan.prompts, &mut encode_prompt, &part, stop)?;
+            latents.ensure(&plan.views, &mut |pixels| self.encode(&mut vae, pixels), &part, stop)?;
             done(latents.unreadable());
             latents.forget();
+            encoded += (plan.views.len() + plan.prompts.len()) as u64;
+            progress.advance(encoded, "");
         }
+        progress.end();
         Ok(())
     }
 
@@ -182,6 +189,19 @@ impl Encoding<'_> {
         memory.save();
         Ok(hashes)
     }
+}
+
+/// Progress of one chunk of many: only lines are passed on.
+struct Part<'a>(&'a dyn Progress);
+
+impl Progress for Part<'_> {
+    fn begin(&self, _: &str, _: u64, _: u64) {}
+    fn advance(&self, _: u64, _: &str) {}
+    fn end(&self) {}
+    fn line(&self, text: &str) {
+        self.0.line(text);
+    }
+    fn forecast(&self, _: &str) {}
 }
 
 struct ComponentHashes {

@@ -78,7 +78,9 @@ impl ItemSet {
                 (set.validation, set.train) = main.items.into_iter().partition(|i| held_out(&i.prompt, *fraction));
             }
             Holdout::File(path) => {
-                let other = Index::read(path, options).context("[validate] path")?;
+                // The format of data.path says nothing about this file.
+                let recognised = ReadOptions { format: None, ..options.clone() };
+                let other = Index::read(path, &recognised).context("[validate] path")?;
                 set.index_sha256 = hashes::of_bytes(format!("{}:{}", set.index_sha256, other.sha256).as_bytes());
                 set.dropped_ties.extend(other.dropped_ties);
                 set.dropped_labels.extend(other.dropped_labels);

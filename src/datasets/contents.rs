@@ -10,6 +10,7 @@ use crate::data::unreadable::Unreadable;
 use crate::progress::{Progress, Stop};
 use anyhow::Result;
 use sha2::{Digest, Sha256};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// A short digest: half a SHA-256.
@@ -125,6 +126,6 @@ fn sizes(seen: &HashMap<u32, Seen>) -> Vec<(u32, u32, usize)> {
     let mut counts: BTreeMap<(u32, u32), usize> = BTreeMap::new();
     seen.values().for_each(|seen| *counts.entry(seen.size).or_default() += 1);
     let mut sizes: Vec<_> = counts.into_iter().map(|((width, height), n)| (width, height, n)).collect();
-    sizes.sort_by(|a, b| b.2.cmp(&a.2));
+    sizes.sort_by_key(|size| Reverse(size.2));
     sizes
 }

@@ -141,12 +141,14 @@ pub fn encode_ahead(request: &CacheRequest, progress: &dyn Progress, stop: &Stop
     empty.prompt("");
     let mut unreadable = BTreeMap::new();
     let mut chunks = std::iter::once(empty).chain(of_prompts).chain(of_images);
-    encoding.fill_chunks(&mut chunks, progress, stop, &mut |bad| {
+    let views = images.len() * crops.len() * flips.len();
+    let total = (views + prompts.len() + 1) as u64;
+    encoding.fill_chunks(&mut chunks, total, progress, stop, &mut |bad| {
         unreadable.extend(bad.iter().map(|(image, reason)| (image.to_string(), reason.clone())));
     })?;
     Ok(Encoded {
         images: images.len(),
-        views: images.len() * crops.len() * flips.len(),
+        views,
         prompts: prompts.len() + 1,
         resolution,
         unreadable,

@@ -161,8 +161,11 @@ impl Pass {
         for (scorer, numbers) in &row.scores {
             self.scores.entry(scorer.clone()).or_default().extend(numbers);
         }
-        let key = key(self.seed, "sheet", &[&self.rows]);
         self.rows += 1;
+        if self.shown == 0 {
+            return;
+        }
+        let key = key(self.seed, "sheet", &[&(self.rows - 1)]);
         if self.sample.len() < self.shown || self.sample.peek().is_some_and(|last| key < last.key) {
             self.sample.push(Sampled { key, row });
             if self.sample.len() > self.shown {

@@ -11,6 +11,7 @@ use crate::keys::ConfigError;
 use crate::machine::files::write_atomically;
 use crate::progress::{Progress, Stop};
 use anyhow::{Context, Result};
+use std::cmp::Reverse;
 use std::path::PathBuf;
 use tch::{Device, Kind};
 
@@ -48,7 +49,7 @@ pub fn inspect(request: &InspectRequest, progress: &dyn Progress, stop: &Stop) -
     };
     let model = request.model.as_ref().map(|model| ranking(request, model, &gathered, progress, stop)).transpose()?;
     let mut users: Vec<(String, usize)> = gathered.users.iter().map(|(name, n)| (name.clone(), *n)).collect();
-    users.sort_by(|a, b| b.1.cmp(&a.1));
+    users.sort_by_key(|user| Reverse(user.1));
     let inspection = Inspection {
         path: request.path.clone(),
         format: gathered.format,
@@ -105,9 +106,5 @@ fn ranking(
         stop,
     )?;
     let first = evaluation.models.first().context("the evaluation has no model")?;
-    Ok(Ranking {
-        model: first.source.clone(),
-        pairs: evaluation.pairs,
-        ranking_accuracy: first.ranking_accuracy.clone(),
-    })
+    Ok(Ranking { model: first.source.clone(), pairs: evaluation.pairs, ranking_accuracy: first.ranking_accuracy })
 }

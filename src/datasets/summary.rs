@@ -95,7 +95,7 @@ impl Inspection {
     /// Lines of names and values.
     pub fn lines(&self) -> Vec<(String, String)> {
         let mut lines = vec![
-            ("data".to_string(), format!("{} ({}, {})", self.path.display(), self.format, self.kind.noun())),
+            ("data".to_string(), format!("{} ({})", self.path.display(), self.of_what())),
             ("rows".into(), self.counts()),
             ("prompts".into(), format!("{}, at most {} rows of one", self.prompts, self.most_per_prompt)),
             ("images".into(), self.of_images()),
@@ -123,6 +123,14 @@ impl Inspection {
             lines.push(("ranked right".into(), text));
         }
         lines
+    }
+
+    /// Format, and kind of rows where the format does not say it.
+    fn of_what(&self) -> String {
+        match self.format.kind() {
+            Some(kind) => kind.noun().to_string(),
+            None => format!("{}, {}", self.format, self.kind.noun()),
+        }
     }
 
     fn counts(&self) -> String {

@@ -27,9 +27,12 @@ const SCHEMA: &str = "message pairs {
     optional group loser { optional binary bytes; optional binary path (STRING); }
 }";
 
+/// Fields and images of a row that waits for its group.
+type Buffered = (Map<String, Value>, [Vec<u8>; 2]);
+
 pub struct Parquet {
     file: SerializedFileWriter<File>,
-    rows: Vec<(Map<String, Value>, [Vec<u8>; 2])>,
+    rows: Vec<Buffered>,
     bytes: usize,
 }
 
@@ -68,7 +71,7 @@ impl Parquet {
         for side in 0..2 {
             let images = rows.iter().map(|(_, images)| Some(ByteArray::from(images[side].clone())));
             column::<ByteArrayType>(&mut group, 2, images)?;
-            let name = |(row, images): &(Map<String, Value>, [Vec<u8>; 2])| {
+            let name = |(row, images): &Buffered| {
                 let id = row.get("id").and_then(Value::as_str).unwrap_or_default();
                 format!("{id}.{side}.{}", ending(&images[side]))
             };

@@ -85,6 +85,28 @@ one_test_each! {
 }
 
 #[test]
+fn a_run_on_shards_resumes_and_notices_another_image() {
+    let world = World::new(1);
+    crate::support::copy(&golden("readers/webdataset"), &world.path("shards"));
+    let data = format!("data.path={}", world.path("shards").display());
+    let sets = [data.as_str(), "validate.fraction=0"];
+    succeeds(&mut world.train_with(&[&sets[..], &["train.steps=2"]].concat()));
+    let resume = |steps: &str| {
+        let mut command = world.train_with(&[&sets[..], &[steps]].concat());
+        command.arg("--resume");
+        command
+    };
+    succeeds(&mut resume("train.steps=3"));
+    assert_eq!(metrics(&world.run_dir()).len(), 3);
+    let shard = world.path("shards/train-00000-of-00002.tar");
+    let mut bytes = std::fs::read(&shard).unwrap();
+    bytes[512 + 200] ^= 1;
+    std::fs::write(&shard, bytes).unwrap();
+    let said = world.refused(&mut resume("train.steps=4"), 1);
+    assert!(said.contains("have changed since the run began"), "{said}");
+}
+
+#[test]
 fn images_of_parquet_files_are_found_in_any_order() {
     let (rows, _) = rows(&golden("readers/parquet_pairs"), None, ItemKind::Pairs).unwrap();
     let expected = &json(&golden("readers/expected.json"))["parquet_pairs"]["rows"];
