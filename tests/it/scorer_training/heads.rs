@@ -16,7 +16,9 @@ fn config(method: &str) -> &'static str {
 fn trains_and_is_opened(method: &str) {
     let world = Judged::new();
     world.config(method, config(method));
-    succeeds(&mut world.train(&[]));
+    // Two sets that contradict each other bring whole towers to a standstill within a step.
+    let sets: &[&str] = if method == "more" { &["model.tune=head"] } else { &[] };
+    succeeds(&mut world.train_with(sets));
     let (run, last) = (world.path("run"), world.path("run/final"));
     let lines = metrics(&run);
     assert_eq!(lines.len(), 6);
