@@ -27,17 +27,18 @@ pub const fn join<const N: usize>(lists: &[&[Key]]) -> [Key; N] {
 }
 
 /// Declares a struct of settings: `field: Type = key` per key, with its meaning as doc comment; after a `;` blocks of
-/// keys declared by other structs. Serde and [`Keys`] follow.
+/// keys declared by other structs. Serde and [`Keys`] follow. A key that older `resolved.toml` files lack has
+/// `#[serde(default)]` behind its meaning.
 #[macro_export]
 macro_rules! keys {
     ($(#[$meta:meta])* $vis:vis struct $name:ident {
-        $($(#[doc = $help:literal])* $field:ident : $ty:ty = $key:expr),* $(,)?
+        $($(#[doc = $help:literal])* $(#[serde($serde:meta)])? $field:ident : $ty:ty = $key:expr),* $(,)?
         $(; $($block:ident : $of:ty),+ $(,)?)?
     }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, ::serde::Serialize, ::serde::Deserialize)]
         $vis struct $name {
-            $($(#[doc = $help])* pub $field: $ty,)*
+            $($(#[doc = $help])* $(#[serde($serde)])? pub $field: $ty,)*
             $($(#[serde(flatten)] pub $block: $of,)+)?
         }
 

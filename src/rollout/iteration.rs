@@ -146,10 +146,11 @@ impl Course {
     fn trajectories(&self, iteration: &Iteration, numbers: &[usize]) -> Vec<Trajectory> {
         let (number, steps, chosen) = (iteration.number, self.config.steps as usize, iteration.prompts);
         let drawn = |prompt: usize, j: usize| self.draws.rollout(number, j, chosen[prompt], steps, &self.shape);
+        let shared = self.config.shared_noise.unwrap_or(self.needs.units.rules().shared_noise);
         let one = |index: &usize| {
             let (prompt, j) = self.grid().place(*index);
             let noise = drawn(prompt, j);
-            if self.config.shared_noise && j > 0 {
+            if shared && j > 0 {
                 noise.get(0).copy_(&drawn(prompt, 0).get(0));
             }
             Trajectory { index: *index, prompt, noise }

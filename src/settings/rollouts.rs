@@ -29,7 +29,7 @@ impl Combination<'_> {
                 format!("rollout.trajectories = {trajectories}: method.name = \"{name}\" is defined for exactly {exact} of a prompt. Remove the key."),
             );
         }
-        if rules.shared_noise && !sampled.shared_noise {
+        if rules.shared_noise && sampled.shared_noise == Some(false) {
             return self.refuse(
                 "rollout",
                 "shared_noise",

@@ -75,7 +75,7 @@ fn what_a_method_samples_by_is_filled_in_and_tables_about_items_are_left_out() {
     }
     assert_eq!(
         written(&run, "rollout"),
-        "prompts = [\"a\", \"b\"]\nprompts_per_iteration = 5\ntrajectories = 4\nsteps = 20\neta = 1.0\nshared_noise = false\nguidance_scale = 5.0\nbuffer = \"memory\"\nbatch = 8\n"
+        "prompts = [\"a\", \"b\"]\nprompts_per_iteration = 5\ntrajectories = 4\nsteps = 20\neta = 1.0\nguidance_scale = 5.0\nbuffer = \"memory\"\nbatch = 8\n"
     );
     let scorers = "[{ name = \"style\", path = \"judge\", weight = 1.0 }]";
     assert_eq!(table["reward"]["scorers"].to_string(), scorers);
@@ -344,7 +344,7 @@ fn updates_of_an_iteration_follow_from_what_a_pass_holds() {
         steps: 5,
         eta: 1.0,
         guidance_scale: 1.0,
-        shared_noise: false,
+        shared_noise: None,
         updates_per_iteration,
         buffer: super::Buffer::Memory,
         batch: 8,

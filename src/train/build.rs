@@ -51,7 +51,7 @@ pub fn learner(
         on_spike: config.train.on_spike,
         grad_accum: config.train.grad_accum,
         steps: config.train.steps,
-        split: config.train.pair_split == PairSplit::On,
+        split: config.train.pair_split.given() == Some(PairSplit::On),
     };
     let criterion = criterion(opened, &networks)?;
     let latents = match (inverting(config, needs, feed.range()), truncating(config, needs, feed)?) {

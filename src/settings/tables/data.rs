@@ -44,21 +44,29 @@ crate::keys! {
         /// of the VAE
         posterior: Posterior = one_of::<Posterior>().or_text("sample"),
         /// pairs whose winner and loser have the same bytes
+        #[serde(default)]
         same_image: Finding = one_of::<Finding>().or_text("keep"),
         /// pairs that repeat an earlier pair of their prompt, by the bytes of their images
+        #[serde(default)]
         repeated: Finding = one_of::<Finding>().or_text("keep"),
         /// pairs of a prompt with winner and loser the other way round, by bytes; drop: all of them
+        #[serde(default)]
         contradictions: Finding = one_of::<Finding>().or_text("keep"),
         /// least score of the winner minus that of the loser by gap_scorer; 0 drops winners with a lower score
+        #[serde(default)]
         min_gap: Option<f64> = within(Range::ANY),
         /// scorer of min_gap; default: that of labels = "score:NAME"
+        #[serde(default)]
         gap_scorer: Option<String> = text(),
         /// rows with one of these words in the prompt are left out; capitals do not matter
+        #[serde(default)]
         blocked_words: Option<Vec<String>> = of(Kind::Texts),
         /// rows of a prompt that are used, the first ones; 0: all
+        #[serde(default)]
         max_per_prompt: u64 = at_least(0).or("0"),
         /// least shorter side of an image in pixels; an item with a smaller one is left out like an unreadable one, and not
         /// counted as bad; 0: any
+        #[serde(default)]
         min_size: i64 = at_least(0).or("0"),
         /// share of unreadable items above which the run stops
         max_bad_fraction: f64 = within(Range::UNIT).or("0.01"),

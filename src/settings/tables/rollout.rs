@@ -65,8 +65,9 @@ pub struct Trajectories {
     pub steps: i64,
     pub eta: f64,
     pub guidance_scale: f64,
-    /// All trajectories of a prompt start from one noise.
-    pub shared_noise: bool,
+    /// All trajectories of a prompt start from one noise; `None`: as the method says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared_noise: Option<bool>,
     /// `None`: one pass over the kept units.
     pub updates_per_iteration: Option<u64>,
     pub buffer: Buffer,
@@ -92,7 +93,7 @@ impl Parsed {
             steps: self.steps.unwrap_or(rollouts.steps),
             eta: self.eta.unwrap_or(rollouts.eta),
             guidance_scale: self.guidance_scale.unwrap_or(rollouts.guidance_scale),
-            shared_noise: self.shared_noise.given().unwrap_or(rules.shared_noise),
+            shared_noise: self.shared_noise.given(),
             updates_per_iteration: self.updates_per_iteration.given().or(rules.updates),
             buffer: self.buffer,
             batch: self.batch,

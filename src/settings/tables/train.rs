@@ -79,7 +79,7 @@ pub struct TrainConfig {
     pub keep_last: usize,
     pub keep_every: Option<u64>,
     pub gradient_checkpointing: Recompute,
-    pub pair_split: PairSplit,
+    pub pair_split: Auto<PairSplit>,
     pub on_spike: OnSpike,
     pub overwrite: bool,
 }
@@ -113,7 +113,7 @@ impl Parsed {
             keep_last: self.keep_last,
             keep_every: self.keep_every,
             gradient_checkpointing: self.gradient_checkpointing,
-            pair_split: self.pair_split.given().unwrap_or_default(),
+            pair_split: self.pair_split,
             on_spike: self.on_spike,
             overwrite: self.overwrite,
         })
