@@ -84,6 +84,9 @@ one_test_each! {
     pickapic parquet_pairs hpdv2 hpdv3 imagereward webdataset folders imagefolder_csv
 }
 
+/// Files by name with their bytes, and words of the message.
+type Case<'a> = (&'a [(&'a str, &'a [u8])], &'a str);
+
 #[test]
 fn a_run_on_shards_resumes_and_notices_another_image() {
     let world = World::new(1);
@@ -152,7 +155,7 @@ fn refusal(files: &[(&str, &[u8])], format: Option<Format>) -> String {
 #[test]
 fn bad_rows_of_foreign_files_are_refused_with_file_and_row() {
     let png: &[u8] = b"\x89PNG";
-    let cases: [(&[(&str, &[u8])], &str); 12] = [
+    let cases: [Case<'_>; 12] = [
         (
             &[("train.json", br#"[{"prompt": "a", "file_path": ["0.png", "1.png"], "human_preference": [1]}]"#)],
             "DIR/train.json:1: expected two images and `human_preference` = [1, 0] or [0, 1], found 2 and [1]",
@@ -233,7 +236,7 @@ fn shard(members: &[(&str, &[u8])]) -> Vec<u8> {
 
 #[test]
 fn bad_samples_of_a_shard_are_refused_with_their_key() {
-    let cases: [(&[(&str, &[u8])], &str); 5] = [
+    let cases: [Case<'_>; 5] = [
         (&[("1.0.jpg", b"a"), ("1.0.jpg", b"b")], "a.tar:1: the sample 1: the member 1.0.jpg is in the shard twice"),
         (
             &[("1.0.jpg", b"a"), ("1.1.jpg", b"b"), ("1.json", b"[]")],
