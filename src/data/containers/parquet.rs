@@ -101,7 +101,7 @@ fn guarded<T>(file: &Path, read: impl FnOnce() -> Result<T>) -> Result<T> {
 }
 
 /// The crate's message without its heading.
-fn reason(error: &ParquetError) -> String {
+pub(in crate::data) fn reason(error: &ParquetError) -> String {
     let text = error.to_string();
     let text = text.split_once(": ").map_or(text.as_str(), |(_, reason)| reason).to_string();
     match error {

@@ -1,6 +1,7 @@
 //! Prompts of a parquet file: one column is read, a few hundred rows at a time.
 
 use super::columns::{pick, wanted};
+use crate::data::containers::parquet::reason;
 use parquet::basic::{LogicalType, Type as Physical};
 use parquet::column::reader::ColumnReader;
 use parquet::data_type::ByteArray;
@@ -106,14 +107,4 @@ fn take(
         }
     }
     Ok(())
-}
-
-/// The crate's message without its heading.
-fn reason(error: &ParquetError) -> String {
-    let text = error.to_string();
-    let text = text.split_once(": ").map_or(text.as_str(), |(_, reason)| reason).to_string();
-    match error {
-        ParquetError::NYI(_) => format!("{text}; write the file with snappy, zstd, gzip, lz4 or brotli"),
-        _ => text,
-    }
 }
