@@ -17,14 +17,13 @@ pub fn is_run(dir: &Path) -> bool {
     dir.join(RESOLVED).is_file()
 }
 
-/// Folder of the database that a run belongs to: the nearest folder above it that has one, else the nearest one named
-/// `runs`, else its parent.
+/// Folder of the database that a run belongs to: the nearest folder above it that has one or is named `runs`, else its
+/// parent. A database further up, in `/tmp` for example, never takes the runs of a folder `runs`.
 pub fn root_of(run: &Path) -> PathBuf {
     let run = std::path::absolute(run).unwrap_or_else(|_| run.into());
-    let above = || run.ancestors().skip(1);
-    let with_database = above().find(|dir| dir.join(FILE).is_file());
-    let named = || above().find(|dir| dir.file_name().is_some_and(|name| name == RUNS));
-    with_database.or_else(named).or_else(|| run.parent()).unwrap_or(Path::new(".")).to_path_buf()
+    let is_root = |dir: &&Path| dir.join(FILE).is_file() || dir.file_name().is_some_and(|name| name == RUNS);
+    let found = run.ancestors().skip(1).find(is_root);
+    found.or_else(|| run.parent()).unwrap_or(Path::new(".")).to_path_buf()
 }
 
 /// Every run below `root`, by path. Links are not followed.
@@ -57,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_belongs_to_the_nearest_database_else_to_the_folder_named_runs_else_to_its_parent() {
+    fn a_run_belongs_to_the_nearest_database_or_folder_named_runs_else_to_its_parent() {
         let dir = tempfile::tempdir().unwrap();
         let base = dir.path().canonicalize().unwrap();
         let run = base.join("runs/sweeps/a/0001");
@@ -65,7 +64,10 @@ mod tests {
         assert_eq!(root_of(&run), base.join("runs"));
         std::fs::write(base.join("runs/sweeps").join(FILE), "").unwrap();
         assert_eq!(root_of(&run), base.join("runs/sweeps"));
-        assert_eq!(root_of(&base.join("x")), base);
+        std::fs::write(base.join(FILE), "").unwrap();
+        assert_eq!(root_of(&base.join("runs/b")), base.join("runs"), "a database above a folder `runs`");
+        assert_eq!(root_of(&base.join("other/b")), base);
+        assert_eq!(root_of(Path::new("/no-such-folder/a/b")), Path::new("/no-such-folder/a"));
     }
 
     #[test]
