@@ -7,6 +7,7 @@
 mod bounds;
 mod described;
 mod evaluate;
+mod gain;
 mod leaves;
 mod method;
 mod needs;
@@ -32,6 +33,7 @@ mod dpok;
 mod dspo_score;
 mod dspo_sq;
 mod focalpo;
+mod grpo;
 mod hinge;
 mod hypo;
 mod inpo;
@@ -64,7 +66,8 @@ pub use evaluate::{
 pub use leaves::{Drift, Errors, Labels, List, Pairs, descending, ranked_pairs};
 pub use method::{Entry, Method, MethodKeys, MethodSettings};
 pub use needs::{
-    Candidates, Inversion, InversionGrid, Inverter, Lists, Needs, Other, Rollouts, Scored, Start, Truncation, Units,
+    Candidates, Groups, Inversion, InversionGrid, Inverter, Lists, Needs, Other, Renormalise, Rollouts, Scored, Spread,
+    Start, StepDrift, StepRatio, Truncation, Units,
 };
 pub use shared::{
     BETA, BETA_AUTO, BetaRule, ERROR, ErrorSpace, NO_PROMPT_DROPOUT, Offline, SCORER, SHARED_NOISE, Scores,
@@ -191,6 +194,7 @@ pub const REGISTRY: &[Entry] = &[
     tailorpo::ENTRY,
     ddpo::ENTRY,
     dpok::ENTRY,
+    grpo::ENTRY,
     dense_reward::ENTRY,
     self_npo::ENTRY,
 ];
