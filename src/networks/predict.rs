@@ -74,8 +74,8 @@ impl Networks {
     /// # Errors
     /// Errors of the network.
     pub fn held_out_errors(&self, batch: &Batch, noised: &Noised, residuals: bool) -> Result<Option<Measured>> {
-        let measured = |start: &Box<dyn Reference>| start.held_out_errors(&self.policy, batch, noised, residuals);
-        self.start.as_ref().map(measured).transpose()
+        let measured = |start: &dyn Reference| start.held_out_errors(&self.policy, batch, noised, residuals);
+        self.start.as_deref().map(measured).transpose()
     }
 
     /// The noise process of the model.
