@@ -6,7 +6,7 @@ QUICKSTART := runs/quickstart
 JUNIT := target/nextest/ci/junit.xml
 NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 
-.PHONY: quickstart methods-table docs test test-tools setup lint parity bench demo-assets release
+.PHONY: quickstart docs test test-tools setup lint parity bench demo-assets release
 
 # Trains on the test bed, judges before and after, writes runs/quickstart/report.html.
 quickstart: release
@@ -14,10 +14,6 @@ quickstart: release
 	$(RELEASE) eval --run $(QUICKSTART) --prompts assets/testbed/names.jsonl --seeds 24 --other-seeds 2 \
 		--scorer background --scorer nearest_drawing=assets/testbed
 	@echo "Open $(QUICKSTART)/report.html"
-
-# Trains and judges every method on the test bed, writes docs/methods/table.md: some hours on two cores, row by row, resumable.
-methods-table: release
-	python3 tools/methods_table.py
 
 # Writes the tables of keys and methods in docs/ and the comments of [method] in configs/ from the declarations.
 docs: setup

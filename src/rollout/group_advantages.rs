@@ -150,7 +150,8 @@ mod tests {
         assert_close(&lowered, &[0.75, 0.875, 0.0, 0.9375]);
         let population = Moments::of(&rewards, 0.0).std;
         assert_close(&mixed(&rewards, population), &[0.516346, 0.516346, -1.549038, 0.516346]);
-        assert_eq!(mixed(&[0.0, 0.0, 0.1, 0.0], 1.0), [-0.025, -0.025, 0.075, -0.025], "a mean near 0: no percent");
+        // A mean near 0: no percent.
+        assert_close(&mixed(&[0.0, 0.0, 0.1, 0.0], 1.0), &[-0.025, -0.025, 0.075, -0.025]);
     }
 
     #[test]

@@ -142,8 +142,8 @@ fn grpo_is_ddpo_with_the_distance_from_the_start_model() {
     let (own, other) = (plain("grpo"), plain("ddpo"));
     assert_eq!((&own.losses, own.clamped), (&other.losses, other.clamped));
     assert_eq!(numbers(&own.d_r), numbers(&other.d_r));
-    let (mu_old, mu, sigma) = ([0.963267, -0.546955], [0.964, -0.549], 0.527609);
-    let kl = (0..2).map(|i| (mu[i] - mu_old[i] as f64).powi(2)).sum::<f64>() / 2.0 / (2.0 * sigma * sigma);
+    let (mu_old, mu, sigma) = ([0.963267f64, -0.546955], [0.964, -0.549], 0.527609);
+    let kl = (0..2).map(|i| (mu[i] - mu_old[i]).powi(2)).sum::<f64>() / 2.0 / (2.0 * sigma * sigma);
     close("kl", kl, 0.00000424, 8);
     let ratios = Ratios { drift: Some(Tensor::from_slice(&[kl])), ..transitions(&[(1.2, 5e-5)]) };
     let e = evaluated("grpo", "kl_beta = 0.04", &ratios);

@@ -51,6 +51,7 @@ fn assert_trains(name: &str) {
     let own = match name {
         "d3po" => "implicit_acc",
         "dpok" => "noise_pred_drift",
+        "grpo" => "idle_groups",
         _ => "kl",
     };
     if name == "spo" {

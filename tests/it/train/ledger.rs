@@ -11,7 +11,7 @@ const SETS: [&str; 3] = [ON, "validate.every=3", "validate.max_pairs=2"];
 /// Weights, optimizer and figures of a finished run are equal.
 fn assert_same(a: &Path, b: &Path) {
     assert_eq!(timeless(a), timeless(b));
-    let checkpoint = names(a).into_iter().filter(|name| name.starts_with("checkpoint-")).next_back().unwrap();
+    let checkpoint = names(a).into_iter().rfind(|name| name.starts_with("checkpoint-")).unwrap();
     for part in ["final", &checkpoint] {
         let of = |run: &Path| {
             let mut files = files(&run.join(part));
