@@ -12,9 +12,10 @@ GROUPS = {
     "Other losses on pairs": (
         *("dspo_score", "dspo_sq", "dmpo", "mapo", "ipo", "hinge", "cdpo", "cream", "rdpo", "odpo", "focalpo", "dpo_shift", "rpo", "todo"),
         *("wpo", "mappo", "nca", "bco", "sppo_hard", "apo_zero", "apo_down", "discopop", "hypo"),
+        *("aot", "aot_unpaired", "relative_po", "uapo"),
     ),
     "Lists": ("rankdpo", "lipo_lambda", "plackett_luce", "mpo"),
-    "Single labelled pictures": ("kto",),
+    "Single labelled pictures": ("kto", "pmpo"),
 }
 # A row exists once its recipe does.
 SAMPLING = "Methods that sample while they train"
