@@ -1,5 +1,6 @@
 //! diffpref aligns Stable Diffusion models with preferences. `ARCHITECTURE.md` is the map.
 
+pub mod caches;
 pub mod chain;
 pub mod data;
 pub mod datasets;
@@ -8,6 +9,7 @@ pub mod eval;
 pub mod generate;
 pub mod heads;
 pub mod keys;
+pub mod ledger;
 pub mod machine;
 pub mod metrics;
 pub mod networks;

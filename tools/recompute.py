@@ -4,7 +4,8 @@
     .python/python tools/recompute.py runs/NAME [runs/OTHER ..] --steps 3
 
 All inputs are RUN/resolved.toml, the model folder and the data: which pairs a step takes, every draw, latents,
-errors, loss, gradient, AdamW. Exit code 0 when every figure agrees within the tolerances of docs/determinism.md, 1 with
+errors, loss, gradient, AdamW. Of a run that samples while it trains: the updates of its first iteration, from the
+transitions that checkpoint-000001 keeps. Exit code 0 when every figure agrees within the tolerances of docs/determinism.md, 1 with
 the first that does not, 2 when the run cannot be read. Paths of the config are relative to the working directory.
 """
 
@@ -18,8 +19,8 @@ import torch
 
 from recompute.compare import differences
 from recompute.losses import LOSSES
+from recompute.rollouts import METHODS, SampledRun, recomputed
 from recompute.steps import Run
-
 
 
 def arguments():
@@ -37,13 +38,14 @@ def refuse(message):
 
 
 def check(config):
-    if (name := config["method"]["name"]) not in LOSSES:
-        refuse(f"method {name!r} cannot be recomputed yet, only {', '.join(sorted(LOSSES))}")
+    if (name := config["method"]["name"]) not in LOSSES and name not in METHODS:
+        refuse(f"method {name!r} cannot be recomputed yet, only {', '.join(sorted([*LOSSES, *METHODS]))}")
     if (name := config["optim"].get("name", "adamw")) != "adamw":
         refuse(f"optim.name = {name!r} cannot be recomputed, only 'adamw'")
     if config.get("reference", {}).get("path"):
         refuse("reference.path cannot be recomputed, only a reference that is the start model or moves away from it")
-    for path in (config["model"]["path"], config["data"]["path"]):
+    paths = [config["model"]["path"], config["data"].get("path")]
+    for path in filter(None, paths):
         if not Path(path).exists():
             refuse(f"{path} does not exist here; run this from the folder that the run was started in")
 
@@ -61,6 +63,13 @@ def show(step, rows, every):
             print(f"{step:4}  {name:18} {logged!s:>24} {figure.value:>24.12g}  {used:8.2%}{mark}")
 
 
+def sampled(config, folder):
+    try:
+        return SampledRun(config, folder)
+    except (OSError, ValueError) as error:
+        refuse(error)
+
+
 def recompute(folder, options):
     """Compares the first steps of a run; exits where they differ."""
     try:
@@ -69,9 +78,15 @@ def recompute(folder, options):
     except OSError as error:
         refuse(error)
     check(config)
-    run = Run(config)
+    samples = config["method"]["name"] in METHODS
     steps = min(options.steps, max(lines, default=0))
-    print(f"{folder}: {config['method']['name']}, {len(run.train)} training items, {len(run.validation)} validated")
+    if samples:
+        run = sampled(config, folder)
+        steps = min(steps, run.kept.updates)
+        print(f"{folder}: {config['method']['name']}, {len(run.kept.units)} units of the first iteration")
+    else:
+        run = Run(config)
+        print(f"{folder}: {config['method']['name']}, {len(run.train)} training items, {len(run.validation)} validated")
     print(f"step  {'figure':18} {'metrics.jsonl':>24} {'recomputed':>24}  of tolerance")
     compared = 0
     for step in range(1, steps + 1):
@@ -80,7 +95,7 @@ def recompute(folder, options):
             refuse(f"step {step} was skipped: what follows cannot be recomputed from the start")
         if figures is None:
             continue
-        rows = list(differences(lines[step], figures))
+        rows = list(differences(recomputed(lines[step]) if samples else lines[step], figures))
         show(step, rows, options.all)
         compared += len(rows)
         for name, logged, figure, agrees, _ in rows:

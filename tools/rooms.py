@@ -21,7 +21,7 @@ STEPS = [
     {"keys", "numbers", "progress"},
     {"machine", "world"},
     {"data"},
-    {"objectives", "heads"},
+    {"objectives", "heads", "ledger"},
     {"scorers"},
     {"settings"},
     {"networks"},
@@ -31,7 +31,7 @@ STEPS = [
     {"rollout"},
     {"report"},
     {"train", "scorer_training", "generate", "eval", "publish", "score", "runs"},
-    {"pairs", "sweep", "datasets"},
+    {"pairs", "sweep", "datasets", "caches"},
     {"chain"},
     {"cli"},
 ]

@@ -1,5 +1,6 @@
 //! One thin file per command, and their shared parts: signals, the progress sink, exit codes.
 
+mod cache;
 mod child;
 mod choices;
 mod compare;
@@ -60,6 +61,8 @@ enum Command {
     Pairs(pairs::Args),
     /// Look at, check, convert and pre-encode a data set
     Data(data::Args),
+    /// Look at and clean up what is stored in the cache folder
+    Cache(cache::Args),
     /// Run a chain of commands: generate, score, pairs, train, eval
     Run(run::Args),
     /// Run many trainings from one file, ranked
@@ -123,6 +126,7 @@ fn dispatch(command: Command, cuda: &Cuda, stop: &Stop) -> anyhow::Result<()> {
         Command::Score(args) => score::run(&args, stop),
         Command::Pairs(args) => pairs::run(args, stop),
         Command::Data(args) => data::run(&args, stop),
+        Command::Cache(args) => cache::run(&args),
         Command::Run(args) => self::run::run(&args, stop),
         Command::Sweep(args) => sweep::run(&args, stop),
         Command::SweepWorker(args) => sweep_worker::run(&args, stop),

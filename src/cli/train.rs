@@ -23,6 +23,9 @@ pub struct Args {
     /// Continue from the newest checkpoint; auto: start where there is nothing to resume
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "yes", value_enum)]
     resume: Option<ResumeArg>,
+    /// Compute all errors of the reference before the first step; a full fine-tune then trains without the reference
+    #[arg(long)]
+    ledger_first: bool,
     /// Plan of the run on stdout, after all checks; nothing is written
     #[arg(long)]
     dry_run: bool,
@@ -55,7 +58,10 @@ pub fn run(args: &Args, stop: &Stop) -> Result<()> {
     for note in &document.notes {
         progress.line(note);
     }
-    let opened = train::open(&document, progress.as_ref())?;
+    let mut opened = train::open(&document, progress.as_ref())?;
+    if args.ledger_first {
+        opened = opened.with_ledger_first()?;
+    }
     tch::set_num_threads(opened.config.train.threads as i32);
     if args.dry_run {
         let plan = train::plan::dry_run(&opened)?;

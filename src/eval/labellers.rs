@@ -22,7 +22,7 @@ impl Teachers {
     /// A damaged `labelled-by.json`; unreadable weights.
     pub fn of(config: &Settings, progress: &dyn Progress) -> Result<Self> {
         if let Some(reward) = &config.reward {
-            let labellers = raters(reward.scorers.iter().map(|weighted| &weighted.rated.scorer))?;
+            let labellers = raters(reward.teachers())?;
             return Ok(Self { labellers, data: None });
         }
         let Some(Items { path, labels, .. }) = &config.data.items else {

@@ -75,7 +75,11 @@ line! {
         /// Mean log p_theta - log p_other of the transitions read, and half the mean of its square.
         log_ratio,
         approx_kl,
+        /// Largest |rho - 1| before the first update of an iteration, for methods that compare with the sampling policy.
+        fresh_ratio_error,
         noise_pred_drift,
+        /// Mean of (mu_theta - mu_start)^2 / (2 sigma_t^2).
+        start_kl,
         clamped_fraction,
         weight_mean,
         safeguard_lam,
@@ -112,6 +116,8 @@ line! {
         kept_units,
         /// Iterations just before this one without kept units.
         empty_iterations,
+        /// Prompts of an iteration whose pictures are all worth the same.
+        idle_groups,
         /// Forward passes so far, counted per row.
         network_evaluations,
     }

@@ -34,6 +34,17 @@ pub fn load(
     Ok(networks)
 }
 
+/// The start model alone, in the type of frozen weights, without anything to train: the reference of a full fine-tune
+/// before its policy is loaded.
+///
+/// # Errors
+/// Errors of the model's files.
+pub fn load_start(config: &Settings, folder: &ModelFolder, machine: Machine) -> Result<Networks> {
+    let denoiser = folder.load_denoiser(config.model.unet.as_deref(), &machine.frozen())?;
+    let policy = Policy { denoiser, adapters: None, lora: None, text_lora: Lora::default(), trainable: Vec::new() };
+    Ok(Networks { machine, policy, start: Some(Box::new(StartValues(None))), moved: None })
+}
+
 fn load_full(
     config: &Settings,
     folder: &ModelFolder,

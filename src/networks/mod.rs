@@ -14,11 +14,13 @@ mod truncated;
 mod weights;
 
 pub use inverted::{InversionWatch, Inverted, Inverting};
-pub use load::load;
+pub use load::{load, load_start};
 pub use machine::Machine;
 pub use noised::{Noised, Space, mean_product, mean_square};
 pub use policy::Policy;
 pub use predict::{Model, Networks};
-pub use reference::{Frozen, Measured, Moved, MovedState, Reference, Renewal, StartValues};
+pub use reference::{
+    Frozen, Measured, Moved, MovedState, Reference, Renewal, SharedLedger, StartValues, WithLedger, missing,
+};
 pub use truncated::{Truncated, Truncating};
 pub use weights::{LORA_FILE, Swapped, copy_into, whole_lora, write_weights};

@@ -69,6 +69,15 @@ impl Networks {
         self.start.as_ref().map(|start| start.errors(&self.policy, batch, noised, residuals)).transpose()
     }
 
+    /// Errors of the start model on a held-out item with all its draws; `None` if it is not kept.
+    ///
+    /// # Errors
+    /// Errors of the network.
+    pub fn held_out_errors(&self, batch: &Batch, noised: &Noised, residuals: bool) -> Result<Option<Measured>> {
+        let measured = |start: &dyn Reference| start.held_out_errors(&self.policy, batch, noised, residuals);
+        self.start.as_deref().map(measured).transpose()
+    }
+
     /// The noise process of the model.
     pub fn process(&self) -> &dyn Process {
         &*self.policy.denoiser.process

@@ -3,17 +3,14 @@
 //!
 //! ```text
 //! rho = p_theta(x_p | x_t) / p_old(x_p | x_t) = e^r,   p_old: the policy as it sampled
-//! A = the advantage of the picture, clipped to +- advantage_clip
-//! loss = max(-A rho, -A clamp(rho, 1 - clamp, 1 + clamp))
-//!      = -A min(rho, 1 + clamp) for A >= 0,   -A max(rho, 1 - clamp) for A < 0
+//! loss = the clipped gain (gain.rs) with the advantage over the last rewards of the prompt
 //! ```
-//!
-//! The second form is computed: it has one branch and the gradient of the first.
 
-use super::bounds::{Bounds, RATIO_CLAMP};
+use super::bounds::RATIO_CLAMP;
+use super::gain::{ADVANTAGE_CLIP, Gain};
 use super::{Entry, Method, MethodKeys, Needs, Other, Ratios, Rollouts, Step, StepLoss, Units};
-use crate::keys::{Range, whole, within};
-use tch::{Kind as TensorKind, Tensor};
+use crate::keys::whole;
+use tch::Tensor;
 
 pub const ENTRY: Entry = Entry {
     title: "DDPO",
@@ -29,8 +26,7 @@ crate::keys! {
     #[derive(Copy)]
     pub struct Ddpo {
         clamp: f64 = RATIO_CLAMP.or("1e-4"),
-        /// advantages are held to +- this
-        advantage_clip: f64 = within(Range::POSITIVE).or("5.0"),
+        advantage_clip: f64 = ADVANTAGE_CLIP,
         /// last rewards of a prompt that advantages are measured by
         buffer: usize = whole(2, 1_000_000).or("16"),
     }
@@ -48,29 +44,17 @@ impl Ddpo {
         Rollouts { units: Units::Steps { buffer: self.buffer }, other: Other::Sampler, ..Rollouts::STEPWISE }
     }
 
-    fn bounds(&self) -> Bounds {
-        Bounds::of_ratio(self.clamp)
-    }
-
-    /// A, `[n]`
-    fn advantages(&self, ratios: &Ratios) -> Tensor {
-        ratios.advantages().clamp(-self.advantage_clip, self.advantage_clip)
+    fn gain(&self) -> Gain {
+        Gain { clamp: self.clamp, advantage_clip: self.advantage_clip }
     }
 }
 
 impl StepLoss for Ddpo {
     fn losses(&self, ratios: &Ratios, _: &Step) -> Tensor {
-        let (r, a) = (ratios.member(&ratios.r, 0), self.advantages(ratios));
-        let held = self.bounds().hold_above(&r).where_self(&a.ge(0.0), &self.bounds().hold_below(&r));
-        -a * held.exp()
+        self.gain().losses(ratios)
     }
 
     fn clamped(&self, ratios: &Ratios) -> Tensor {
-        let (r, a) = (ratios.member(&ratios.r, 0), self.advantages(ratios));
-        let gained = a.gt(0.0).logical_and(&self.bounds().above(&r));
-        let avoided = a.lt(0.0).logical_and(&self.bounds().below(&r));
-        let rows = ratios.rows(0);
-        let none = Tensor::zeros_like(&ratios.r).to_kind(TensorKind::Bool);
-        none.index_put(&[Some(rows)], &gained.logical_or(&avoided), false)
+        self.gain().clamped(ratios)
     }
 }

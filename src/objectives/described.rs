@@ -48,7 +48,7 @@ fn data(needs: &Needs) -> String {
 }
 
 fn reference(needs: &Needs) -> &'static str {
-    match needs.rollouts.map(|rollouts| (rollouts.other, rollouts.drift)) {
+    match needs.rollouts.map(|rollouts| (rollouts.other, rollouts.drift.is_some())) {
         Some((Other::Sampler, false)) => "policy as it sampled",
         Some((Other::Sampler, true)) => "policy as it sampled, and the start model",
         Some((Other::Start, _)) => "start model",

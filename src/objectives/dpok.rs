@@ -6,7 +6,7 @@
 //! ```
 
 use super::ddpo::Ddpo;
-use super::{Entry, Method, MethodKeys, Needs, Ratios, Rollouts, Step, StepLoss};
+use super::{Entry, Method, MethodKeys, Needs, Ratios, Rollouts, Step, StepDrift, StepLoss};
 use crate::keys::{Range, within};
 use tch::Tensor;
 
@@ -29,7 +29,7 @@ crate::keys! {
 
 impl MethodKeys for Dpok {
     fn method(self) -> Method {
-        Method::steps(Needs::sampling(Rollouts { drift: true, ..self.gain.rollouts() }), self)
+        Method::steps(Needs::sampling(Rollouts { drift: Some(StepDrift::Prediction), ..self.gain.rollouts() }), self)
     }
 }
 

@@ -7,6 +7,7 @@
 mod bounds;
 mod described;
 mod evaluate;
+mod gain;
 mod groups;
 mod leaves;
 mod method;
@@ -36,6 +37,7 @@ mod dpok;
 mod dspo_score;
 mod dspo_sq;
 mod focalpo;
+mod grpo;
 mod hinge;
 mod hypo;
 mod inpo;
@@ -72,8 +74,8 @@ pub use evaluate::{
 pub use leaves::{Drift, Errors, Labels, List, Pairs, descending, ranked_pairs};
 pub use method::{Entry, Method, MethodKeys, MethodSettings};
 pub use needs::{
-    Candidates, Inversion, InversionGrid, Inverter, Lists, Needs, Other, Rollouts, Scored, Start, Truncation, Units,
-    WholeStep,
+    Candidates, Groups, Inversion, InversionGrid, Inverter, Lists, Needs, Other, Renormalise, Rollouts, Scored, Spread,
+    Start, StepDrift, StepRatio, Truncation, Units, WholeStep,
 };
 pub use shared::{
     BETA, BETA_AUTO, BetaRule, ERROR, ErrorSpace, ITEMS, NO_PROMPT_DROPOUT, Offline, Rows, SCORER, SHARED_NOISE, Scores,
@@ -207,6 +209,7 @@ pub const REGISTRY: &[Entry] = &[
     tailorpo::ENTRY,
     ddpo::ENTRY,
     dpok::ENTRY,
+    grpo::ENTRY,
     dense_reward::ENTRY,
     self_npo::ENTRY,
     aot::ENTRY,

@@ -5,7 +5,7 @@ use super::shared::{BetaRule, ErrorSpace, Offline};
 use super::statistics::Statistic;
 use crate::data::batches::NoiseRule;
 use crate::data::items::ItemKind;
-use crate::keys::{Auto, Key, Range, one_of, whole, within};
+use crate::keys::{Auto, Key, Range, one_of, switch, whole, within};
 
 /// Inversion of images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +96,44 @@ crate::keys! {
     }
 }
 
+crate::choice! {
+    /// Scale of the advantages of a group.
+    pub enum Spread {
+        /// Standard deviation of the group's rewards, over G - 1.
+        Group = "group",
+        /// Standard deviation of all rewards of the iteration, over N, as in Flow-GRPO.
+        Batch = "batch",
+    }
+}
+
+crate::choice! {
+    /// A second scale of advantages, over the whole iteration.
+    pub enum Renormalise {
+        None = "none",
+        /// (A - mean) / std over N - 1, as in Pref-GRPO.
+        Batch = "batch",
+    }
+}
+
+crate::keys! {
+    /// Transitions of trajectories that are compared among those of their prompt.
+    #[derive(Copy, PartialEq)]
+    pub struct Groups {
+        /// std of advantages: group: of the prompt's rewards; batch: of all rewards of an iteration
+        std: Spread = one_of::<Spread>().or_text("group"),
+        /// batch: weighted sums of advantages are standardised over the iteration
+        renormalise: Renormalise = one_of::<Renormalise>().or_text("none"),
+        /// share of a trajectory's steps that is trained, drawn per trajectory
+        timestep_fraction: f64 = within(Range::SHARE).or("0.6"),
+        /// last, least noisy steps of a trajectory that are not trained
+        skip_last: usize = whole(0, 1000).or("1"),
+        /// share of its reward that the likeliest picture of a prompt loses (arXiv 2506.02355); rewards in [0, 1]
+        unlikeliness: f64 = within(Range::FRACTION).or("0.0"),
+        /// prompts whose pictures are nearly all good or all bad are measured by deviation in percent (arXiv 2509.18849); rewards in [0, 1]
+        mixed_advantage: bool = switch().or("false"),
+    }
+}
+
 /// Unit of a loss of a method that samples while it trains.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Units {
@@ -107,6 +145,8 @@ pub enum Units {
     Candidates(Candidates),
     /// Some steps, drawn in advance, of some trajectories of a prompt, with their scores.
     Lists(Lists),
+    /// A transition of a trajectory, with the advantage of its picture over those of the prompt in the iteration.
+    Groups(Groups),
 }
 
 /// Facts of a kind of unit that the settings of [rollout] follow from.
@@ -114,12 +154,20 @@ pub enum Units {
 pub struct UnitRules {
     /// Required number of trajectories per prompt; `None`: any.
     pub exactly: Option<i64>,
+    /// Lowest number of trajectories per prompt.
+    pub at_least: usize,
     /// Trajectories of a prompt that one unit reads.
     pub reads: usize,
     /// First steps of a trajectory that are not trained.
     pub skipped: usize,
-    /// Whether a unit compares trajectories of a prompt step by step, which must start from one noise.
+    /// Whether trajectories of a prompt start from one noise where nothing else is set.
     pub shared_noise: bool,
+    /// Whether they must: a unit compares them step by step.
+    pub step_by_step: bool,
+    /// Lowest eta.
+    pub lowest_eta: f64,
+    /// Last steps of a trajectory that are not trained.
+    pub skipped_last: usize,
     /// Whether rewards of candidates of one trajectory are compared, not those of several trajectories.
     pub of_candidates: bool,
     /// Updates per iteration if not set; `None`: one pass over its units.
@@ -131,9 +179,13 @@ pub struct UnitRules {
 impl UnitRules {
     const ANY: Self = Self {
         exactly: None,
+        at_least: 1,
         reads: 1,
         skipped: 0,
         shared_noise: false,
+        step_by_step: false,
+        lowest_eta: 0.0,
+        skipped_last: 0,
         of_candidates: false,
         updates: None,
         count: None,
@@ -151,6 +203,7 @@ impl Units {
             Units::Trajectories => UnitRules {
                 exactly: Some(2),
                 shared_noise: true,
+                step_by_step: true,
                 count: Some(|prompts, _, steps| prompts * steps),
                 ..UnitRules::ANY
             },
@@ -161,6 +214,15 @@ impl Units {
             Units::Lists(lists) => {
                 UnitRules { reads: lists.trajectories_per_loss, updates: Some(4000), ..UnitRules::ANY }
             }
+            // Fewer trajectories say little about the spread of a prompt's rewards; with a smaller eta sigma shrinks
+            // and ratios explode.
+            Units::Groups(groups) => UnitRules {
+                at_least: 4,
+                shared_noise: true,
+                lowest_eta: 0.5,
+                skipped_last: groups.skip_last,
+                ..UnitRules::ANY
+            },
         }
     }
 }
@@ -174,13 +236,31 @@ pub enum Other {
     Sampler,
 }
 
+/// Distance of the policy from the start model at a transition, both guided; mean over C, H, W.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StepDrift {
+    /// (noise_pred_theta - noise_pred_start)^2
+    Prediction,
+    /// (mu_theta - mu_start)^2 / (2 sigma_t^2)
+    Mean,
+}
+
+/// The log-ratio r of a transition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StepRatio {
+    /// log p_theta - log p_other
+    LogProb,
+    /// sigma_t (log p_theta - log p_old + mean (mu_theta - mu_old)^2 / (2 sigma_t^2)) = mean of (mu_theta - mu_old) z
+    Normed,
+}
+
 /// Sampling while training. `steps`, `eta`, `guidance_scale` and `trajectories` are the defaults of [rollout].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rollouts {
     pub units: Units,
     pub other: Other,
-    /// Needs the drift of noise_pred from the start model's, both guided.
-    pub drift: bool,
+    pub drift: Option<StepDrift>,
+    pub ratio: StepRatio,
     pub steps: i64,
     pub eta: f64,
     pub guidance_scale: f64,
@@ -193,7 +273,8 @@ impl Rollouts {
     pub const STEPWISE: Self = Self {
         units: Units::Trajectories,
         other: Other::Start,
-        drift: false,
+        drift: None,
+        ratio: StepRatio::LogProb,
         steps: 20,
         eta: 1.0,
         guidance_scale: 5.0,
@@ -202,7 +283,7 @@ impl Rollouts {
 
     /// Whether the start model is evaluated.
     pub const fn reference(&self) -> bool {
-        matches!(self.other, Other::Start) || self.drift
+        matches!(self.other, Other::Start) || self.drift.is_some()
     }
 }
 

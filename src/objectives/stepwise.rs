@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! log p(x_p | x_t) = mean over C, H, W of [ -(x_p - mu)^2 / (2 sigma_t^2) - log sigma_t - log(2 pi) / 2 ]
-//! r = log p_theta(x_p | x_t) - log p_other(x_p | x_t)
+//! r = log p_theta(x_p | x_t) - log p_other(x_p | x_t), or as the method's `StepRatio` says
 //! ```
 
 use super::{Objective, Step, numbers};
@@ -28,7 +28,7 @@ pub struct Ratios {
     pub units: Vec<Unit>,
     /// r
     pub r: Tensor,
-    /// Mean over C, H, W of (noise_pred_theta - noise_pred_start)^2, both guided; for methods that need it.
+    /// Distance from the start model, as the method's `StepDrift` says.
     pub drift: Option<Tensor>,
 }
 

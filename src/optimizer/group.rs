@@ -2,6 +2,7 @@
 
 use super::adafactor::{self, Adafactor};
 use super::adamw::AdamW;
+use super::adamw8bit::{self, AdamW8bit};
 use super::rule::Rule;
 use crate::networks::copy_into;
 use crate::progress::Halted;
@@ -25,6 +26,7 @@ impl Optimizer {
         let params: Vec<Tensor> = trainable.iter().map(|(_, t)| t.shallow_clone()).collect();
         let rule: Box<dyn Rule> = match config.rule {
             RuleConfig::Adamw { betas, eps } => Box::new(AdamW::new(&params, betas, eps, config.weight_decay)),
+            RuleConfig::Adamw8bit { betas, eps } => Box::new(AdamW8bit::new(&params, betas, eps, config.weight_decay)),
             RuleConfig::Adafactor => Box::new(Adafactor::new(&params, config.weight_decay)),
         };
         Self {
@@ -99,11 +101,15 @@ impl Optimizer {
 pub fn state_bytes(trainable: &[(String, Tensor)], config: &OptimConfig) -> u64 {
     let elements = |shape: &[i64]| shape.iter().product::<i64>() as u64;
     let of = |tensor: &Tensor| {
-        let kept = match config.rule {
-            RuleConfig::Adamw { .. } => 2 * elements(&tensor.size()),
-            RuleConfig::Adafactor => adafactor::moments(&tensor.size()).iter().map(|(_, shape)| elements(shape)).sum(),
-        };
-        kept * tensor.kind().elt_size_in_bytes() as u64
+        let width = tensor.kind().elt_size_in_bytes();
+        match config.rule {
+            RuleConfig::Adamw { .. } => 2 * elements(&tensor.size()) * width as u64,
+            RuleConfig::Adamw8bit { .. } => adamw8bit::bytes(tensor.numel(), width) as u64,
+            RuleConfig::Adafactor => {
+                let moments = adafactor::moments(&tensor.size());
+                moments.iter().map(|(_, shape)| elements(shape)).sum::<u64>() * width as u64
+            }
+        }
     };
     trainable.iter().map(|(_, tensor)| of(tensor)).sum()
 }

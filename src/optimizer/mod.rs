@@ -2,12 +2,15 @@
 
 mod adafactor;
 mod adamw;
+mod adamw8bit;
 mod ema;
 mod group;
 mod rate;
 mod rule;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_8bit;
 
 pub use ema::Ema;
 pub use group::{Optimizer, state_bytes};

@@ -1,6 +1,6 @@
 //! A micro-batch of units: states and transitions, each state once.
 
-use super::asked::{At, Guided};
+use super::asked::{Asked, At, Guided};
 use super::kept::{Kept, KeptUnit, Store};
 use crate::objectives::Unit;
 use anyhow::Result;
@@ -22,6 +22,8 @@ pub struct UnitBatch<'a> {
     pub log_prob: Vec<f64>,
     /// The start model's guided predictions, `[M, C, h, w]`.
     pub start: Option<Tensor>,
+    /// mu_old, `[M, C, h, w]`.
+    pub mean: Option<Tensor>,
     pub sampling: Guided<'a>,
 }
 
@@ -54,6 +56,7 @@ impl<'a> UnitBatch<'a> {
             Ok(Tensor::f_stack(&rows?, 0)?)
         };
         let start: Option<Vec<usize>> = kept.iter().map(|transition| transition.start).collect();
+        let mean: Option<Vec<usize>> = kept.iter().map(|transition| transition.mean).collect();
         Ok(Self {
             units: units.iter().map(|unit| unit.as_seen(&rows)).collect(),
             latents: stacked(from.iter().map(|state| state.from).collect())?,
@@ -63,6 +66,7 @@ impl<'a> UnitBatch<'a> {
             next: stacked(kept.iter().map(|transition| transition.to).collect())?,
             log_prob: kept.iter().map(|transition| transition.log_prob).collect(),
             start: start.map(stacked).transpose()?,
+            mean: mean.map(stacked).transpose()?,
             sampling,
         })
     }
@@ -70,6 +74,16 @@ impl<'a> UnitBatch<'a> {
     /// Its states on the run's device.
     pub fn at<'b>(&'b self, latents: &'b Tensor) -> At<'b> {
         At { latents, calls: &self.calls, prompts: &self.prompts }
+    }
+
+    /// Means of the steps that guided predictions `[M, C, h, w]` float64 lead to, one per transition. `latents`: its
+    /// states, on the run's device.
+    pub fn means(&self, asked: &Asked, latents: &Tensor, noise_pred: &Tensor) -> Tensor {
+        let of_state = |values: &[usize]| -> Vec<usize> { self.states.iter().map(|s| values[*s as usize]).collect() };
+        let states = Tensor::from_slice(&self.states).to_device(latents.device());
+        let from = latents.index_select(0, &states);
+        let at = At { latents: &from, calls: &of_state(&self.calls), prompts: &of_state(&self.prompts) };
+        asked.transitions(&at, noise_pred).mean
     }
 
     /// The level of the first transition of a unit.

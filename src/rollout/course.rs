@@ -5,6 +5,7 @@ use super::grid::Grid;
 use super::held_out::HeldOut;
 use super::maker::{Counts, Iteration, UnitMaker};
 use super::makers;
+use super::recorded::Rule;
 use super::resources::{Resources, Setup};
 use crate::data::draws::Draws;
 use crate::keys::ConfigError;
@@ -140,8 +141,7 @@ impl Course {
             trajectories: self.grid().len() as u64,
             calls: self.sampler.timesteps().len() as u64,
             noisy: self.sampler.noisy_calls() as u64,
-            // With the drift, the start model's prediction is stored for every source state of a kept step.
-            drift: u64::from(self.needs.drift),
+            beside: Rule::of(&self.needs).rows(),
             read: self.read(),
         }
     }

@@ -5,8 +5,8 @@ use super::asked::Told;
 use super::course::Course;
 use super::grid::{Indices, Trajectory};
 use super::kept::{Keeping, Kept, KeptUnit, Store};
-use super::maker::{Found, Iteration, Pairs, Sampling};
-use super::pictures::Studio;
+use super::maker::{Found, Iteration, Pairs, Rewarded, Sampling};
+use super::pictures::{Pictures, Studio};
 use super::recorded::Rule;
 use super::report::{Report, SampledMetrics, diversity};
 use super::resources::Resources;
@@ -63,7 +63,9 @@ impl Course {
         found.keeping.store.flush()?;
         let files = files_of(&found.keeping.store, number)?;
         let mut advantages = advantages.clone();
-        let units = self.maker.make(&iteration, &self.shaped(&ratings), &mut found, &mut advantages)?;
+        let (rewards, each) = self.shaped(&ratings);
+        let rewarded = Rewarded { rewards: &rewards, each: &each, weights: &self.rewards.weights() };
+        let units = self.maker.make(&iteration, &rewarded, &mut found, &mut advantages)?;
         let report = Report {
             iteration: number,
             grid: iteration.grid,
@@ -76,6 +78,7 @@ impl Course {
             diversity: diversity(iteration.grid, &latents),
             kept: found.keeping.kept.len(),
             units: units.len(),
+            idle_groups: found.idle_groups,
             empty,
             seconds: began.elapsed().as_secs_f64(),
         };
@@ -92,7 +95,8 @@ impl Course {
         let guided = self.guided(told);
         let on_disk = self.config.buffer == Buffer::Disk;
         let store = Store::new(on_disk.then(|| self.folder_of(iteration.number)))?;
-        let found = Found { keeping: Keeping::new(store), indices: Indices::new(), pairs: Pairs::new() };
+        let found =
+            Found { keeping: Keeping::new(store), indices: Indices::new(), pairs: Pairs::new(), idle_groups: None };
         let mut out = Rated { latents: Vec::new(), ratings: Ratings::default(), found };
         let per_prediction = self.per_prediction();
         let calls = Cell::new(0u64);
@@ -107,7 +111,7 @@ impl Course {
             asked: &guided.asked(networks),
             ahead: &*self.ahead,
             pictures: &pictures,
-            rule: Rule { other: self.needs.other, drift: self.needs.drift },
+            rule: Rule::of(&self.needs),
             iteration: *iteration,
             wanted: &|trajectory, call| {
                 noisy[call] && drawn.as_ref().is_none_or(|drawn| drawn.contains(&(trajectory, call)))
@@ -128,7 +132,22 @@ impl Course {
             out.found.keeping.store.flush()?;
         }
         evaluations.set(evaluations.get() + out.found.keeping.asked_start as u64 * per_prediction);
+        if self.rewards.compares() {
+            self.compare(&pictures, &mut out)?;
+        }
         Ok(out)
+    }
+
+    /// Adds the win rates of judges that compare, which take all pictures of a prompt.
+    fn compare(&self, pictures: &Pictures, out: &mut Rated) -> Result<()> {
+        let per_prompt = self.grid().per_prompt;
+        for (prompt, group) in out.latents.chunks(per_prompt).enumerate() {
+            let found = pictures.compare(&Tensor::f_stack(group, 0)?, prompt, self.config.batch)?;
+            for (row, wins) in out.ratings.judged.iter_mut().zip(found) {
+                row.extend(wins);
+            }
+        }
+        Ok(())
     }
 
     /// Calls of the sampler with noise.
@@ -158,14 +177,17 @@ impl Course {
         numbers.iter().map(one).collect()
     }
 
-    /// Rewards of the trajectories, shaped prompt by prompt.
-    fn shaped(&self, ratings: &Ratings) -> Vec<f64> {
+    /// Rewards of the trajectories, and those of every scorer, shaped prompt by prompt.
+    fn shaped(&self, ratings: &Ratings) -> (Vec<f64>, Vec<Vec<f64>>) {
         let grid = self.grid();
-        let of_prompt = |prompt: usize| {
+        let (mut rewards, mut each) = (Vec::new(), vec![Vec::new(); self.rewards.weights().len()]);
+        for prompt in 0..grid.prompts {
             let rows: Vec<usize> = (0..grid.per_prompt).map(|j| grid.index(prompt, j)).collect();
-            self.rewards.shaped(&ratings.select(&rows))
-        };
-        (0..grid.prompts).flat_map(of_prompt).collect()
+            let group = ratings.select(&rows);
+            rewards.extend(self.rewards.shaped(&group));
+            each.iter_mut().zip(self.rewards.each_shaped(&group)).for_each(|(all, own)| all.extend(own));
+        }
+        (rewards, each)
     }
 }
 

@@ -22,6 +22,9 @@ pub struct Kept {
     pub log_prob: f64,
     /// Row of the start model's guided prediction in the store, for methods that need it.
     pub start: Option<usize>,
+    /// Row of mu_old, the mean of the step as sampled, for methods that need it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mean: Option<usize>,
 }
 
 /// The unit of one loss.

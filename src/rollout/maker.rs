@@ -48,6 +48,18 @@ pub struct Found {
     pub indices: Indices,
     /// Pairs made while sampling.
     pub pairs: Pairs,
+    /// Prompts whose pictures are all worth the same, for a kind that compares the pictures of a prompt.
+    pub idle_groups: Option<u64>,
+}
+
+/// Rewards of an iteration's trajectories, in their order.
+pub struct Rewarded<'a> {
+    /// Mixtures, shaped.
+    pub rewards: &'a [f64],
+    /// Every scorer's own, higher is better, shaped by itself, `[scorers][trajectories]`.
+    pub each: &'a [Vec<f64>],
+    /// Weights of the scorers.
+    pub weights: &'a [f64],
 }
 
 /// Counts of an iteration, for its size and cost.
@@ -57,15 +69,15 @@ pub struct Counts {
     /// Calls of the sampler, and the number of calls with noise.
     pub calls: u64,
     pub noisy: u64,
-    /// 1 if the start model's prediction is stored with every state, else 0.
-    pub drift: u64,
+    /// Rows stored per transition besides its ends.
+    pub beside: u64,
     pub read: u64,
 }
 
 impl Counts {
     /// Rows of whole trajectories.
     pub fn whole(&self) -> u64 {
-        self.trajectories * (self.noisy + 1 + self.noisy * self.drift)
+        self.trajectories * (self.noisy + 1 + self.noisy * self.beside)
     }
 }
 
@@ -96,15 +108,14 @@ pub trait UnitMaker {
         )
     }
 
-    /// The units of an iteration. `rewards`: shaped, one per trajectory. `advantages`: for a kind with a memory of
-    /// rewards.
+    /// The units of an iteration. `advantages`: for a kind with a memory of rewards.
     ///
     /// # Errors
-    /// Those of [`wanted`](Self::wanted).
+    /// Those of [`wanted`](Self::wanted); rewards outside the range that the kind takes.
     fn make(
         &self,
         iteration: &Iteration,
-        rewards: &[f64],
+        rewarded: &Rewarded,
         found: &mut Found,
         advantages: &mut Option<Advantages>,
     ) -> Result<Vec<KeptUnit>>;

@@ -1,7 +1,7 @@
 //! The maker of each kind of unit.
 
 use super::maker::UnitMaker;
-use super::units::{DrawnLists, Steps, Trajectories};
+use super::units::{DrawnLists, GroupedSteps, Steps, Trajectories};
 use crate::objectives::Units;
 use crate::settings::Trajectories as Sampled;
 
@@ -11,6 +11,7 @@ pub fn open(units: Units, prompts: usize, sampled: &Sampled, noisy: usize) -> Bo
         Units::Steps { buffer } => Box::new(Steps { buffer }),
         Units::Trajectories => Box::new(Trajectories),
         Units::Candidates(candidates) => Box::new(candidates),
+        Units::Groups(groups) => Box::new(GroupedSteps { groups, calls: sampled.steps as usize, noisy }),
         Units::Lists(lists) => {
             Box::new(DrawnLists { prompts, trajectories: sampled.trajectories, calls: noisy, lists })
         }

@@ -10,6 +10,7 @@ mod batch;
 mod course;
 mod current;
 mod grid;
+mod group_advantages;
 mod held_out;
 mod iteration;
 mod kept;

@@ -60,6 +60,12 @@ impl Pictures<'_> {
         self.rewards.rate_and_watch(&pictures, 0, &texts)
     }
 
+    /// Win rates of the finished pictures `[G, C, h, w]` of one prompt, by the judges that compare.
+    pub fn compare(&self, latents: &Tensor, prompt: usize, batch: usize) -> Result<Vec<Vec<f64>>> {
+        let (pictures, _) = self.painted(latents, &[])?;
+        self.rewards.compared(&pictures, &self.prompts[prompt], batch)
+    }
+
     fn painted(&self, latents: &Tensor, prompts: &[usize]) -> Result<(Vec<image::RgbImage>, Vec<&str>)> {
         let bytes = self.decoding.decode(self.vae, &latents.to_kind(self.vae.kind()))?;
         let pictures: Result<Vec<_>> = (0..bytes.size()[0]).map(|row| picture_of(&bytes.get(row))).collect();

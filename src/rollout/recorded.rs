@@ -3,7 +3,7 @@
 use super::asked::{Asked, At};
 use super::grid::Trajectory;
 use super::kept::{Keeping, Kept};
-use crate::objectives::{Other, numbers};
+use crate::objectives::{Other, Rollouts, StepRatio, numbers};
 use anyhow::Result;
 use pipelines::schedulers::{Transitions, log_prob};
 use tch::{Kind, Tensor};
@@ -15,6 +15,20 @@ pub struct Rule {
     pub other: Other,
     /// The start model's prediction is kept too.
     pub drift: bool,
+    /// The mean of the step as sampled is kept too.
+    pub mean: bool,
+}
+
+impl Rule {
+    /// The rule for the loss of a method.
+    pub fn of(needs: &Rollouts) -> Self {
+        Self { other: needs.other, drift: needs.drift.is_some(), mean: needs.ratio == StepRatio::Normed }
+    }
+
+    /// Rows of latents kept per transition besides its ends.
+    pub fn rows(&self) -> u64 {
+        u64::from(self.drift) + u64::from(self.mean)
+    }
 }
 
 /// Rows of a call whose destinations training reads.
@@ -62,10 +76,11 @@ impl Ends<'_> {
             });
             let to: Vec<usize> = to.collect();
             let start = start.as_ref().filter(|_| rule.drift).map(|start| keeping.store.push(&start.get(i)));
+            let mean = rule.mean.then(|| keeping.store.push(&mean.get(i)));
             let ends = likely.iter().zip(to).map(|(likely, to)| {
                 let log_prob = likely.under(rule.other, row);
                 keeping.drift.extend(likely.drift(row));
-                keeping.add(Kept { prompt: *prompt, call: *call, from, to, log_prob, start })
+                keeping.add(Kept { prompt: *prompt, call: *call, from, to, log_prob, start, mean })
             });
             kept.push(ends.collect());
         }

@@ -27,6 +27,7 @@ pub struct Report<'a> {
     pub diversity: Option<f64>,
     pub kept: usize,
     pub units: usize,
+    pub idle_groups: Option<u64>,
     /// Iterations before this one without kept units.
     pub empty: u64,
     pub seconds: f64,
@@ -53,6 +54,7 @@ impl Report<'_> {
             kept_transitions: self.kept as u64,
             kept_units: self.units as u64,
             empty_iterations: self.empty,
+            idle_groups: self.idle_groups,
             seconds: self.seconds,
         }
     }
@@ -71,6 +73,8 @@ pub struct SampledMetrics {
     kept_transitions: u64,
     kept_units: u64,
     empty_iterations: u64,
+    #[serde(default)]
+    idle_groups: Option<u64>,
     seconds: f64,
 }
 
@@ -87,6 +91,7 @@ impl SampledMetrics {
         line.kept_transitions = Some(self.kept_transitions);
         line.kept_units = Some(self.kept_units);
         line.empty_iterations = (self.empty_iterations > 0).then_some(self.empty_iterations);
+        line.idle_groups = self.idle_groups;
         line.rollout_s = Some(self.seconds);
     }
 }

@@ -15,7 +15,7 @@ mod table;
 
 pub use compare::{html as compare, series};
 pub use filter::{Filter, Known};
-pub use folders::{FILE, is_run};
+pub use folders::{FILE, is_run, runs_below};
 pub use note::{begun, ended, evaluated};
 pub use record::{Record, flat};
 pub use remove::remove;

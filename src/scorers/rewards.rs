@@ -2,8 +2,9 @@
 
 use super::measure::Better;
 use super::named::Named;
+use super::pairwise::{Answers, PairJudge, Pairwise};
 use super::shaping::Shaping;
-use super::spec::ScorerSpec;
+use super::spec::{Rated, ScorerSpec};
 use anyhow::{Context, Result};
 use image::RgbImage;
 use pipelines::families::ModelFolder;
@@ -18,16 +19,17 @@ pub struct RewardConfig {
     /// Scorers that are only reported: they show a hacked reward.
     #[serde(default)]
     pub watch: Vec<Rated>,
+    /// Judges of pairs of a prompt's pictures, whose win rates are weighed with the scores.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pairwise: Vec<Pairwise>,
 }
 
-/// A measure of a scorer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Rated {
-    #[serde(flatten)]
-    pub scorer: ScorerSpec,
-    /// `None`: the first one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub measure: Option<String>,
+impl RewardConfig {
+    /// Scorers that rewards are made of.
+    pub fn teachers(&self) -> impl Iterator<Item = &ScorerSpec> {
+        let judges = self.pairwise.iter().map(|judge| &judge.rated.scorer);
+        self.scorers.iter().map(|weighted| &weighted.rated.scorer).chain(judges)
+    }
 }
 
 /// A measure of the mixture, with the sign turned where lower is better.
@@ -42,6 +44,7 @@ pub struct Weighted {
 pub struct Rewards {
     scorers: Vec<(Named, f64)>,
     watched: Vec<Named>,
+    judges: Vec<PairJudge>,
     shaping: Shaping,
 }
 
@@ -51,6 +54,8 @@ pub struct Ratings {
     pub scores: Vec<Vec<f64>>,
     /// Watched scorers; empty if they did not rate.
     pub watch: Vec<Vec<f64>>,
+    /// Judges of pairs, `[judges][pictures]`: ratings, or win rates of one that compares.
+    pub judged: Vec<Vec<f64>>,
 }
 
 impl Ratings {
@@ -59,13 +64,16 @@ impl Ratings {
     /// # Panics
     /// Where a place is not below the number of pictures.
     pub fn select(&self, places: &[usize]) -> Self {
-        let pick = |rows: &[Vec<f64>]| rows.iter().map(|row| places.iter().map(|i| row[*i]).collect()).collect();
-        Self { scores: pick(&self.scores), watch: pick(&self.watch) }
+        let one = |row: &Vec<f64>| if row.is_empty() { Vec::new() } else { places.iter().map(|i| row[*i]).collect() };
+        let pick = |rows: &[Vec<f64>]| rows.iter().map(one).collect();
+        Self { scores: pick(&self.scores), watch: pick(&self.watch), judged: pick(&self.judged) }
     }
 
     /// Appends the ratings of further pictures by the same scorers.
     pub fn extend(&mut self, others: Self) {
-        for (rows, more) in [(&mut self.scores, others.scores), (&mut self.watch, others.watch)] {
+        let lists =
+            [(&mut self.scores, others.scores), (&mut self.watch, others.watch), (&mut self.judged, others.judged)];
+        for (rows, more) in lists {
             rows.resize(rows.len().max(more.len()), Vec::new());
             rows.iter_mut().zip(more).for_each(|(row, more)| row.extend(more));
         }
@@ -91,13 +99,16 @@ impl Rewards {
         let weighed: Vec<&Rated> = config.scorers.iter().map(|weighted| &weighted.rated).collect();
         let scorers = open(&weighed).context("reward.scorers")?;
         let watched = open(&config.watch.iter().collect::<Vec<_>>()).context("reward.watch")?;
+        let judges = open(&config.pairwise.iter().map(|judge| &judge.rated).collect::<Vec<_>>());
+        let judges = judges.context("reward.pairwise")?.into_iter().zip(config.pairwise.clone());
+        let judges = judges.map(|(named, config)| PairJudge { config, named }).collect();
         let weights = config.scorers.iter().map(|weighted| weighted.weight);
-        Ok(Self::new(scorers.into_iter().zip(weights).collect(), watched, config.shaping))
+        Ok(Self { judges, ..Self::new(scorers.into_iter().zip(weights).collect(), watched, config.shaping) })
     }
 
     /// `scorers` with their weights, `watched` beside them.
     pub fn new(scorers: Vec<(Named, f64)>, watched: Vec<Named>, shaping: Shaping) -> Self {
-        Self { scorers, watched, shaping }
+        Self { scorers, watched, judges: Vec::new(), shaping }
     }
 
     /// Names of the scorers, in the order of [`Ratings::scores`]; the second of a name has a number: style_2.
@@ -115,7 +126,12 @@ impl Rewards {
     /// # Errors
     /// An unsupported prompt: the text names scorer and prompt.
     pub fn check(&self, prompts: &[String]) -> Result<()> {
-        let all = self.scorers.iter().map(|(scorer, _)| scorer).chain(&self.watched);
+        let all = self
+            .scorers
+            .iter()
+            .map(|(scorer, _)| scorer)
+            .chain(&self.watched)
+            .chain(self.judges.iter().map(|j| &j.named));
         all.into_iter().try_for_each(|scorer| scorer.check(prompts.iter().map(String::as_str)))
     }
 
@@ -124,7 +140,12 @@ impl Rewards {
     /// # Errors
     /// A prompt that cannot be split into tokens.
     pub fn notes(&self, prompts: &[String]) -> Result<Vec<String>> {
-        let all = self.scorers.iter().map(|(scorer, _)| scorer).chain(&self.watched);
+        let all = self
+            .scorers
+            .iter()
+            .map(|(scorer, _)| scorer)
+            .chain(&self.watched)
+            .chain(self.judges.iter().map(|j| &j.named));
         let notes = all.map(|scorer| scorer.note(prompts.iter().map(String::as_str)));
         Ok(notes.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
     }
@@ -136,7 +157,12 @@ impl Rewards {
     /// Those of [`Named::rate`].
     pub fn rate(&self, pictures: &[RgbImage], t: i64, prompts: &[&str]) -> Result<Ratings> {
         let scores = self.scorers.iter().map(|(scorer, _)| scorer.rate_one(pictures, t, prompts));
-        Ok(Ratings { scores: scores.collect::<Result<_>>()?, watch: Vec::new() })
+        let judged = self.judges.iter().map(|judge| judge.rate(pictures, t, prompts));
+        Ok(Ratings {
+            scores: scores.collect::<Result<_>>()?,
+            watch: Vec::new(),
+            judged: judged.collect::<Result<_>>()?,
+        })
     }
 
     /// Ratings by all scorers, including watched ones.
@@ -150,14 +176,45 @@ impl Rewards {
         Ok(ratings)
     }
 
-    /// Weighted sums of ratings, one per picture, not shaped.
+    /// Whether win rates come from comparisons, which take all pictures of a prompt.
+    pub fn compares(&self) -> bool {
+        self.judges.iter().any(|judge| judge.config.answers == Answers::Compare)
+    }
+
+    /// Win rates of a prompt's pictures by the judges that compare, `[judges][pictures]`; empty for one that rates.
+    ///
+    /// # Errors
+    /// Those of the judges.
+    pub fn compared(&self, pictures: &[RgbImage], prompt: &str, batch: usize) -> Result<Vec<Vec<f64>>> {
+        let one = |judge: &PairJudge| match judge.config.answers {
+            Answers::Compare => judge.by_comparisons(pictures, prompt, batch),
+            Answers::Score => Ok(Vec::new()),
+        };
+        self.judges.iter().map(one).collect()
+    }
+
+    /// Weighted sums of ratings, one per picture, not shaped, without win rates.
     pub fn weighted(&self, ratings: &Ratings) -> Vec<f64> {
         Shaping::None.rewards(&self.weights(), &self.oriented(ratings))
     }
 
     /// Rewards of a group, one per picture. A group: all pictures of a prompt in an iteration.
     pub fn shaped(&self, group: &Ratings) -> Vec<f64> {
-        self.shaping.rewards(&self.weights(), &self.oriented(group))
+        self.shaping.rewards(&self.weights(), &self.preferred(group))
+    }
+
+    /// Rewards of a group by every scorer alone, higher is better, `[scorers][pictures]`, shaped without its weight.
+    pub fn each_shaped(&self, group: &Ratings) -> Vec<Vec<f64>> {
+        self.preferred(group).into_iter().map(|row| self.shaping.rewards(&[1.0], &[row])).collect()
+    }
+
+    /// Scores of a group where higher is better, then its win rates by every judge.
+    fn preferred(&self, group: &Ratings) -> Vec<Vec<f64>> {
+        let wins = self.judges.iter().zip(&group.judged).map(|(judge, row)| match judge.config.answers {
+            Answers::Score => judge.by_scores(row),
+            Answers::Compare => row.clone(),
+        });
+        self.oriented(group).into_iter().chain(wins).collect()
     }
 
     /// Scores where higher is better.
@@ -169,7 +226,9 @@ impl Rewards {
         self.scorers.iter().zip(&ratings.scores).map(turned).collect()
     }
 
-    fn weights(&self) -> Vec<f64> {
-        self.scorers.iter().map(|(_, weight)| *weight).collect()
+    /// Weights of the scorers, in the order of [`Ratings::scores`], then of the judges.
+    pub fn weights(&self) -> Vec<f64> {
+        let judges = self.judges.iter().map(|judge| judge.config.weight);
+        self.scorers.iter().map(|(_, weight)| *weight).chain(judges).collect()
     }
 }

@@ -20,6 +20,16 @@ pub struct ScorerSpec {
     pub path: PathBuf,
 }
 
+/// A measure of a scorer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Rated {
+    #[serde(flatten)]
+    pub scorer: ScorerSpec,
+    /// `None`: the first one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measure: Option<String>,
+}
+
 fn is_empty(path: &Path) -> bool {
     path.as_os_str().is_empty()
 }

@@ -3,7 +3,7 @@
 use super::parsed::Parsed;
 use super::place::Place;
 use super::source::Source;
-use super::tables::reference::ReferenceKind;
+use super::tables::reference::{Ledger, ReferenceKind, no_ledger};
 use super::tables::rollout::Prompts;
 use super::tables::safeguard::Safeguard;
 use super::tables::timesteps::{Law, TimestepWeighting};
@@ -159,6 +159,7 @@ impl Combination<'_> {
             }
             self.parsed.reference = None;
         }
+        self.ledger()?;
         if self.parsed.reference.as_ref().is_none_or(|reference| reference.kind == ReferenceKind::Updated) {
             return Ok(());
         }
@@ -167,6 +168,23 @@ impl Combination<'_> {
                 "reference",
                 key,
                 format!("reference.{key} does not go with a frozen reference. Set reference.kind = \"updated\", or remove the key."),
+            ),
+            None => Ok(()),
+        }
+    }
+
+    /// Stored errors are those of a frozen reference at draws that do not depend on the policy.
+    fn ledger(&self) -> Result<()> {
+        let Some(reference) = &self.parsed.reference else { return Ok(()) };
+        let on = reference.ledger.given() == Some(Ledger::On);
+        match no_ledger(self.needs(), reference.kind).filter(|_| on) {
+            Some(why) => self.refuse(
+                "reference",
+                "ledger",
+                format!(
+                    "reference.ledger = \"on\" does not go with method.name = \"{}\": {why}. Remove the key.",
+                    self.name()
+                ),
             ),
             None => Ok(()),
         }

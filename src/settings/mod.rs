@@ -30,7 +30,7 @@ pub use tables::data::{Crop, DataConfig, Items};
 pub use tables::lora::LoraConfig;
 pub use tables::model::ModelConfig;
 pub use tables::optim::{LrScale, OptimConfig, RuleConfig, Schedule};
-pub use tables::reference::Updates;
+pub use tables::reference::{Ledger, Updates};
 pub use tables::rollout::{Buffer, Prompts, RolloutConfig, Trajectories};
 pub use tables::sample::SampleConfig;
 pub use tables::timesteps::TimestepWeighting;

@@ -7,7 +7,7 @@ use super::tables::log::LogConfig;
 use super::tables::lora::LoraConfig;
 use super::tables::model::ModelConfig;
 use super::tables::optim::OptimConfig;
-use super::tables::reference::ReferenceConfig;
+use super::tables::reference::{ReferenceConfig, ReferenceKind, no_ledger};
 use super::tables::rollout::RolloutConfig;
 use super::tables::safeguard::SafeguardConfig;
 use super::tables::sample::SampleConfig;
@@ -80,6 +80,17 @@ impl Settings {
     /// Held-out prompts or items are measured every so many steps; 0: never.
     pub fn validates_every(&self) -> u64 {
         self.validate.as_ref().map_or(0, |validate| validate.every)
+    }
+
+    /// Why the run cannot use stored errors of its reference; `None` if it can.
+    pub fn no_ledger(&self) -> Option<&'static str> {
+        let kind = self.reference.as_ref().map_or(ReferenceKind::Frozen, |reference| reference.kind);
+        no_ledger(&self.method.needs, kind)
+    }
+
+    /// Whether errors of the reference are stored and read.
+    pub fn stores_errors(&self) -> bool {
+        self.no_ledger().is_none() && self.reference.as_ref().is_some_and(ReferenceConfig::stores_errors)
     }
 
     /// Weights of losses that follow from the data.

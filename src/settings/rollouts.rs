@@ -29,7 +29,14 @@ impl Combination<'_> {
                 format!("rollout.trajectories = {trajectories}: method.name = \"{name}\" is defined for exactly {exact} of a prompt. Remove the key."),
             );
         }
-        if rules.shared_noise && sampled.shared_noise == Some(false) {
+        if rules.at_least > trajectories {
+            return self.refuse(
+                "rollout",
+                "trajectories",
+                format!("rollout.trajectories = {trajectories}: method.name = \"{name}\" compares the pictures of a prompt among themselves and takes at least {}. Sample more.", rules.at_least),
+            );
+        }
+        if rules.step_by_step && sampled.shared_noise == Some(false) {
             return self.refuse(
                 "rollout",
                 "shared_noise",
@@ -52,6 +59,14 @@ impl Combination<'_> {
                 format!("reward.shaping = \"{shaping}\" with rollout.trajectories = 1: a picture is compared with the others of its prompt, so every reward would be the same. Set rollout.trajectories to 2 or more, or reward.shaping = \"none\"."),
             );
         }
+        let judged = self.parsed.reward.as_ref().is_some_and(|reward| !reward.pairwise.is_empty());
+        if judged && (trajectories == 1 || rules.of_candidates) {
+            return self.refuse(
+                "reward",
+                "pairwise",
+                format!("reward.pairwise does not go with method.name = \"{name}\" and rollout.trajectories = {trajectories}: it compares the finished pictures of a prompt. Take a method that samples several, grpo for example, or reward.scorers alone."),
+            );
+        }
         Ok(())
     }
 
@@ -63,8 +78,23 @@ impl Combination<'_> {
                 format!("rollout.eta = 0 does not go with method.name = \"{}\", which trains the probabilities of steps: without noise (sigma = 0) a step has none. Set rollout.eta = 1, or another number in (0, 1].", self.name()),
             );
         }
+        let rules = rollouts.units.rules();
+        if sampled.eta < rules.lowest_eta {
+            return self.refuse(
+                "rollout",
+                "eta",
+                format!("rollout.eta = {}: method.name = \"{}\" takes {} to 1. With less noise the ratios of likelihoods explode.", sampled.eta, self.name(), rules.lowest_eta),
+            );
+        }
         let steps = sampled.steps;
-        match rollouts.units.rules().skipped {
+        if rules.skipped_last as i64 >= steps {
+            return self.refuse(
+                "method",
+                "skip_last",
+                format!("method.skip_last = {} with rollout.steps = {steps}: no step is left to train on. Lower method.skip_last below rollout.steps.", rules.skipped_last),
+            );
+        }
+        match rules.skipped {
             skipped if skipped > 0 && skipped as i64 >= steps => self.refuse(
                 "method",
                 "skip_steps",

@@ -6,6 +6,7 @@ use super::feed::Feed;
 use super::guards::{Beta, SpikeGuard};
 use super::history::{History, Statistics};
 use super::learner::{Learner, Limits};
+use super::ledger::RunLedger;
 use super::opened::Opened;
 use super::pass::Latents;
 use super::resident::Resident;
@@ -20,7 +21,8 @@ use crate::settings::{PairSplit, Settings, TimestepWeighting};
 use anyhow::Result;
 use pipelines::{LevelRange, Levels, Process};
 
-/// Loads the networks and constructs the method. `contents`: hashes of the inputs.
+/// Loads the networks and constructs the method. `contents`: hashes of the inputs. `ledger`: stored errors of the
+/// reference.
 ///
 /// # Errors
 /// Errors of the model's files or the machine.
@@ -30,10 +32,16 @@ pub fn learner(
     contents: &Contents,
     machine: Machine,
     feed: &Feed,
+    ledger: Option<&RunLedger>,
 ) -> Result<Learner> {
     let Opened { config, folder, .. } = opened;
     let needs = &config.method.needs;
-    let networks = resident.networks(config, folder, contents, machine, needs.reference)?;
+    // A filled ledger has all errors of the run.
+    let needs_network = needs.reference && !opened.ledger_first;
+    let mut networks = resident.networks(config, folder, contents, machine, needs_network)?;
+    if let Some(ledger) = ledger {
+        ledger.attach(&mut networks);
+    }
     let trainable = &networks.policy.trainable;
     let optimizer = Optimizer::new(trainable, &config.optim);
     let decay = needs.truncated.map_or(config.ema.decay, |truncated| truncated.ema_decay);

@@ -63,9 +63,9 @@ pub fn contents(opened: &Opened) -> Result<Contents> {
     }
     if let Some(reward) = &config.reward {
         let weighed: Vec<&ScorerSpec> = reward.scorers.iter().map(|weighted| &weighted.rated.scorer).collect();
-        for (key, scorers) in
-            [("reward.scorers", weighed), ("reward.watch", reward.watch.iter().map(|rated| &rated.scorer).collect())]
-        {
+        let watched = reward.watch.iter().map(|rated| &rated.scorer).collect();
+        let judges = reward.pairwise.iter().map(|judge| &judge.rated.scorer).collect();
+        for (key, scorers) in [("reward.scorers", weighed), ("reward.watch", watched), ("reward.pairwise", judges)] {
             let files = |scorer: &&ScorerSpec| {
                 let hashes = memory.of_files(scorer.files()?);
                 hashes.with_context(|| format!("{key}: cannot open the scorer \"{}\"", scorer.name))

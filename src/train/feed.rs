@@ -130,16 +130,26 @@ impl Feed {
         }
         share.map(move |i| {
             let began = Instant::now();
-            let start = first + i * self.micro_batch;
-            let positions = start..start + self.micro_batch;
-            let drawn = match &self.prompts {
-                Some(prompts) => Drawn { batch: Some(prompts.batch(positions, &self.texts)?), left_out: Vec::new() },
-                None => self.batches.batch(positions, &self.latents, &self.texts)?,
-            };
+            let drawn = self.drawn(first + i * self.micro_batch)?;
             self.left_out.borrow_mut().extend(drawn.left_out);
             self.waited.set((s, self.waited.get().1 + began.elapsed().as_secs_f64()));
             Ok(drawn.batch)
         })
+    }
+
+    /// [`micro_batches`](Self::micro_batches) of a step that is not taken yet: nothing is counted.
+    pub fn planned(&self, s: u64, share: Range<u64>) -> impl Iterator<Item = Result<Option<Batch>>> + '_ {
+        let first = (s - 1) * self.grad_accum * self.micro_batch;
+        share.map(move |i| Ok(self.drawn(first + i * self.micro_batch)?.batch))
+    }
+
+    /// The micro-batch that begins at a position.
+    fn drawn(&self, start: u64) -> Result<Drawn> {
+        let positions = start..start + self.micro_batch;
+        match &self.prompts {
+            Some(prompts) => Ok(Drawn { batch: Some(prompts.batch(positions, &self.texts)?), left_out: Vec::new() }),
+            None => self.batches.batch(positions, &self.latents, &self.texts),
+        }
     }
 
     /// Seconds spent on drawing the micro-batches of the last step.

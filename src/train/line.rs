@@ -4,6 +4,7 @@ use super::learner::StepOutcome;
 use super::records::{peak_mem_gib, write_renewal};
 use super::session::Session;
 use crate::metrics::Line;
+use crate::objectives::Other;
 
 /// The metrics line of a step, without validation.
 pub fn of_step(session: &mut Session, outcome: &StepOutcome, seconds: f64) -> Line {
@@ -33,6 +34,9 @@ pub fn of_step(session: &mut Session, outcome: &StepOutcome, seconds: f64) -> Li
     if let Some(rollout) = &mut session.rollout {
         if let Some(sampled) = rollout.take_report() {
             sampled.write(&mut line);
+            if rollout.course().needs.other == Other::Sampler {
+                line.fresh_ratio_error = outcome.records.largest_ratio_error();
+            }
         }
         line.network_evaluations = Some(rollout.state.evaluations);
     }

@@ -9,7 +9,7 @@ use crate::networks::Machine;
 use crate::objectives;
 use crate::progress::Progress;
 use crate::rollout::Setup;
-use crate::settings::{Facts, HeldOut, Items, Parsed, Settings, Source, Validate};
+use crate::settings::{Facts, HeldOut, Items, Ledger, Parsed, Settings, Source, Validate};
 use anyhow::{Context, Result};
 use pipelines::families::ModelFolder;
 
@@ -26,9 +26,33 @@ pub struct Opened {
     pub prompts: Vec<String>,
     /// Prompts of [validate], sampled and not trained on.
     pub held_out: Vec<String>,
+    /// The ledger is filled for all planned draws before the first step.
+    pub ledger_first: bool,
 }
 
 impl Opened {
+    /// Fills the ledger for all planned draws before the first step (`--ledger-first`), which turns it on.
+    ///
+    /// # Errors
+    /// A method that cannot use it, and `reference.ledger = "off"`.
+    pub fn with_ledger_first(mut self) -> Result<Self, ConfigError> {
+        if let Some(why) = self.config.no_ledger() {
+            let name = self.config.method.name();
+            let text =
+                format!("--ledger-first does not go with method.name = \"{name}\": {why}. Leave the option out.");
+            return Err(ConfigError(text));
+        }
+        if let Some(reference) = &mut self.config.reference {
+            if reference.ledger == Auto::Given(Ledger::Off) {
+                let text = "--ledger-first fills a ledger that reference.ledger = \"off\" does not use. Leave the option out, or set the key to \"on\".";
+                return Err(ConfigError(text.into()));
+            }
+            reference.ledger = Auto::Given(Ledger::On);
+        }
+        self.ledger_first = true;
+        Ok(self)
+    }
+
     /// Inputs of the rollouts.
     pub fn setup(&self, machine: Machine) -> Setup<'_> {
         let Self { config, folder, prompts, held_out, .. } = self;
@@ -68,7 +92,7 @@ pub fn open(parsed: &Parsed, progress: &dyn Progress) -> Result<Opened> {
         samples::sampling(&config.sample, folder.scheduler())
             .map_err(|e| ConfigError(format!("{}: {e}", parsed.file)))?;
     }
-    Ok(Opened { config, folder, items, prompts, held_out })
+    Ok(Opened { config, folder, items, prompts, held_out, ledger_first: false })
 }
 
 fn read_items(parsed: &Parsed, keys: &Items) -> Result<ItemSet> {

@@ -3,9 +3,10 @@
 use super::checkpoint::{self, State};
 use super::finish;
 use super::forecast::Forecast;
+use super::host::Host;
 use super::opened::samples_wanted;
 use super::samples;
-use super::session::{Host, Session, is_spent, resources};
+use super::session::{Session, is_spent, resources};
 use super::tensorboard::EventWriter;
 use super::validation;
 use crate::data::items::ItemKind;
@@ -55,15 +56,18 @@ impl Outputs {
             (session.pending.samples, session.saved) = (false, None);
         }
         if session.checkpoint_due() {
-            forecast.timed("checkpoint", || settle(host.world, self.checkpoint(session, dir)))?;
+            forecast.timed("checkpoint", || settle(host.world, self.checkpoint(session, dir, host.progress)))?;
         }
         Ok(())
     }
 
-    fn checkpoint(&mut self, session: &mut Session, dir: &RunDir) -> Result<()> {
+    fn checkpoint(&mut self, session: &mut Session, dir: &RunDir, progress: &dyn Progress) -> Result<()> {
         // A checkpoint must not outlive the lines before it.
         self.metrics.as_ref().map_or(Ok(()), MetricsFile::sync)?;
         session.checkpoint(dir)?;
+        if let Some(ledger) = &session.ledger {
+            ledger.flush(progress);
+        }
         match session.rollout {
             // A hacked reward must be visible while it happens.
             Some(_) => dir.render(),

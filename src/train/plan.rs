@@ -8,6 +8,7 @@ use crate::data::batches::{Batch, Images};
 use crate::data::items::{ImageRef, ItemKind};
 use crate::data::report::DataReport;
 use crate::data::unreadable::Unreadable;
+use crate::ledger;
 use crate::networks::{self, Machine, Networks};
 use crate::optimizer;
 use crate::rollout::Rollout;
@@ -47,6 +48,8 @@ pub struct Plan {
     pub epochs: f64,
     pub parameters: u64,
     pub trained_parameters: u64,
+    /// Whether errors of the reference are stored, and why not.
+    pub ledger: String,
     pub weights_mib: f64,
     pub reference_mib: f64,
     /// The optimizer's state, gradients and EMA.
@@ -81,7 +84,7 @@ pub fn dry_run(opened: &Opened) -> Result<Plan> {
     let config = &opened.config;
     let machine = Machine::of(config)?;
     let needs = &config.method.needs;
-    let networks = networks::load(config, &opened.folder, machine, needs.reference, None)?;
+    let networks = networks::load(config, &opened.folder, machine, needs.reference && !opened.ledger_first, None)?;
     let images = if needs.loser { Images::All } else { Images::First };
     // Lists may differ in length: the longest ones give the largest micro-batch.
     let most = opened.items.train.iter().map(|item| images.of(item).len()).max().unwrap_or(1);
@@ -124,6 +127,7 @@ pub fn dry_run(opened: &Opened) -> Result<Plan> {
         epochs: (config.train.steps * config.train.pairs_per_step()) as f64 / n.max(1) as f64,
         parameters: all.iter().map(|(_, t)| t.numel() as u64).sum(),
         trained_parameters: policy.trainable.iter().map(|(_, t)| t.numel() as u64).sum(),
+        ledger: ledger(opened),
         weights_mib: mib(&all),
         reference_mib: reference_mib(&networks),
         optimizer_mib: trained * if config.ema.decay > 0.0 { 2.0 } else { 1.0 } + state,
@@ -138,6 +142,19 @@ pub fn dry_run(opened: &Opened) -> Result<Plan> {
             held_out: opened.held_out.len(),
         }),
     })
+}
+
+/// The ledger in words.
+fn ledger(opened: &Opened) -> String {
+    let config = &opened.config;
+    match (config.no_ledger(), config.stores_errors()) {
+        (Some(why), _) => format!("off: {why}"),
+        (None, false) => "off; reference.ledger = \"on\" would store errors of the reference".into(),
+        (None, true) => {
+            let first = if opened.ledger_first { ", filled before the first step" } else { "" };
+            format!("on, in {}{first}", ledger::folder(&config.data.cache_dir).display())
+        }
+    }
 }
 
 /// Bytes of tensors of the reference alone.
@@ -227,6 +244,7 @@ impl Plan {
                     self.weights_mib, self.reference_mib, self.optimizer_mib
                 ),
             ),
+            ("ledger", self.ledger.clone()),
             ("forward", format!("{} a micro-batch without gradients", seconds(self.seconds_per_forward))),
         ];
         let notes = self.notes.iter().map(|note| ("note", note));

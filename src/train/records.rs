@@ -51,6 +51,11 @@ impl StepRecords {
         self.units.add(other.units);
     }
 
+    /// Largest |rho - 1| of the transitions read; `None` without any.
+    pub fn largest_ratio_error(&self) -> Option<f64> {
+        self.units.r.iter().map(|r| r.exp_m1().abs()).reduce(f64::max)
+    }
+
     /// Pairs without ties, which count in the loss only.
     fn preferences(&self) -> impl Iterator<Item = &Compared> {
         self.compared.iter().filter(|c| !c.tie)
@@ -161,6 +166,8 @@ pub struct UnitRecords {
     pub logits: Vec<f64>,
     /// Mean squared distance of predictions from the start model's.
     pub drift: Vec<f64>,
+    /// Squared distance of a step's mean from the start model's, over 2 sigma_t^2.
+    pub start_kl: Vec<f64>,
     /// Transitions without gradient because of a clamp, of those read.
     pub clamped: usize,
     pub read: usize,
@@ -172,6 +179,7 @@ impl UnitRecords {
         self.r.extend(other.r);
         self.logits.extend(other.logits);
         self.drift.extend(other.drift);
+        self.start_kl.extend(other.start_kl);
         self.clamped += other.clamped;
         self.read += other.read;
     }
@@ -186,6 +194,7 @@ impl UnitRecords {
         line.log_ratio = mean(&self.r);
         line.approx_kl = of(&self.r, &|r| 0.5 * r * r);
         line.noise_pred_drift = mean(&self.drift);
+        line.start_kl = mean(&self.start_kl);
         line.clamped_fraction = (self.read > 0).then(|| self.clamped as f64 / self.read as f64);
     }
 }

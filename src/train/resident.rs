@@ -66,7 +66,7 @@ impl Resident {
     pub fn rewards(&mut self, setup: &Setup, contents: &Contents) -> Result<Rc<Rewards>> {
         let missing = || ConfigError("[reward] is missing: the method samples while it trains.".into());
         let reward = setup.config.reward.as_ref().ok_or_else(missing)?;
-        let files = ["model.path", "reward.scorers", "reward.watch"].map(|name| contents.get(name));
+        let files = ["model.path", "reward.scorers", "reward.watch", "reward.pairwise"].map(|name| contents.get(name));
         let key = format!("{reward:?} {files:?} {:?}", setup.machine);
         let rewards = match Kept::for_key(self.scorers.take(), &key) {
             Some(rewards) => rewards,

@@ -6,13 +6,14 @@ use super::finish;
 use super::forecast::Forecast;
 use super::guards::RunawayGuard;
 use super::hack_guard::HackGuard;
+use super::host::Host;
 use super::learner::StepOutcome;
 use super::line;
 use super::opened::Opened;
 use super::outputs::Outputs;
 use super::resident::Resident;
 use super::run_dir::Start;
-use super::session::{Host, Session, is_spent};
+use super::session::{Session, is_spent};
 use crate::machine::files::write_atomically;
 use crate::metrics::Line;
 use crate::progress::{Halted, Progress, Stopped};
@@ -78,6 +79,9 @@ fn start(resident: &mut Resident, opened: Opened, resume: Resume, host: &Host) -
         Ok(()) => finished(&session, &dir),
         Err(error) => Err(keep_last_step(&mut session, &dir, error, progress)),
     };
+    if let Some(ledger) = &session.ledger {
+        ledger.close(progress);
+    }
     let step = session.step;
     resident.give_back(session.learner.into_networks());
     trained.map(|()| Outcome::Finished { out: dir.path, step })

@@ -3,6 +3,7 @@
 use super::checkpoint::{self, State};
 use super::environment::{self, Contents, ENVIRONMENT};
 use crate::keys::ConfigError;
+use crate::ledger::USED;
 use crate::report;
 use crate::rollout;
 use crate::run_folder::{FINAL, METRICS, RESOLVED, Resume, RunDir, checkpoints};
@@ -110,7 +111,17 @@ impl RunDir {
 /// Whether a file or folder of the run folder is output of a training run.
 fn outputs(name: &str) -> bool {
     ["checkpoint-", "events.out.tfevents."].iter().any(|p| name.starts_with(p))
-        || [RESOLVED, METRICS, ENVIRONMENT, "data-report.json", SAMPLES, rollout::FOLDER, "report.html", "report.json"]
-            .contains(&name)
+        || [
+            RESOLVED,
+            METRICS,
+            ENVIRONMENT,
+            "data-report.json",
+            SAMPLES,
+            rollout::FOLDER,
+            "report.html",
+            "report.json",
+            USED,
+        ]
+        .contains(&name)
         || RESULTS.contains(&name)
 }

@@ -4,29 +4,22 @@ use super::build;
 use super::checkpoint::{self, Pending};
 use super::environment::{self, Contents, DataHash};
 use super::feed::Feed;
+use super::host::Host;
 use super::learner::{Learner, MicroBatch, StepOutcome};
+use super::ledger::RunLedger;
 use super::opened::{Opened, samples_wanted};
 use super::resident::Resident;
 use super::run_dir::Start;
 use super::validation::{self, StartErrors};
 use crate::networks::{Machine, Networks};
 use crate::optimizer::{self, learning_rate};
-use crate::progress::{Progress, Stop};
 use crate::rollout::{Resources, Rollout};
 use crate::run_folder::RunDir;
 use crate::settings::Settings;
 use crate::settings::tables::validate::ValidateConfig;
-use crate::world::{World, settle};
+use crate::world::settle;
 use anyhow::{Result, bail};
 use pipelines::families::ModelFolder;
-
-/// Inputs of a run besides its settings.
-#[derive(Clone, Copy)]
-pub struct Host<'a> {
-    pub world: &'a dyn World,
-    pub progress: &'a dyn Progress,
-    pub stop: &'a Stop,
-}
 
 /// A run in progress.
 pub struct Session {
@@ -36,6 +29,8 @@ pub struct Session {
     pub learner: Learner,
     /// State of methods that sample while they train.
     pub rollout: Option<Rollout>,
+    /// Stored errors of the reference.
+    pub ledger: Option<RunLedger>,
     /// The last finished step.
     pub step: u64,
     pub start_errors: Option<StartErrors>,
@@ -72,7 +67,22 @@ impl Session {
         }
         let data = feed.data_hash(config, config.train.steps, config.validates_every() > 0)?;
         environment::write(&dir.path, &opened, contents, Some(&data))?;
-        let mut learner = build::learner(resident, &opened, contents, machine, &feed)?;
+        let done = match &start {
+            Start::At(_, state) => state.step,
+            Start::Fresh => 0,
+        };
+        let ledger = RunLedger::open(&opened, contents, machine, dir, done > 0);
+        if let Some(ledger) = &ledger {
+            ledger.announce(progress);
+        }
+        let filled = ledger.as_ref().filter(|_| opened.ledger_first);
+        if let Some(ledger) = filled.filter(|_| config.lora.is_none()) {
+            ledger.fill_alone(&opened, machine, &feed, done, host)?;
+        }
+        let mut learner = build::learner(resident, &opened, contents, machine, &feed, ledger.as_ref())?;
+        if let Some(ledger) = filled.filter(|_| config.lora.is_some()) {
+            ledger.fill(config, learner.networks(), &feed, done, host)?;
+        }
         let mut rollout = match config.method.needs.rollouts {
             Some(needs) => {
                 let setup = opened.setup(machine);
@@ -96,7 +106,7 @@ impl Session {
             pending.samples &= samples_wanted(config);
         }
         let Opened { config, folder, .. } = opened;
-        Ok(Self { config, folder, feed, learner, rollout, step, start_errors, best, spent, pending, saved })
+        Ok(Self { config, folder, feed, learner, rollout, ledger, step, start_errors, best, spent, pending, saved })
     }
 
     /// Samples the input of the next step, for a method that samples with no units left.
@@ -125,6 +135,9 @@ impl Session {
             host.stop,
         )?;
         self.step = s;
+        if let Some(ledger) = &self.ledger {
+            ledger.after_step(host.progress);
+        }
         if let Some(rollout) = &mut self.rollout {
             rollout.updated();
         }

@@ -39,7 +39,7 @@ pub fn start_errors(
         let item = item?;
         let noised = networks.noise(&item.batch);
         let _frozen = tch::no_grad_guard();
-        let errors = match networks.start_errors(&item.batch, &noised, false)? {
+        let errors = match networks.held_out_errors(&item.batch, &noised, false)? {
             Some(start) => start.errors,
             // Without a reference the policy itself is the start model before training.
             None => mean_square(&networks.residuals(&noised)?),
@@ -110,7 +110,7 @@ fn errors(pass: &Pass, item: &ValidationItem, start: &[f64]) -> Result<Errors> {
     let noised = pass.networks.noise(&item.batch);
     let residuals = pass.networks.residuals(&noised)?;
     let start_residuals = match pass.criterion.needs.drift {
-        true => pass.networks.start_errors(&item.batch, &noised, true)?.and_then(|measured| measured.residuals),
+        true => pass.networks.held_out_errors(&item.batch, &noised, true)?.and_then(|measured| measured.residuals),
         false => None,
     };
     let start = Tensor::from_slice(start).to_kind(residuals.kind()).to_device(residuals.device());

@@ -22,7 +22,7 @@ fn assert_operation_reads_well(operation: &str) {
 
 one_test_each! {
     help_of_the_command_reads_well: super::assert_reads_well;
-    train train_scorer("train-scorer") generate eval score pairs data run sweep sweep_worker("sweep-worker") runs scorers
+    train train_scorer("train-scorer") generate eval score pairs data cache run sweep sweep_worker("sweep-worker") runs scorers
     export merge keys methods doctor
 }
 

@@ -121,6 +121,49 @@ method sdxl-relative relative_po --set method.block=4
 method sdxl-rankdpo rankdpo "${lists[@]}"
 method sd21-rankdpo rankdpo "${sd21[@]}" "${full[@]}" "${lists[@]}"
 
+# Methods that sample: the updates of an iteration, from the transitions that the first checkpoint keeps.
+config=$work/sampling.toml
+cat > "$config" <<TOML
+[model]
+path = "tests/golden/families/sdxl"
+dtype = "float32"
+device = "cpu"
+[data]
+resolution = 32
+[method]
+name = "ddpo"
+[rollout]
+prompts = ["red apple", "black cat", "hot pepper"]
+prompts_per_iteration = 2
+trajectories = 4
+steps = 4
+[reward]
+scorers = [{ name = "compressibility" }]
+[lora]
+rank = 4
+[optim]
+lr = 1e-3
+[train]
+out = "$work/out"
+steps = 2
+micro_batch = 2
+grad_accum = 2
+seed = 7
+checkpoint_every = 1
+[sample]
+every = 0
+[log]
+tensorboard = false
+TOML
+sampled() { local name=$1 method=$2; shift 2; train "$name" --set method.name="$method" "$@"; }
+sampled ddpo ddpo
+sampled dpok dpok "${sd21[@]}"
+sampled grpo grpo --set method.kl_beta=0.1 --set method.ratio_norm=true --set method.timestep_fraction=1
+sampled grpo-win-rates grpo "${sd21[@]}" --set reward.pairwise='[{name="compressibility"}]' --set method.timestep_fraction=1
+sampled d3po d3po --set rollout.trajectories=2
+sampled spo spo --set method.threshold=0 --set method.skip_steps=1
+sampled dense-reward dense-reward --set method.sampled_steps=3
+
 # One process for all: Python takes longer to start than to recompute a run.
 .python/python tools/recompute.py "${runs[@]}" --steps 3
 

@@ -27,6 +27,14 @@ pub trait Reference {
         Ok(Measured { errors: mean_square(&found), residuals: residuals.then_some(found) })
     }
 
+    /// [`errors`](Self::errors) of one held-out item with all its draws, which are equal in every run.
+    ///
+    /// # Errors
+    /// Errors of the network.
+    fn held_out_errors(&self, policy: &Policy, batch: &Batch, noised: &Noised, residuals: bool) -> Result<Measured> {
+        self.errors(policy, batch, noised, residuals)
+    }
+
     /// Prediction minus target, `[R, C, h, w]`.
     ///
     /// # Errors

@@ -134,6 +134,23 @@ fn ddpo_passes_the_gradient_at_an_edge_counts_rows_by_unit_and_stays_finite_far_
     assert!(far.losses.iter().all(|loss| loss.is_finite()), "{:?}", far.losses);
 }
 
+/// docs/methods.md 21.9
+#[test]
+fn grpo_is_ddpo_with_the_distance_from_the_start_model() {
+    let cases = [(1.2, 5e-5), (1.2, 3e-4), (-0.8, -3e-4), (7.0, 5e-5)];
+    let plain = |name: &str| evaluated(name, "", &transitions(&cases));
+    let (own, other) = (plain("grpo"), plain("ddpo"));
+    assert_eq!((&own.losses, own.clamped), (&other.losses, other.clamped));
+    assert_eq!(numbers(&own.d_r), numbers(&other.d_r));
+    let (mu_old, mu, sigma) = ([0.963267, -0.546955], [0.964, -0.549], 0.527609);
+    let kl = (0..2).map(|i| (mu[i] - mu_old[i] as f64).powi(2)).sum::<f64>() / 2.0 / (2.0 * sigma * sigma);
+    close("kl", kl, 0.00000424, 8);
+    let ratios = Ratios { drift: Some(Tensor::from_slice(&[kl])), ..transitions(&[(1.2, 5e-5)]) };
+    let e = evaluated("grpo", "kl_beta = 0.04", &ratios);
+    close("loss", e.losses[0], -1.20006 + 0.04 * kl, 8);
+    close("dL/d drift", e.d_drift.unwrap().double_value(&[0]), 0.04, 12);
+}
+
 #[test]
 fn dpok_adds_the_drift_from_the_start_model() {
     let drift = ((0.31f64 - 0.3).powi(2) + (0.08f64 - 0.1).powi(2)) / 2.0;
@@ -208,7 +225,9 @@ fn units_of(units: Units) -> Ratios {
     let r = Tensor::from_slice(&[3e-5, -2e-5, 6e-5, -5e-5, 1e-5, -8e-5]);
     let drift = Some(&r * &r + 2e-4);
     let units = match units {
-        Units::Steps { .. } => (0..6).map(|i| Unit { advantage: 1.5 - i as f64, ..unit(&[&[i]]) }).collect(),
+        Units::Steps { .. } | Units::Groups(_) => {
+            (0..6).map(|i| Unit { advantage: 1.5 - i as f64, ..unit(&[&[i]]) }).collect()
+        }
         Units::Trajectories | Units::Candidates(_) => (0..3).map(|i| unit(&[&[2 * i], &[2 * i + 1]])).collect(),
         Units::Lists(_) => vec![
             Unit { scores: vec![0.1, 0.9, 0.4], ..unit(&[&[0, 1], &[2, 2], &[3, 1]]) },
@@ -230,7 +249,7 @@ fn derivatives_of_units_equal_finite_differences() {
     let mut checked = 0;
     for entry in REGISTRY {
         let Some(rollouts) = entry.needs().rollouts else { continue };
-        let objective = built(entry.name, "");
+        let objective = built(entry.name, if entry.name == "grpo" { "kl_beta = 0.04" } else { "" });
         let (method, step) = (objective.of_units().unwrap(), step_of(entry.name));
         let ratios = units_of(rollouts.units);
         let e = evaluate_units(method, &ratios, &step).unwrap();
@@ -252,14 +271,14 @@ fn derivatives_of_units_equal_finite_differences() {
         }
         checked += 1;
     }
-    assert_eq!(checked, 6);
+    assert_eq!(checked, 7);
 }
 
 #[test]
 fn the_sum_over_micro_batches_of_units_is_that_of_the_whole() {
     for entry in REGISTRY {
         let Some(rollouts) = entry.needs().rollouts else { continue };
-        let objective = built(entry.name, "");
+        let objective = built(entry.name, if entry.name == "grpo" { "kl_beta = 0.04" } else { "" });
         let (method, step) = (objective.of_units().unwrap(), step_of(entry.name));
         let whole = units_of(rollouts.units);
         let e = evaluate_units(method, &whole, &step).unwrap();
@@ -356,13 +375,15 @@ fn methods_that_sample_have_the_published_settings() {
     assert_eq!(settings("tailorpo"), same(tailorpo));
     assert_eq!(settings("ddpo"), same("clamp 0.0001, advantage_clip 5.0, buffer 16"));
     assert_eq!(settings("dpok"), same("kl_ratio 0.01, clamp 0.0001, advantage_clip 5.0, buffer 16"));
+    let grpo = "clamp 0.0001, advantage_clip 5.0, kl_beta 0.0, ratio_norm false, std \"group\", renormalise \"none\", timestep_fraction 0.6, skip_last 1, unlikeliness 0.0, mixed_advantage false";
+    assert_eq!(settings("grpo"), same(grpo));
     let dense = "scale 12.5, clamp 0.0005, gamma 0.9, sampled_steps 1, trajectories_per_loss 2";
     assert_eq!(settings("dense-reward"), same(dense));
     let self_npo = |w| format!("rollout_steps 5, guidance {w}, huber_c 0.001, ema_decay 0.999, start \"data\"");
     assert_eq!(settings("self_npo"), (self_npo("-1.0"), self_npo("-5.0")));
 
     let rollouts = |name: &str| find(name).unwrap().needs().rollouts.unwrap();
-    for name in ["d3po", "spo", "tailorpo", "ddpo", "dpok"] {
+    for name in ["d3po", "spo", "tailorpo", "ddpo", "dpok", "grpo"] {
         let Rollouts { steps, eta, guidance_scale, .. } = rollouts(name);
         assert_eq!((steps, eta, guidance_scale), (20, 1.0, 5.0), "{name}");
     }

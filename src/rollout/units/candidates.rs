@@ -6,7 +6,7 @@ use crate::rollout::advantages::Advantages;
 use crate::rollout::asked::{Asked, At};
 use crate::rollout::grid::Trajectory;
 use crate::rollout::kept::{Keeping, KeptUnit};
-use crate::rollout::maker::{Counts, Found, Iteration, Pairs, Sampling, UnitMaker};
+use crate::rollout::maker::{Counts, Found, Iteration, Pairs, Rewarded, Sampling, UnitMaker};
 use crate::rollout::recorded::{Ends, Rule};
 use crate::rollout::trajectories::{advance, walk};
 use crate::scorers::Ratings;
@@ -29,13 +29,19 @@ impl UnitMaker for Candidates {
     }
 
     /// The pairs made while sampling, each in its own group.
-    fn make(&self, _: &Iteration, _: &[f64], found: &mut Found, _: &mut Option<Advantages>) -> Result<Vec<KeptUnit>> {
+    fn make(
+        &self,
+        _: &Iteration,
+        _: &Rewarded,
+        found: &mut Found,
+        _: &mut Option<Advantages>,
+    ) -> Result<Vec<KeptUnit>> {
         let pairs = std::mem::take(&mut found.pairs).into_values().enumerate();
         Ok(pairs.map(|(group, unit)| KeptUnit { group, ..unit }).collect())
     }
 
     fn rows(&self, counts: &Counts) -> u64 {
-        counts.trajectories * counts.calls.saturating_sub(self.skip_steps as u64) * (3 + counts.drift)
+        counts.trajectories * counts.calls.saturating_sub(self.skip_steps as u64) * (3 + counts.beside)
     }
 
     fn extra_calls(&self, calls: usize) -> usize {

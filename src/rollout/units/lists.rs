@@ -6,7 +6,7 @@ use crate::objectives::Lists;
 use crate::rollout::advantages::Advantages;
 use crate::rollout::grid::{Grid, Indices};
 use crate::rollout::kept::KeptUnit;
-use crate::rollout::maker::{Counts, Found, Iteration, UnitMaker};
+use crate::rollout::maker::{Counts, Found, Iteration, Rewarded, UnitMaker};
 use anyhow::Result;
 use std::collections::BTreeSet;
 
@@ -82,17 +82,17 @@ impl UnitMaker for DrawnLists {
     fn make(
         &self,
         iteration: &Iteration,
-        rewards: &[f64],
+        rewarded: &Rewarded,
         found: &mut Found,
         _: &mut Option<Advantages>,
     ) -> Result<Vec<KeptUnit>> {
         let lists = self.draw(&iteration.draws, iteration.number, iteration.read)?;
-        Ok(units(iteration.grid, rewards, &found.indices, &lists))
+        Ok(units(iteration.grid, rewarded.rewards, &found.indices, &lists))
     }
 
     fn rows(&self, counts: &Counts) -> u64 {
         let drawn = counts.read.saturating_mul((self.lists.trajectories_per_loss * self.lists.sampled_steps) as u64);
-        counts.whole().min(drawn.saturating_mul(2 + counts.drift))
+        counts.whole().min(drawn.saturating_mul(2 + counts.beside))
     }
 
     fn is_ordered(&self) -> bool {

@@ -3,7 +3,7 @@
 use crate::rollout::advantages::Advantages;
 use crate::rollout::grid::{Grid, Indices};
 use crate::rollout::kept::KeptUnit;
-use crate::rollout::maker::{Found, Iteration, UnitMaker};
+use crate::rollout::maker::{Found, Iteration, Rewarded, UnitMaker};
 use anyhow::{Context, Result};
 
 /// Every transition of every trajectory.
@@ -16,12 +16,12 @@ impl UnitMaker for Steps {
     fn make(
         &self,
         iteration: &Iteration,
-        rewards: &[f64],
+        rewarded: &Rewarded,
         found: &mut Found,
         advantages: &mut Option<Advantages>,
     ) -> Result<Vec<KeptUnit>> {
         let advantages = advantages.as_mut().context("the method has no advantages")?;
-        Ok(units(iteration.grid, iteration.prompts, rewards, &found.indices, advantages))
+        Ok(units(iteration.grid, iteration.prompts, rewarded.rewards, &found.indices, advantages))
     }
 
     fn advantages(&self) -> Option<Advantages> {

@@ -3,7 +3,7 @@
 use crate::rollout::advantages::Advantages;
 use crate::rollout::grid::{Grid, Indices};
 use crate::rollout::kept::KeptUnit;
-use crate::rollout::maker::{Found, Iteration, UnitMaker};
+use crate::rollout::maker::{Found, Iteration, Rewarded, UnitMaker};
 use anyhow::Result;
 
 /// Pairs of trajectories.
@@ -13,11 +13,11 @@ impl UnitMaker for Trajectories {
     fn make(
         &self,
         iteration: &Iteration,
-        rewards: &[f64],
+        rewarded: &Rewarded,
         found: &mut Found,
         _: &mut Option<Advantages>,
     ) -> Result<Vec<KeptUnit>> {
-        Ok(units(iteration.grid, rewards, &found.indices))
+        Ok(units(iteration.grid, rewarded.rewards, &found.indices))
     }
 }
 

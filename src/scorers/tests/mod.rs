@@ -114,7 +114,10 @@ fn ratings_are_kept_by_scorer_and_groups_of_them_are_shaped() {
     assert!(rewards.rate(&pictures, 0, &["x"; 3]).unwrap().watch.is_empty());
     assert_eq!(rewards.weighted(&ratings), [1.0, 12.0, 3.0]);
     let group = ratings.select(&[2, 1]);
-    assert_eq!(group, Ratings { scores: vec![vec![3.0, 2.0], vec![0.0, 1.0]], watch: vec![vec![9.0, 8.0]] });
+    assert_eq!(
+        group,
+        Ratings { scores: vec![vec![3.0, 2.0], vec![0.0, 1.0]], watch: vec![vec![9.0, 8.0]], ..Ratings::default() }
+    );
     assert_eq!(rewards.shaped(&group), [3.0, 12.0]);
     let mut collected = Ratings::default();
     collected.extend(ratings.select(&[0]));
@@ -258,7 +261,7 @@ fn compressibility_is_minus_the_size_of_the_jpeg_in_kilobytes() {
 fn a_measure_where_lower_is_better_is_turned_before_it_is_weighed() {
     let named = Named { name: "brisque".into(), scorer: open("brisque", "assets/scorers/brisque"), measure: 0 };
     let rewards = Rewards::new(vec![(named, 2.0)], vec![], Shaping::Par);
-    let ratings = Ratings { scores: vec![vec![10.0, 30.0]], watch: vec![] };
+    let ratings = Ratings { scores: vec![vec![10.0, 30.0]], ..Ratings::default() };
     assert_eq!(rewards.weighted(&ratings), [-20.0, -60.0]);
     let shaped = rewards.shaped(&ratings);
     assert!(shaped[0] > shaped[1], "{shaped:?}");
@@ -289,7 +292,12 @@ fn scorers_are_opened_by_name_and_missing_files_are_named() {
         let scorers = [spec("style", "assets/judge"), spec("style", "assets/judge-labels"), spec(name, path)];
         let rated = |scorer| Rated { scorer, measure: None };
         let scorers = scorers.into_iter().map(|scorer| Weighted { rated: rated(scorer), weight: 1.0 }).collect();
-        RewardConfig { scorers, shaping: Shaping::Par, watch: vec![rated(spec("content", "assets/judge"))] }
+        RewardConfig {
+            scorers,
+            shaping: Shaping::Par,
+            watch: vec![rated(spec("content", "assets/judge"))],
+            pairwise: Vec::new(),
+        }
     };
     let open = |name: &str, path: &str| Rewards::open(&config(name, path), LoadOptions::cpu(), None);
     let rewards = open("content", "assets/judge").unwrap();

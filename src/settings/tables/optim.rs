@@ -7,6 +7,8 @@ crate::choice! {
     /// `[optim] name`
     pub enum Optimizer {
         Adamw = "adamw",
+        /// Moments in 8 bits.
+        Adamw8bit = "adamw8bit",
         Adafactor = "adafactor",
     }
 }
@@ -30,15 +32,15 @@ crate::choice! {
 
 crate::keys! {
     pub struct Parsed {
-        /// torch.optim.AdamW, or transformers' Adafactor
-        name: Optimizer = one_of::<Optimizer>().not_built(&["adamw8bit"]).or_text("adamw"),
+        /// torch.optim.AdamW, the same with moments in 8 bits, or transformers' Adafactor
+        name: Optimizer = one_of::<Optimizer>().or_text("adamw"),
         /// learning rate, as the optimizer sees it
         lr: f64 = within(Range::POSITIVE).required(),
         /// global_batch: lr x pairs per step
         lr_scale: LrScale = one_of::<LrScale>().or_text("none"),
-        /// decay of the moments; adamw only
+        /// decay of the moments; not adafactor
         betas: (f64, f64) = of(Kind::RealPair(Range::FRACTION)).or("[0.9, 0.999]"),
-        /// added to the denominator; adamw only
+        /// added to the denominator; not adafactor
         eps: f64 = within(Range::POSITIVE).or("1e-8"),
         /// decoupled
         weight_decay: f64 = within(Range::NOT_NEGATIVE).or("0.01"),
@@ -68,6 +70,7 @@ pub struct OptimConfig {
 #[serde(tag = "name", rename_all = "lowercase")]
 pub enum RuleConfig {
     Adamw { betas: (f64, f64), eps: f64 },
+    Adamw8bit { betas: (f64, f64), eps: f64 },
     Adafactor,
 }
 
@@ -75,7 +78,7 @@ impl Optimizer {
     /// Keys that it does not read.
     pub fn unread(self) -> &'static [&'static str] {
         match self {
-            Self::Adamw => &[],
+            Self::Adamw | Self::Adamw8bit => &[],
             Self::Adafactor => &["betas", "eps"],
         }
     }
@@ -87,6 +90,7 @@ impl Parsed {
         let Self { name, lr, lr_scale, betas, eps, weight_decay, max_grad_norm, schedule, warmup_steps } = *self;
         let rule = match name {
             Optimizer::Adamw => RuleConfig::Adamw { betas, eps },
+            Optimizer::Adamw8bit => RuleConfig::Adamw8bit { betas, eps },
             Optimizer::Adafactor => RuleConfig::Adafactor,
         };
         OptimConfig { rule, lr, lr_scale, weight_decay, max_grad_norm, schedule, warmup_steps }

@@ -2,6 +2,7 @@
 
 use crate::keys::OnResume::Rounding;
 use crate::keys::{Auto, Range, at_least, one_of, within};
+use crate::objectives::Needs;
 use crate::settings::facts::Facts;
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,7 @@ crate::choice! {
 crate::choice! {
     /// `[reference] ledger`
     pub enum Ledger {
+        On = "on",
         Off = "off",
     }
 }
@@ -38,8 +40,8 @@ crate::keys! {
         divergence_limit: Option<f64> = within(Range::POSITIVE).by_family(LIMIT),
         /// updated: smoothing of that gain; 0: none
         divergence_ema: f64 = within(Range::FRACTION).or("0.9"),
-        /// stored reference errors
-        ledger: Auto<Ledger> = one_of::<Ledger>().not_built(&["on"]).or_auto(),
+        /// on: errors of the reference are stored in the cache folder and read again (docs/ledger.md); auto: off
+        ledger: Auto<Ledger> = one_of::<Ledger>().or_auto().on_resume(Rounding),
         /// device of the reference
         placement: Placement = one_of::<Placement>().not_built(&["cpu"]).or_text("device").on_resume(Rounding),
     }
@@ -66,6 +68,30 @@ pub struct ReferenceConfig {
     pub updates: Option<Updates>,
     pub ledger: Auto<Ledger>,
     pub placement: Placement,
+}
+
+impl ReferenceConfig {
+    /// Whether errors of the reference are stored. "auto" is off: without draws that repeat, or other runs with the same
+    /// ones, a ledger only costs.
+    pub fn stores_errors(&self) -> bool {
+        match self.ledger {
+            Auto::Given(Ledger::On) => true,
+            Auto::Given(Ledger::Off) | Auto::Auto => false,
+        }
+    }
+}
+
+/// Why a method cannot use stored errors of a reference; `None` if it can.
+pub fn no_ledger(needs: &Needs, kind: ReferenceKind) -> Option<&'static str> {
+    match kind {
+        _ if !needs.reference => Some("the method compares with no reference"),
+        _ if needs.rollouts.is_some() => Some("it trains on trajectories that the policy samples"),
+        _ if needs.truncated.is_some() => Some("its targets are the policy's own predictions"),
+        _ if needs.inversion.is_some() => Some("its noisy latents are inversions by the policy"),
+        _ if needs.drift => Some("its loss reads predictions of the reference, not errors alone"),
+        ReferenceKind::Updated => Some("the reference moves (reference.kind = \"updated\")"),
+        ReferenceKind::Frozen => None,
+    }
 }
 
 impl Parsed {

@@ -7,6 +7,10 @@ use crate::settings::scorers;
 
 const WEIGHED: Kind =
     Kind::Checked { check: scorers::check_weighed, words: "a list of { name, weight = 1, measure, path }" };
+const JUDGES: Kind = Kind::Checked {
+    check: scorers::check_judges,
+    words: "a list of { name, weight = 1, measure, path, answers = \"score\", orders = 2, tie_zone = 0, sharpness }",
+};
 const WATCHED: Kind = Kind::Checked { check: scorers::check_watched, words: "a list of { name, measure, path }" };
 
 impl Keys for RewardConfig {
@@ -25,5 +29,10 @@ impl Keys for RewardConfig {
             .on_resume(SameContent)
             .named("watch")
             .helped(" scorers that rate too, and are only reported"),
+        of(JUDGES)
+            .or("[]")
+            .on_resume(SameContent)
+            .named("pairwise")
+            .helped(" judges of every two pictures of a prompt: win rates are weighed with the scores"),
     ];
 }

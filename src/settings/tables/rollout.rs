@@ -38,13 +38,13 @@ crate::keys! {
 
 crate::keys! {
     pub struct Parsed {
-        /// per prompt and iteration; default: the method's; d3po: exactly 2
+        /// per prompt and iteration; default: the method's; d3po: exactly 2; grpo: at least 4
         trajectories: Option<usize> = PORTION,
         /// DDIM steps per trajectory; default: the method's
         steps: Option<i64> = whole(1, 1000),
         /// share of DDPM's noise per step, above 0; default: the method's
         eta: Option<f64> = within(Range::UNIT),
-        /// trajectories of a prompt start from one noise, so that their rewards differ by their steps alone; auto: d3po alone
+        /// trajectories of a prompt start from one noise, so that their rewards differ by their steps alone; auto: d3po and grpo
         shared_noise: Auto<bool> = switch().or_auto(),
         /// guidance scale of the trajectories; default: the method's
         guidance_scale: Option<f64> = within(Range::NOT_NEGATIVE),

@@ -15,7 +15,7 @@ const NAMES: &[&str] = demo_recipe_has_the_budget_and_passes_a_dry_run::NAMES;
 const PLUG_INS: &[&str] = &["timestep-aware", "dense-timesteps", "balanced", "videodpo"];
 const LISTS: &[&str] = &["rankdpo", "lipo_lambda", "plackett_luce", "mpo"];
 /// Recipes of methods that sample while they train: recipes_sampling.rs.
-const SAMPLING: &[&str] = &["d3po", "spo", "tailorpo", "ddpo", "dpok", "dense-reward", "self_npo"];
+const SAMPLING: &[&str] = &["d3po", "spo", "tailorpo", "ddpo", "dpok", "grpo", "pref-grpo", "dense-reward", "self_npo"];
 const FAMILIES: &[&str] = &["sd15", "sdxl"];
 #[test]
 fn every_name_has_its_three_recipes_and_there_are_no_others() {
@@ -35,7 +35,11 @@ fn every_method_has_a_recipe_of_its_name() {
         assert_ne!(NAMES.contains(&entry.name), SAMPLING.contains(&entry.name), "{} has no recipe", entry.name);
     }
     for name in NAMES.iter().chain(SAMPLING) {
-        let method = if PLUG_INS.contains(name) { "dpo" } else { *name };
+        let method = match *name {
+            name if PLUG_INS.contains(&name) => "dpo",
+            "pref-grpo" => "grpo",
+            name => name,
+        };
         assert!(objectives::find(method).is_some(), "{method} is not built");
         for kind in FAMILIES.iter().chain(&["demo"]) {
             assert_eq!(text(&recipe(name, kind), "method", "name"), Some(method), "{name}-{kind}");

@@ -16,7 +16,7 @@ fn demo_recipes_sample_few_pictures_in_few_steps_and_watch_another_scorer() {
         let rollout = ["prompts_per_iteration", "trajectories", "steps"].map(|key| number(&recipe, "rollout", key));
         // Methods of trajectories compare the pictures of a prompt, the others candidates of a step.
         let expected = match name {
-            &"ddpo" | &"dpok" => [4.0, 8.0, 6.0],
+            &"ddpo" | &"dpok" | &"grpo" => [4.0, 8.0, 6.0],
             _ => [8.0, 2.0, 10.0],
         };
         assert_eq!(rollout, expected.map(Some), "{name}");
@@ -67,7 +67,38 @@ fn assert_trains(name: &str) {
     assert!(dir.path().join(name).join("final/pytorch_lora_weights.safetensors").exists(), "{name}");
 }
 
-one_test_each!(demo_recipe_trains: super::assert_trains; d3po spo dpok dense_reward("dense-reward"));
+one_test_each!(demo_recipe_trains: super::assert_trains; d3po spo dpok grpo dense_reward("dense-reward"));
+
+/// Win rates come from a rating scorer in the demo, and from a program that compares in the published form.
+#[test]
+fn pref_grpo_trains_on_win_rates_of_ratings_and_of_comparisons() {
+    let dir = tempfile::tempdir().unwrap();
+    let short = [
+        ("train.steps", "1"),
+        ("sample.every", "0"),
+        ("validate.every", "0"),
+        ("rollout.prompts_per_iteration", "1"),
+        ("rollout.trajectories", "4"),
+        ("rollout.steps", "3"),
+        ("train.pairs_per_step", "4"),
+        ("train.micro_batch", "2"),
+    ];
+    let mut sets: Vec<(&str, String)> = short.map(|(key, value)| (key, value.to_string())).into();
+    for (name, judge) in [
+        ("ratings", None),
+        (
+            "comparisons",
+            Some("[{name=\"command\", path=\"python3 docs/examples/brightness.py\", answers=\"compare\"}]"),
+        ),
+    ] {
+        sets.extend(judge.map(|judge| ("reward.pairwise", judge.to_string())));
+        let out = dir.path().join(name);
+        train("pref-grpo", "demo", &out, &sets).assert().success();
+        let lines = support::metrics(&out.join("pref-grpo"));
+        assert!(lines[0]["loss"].is_number() && lines[0]["idle_groups"] == 0, "{name}: {}", lines[0]);
+        assert!(lines[0]["watch_background"].is_number(), "{name}: {}", lines[0]);
+    }
+}
 
 #[test]
 fn the_demo_recipe_of_self_npo_trains() {
@@ -83,6 +114,7 @@ fn published(name: &str, family: &str) -> (f64, f64, f64) {
     let by = |sd15: f64, sdxl: f64| if family == "sdxl" { sdxl } else { sd15 };
     match name {
         "d3po" | "ddpo" | "dpok" => (3e-5, 20.0, 4.0),
+        "grpo" => (1e-4, by(704.0, 352.0), 32.0),
         "spo" | "tailorpo" => (by(6e-5, 1e-5), by(40.0, 16.0), by(4.0, 64.0)),
         _ => (2e-5, 32.0, 32.0),
     }

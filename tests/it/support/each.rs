@@ -36,7 +36,7 @@ macro_rules! one_test_per_sampling_method {
     ($group:ident: $check:path) => {
         crate::support::each::one_test_each! {
             $group: $check;
-            d3po spo tailorpo ddpo dpok dense_reward("dense-reward")
+            d3po spo tailorpo ddpo dpok grpo dense_reward("dense-reward")
         }
     };
 }

@@ -48,7 +48,7 @@ pub struct Method {
 }
 
 /// Two prompts of four, four steps of DDIM.
-pub const METHODS: [Method; 6] = [
+pub const METHODS: [Method; 7] = [
     Method { name: "d3po", keys: "", rollout: "", units: 8, updates: 2 },
     Method {
         name: "spo",
@@ -60,6 +60,14 @@ pub const METHODS: [Method; 6] = [
     Method { name: "tailorpo", keys: "denoise_ahead = 1\n", rollout: "trajectories = 2\n", units: 16, updates: 4 },
     Method { name: "ddpo", keys: "buffer = 4\n", rollout: "trajectories = 2\n", units: 16, updates: 4 },
     Method { name: "dpok", keys: "", rollout: "trajectories = 2\n", units: 16, updates: 4 },
+    // Two of the first three steps of each of eight trajectories.
+    Method {
+        name: "grpo",
+        keys: "timestep_fraction = 0.7\nkl_beta = 0.1\nratio_norm = true\n",
+        rollout: "trajectories = 4\n",
+        units: 16,
+        updates: 4,
+    },
     Method {
         name: "dense-reward",
         keys: "sampled_steps = 2\n",

@@ -6,6 +6,7 @@ mod families;
 mod files;
 mod formats;
 mod input;
+mod ledger;
 mod methods;
 mod numbers;
 mod old_runs;

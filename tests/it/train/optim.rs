@@ -91,6 +91,11 @@ fn the_plan_counts_the_state_of_each_optimizer() {
     let (weights, adamw) = mib(&[]);
     assert_eq!(adamw, 3.0 * weights, "gradients and two moments");
     assert_eq!(mib(&["ema.decay=0.5"]).1, 4.0 * weights);
+    let (_, rounded) = mib(&["optim.name=adamw8bit"]);
+    assert!(
+        1.5 * weights < rounded && rounded < 2.5 * weights,
+        "{rounded} of {weights}: small tensors are not rounded"
+    );
     let (_, adafactor) = mib(&["optim.name=adafactor"]);
     assert!(weights < adafactor && adafactor < 2.0 * weights, "{adafactor} of {weights}");
 
@@ -170,19 +175,55 @@ fn misspelt_choices_are_refused_with_the_nearest_name() {
     for (set, expected) in [
         (
             "optim.name=adafacter",
-            "optim.name = \"adafacter\": expected \"adamw\" | \"adafactor\" (did you mean \"adafactor\"?).",
+            "optim.name = \"adafacter\": expected \"adamw\" | \"adamw8bit\" | \"adafactor\" (did you mean \"adafactor\"?).",
         ),
-        ("optim.name=sgd", "optim.name = \"sgd\": expected \"adamw\" | \"adafactor\"."),
-        ("optim.name=adamw8bit", "expected \"adamw\" | \"adafactor\"; \"adamw8bit\" is not built yet."),
+        ("optim.name=sgd", "optim.name = \"sgd\": expected \"adamw\" | \"adamw8bit\" | \"adafactor\"."),
         (
             "train.gradient_checkpointing=block",
             "expected \"none\" | \"attention\" | \"blocks\" | \"all\" (did you mean \"blocks\"?).",
         ),
         ("train.gradient_checkpointing=true", "train.gradient_checkpointing = true: expected \"none\" | \"attention\""),
-        ("optim.name=3", "optim.name = 3: expected \"adamw\" | \"adafactor\"."),
+        ("optim.name=3", "optim.name = 3: expected \"adamw\" | \"adamw8bit\" | \"adafactor\"."),
     ] {
         let said = world.refused(&mut world.train_with(&[set]), 2);
         assert!(said.contains(expected), "{set}: {said}");
         assert!(!world.run_dir().exists(), "{set} left a run folder");
     }
+}
+
+#[test]
+fn a_run_with_moments_in_8_bits_killed_in_a_step_resumes_to_the_same_bytes() {
+    let world = World::new(16);
+    let sets = [
+        "optim.name=\"adamw8bit\"",
+        "optim.lr=1e-4",
+        "lora.rank=0",
+        "train.steps=4",
+        "train.micro_batch=1",
+        "train.grad_accum=8",
+        "train.checkpoint_every=2",
+        "ema.decay=0.5",
+    ];
+    let whole = world.trained("whole", &sets);
+    let (code, said) = world.signalled("KILL train 2 + 5", &flags(&sets));
+    assert_eq!(code, None, "{said}");
+    let killed = world.run_dir();
+    let fresh = world.path("fresh");
+    copy(&killed, &fresh);
+    support::zero_optimizer(&fresh.join("checkpoint-000002"));
+    succeeds(&mut world.train(&resuming(&sets)));
+    for part in ["final", "checkpoint-000004"] {
+        assert_eq!(files(&killed.join(part)), files(&whole.join(part)), "{part}");
+    }
+    assert_eq!(timeless(&killed), timeless(&whole));
+    let out = format!("train.out={:?}", fresh.display().to_string());
+    succeeds(&mut world.train(&resuming(&[&sets[..], &[out.as_str()]].concat())));
+    assert_ne!(files(&fresh.join("final")), files(&whole.join("final")));
+
+    // The state on disk is the one that the plan counts: 8 bits where a tensor is large.
+    let size = |run: &Path| std::fs::metadata(run.join("checkpoint-000004/optimizer.safetensors")).unwrap().len();
+    let plain = world.trained("plain", &[&sets[..], &["optim.name=\"adamw\""]].concat());
+    assert!(size(&killed) < size(&plain) * 6 / 10, "{} of {}", size(&killed), size(&plain));
+    let said = world.refused(&mut world.train(&resuming(&[&sets[..], &["optim.name=\"adamw\""]].concat())), 2);
+    assert!(said.contains("optim.name: the run has \"adamw8bit\", the config has \"adamw\""), "{said}");
 }

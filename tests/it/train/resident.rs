@@ -7,10 +7,12 @@ use diffpref::settings;
 use diffpref::train::{self, Host, Outcome, Resident};
 use diffpref::world::Alone;
 
-/// LoRA, a full fine-tune on the weights that the LoRA left, and another LoRA on those that the fine-tune left.
-const RUNS: [(&str, &[&str]); 3] = [
+/// LoRA, a full fine-tune on the weights that the LoRA left, one that stores errors of its reference, and another LoRA on
+/// the weights that the fine-tune left.
+const RUNS: [(&str, &[&str]); 4] = [
     ("lora", &["train.threads=1", "train.steps=2", "lora.rank=4", "optim.lr=1e-3"]),
     ("full", &["train.threads=1", "train.steps=2", "lora.rank=0", "optim.lr=1e-4"]),
+    ("stored", &["train.threads=1", "train.steps=2", "lora.rank=0", "optim.lr=1e-4", "reference.ledger=\"on\""]),
     ("other", &["train.threads=1", "train.steps=3", "lora.rank=2", "train.seed=7", "optim.lr=1e-3"]),
 ];
 

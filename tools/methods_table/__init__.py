@@ -1,1 +1,0 @@
-"""The parts of tools/methods_table.py."""

@@ -1,1 +1,0 @@
-"""What tools/methods_table.py promises, without running diffpref."""
