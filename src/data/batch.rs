@@ -92,6 +92,8 @@ pub struct BatchOptions {
     pub weighting: Option<Weighting>,
     /// Probability that a position is a desirable image. `None`: one order over all items.
     pub desirable_share: Option<f64>,
+    /// Positions in a row that share the timestep of the first. `None`: every item draws its own.
+    pub block: Option<u64>,
 }
 
 /// Items as the networks read them, R rows: the first images of all items, then the second images of items that have
@@ -119,6 +121,8 @@ pub struct BatchItem {
     pub level: f64,
     /// d of its draws, for later draws.
     pub draw: u64,
+    /// Items of one block have one noise level: position / `block` in training, the draw in validation. 0 without blocks.
+    pub block: u64,
     /// Rows of its images, in their order.
     pub rows: Vec<i64>,
     pub preference: Preference,

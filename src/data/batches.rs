@@ -166,7 +166,7 @@ impl Batches {
         let (mut left_out, mut drafts) = (Vec::new(), Vec::new());
         for position in positions {
             let (index, pass) = self.item(position)?;
-            match self.draw(index, self.draws.draw_of_epoch(pass), latents)? {
+            match self.draw(index, self.draws.draw_of_epoch(pass), self.block(position)?, latents)? {
                 Some(draft) => drafts.push(draft),
                 None => left_out.push(self.items[index].id.clone()),
             }
@@ -175,8 +175,16 @@ impl Batches {
         Ok(Drawn { batch, left_out })
     }
 
+    /// The block of a position and its noise level: that of its first item, readable or not. `None` without blocks.
+    fn block(&self, position: u64) -> Result<Option<(u64, f64)>> {
+        let Some(size) = self.options.block else { return Ok(None) };
+        let (index, pass) = self.item(position / size * size)?;
+        let d = self.draws.draw_of_epoch(pass);
+        Ok(Some((position / size, self.draws.level(d, &self.items[index].id, &self.options.timesteps)?)))
+    }
+
     /// An item with the rows of its images in order; `None` if one of them is unusable.
-    fn draw(&self, index: usize, d: u64, latents: &LatentCache) -> Result<Option<Drafted>> {
+    fn draw(&self, index: usize, d: u64, block: Option<(u64, f64)>, latents: &LatentCache) -> Result<Option<Drafted>> {
         let (item, shape) = (&self.items[index], &self.options.latent_shape);
         let shared = match self.options.noise {
             NoiseRule::Shared => Some(self.draws.noise(d, &item.id, shape)),
@@ -195,10 +203,13 @@ impl Batches {
             };
             rows.push(self.row(&raw, &moments, noise));
         }
-        let level = self.draws.level(d, &item.id, &self.options.timesteps)?;
+        let (block, level) = match block {
+            Some(shared) => shared,
+            None => (0, self.draws.level(d, &item.id, &self.options.timesteps)?),
+        };
         let weight = self.factors.as_ref().and_then(|factors| factors.get(index)).copied();
         let prompt = self.prompt(item, d).to_string();
-        Ok(Some(Drafted { item: self.described(item, level, d, weight), prompt, rows }))
+        Ok(Some(Drafted { item: BatchItem { block, ..self.described(item, level, d, weight) }, prompt, rows }))
     }
 
     fn row(&self, raw: &Tensor, moments: &Moments, noise: Tensor) -> Row {
@@ -212,6 +223,7 @@ impl Batches {
             prompt: item.prompt.clone(),
             level,
             draw,
+            block: 0,
             rows: Vec::new(),
             preference: item.preference.clone(),
             weight,
@@ -237,7 +249,8 @@ impl Batches {
         let drafted = |j: u64| {
             let noise = self.draws.val_noise(j, &item.id, &self.options.latent_shape);
             let rows = images.iter().map(|m| self.row(&m.mean, m, noise.shallow_clone())).collect();
-            let described = self.described(item, self.draws.val_level(j, draws), j, None);
+            // Draws of equal number have equal levels.
+            let described = BatchItem { block: j, ..self.described(item, self.draws.val_level(j, draws), j, None) };
             Drafted { item: described, prompt: item.prompt.clone(), rows }
         };
         self.assemble((0..draws).map(drafted).collect(), texts).map(Some)

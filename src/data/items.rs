@@ -50,13 +50,16 @@ impl ItemSet {
     /// [`WrongKind`]; a row that does not parse, a missing field or score, a duplicate id, refused ties, no training
     /// items, labelled images of one class only. The text names file and line.
     pub fn read(options: &ReadOptions) -> Result<Self> {
-        let set = Self::split(options)?;
+        let set = Self::read_any_class(options)?;
         set.refuse_one_class(options.wanted)?;
         Ok(set)
     }
 
     /// [`read`](Self::read) without the check for both classes.
-    fn split(options: &ReadOptions) -> Result<Self> {
+    ///
+    /// # Errors
+    /// Those of [`read`](Self::read); labels may be all of one class.
+    pub fn read_any_class(options: &ReadOptions) -> Result<Self> {
         let main = Index::read(&options.path, options)?;
         let mut set = Self {
             train: Vec::new(),
@@ -101,7 +104,7 @@ impl ItemSet {
         let labels = ReadOptions { wanted: ItemKind::Labels, ..options.clone() };
         match Self::read(options) {
             Err(e) if e.downcast_ref::<WrongKind>().is_some_and(|kind| kind.holds == ItemKind::Labels) => {
-                Self::split(&labels)
+                Self::read_any_class(&labels)
             }
             read => read,
         }

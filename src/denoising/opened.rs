@@ -158,5 +158,6 @@ fn batch_options(folder: &ModelFolder, resolution: i64, draws: &Draws) -> BatchO
         scorer: None,
         weighting: None,
         desirable_share: None,
+        block: None,
     }
 }

@@ -42,7 +42,7 @@ impl PairLoss for Bco {
         -(pairs.z() - d).log_sigmoid() - (d - pairs.y()).log_sigmoid()
     }
 
-    fn statistic(&self, pairs: &Pairs) -> Tensor {
+    fn statistic(&self, pairs: &Pairs, _: &Step) -> Tensor {
         Tensor::cat(&[pairs.z(), pairs.y()], 0)
     }
 }

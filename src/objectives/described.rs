@@ -69,6 +69,8 @@ fn others(needs: &Needs) -> Vec<String> {
         (needs.swapped, "labels swapped"),
         (needs.ties, "ties, where they are kept"),
         (needs.drift, "drift from the reference"),
+        (needs.whole_step.is_some(), "all items of a step"),
+        (needs.prompts, "embeddings of prompts"),
     ];
     let flags = flags.into_iter().filter(|(on, _)| *on).map(|(_, words)| words);
     flags.chain(inversion).map(String::from).chain(statistic).collect()

@@ -122,6 +122,47 @@ pub fn evaluate(
     })
 }
 
+/// Evaluates micro-batches as one batch, for a loss that reads a whole step: one result per micro-batch.
+///
+/// # Errors
+/// When libtorch refuses the backward pass.
+pub fn evaluate_together(
+    objective: &Objective,
+    batches: &[Errors],
+    step: &Step,
+    weighting: Weighting,
+) -> Result<Vec<Evaluation>, TchError> {
+    let Some(joined) = Errors::joined(batches) else { return Ok(Vec::new()) };
+    let mut rest = evaluate(objective, &joined, step, weighting)?;
+    Ok(batches.iter().map(|batch| rest.take(batch)).collect())
+}
+
+impl Evaluation {
+    /// Removes the part of the first micro-batch of those left.
+    fn take(&mut self, batch: &Errors) -> Self {
+        let (items, rows) = (batch.items.len(), batch.theta.size()[0]);
+        let first = |values: &Tensor, n: i64| values.narrow(0, 0, n);
+        let mut part = Self {
+            losses: self.losses.iter().copied().filter(|loss| loss.item < items).collect(),
+            d_theta: first(&self.d_theta, rows),
+            d_drift: self.d_drift.as_ref().map(|d| d.map(|t| first(t, items as i64))),
+            compared: Vec::new(),
+            labelled: Vec::new(),
+            effective_weights: Vec::new(),
+        };
+        self.losses.retain(|loss| loss.item >= items);
+        self.losses.iter_mut().for_each(|loss| loss.item -= items);
+        let left = |values: &Tensor, n: i64| values.narrow(0, n, values.size()[0] - n);
+        self.d_theta = left(&self.d_theta, rows);
+        self.d_drift = self.d_drift.as_ref().map(|d| d.map(|t| left(t, items as i64)));
+        // One record per item, or none.
+        part.compared = self.compared.drain(..items.min(self.compared.len())).collect();
+        part.labelled = self.labelled.drain(..items.min(self.labelled.len())).collect();
+        part.effective_weights = self.effective_weights.drain(..items.min(self.effective_weights.len())).collect();
+        part
+    }
+}
+
 fn total(objective: &Objective, errors: &Errors, step: &Step, weighting: Weighting) -> Total {
     match objective {
         Objective::Pairs(method) => {
@@ -147,8 +188,13 @@ fn total(objective: &Objective, errors: &Errors, step: &Step, weighting: Weighti
             Total { effective_weights, ..one_an_item(&losses, &weights) }
         }
         Objective::Labels(method) => {
-            let losses = method.losses(&Labels::of(errors, step.beta), step);
-            one_an_item(&losses, &vec![1.0; errors.items.len()])
+            let labels = Labels::of(errors, step.beta);
+            let losses = method.losses(&labels, step);
+            let mut total = one_an_item(&losses, &vec![1.0; errors.items.len()]);
+            if let Some(counted) = method.counted(&labels) {
+                total.losses.retain(|loss| counted[loss.item]);
+            }
+            total
         }
         Objective::Lists(method) => {
             let lists = List::all_of(errors, step.beta);
@@ -194,8 +240,8 @@ fn one_an_item(losses: &Tensor, weights: &[f64]) -> Total {
 /// The values whose mean is the statistic of the step.
 pub fn statistic_values(objective: &Objective, errors: &Errors, step: &Step) -> Vec<f64> {
     match objective {
-        Objective::Pairs(method) => numbers(&method.statistic(&Pairs::of(errors, step.beta))),
-        Objective::Labels(method) => numbers(&method.statistic(&Labels::of(errors, step.beta))),
+        Objective::Pairs(method) => numbers(&method.statistic(&Pairs::of(errors, step.beta), step)),
+        Objective::Labels(method) => numbers(&method.statistic(&Labels::of(errors, step.beta), step)),
         Objective::Lists(_) | Objective::Steps(_) | Objective::Residuals(_) => Vec::new(),
     }
 }

@@ -70,7 +70,7 @@ impl LabelLoss for Kto {
     }
 
     /// The clamp follows the mean.
-    fn statistic(&self, labels: &Labels) -> Tensor {
+    fn statistic(&self, labels: &Labels, _: &Step) -> Tensor {
         labels.g.shallow_clone()
     }
 }

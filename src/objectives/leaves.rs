@@ -1,8 +1,10 @@
 //! Inputs of an objective: errors of policy and reference, row by row, and views of them as pairs, lists or labelled
 //! images. Notation: docs/methods.md, section 0.
 
+use super::groups::Places;
 use crate::data::batches::{BatchItem, image_of_each};
 use crate::data::items::Preference;
+use pipelines::LevelRange;
 use tch::{Kind, Tensor};
 
 /// Errors of a micro-batch. An error is the mean over C, H, W of the squared residual, prediction minus target.
@@ -22,6 +24,10 @@ pub struct Errors {
     pub epsilon_factor: Tensor,
     /// lambda(t) of `timesteps.weighting`, by default 1.
     pub lambda: Tensor,
+    /// One embedding per item `[n, D]`, that of the prompt as conditioned on; for methods that need it.
+    pub prompts: Option<Tensor>,
+    /// Noise levels of the model's process.
+    pub range: LevelRange,
 }
 
 /// Drift of the predictions for the first images from the reference's, d = noise_pred - noise_pred_ref. `[n]` each.
@@ -34,8 +40,15 @@ pub struct Drift {
 }
 
 impl Drift {
-    fn map(&self, f: impl Fn(&Tensor) -> Tensor) -> Self {
+    pub(super) fn map(&self, f: impl Fn(&Tensor) -> Tensor) -> Self {
         Self { square: f(&self.square), pull: f(&self.pull) }
+    }
+
+    /// The drifts of several micro-batches, in their order; `None` unless all have one.
+    fn joined(drifts: Vec<Option<&Drift>>) -> Option<Self> {
+        let drifts: Vec<&Drift> = drifts.into_iter().collect::<Option<_>>()?;
+        let all = |part: fn(&Drift) -> &Tensor| Tensor::cat(&drifts.iter().map(|d| part(d)).collect::<Vec<_>>(), 0);
+        Some(Self { square: all(|d| &d.square), pull: all(|d| &d.pull) })
     }
 }
 
@@ -54,7 +67,39 @@ impl Errors {
             drift: self.drift.as_ref().map(|d| d.map(Tensor::shallow_clone)),
             epsilon_factor: self.epsilon_factor.shallow_clone(),
             lambda: self.lambda.shallow_clone(),
+            prompts: self.prompts.as_ref().map(Tensor::shallow_clone),
+            range: self.range,
         }
+    }
+
+    /// Micro-batches as one batch: the rows of the first, then those of the second, and so on. `None` for none.
+    pub fn joined(batches: &[Self]) -> Option<Self> {
+        let all = |part: fn(&Self) -> &Tensor| Tensor::cat(&batches.iter().map(part).collect::<Vec<_>>(), 0);
+        let each = |part: fn(&Self) -> Option<&Tensor>| {
+            let parts: Option<Vec<&Tensor>> = batches.iter().map(part).collect();
+            parts.map(|parts| Tensor::cat(&parts, 0))
+        };
+        let (mut items, mut rows) = (Vec::new(), 0);
+        for batch in batches {
+            let moved = |row: &i64| row + rows;
+            items.extend(
+                batch
+                    .items
+                    .iter()
+                    .map(|item| BatchItem { rows: item.rows.iter().map(moved).collect(), ..item.clone() }),
+            );
+            rows += batch.theta.size()[0];
+        }
+        Some(Self {
+            items,
+            theta: all(|b| &b.theta),
+            reference: each(|b| b.reference.as_ref()),
+            drift: Drift::joined(batches.iter().map(|b| b.drift.as_ref()).collect()),
+            epsilon_factor: all(|b| &b.epsilon_factor),
+            lambda: all(|b| &b.lambda),
+            prompts: each(|b| b.prompts.as_ref()),
+            range: batches.first()?.range,
+        })
     }
 
     /// Policy errors in the space of margins, `[R]`.
@@ -95,6 +140,8 @@ pub struct Pairs {
     half_beta: Tensor,
     scores: Option<[Tensor; 2]>,
     ties: Tensor,
+    prompts: Option<Tensor>,
+    places: Places,
 }
 
 impl Pairs {
@@ -116,6 +163,8 @@ impl Pairs {
             half_beta: winners(&errors.lambda) * (0.5 * beta),
             scores: scored.then(|| [score(0), score(1)]),
             ties: errors.numbers(|item| f64::from(item.preference == Preference::Pair { tie: true })),
+            prompts: errors.prompts.as_ref().map(Tensor::shallow_clone),
+            places: Places::of(errors),
         }
     }
 
@@ -193,6 +242,16 @@ impl Pairs {
         &self.ties
     }
 
+    /// Embeddings of the prompts, `[n, D]`.
+    pub fn prompts(&self) -> &Tensor {
+        named(&self.prompts, "embeddings of prompts")
+    }
+
+    /// Noise levels and blocks of the pairs.
+    pub fn places(&self) -> &Places {
+        &self.places
+    }
+
     /// Whether the inputs of a logit exist.
     pub fn compared(&self) -> bool {
         self.theta_l.is_some() && self.ref_w.is_some()
@@ -268,6 +327,10 @@ pub struct Labels {
     pub beta: f64,
     /// +1 desirable, -1 undesirable
     pub sign: Tensor,
+    theta: Tensor,
+    drift: Option<Drift>,
+    prompts: Option<Tensor>,
+    places: Places,
 }
 
 impl Labels {
@@ -276,10 +339,49 @@ impl Labels {
         let reference = errors.epsilon_reference();
         let desirable = |item: &BatchItem| item.preference == Preference::Label { desirable: true };
         Self {
-            g: (named(&reference, "e_ref") - theta) * &errors.lambda,
+            g: (named(&reference, "e_ref") - &theta) * &errors.lambda,
+            drift: errors.drift.as_ref().map(|d| d.map(|t| t * &errors.epsilon_factor)),
+            theta,
+            prompts: errors.prompts.as_ref().map(Tensor::shallow_clone),
+            places: Places::of(errors),
             beta,
             sign: errors.numbers(|item| if desirable(item) { 1.0 } else { -1.0 }),
         }
+    }
+
+    /// 0.5 beta g: z of a desirable image, y of an undesirable one.
+    pub fn rewards(&self) -> Tensor {
+        &self.g * (0.5 * self.beta)
+    }
+
+    /// e_theta in the space of margins.
+    pub fn theta(&self) -> &Tensor {
+        &self.theta
+    }
+
+    /// Drift of the policy from the reference in the space of margins.
+    pub fn drift(&self) -> &Drift {
+        self.drift.as_ref().unwrap_or_else(|| panic!("a method reads the drift, which its needs do not name"))
+    }
+
+    /// Embeddings of the prompts, `[n, D]`.
+    pub fn prompts(&self) -> &Tensor {
+        named(&self.prompts, "embeddings of prompts")
+    }
+
+    /// Noise levels and blocks of the images.
+    pub fn places(&self) -> &Places {
+        &self.places
+    }
+
+    /// Desirable and undesirable images of each group of indices; a group of one class is absent.
+    pub fn sides(&self, groups: Vec<Vec<i64>>) -> Vec<[Vec<i64>; 2]> {
+        let signs = super::numbers(&self.sign);
+        let split = |members: Vec<i64>| {
+            let (good, bad): (Vec<i64>, Vec<i64>) = members.into_iter().partition(|i| signs[*i as usize] > 0.0);
+            (!good.is_empty() && !bad.is_empty()).then_some([good, bad])
+        };
+        groups.into_iter().filter_map(split).collect()
     }
 
     /// 1 for a desirable image, else 0.

@@ -8,15 +8,19 @@ mod bounds;
 mod described;
 mod evaluate;
 mod gain;
+mod groups;
 mod leaves;
 mod method;
 mod needs;
+mod quantiles;
 pub mod safeguard;
 mod shared;
 pub mod statistics;
 mod stepwise;
 pub mod timestep_weight;
 
+mod aot;
+mod aot_unpaired;
 mod apo_down;
 mod apo_zero;
 mod bco;
@@ -47,8 +51,10 @@ mod nca;
 mod npo;
 mod odpo;
 mod plackett_luce;
+mod pmpo;
 mod rankdpo;
 mod rdpo;
+mod relative_po;
 mod rpo;
 pub mod self_npo;
 mod sft;
@@ -57,20 +63,22 @@ mod spo;
 mod sppo_hard;
 mod tailorpo;
 mod todo;
+mod uapo;
 mod wpo;
 
 pub use described::MethodDescription;
 pub use evaluate::{
-    Compared, Evaluation, ItemLoss, Labelled, Weighting, evaluate, numbers, statistic_values, weight_values,
+    Compared, Evaluation, ItemLoss, Labelled, Weighting, evaluate, evaluate_together, numbers, statistic_values,
+    weight_values,
 };
 pub use leaves::{Drift, Errors, Labels, List, Pairs, descending, ranked_pairs};
 pub use method::{Entry, Method, MethodKeys, MethodSettings};
 pub use needs::{
     Candidates, Groups, Inversion, InversionGrid, Inverter, Lists, Needs, Other, Renormalise, Rollouts, Scored, Spread,
-    Start, StepDrift, StepRatio, Truncation, Units,
+    Start, StepDrift, StepRatio, Truncation, Units, WholeStep,
 };
 pub use shared::{
-    BETA, BETA_AUTO, BetaRule, ERROR, ErrorSpace, NO_PROMPT_DROPOUT, Offline, SCORER, SHARED_NOISE, Scores,
+    BETA, BETA_AUTO, BetaRule, ERROR, ErrorSpace, ITEMS, NO_PROMPT_DROPOUT, Offline, Rows, SCORER, SHARED_NOISE, Scores,
 };
 pub use spo::best_and_worst;
 pub use stepwise::{Ratios, ResidualLoss, StepEvaluation, StepLoss, Unit, evaluate_units};
@@ -110,7 +118,7 @@ pub trait PairLoss {
     }
 
     /// Values, `[..]`, whose mean is `Step::statistic`, if `Needs::statistic` declares one.
-    fn statistic(&self, pairs: &Pairs) -> Tensor {
+    fn statistic(&self, pairs: &Pairs, _: &Step) -> Tensor {
         pairs.theta_w().zeros_like()
     }
 }
@@ -139,8 +147,15 @@ pub trait LabelLoss {
     /// `[n]`
     fn losses(&self, labels: &Labels, step: &Step) -> Tensor;
 
-    /// Values, `[..]`, whose mean is `Step::statistic`.
-    fn statistic(&self, labels: &Labels) -> Tensor;
+    /// Whether an image has a loss, one per image. `None`: all have one. The others count in the losses of these.
+    fn counted(&self, _: &Labels) -> Option<Vec<bool>> {
+        None
+    }
+
+    /// Values, `[..]`, whose mean is `Step::statistic`, if `Needs::statistic` declares one.
+    fn statistic(&self, labels: &Labels, _: &Step) -> Tensor {
+        labels.g.zeros_like()
+    }
 }
 
 /// A preference-alignment method.
@@ -197,6 +212,11 @@ pub const REGISTRY: &[Entry] = &[
     grpo::ENTRY,
     dense_reward::ENTRY,
     self_npo::ENTRY,
+    aot::ENTRY,
+    aot_unpaired::ENTRY,
+    relative_po::ENTRY,
+    pmpo::ENTRY,
+    uapo::ENTRY,
 ];
 
 /// Known methods that this version refuses: personalised preferences, arXiv 2501.06655.

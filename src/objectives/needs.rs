@@ -312,6 +312,15 @@ impl Scored {
     }
 }
 
+/// Size of the steps of a loss that reads all items of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WholeStep {
+    /// Fewest items.
+    pub least: u64,
+    /// Items in a row that share one noise level and are compared; a step is a multiple of it.
+    pub block: Option<u64>,
+}
+
 /// The needs of a method. Methods start from [`pairs`](Self::pairs), [`lists`](Self::lists), [`labels`](Self::labels)
 /// or [`sampling`](Self::sampling).
 #[derive(Debug, Clone)]
@@ -332,6 +341,14 @@ pub struct Needs {
     pub drift: bool,
     /// A number over whole steps.
     pub statistic: Option<Statistic>,
+    /// The loss of an item depends on the other items of its step.
+    pub whole_step: Option<WholeStep>,
+    /// Needs an embedding of every item's prompt.
+    pub prompts: bool,
+    /// Labelled images may be all desirable or all undesirable.
+    pub one_class: bool,
+    /// Condition on the method's keys that undesirable images require and that does not hold.
+    pub undesirable_requires: Option<&'static str>,
     /// The method has loss weights that depend on training.
     pub weights: bool,
     /// The method has loss weights that follow from a list's data.
@@ -370,6 +387,10 @@ impl Needs {
         inversion: None,
         drift: false,
         statistic: None,
+        whole_step: None,
+        prompts: false,
+        one_class: false,
+        undesirable_requires: None,
         weights: false,
         data_weights: false,
         ramp: false,

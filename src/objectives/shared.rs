@@ -1,6 +1,7 @@
 //! Keys of [method] shared by several methods, each declared once.
 
 use super::needs::Scored;
+use crate::data::items::ItemKind;
 use crate::keys::{Auto, Key, Range, of, one_of, switch, text, within};
 use serde::{Deserialize, Serialize};
 
@@ -88,6 +89,28 @@ impl Scores {
     /// Lowest and highest score; [0, 1] until the data is known.
     pub fn range(&self) -> [f64; 2] {
         self.score_range.given().unwrap_or([0.0, 1.0])
+    }
+}
+
+crate::choice! {
+    /// Kind of the rows of a method that compares columns of winners and losers.
+    pub enum Rows {
+        /// A winner and a loser each.
+        Pairs = "pairs",
+        /// Labelled images; pairs become labelled images too.
+        Labels = "labels",
+    }
+}
+
+pub const ITEMS: Key =
+    one_of::<Rows>().or_text("pairs").helped(" pairs: winners and losers; labels: images, desirable or not");
+
+impl Rows {
+    pub fn kind(self) -> ItemKind {
+        match self {
+            Self::Pairs => ItemKind::Pairs,
+            Self::Labels => ItemKind::Labels,
+        }
     }
 }
 

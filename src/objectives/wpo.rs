@@ -47,10 +47,10 @@ impl PairLoss for Wpo {
     }
 
     fn weights(&self, pairs: &Pairs, step: &Step) -> Option<Tensor> {
-        Some(((self.statistic(pairs) - step.statistic) * -self.kappa).exp().clamp_max(1.0))
+        Some(((self.statistic(pairs, step) - step.statistic) * -self.kappa).exp().clamp_max(1.0))
     }
 
-    fn statistic(&self, pairs: &Pairs) -> Tensor {
+    fn statistic(&self, pairs: &Pairs, _: &Step) -> Tensor {
         pairs.ref_w() + pairs.ref_l()
     }
 }

@@ -6,7 +6,7 @@ use super::resolved::Settings;
 use super::tables::validate::ValidateConfig;
 use crate::keys::{Auto, ConfigError, Result};
 use crate::objectives::self_npo::GRID;
-use crate::objectives::{Inversion, InversionGrid, MethodSettings};
+use crate::objectives::{Inversion, InversionGrid, MethodSettings, WholeStep};
 
 impl Parsed {
     /// Fills in every "auto" and checks what needs the facts.
@@ -35,6 +35,7 @@ impl Parsed {
             None => Some(facts.items as f64 / per_step),
         };
         let train = self.train.resolve(&self.file, facts, &per_epoch)?;
+        check_step(&method, train.pairs_per_step())?;
         Ok(Settings {
             model,
             data,
@@ -95,6 +96,25 @@ fn check_chances(method: &MethodSettings, facts: &Facts) -> std::result::Result<
             "method.name = \"{}\" reads the scores \"{}\" as chances: expected numbers in [0, 1], found [{low}, {high}]. Correct the rows, or take another method.",
             method.name(),
             scores.scorer.as_deref().unwrap_or_default()
+        )),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// A loss that compares the items of a step needs enough of them, in whole blocks.
+fn check_step(method: &MethodSettings, items: u64) -> std::result::Result<(), Refusal> {
+    let Some(WholeStep { least, block }) = method.needs.whole_step else { return Ok(()) };
+    let (name, noun) = (method.name(), method.needs.items.noun());
+    if items < least {
+        return Err(format!(
+            "method.name = \"{name}\" compares the {noun} of a step: expected at least {least} of them, found {items} \
+             (train.micro_batch times train.grad_accum). Raise train.grad_accum."
+        ));
+    }
+    match block {
+        Some(block) if items % block != 0 => Err(format!(
+            "method.name = \"{name}\" compares blocks of method.block = {block} {noun}: expected a multiple of {block} per \
+             step, found {items} (train.micro_batch times train.grad_accum). Change method.block or train.grad_accum."
         )),
         Some(_) | None => Ok(()),
     }

@@ -7,7 +7,8 @@ use crate::networks::{Machine, Networks, Noised};
 use crate::objectives::statistics::Law;
 use crate::objectives::timestep_weight::TimestepWeight;
 use crate::objectives::{
-    Errors, Evaluation, Needs, Objective, Step, Weighting, numbers, safeguard, statistic_values, weight_values,
+    Errors, Evaluation, Needs, Objective, Step, Weighting, evaluate_together, numbers, safeguard, statistic_values,
+    weight_values,
 };
 use crate::world::{World, gathered};
 use anyhow::Result;
@@ -65,7 +66,8 @@ impl Criterion {
     /// Whether all errors of the step must be known before its first backward pass.
     pub fn looks_ahead(&self, statistics: &Statistics) -> bool {
         let statistic = self.needs.statistic.is_some_and(|s| s.law.looks_ahead(&statistics.statistic));
-        statistic || (self.has_running_weights() && Law::Before.looks_ahead(&statistics.weight))
+        let whole = self.needs.whole_step.is_some();
+        whole || statistic || (self.has_running_weights() && Law::Before.looks_ahead(&statistics.weight))
     }
 
     fn has_running_weights(&self) -> bool {
@@ -94,6 +96,17 @@ impl Criterion {
         Ok(Terms { step, weighting: Weighting::Divided(if mean > 0.0 { mean } else { 1.0 }) })
     }
 
+    /// Losses and derivatives of micro-batches that are a step of this rank; empty for a loss that reads its items alone.
+    ///
+    /// # Errors
+    /// When libtorch refuses the backward pass.
+    pub fn together(&self, seen: &[Errors], terms: &Terms) -> Result<Vec<Evaluation>> {
+        match self.needs.whole_step {
+            Some(_) => Ok(evaluate_together(&self.objective, seen, &terms.step, terms.weighting)?),
+            None => Ok(Vec::new()),
+        }
+    }
+
     /// Values behind the statistics of later steps.
     pub fn values(&self, errors: &Errors, step: &Step) -> Values {
         let statistic = match self.needs.statistic.is_some_and(|s| s.law != Law::Step) {
@@ -109,11 +122,11 @@ impl Criterion {
 
     /// Adds the values of a step that was not skipped.
     pub fn observe(&self, values: &Values, statistics: &mut Statistics) {
-        if self.needs.statistic.is_some_and(|s| s.law != Law::Step) {
-            statistics.statistic.observe(&values.statistic);
+        if let Some(statistic) = self.needs.statistic.filter(|s| s.law != Law::Step) {
+            statistics.statistic.observe(statistic.law, &values.statistic);
         }
         if self.has_running_weights() {
-            statistics.weight.observe(&values.weight);
+            statistics.weight.observe(Law::Before, &values.weight);
         }
     }
 

@@ -231,6 +231,7 @@ fn batch_options(config: &Settings, folder: &ModelFolder, needs: &Needs) -> Batc
         scorer: needs.scorer().map(String::from),
         weighting: config.weighting(),
         desirable_share: needs.desirable_share,
+        block: needs.whole_step.and_then(|step| step.block),
     }
 }
 

@@ -12,11 +12,17 @@ use anyhow::{Result, bail};
 
 impl Pass<'_> {
     /// Errors, losses and their derivatives. `own`: this micro-batch is the whole step, and its statistics are not
-    /// taken yet.
+    /// taken yet. `evaluated`: its losses, if they are known from the whole step.
     ///
     /// # Errors
     /// [`Halted`] for a loss or an error that is not finite; errors of the networks.
-    pub fn items(&self, batch: &Batch, terms: &Terms, own: Option<&Statistics>) -> Result<Partial<'_>> {
+    pub fn items(
+        &self,
+        batch: &Batch,
+        terms: &Terms,
+        own: Option<&Statistics>,
+        evaluated: Option<Evaluation>,
+    ) -> Result<Partial<'_>> {
         let (criterion, number) = (self.criterion, terms.step.number);
         let measures = self.networks.moved.as_ref().is_some_and(|moved| moved.measures(number));
         let mut forward = self.trained(batch, measures)?;
@@ -24,7 +30,10 @@ impl Pass<'_> {
             Some(own) => criterion.terms(terms.step, own, std::slice::from_ref(&forward.errors), &Alone)?,
             None => *terms,
         };
-        let mut evaluation = evaluate(&criterion.objective, &forward.errors, &terms.step, terms.weighting)?;
+        let mut evaluation = match evaluated {
+            Some(evaluated) => evaluated,
+            None => evaluate(&criterion.objective, &forward.errors, &terms.step, terms.weighting)?,
+        };
         refuse_not_finite(batch, &evaluation)?;
         let lam = criterion.protect_winners(&forward, &mut evaluation);
         let roots: Roots = match forward.parts.take() {

@@ -8,7 +8,7 @@ use super::pass::{Latents, Pass};
 use super::records::StepRecords;
 use crate::data::batches::Batch;
 use crate::networks::{Networks, Renewal, Swapped};
-use crate::objectives::{Errors, Step};
+use crate::objectives::{Errors, Evaluation, Step};
 use crate::optimizer::{Ema, Optimizer};
 use crate::progress::{Halted, Stop};
 use crate::rollout::UnitBatch;
@@ -163,21 +163,30 @@ impl Learner {
         let seen = if twice { settle(world, self.look_ahead(batches, stop))? } else { Vec::new() };
         let terms = self.criterion.terms(step, statistics, &seen, world)?;
         let own = (ahead && !twice).then_some(statistics);
+        let together = self.criterion.together(&seen, &terms).with_context(|| format!("step {s}"))?;
         self.optimizer.zero_grad();
-        let merged = self.merged(&terms, own.is_some(), batches, stop).with_context(|| format!("step {s}"));
+        let merged = self.merged(&terms, own.is_some(), together, batches, stop).with_context(|| format!("step {s}"));
         settle(world, merged)
     }
 
-    fn merged(&self, terms: &Terms, whole: bool, batches: &MicroBatches, stop: &Stop) -> Result<Merged> {
+    /// `together`: losses of the micro-batches in their order, for a loss of the whole step.
+    fn merged(
+        &self,
+        terms: &Terms,
+        whole: bool,
+        together: Vec<Evaluation>,
+        batches: &MicroBatches,
+        stop: &Stop,
+    ) -> Result<Merged> {
         let own = whole.then_some(&self.history.statistics);
-        let (pass, mut merged) = (self.pass(), Merged::new(*terms));
+        let (pass, mut merged, mut together) = (self.pass(), Merged::new(*terms), together.into_iter());
         for batch in batches() {
             let partial = match (batch?, pass.latents) {
                 (Some(MicroBatch::Items(batch)), Latents::Truncated(truncating)) => {
                     pass.truncated(truncating, &batch, terms)
                 }
                 (Some(MicroBatch::Items(batch)), Latents::Noised | Latents::Inverted(_)) => {
-                    pass.items(&batch, terms, own)
+                    pass.items(&batch, terms, own, together.next())
                 }
                 (Some(MicroBatch::Units(batch)), _) => pass.units(&batch, terms),
                 (None, _) => continue,

@@ -2,7 +2,7 @@
 
 use super::prompts;
 use super::samples;
-use crate::data::items::{Holdout, ItemKind, ItemSet, Labels, ReadOptions, WrongKind};
+use crate::data::items::{Holdout, ItemKind, ItemSet, Labels, Preference, ReadOptions, WrongKind};
 use crate::keys::{Auto, ConfigError};
 use crate::machine::disk::default_cache_dir;
 use crate::networks::Machine;
@@ -118,11 +118,29 @@ fn read_items(parsed: &Parsed, keys: &Items) -> Result<ItemSet> {
     };
     let read = match needs.truncated {
         Some(_) => ItemSet::read_images(&options),
+        None if needs.one_class => ItemSet::read_any_class(&options),
         None => ItemSet::read(&options),
     };
     let items = read.map_err(|e| say_who_takes_it(e, parsed))?;
     refuse_other_rows(&parsed.file, keys, &items)?;
+    refuse_undesirable(parsed, &items)?;
     Ok(items)
+}
+
+/// Undesirable images whose loss has no lower bound with the method's keys.
+fn refuse_undesirable(parsed: &Parsed, items: &ItemSet) -> Result<(), ConfigError> {
+    let Some(condition) = parsed.method.needs.undesirable_requires else { return Ok(()) };
+    let undesirable = items.train.iter().filter(|i| i.preference == Preference::Label { desirable: false }).count();
+    if undesirable == 0 {
+        return Ok(());
+    }
+    Err(ConfigError(format!(
+        "{}: method.name = \"{}\" with {undesirable} undesirable images in {}: expected {condition}, as their loss has no \
+         lower bound otherwise. Correct the keys of [method], or give desirable images alone.",
+        parsed.file,
+        parsed.method.name(),
+        items.index.display()
+    )))
 }
 
 /// An error for data of another kind than the method trains on, with the methods for it.

@@ -5,7 +5,9 @@ use super::forward::Forward;
 use crate::data::batches::{Batch, image_of_each};
 use crate::networks::{Inverting, Networks, Noised, Truncating, mean_product, mean_square};
 use crate::objectives::{Drift, Errors, numbers};
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use pipelines::Conditioning;
+use pipelines::conditioning::{POOLED_PROMPT_EMBEDS, PROMPT_EMBEDS};
 use tch::Tensor;
 
 /// Source of the noisy latents of items.
@@ -87,8 +89,14 @@ impl Pass<'_> {
             _ => None,
         };
         let detached = |d: &Drift| Drift { square: d.square.detach(), pull: d.pull.detach() };
+        let prompts = match self.criterion.needs.prompts {
+            true => image(&embeddings(&batch.conditioning)?.to_device(theta.device()).to_kind(theta.kind()), 0),
+            false => None,
+        };
         let errors = Errors {
             items: batch.items.clone(),
+            range: self.networks.process().range(),
+            prompts,
             theta: theta.detach(),
             reference: reference_errors,
             drift: drift.as_ref().map(detached),
@@ -113,4 +121,11 @@ impl Pass<'_> {
         let gained = reference_errors.index_select(0, &index) - start.errors;
         Ok(numbers(&(gained * self.criterion.epsilon_factor(self.networks, &preferred))))
     }
+}
+
+/// One embedding per row, `[R, D]`: the pooled one, or that of the last token, which has attended to the whole prompt.
+fn embeddings(conditioning: &Conditioning) -> Result<Tensor> {
+    let last_token = || conditioning.get(PROMPT_EMBEDS).map(|tokens| tokens.select(1, -1));
+    let found = conditioning.get(POOLED_PROMPT_EMBEDS).map(Tensor::shallow_clone).or_else(last_token);
+    found.context("the model has no embedding of the prompt")
 }

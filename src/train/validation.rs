@@ -10,7 +10,7 @@ use crate::metrics::{Line, gradient_factor, wins};
 use crate::networks::{Networks, mean_square};
 use crate::numbers::{interval, mean};
 use crate::objectives::statistics::Law;
-use crate::objectives::{Errors, Step, Weighting, descending, evaluate, numbers, statistic_values};
+use crate::objectives::{Errors, Step, Weighting, descending, evaluate, evaluate_together, numbers, statistic_values};
 use crate::progress::{Halted, Progress, Stop};
 use anyhow::{Result, bail};
 use std::collections::BTreeMap;
@@ -129,13 +129,17 @@ fn losses(pass: &Pass, statistics: &Statistics, all: &[Errors], step: Step) -> R
         // Over all validated items, or as left by the step.
         let values: Vec<f64> = match statistic.law {
             Law::Step => all.iter().flat_map(|e| statistic_values(&pass.criterion.objective, e, &step)).collect(),
-            Law::AllSteps | Law::Before => Vec::new(),
+            Law::AllSteps | Law::Before | Law::Learned { .. } => Vec::new(),
         };
         step.statistic = statistics.statistic.of_step(statistic.law, &values);
     }
     let (mut losses, mut factors) = (Vec::new(), Vec::new());
-    for errors in all {
-        let evaluation = evaluate(&pass.criterion.objective, errors, &step, Weighting::Off)?;
+    let objective = &pass.criterion.objective;
+    let evaluations = match pass.criterion.needs.whole_step {
+        Some(_) => evaluate_together(objective, all, &step, Weighting::Off)?,
+        None => all.iter().map(|e| evaluate(objective, e, &step, Weighting::Off)).collect::<Result<_, _>>()?,
+    };
+    for evaluation in evaluations {
         losses.extend(evaluation.losses.iter().map(|l| l.loss));
         // Without a reference of its own a method has no logit: here it is compared with the start model.
         let preferred = evaluation.compared.iter().filter(|c| pass.criterion.needs.reference && !c.tie);

@@ -89,6 +89,18 @@ method timestep-aware dpo "${moving[@]}" --set timesteps.law=discounted --set ti
 method frozen dpo "${moving[@]}" --set reference.divergence_limit=1e-9 --set timesteps.min=100 --set timesteps.max=700 \
     --set lora.rank=0 --set optim.lr=1e-5 --set train.steps=3
 method safeguard dpo --set safeguard.name=sdpo
+whole=(--set train.grad_accum=4)
+images=(--set data.path=$emoji/labels.jsonl --set train.grad_accum=4)
+method aot aot "${whole[@]}" --set method.bins=2 --set method.label_noise=0.1
+method aot-unpaired aot_unpaired "${whole[@]}"
+method aot-labels aot_unpaired "${images[@]}" --set method.items=labels
+method relative relative_po "${whole[@]}" --set method.block=4
+method relative-inside relative_po "${whole[@]}" --set method.weights=inside --set method.tau=0.1
+method relative-labels relative_po "${images[@]}" --set method.form=unpaired
+method relative-diagonal relative_po "${whole[@]}" --set method.form=diagonal
+method pmpo pmpo "${images[@]}"
+method uapo uapo --set train.steps=3
+method uapo-labels uapo "${images[@]}" --set method.items=labels --set method.anchor_lr=0.5
 
 config=tests/golden/families_train/base.toml
 velocity=(--set model.prediction_type=v_prediction --set model.zero_terminal_snr=true)
@@ -105,6 +117,7 @@ train sdxl-velocity-safeguard "${velocity[@]}" --set safeguard.name=sdpo --set t
 lists=(--set data.path=tests/golden/families_train/lists.jsonl --set validate.path=tests/golden/families_train/lists.jsonl)
 method sdxl-inpo inpo --set optim.lr=1e-4
 method sd21-inpo inpo "${sd21[@]}" --set optim.lr=1e-4
+method sdxl-relative relative_po --set method.block=4
 method sdxl-rankdpo rankdpo "${lists[@]}"
 method sd21-rankdpo rankdpo "${sd21[@]}" "${full[@]}" "${lists[@]}"
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from .data import LISTS
+from .data import LISTS, labelled
 from .losses import LOGITS
 
 RUNNING = 0.99  # decay of running means over steps
@@ -24,7 +24,8 @@ class RunningMean:
 
 
 class Batch:
-    """N pictures of n items. `w` and `l` [m] are the pictures of every preferred pair (kto: of the two classes)."""
+    """N pictures of n items. `w` and `l` [m] are the pictures of every preferred pair (labelled
+    images: of the two classes)."""
 
     def __init__(self, config, items, residuals, ref_residuals, factor, timesteps, weighting, beta, progress):
         """`residuals` [N, C, h, w]: prediction minus target, in the parameterisation that is trained; `factor` [N] turns
@@ -37,7 +38,7 @@ class Batch:
             places.append(range(start, start + len(item.images)))
             start += len(item.images)
         self.lists, owner = places, torch.tensor([i for i, x in enumerate(places) for _ in x])
-        if self.name == "kto":
+        if labelled(self.method):
             liked = torch.tensor([x.desirable for x in items])
             self.w, self.l = liked.nonzero()[:, 0], (~liked).nonzero()[:, 0]
         else:
@@ -74,12 +75,17 @@ class Batch:
     scale_w = property(lambda self: self.scale[self.w])
     z = property(lambda self: self.scale[self.w] * self.h[self.w])
     y = property(lambda self: self.scale[self.l] * self.h[self.l])
-    paired = property(lambda self: self.name != "kto")
+    paired = property(lambda self: not labelled(self.method))
+    rewards = property(lambda self: self.scale * self.h)
     listed = property(lambda self: self.name in LISTS)
 
     @property
     def u(self):
         return LOGITS[self.name](self) if self.name in LOGITS else self.z - self.y
+
+    def counted(self, terms):
+        """Number of items that the mean loss is over: those with a loss of their own."""
+        return self.n if self.listed else len(terms)
 
     def scores(self, scorer):
         return torch.tensor([item.scores[scorer] for item in self.items], dtype=self.theta.dtype)

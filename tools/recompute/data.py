@@ -9,6 +9,11 @@ from .draws import key
 LISTS = {"rankdpo", "lipo_lambda", "plackett_luce", "mpo"}
 
 
+def labelled(method):
+    """Whether [method] trains on labelled images."""
+    return method["name"] in ("kto", "pmpo") or method.get("items") == "labels" or method.get("form") == "unpaired"
+
+
 @dataclass
 class Item:
     """The pictures at one position of the order. They share a prompt and a timestep."""
@@ -79,7 +84,7 @@ def listed(folder, name, record):
 
 
 def labels_of(pairs):
-    """kto on pairs: one item per picture and prompt in order of first appearance, desirable if it won once. Order and ids
+    """Labelled images of pairs: one item per picture and prompt in order of first appearance, desirable if it won once. Order and ids
     follow the file, wins `data.labels`."""
     items = {}
     for row in pairs:
@@ -101,7 +106,7 @@ def read(path, config):
         else:
             made = pair(folder, item, record, config["data"])
         found += [made] if made else []
-    if name == "kto" and found and len(found[0].images) == 2:
+    if labelled(config["method"]) and found and len(found[0].images) == 2:
         return labels_of(found)
     return [swapped(x) for x in found] if name == "npo" else found
 

@@ -29,7 +29,9 @@ class Rounding:
         """Of a loss: errors move it by its derivative in them. Of a pair they move together, so that only h does."""
         (slope,) = torch.autograd.grad(loss, b.theta, retain_graph=True, allow_unused=True)
         slope = torch.zeros_like(b.theta) if slope is None else slope
-        if b.ref is None or b.listed or not b.paired:
+        if b.name == "pmpo":  # of the errors themselves, with either sign
+            moved = (slope.abs() * self.e).sum()
+        elif b.ref is None or b.listed or not b.paired:
             moved = (slope.abs() * (self.image + (self.image.mean() if not b.paired else 0))).sum()
         else:
             apart, together = (slope[b.w] - slope[b.l]) / 2, (slope[b.w] + slope[b.l]) / 2

@@ -20,6 +20,12 @@ class Drawn:
     t: int
     embeds: tuple
     d: int = 0  # of the inversion's noise
+    block: int = 0  # items of one block share a timestep
+
+    @property
+    def pooled(self):
+        """[P] the pooled embedding; for models without one that of the last token."""
+        return self.embeds[1] if len(self.embeds) > 1 else self.embeds[0][-1]
 
 
 class Inputs:
@@ -99,12 +105,18 @@ class Inputs:
         latents, time_ids = map(torch.stack, zip(*sides))
         dropped = self.draws.dropout(d, item.id, method["prompt_dropout"])
         embeds = self.prompt_embeds("" if dropped else item.prompt)
-        t, shape = self.draws.timestep(d, item.id, self.networks.timesteps), latents.shape[1:]
+        block, shape = 0, latents.shape[1:]
+        drawing = d, item.id
+        if self.name == "relative_po":
+            block = position // method["block"]
+            first, passed = self.placed(block * method["block"])
+            drawing = self.draws.index(passed), first.id
+        t = self.draws.timestep(*drawing, self.networks.timesteps)
         if self.name in LISTS and not method.get("shared_noise"):
             noise = torch.stack([self.draws.noise(shape, d, k, item.id) for k in range(len(latents))])
         else:
             noise = self.draws.noise(shape, d, item.id).expand_as(latents)
-        return Drawn(item, latents, time_ids, noise, t, embeds, d)
+        return Drawn(item, latents, time_ids, noise, t, embeds, d, block)
 
     def validated(self, item, draws):
         """The validation draws of an item: the same for every run; None if a picture cannot be read."""
@@ -115,5 +127,6 @@ class Inputs:
         found = []
         for j in range(draws):
             noise, t = self.draws.validation(j, item.id, latents.shape[1:], draws, self.networks.timesteps)
-            found.append(Drawn(item, latents, time_ids, noise.expand_as(latents), t, self.prompt_embeds(item.prompt)))
+            embeds = self.prompt_embeds(item.prompt)
+            found.append(Drawn(item, latents, time_ids, noise.expand_as(latents), t, embeds, block=j))
         return found

@@ -6,8 +6,9 @@ but the weights of `WEIGHTS` is differentiated by autograd.
 
 import math
 
+import numpy
 import torch
-from torch.nn.functional import logsigmoid, relu, softplus
+from torch.nn.functional import cosine_similarity, logsigmoid, relu, softplus
 
 LOSSES, WEIGHTS, LOGITS = {}, {}, {}
 
@@ -176,6 +177,17 @@ def bco(b):
     return -logsigmoid(b.z - b.bco_threshold) - logsigmoid(b.bco_threshold - b.y)
 
 
+def anchored(z, y, d):
+    """uapo: terms of the winners' rewards and of the losers'."""
+    return -logsigmoid(z - d), -logsigmoid(d - y)
+
+
+@of(LOSSES, "uapo")
+def uapo(b):
+    above, below = anchored(b.scale_w * b.h[b.w], b.scale[b.l] * b.h[b.l], b.uapo_anchor)
+    return above + below if b.paired else torch.cat([above, below])
+
+
 @of(LOSSES, "sppo_hard")
 def sppo_hard(b):
     return (b.z - 0.5).square() + (b.y + 0.5).square()
@@ -219,7 +231,82 @@ def mapo(b):
     return b.theta_w - b.method["weight"] * logsigmoid(b.method["scale"] * margin)
 
 
+# Losses of whole steps
+
+
+def members(keys):
+    """Indices of equal keys."""
+    return [[i for i, other in enumerate(keys) if other == key] for key in dict.fromkeys(keys)]
+
+
+def noisy(u, noise):
+    return -(1 - noise) * logsigmoid(u) - noise * logsigmoid(-u)
+
+
+def column(values, n):
+    """[n] quantiles at (i + 1/2) / n, linear between the sorted values."""
+    m = len(values)
+    at, own = (numpy.arange(n) + 0.5) / n, (numpy.arange(m) + 0.5) / m
+    mix = numpy.stack([numpy.interp(at, own, row) for row in numpy.eye(m)], 1)
+    return torch.from_numpy(mix).to(values.dtype) @ values.sort(stable=True).values
+
+
+@of(LOSSES, "aot")
+def aot(b):
+    """[m] losses, each of a pair, in its order."""
+    a, other = -b.scale_w * (b.theta_w - b.theta_l), -b.scale_w * (b.ref_w - b.ref_l)
+    terms = torch.zeros_like(a)
+    for chosen in members(b.tenths(b.method["bins"])):
+        chosen = torch.tensor(chosen)
+        order = chosen[a[chosen].argsort(stable=True)]
+        u = a[order] - other[chosen].sort(stable=True).values
+        terms = terms.index_put((order,), noisy(u, b.method["label_noise"]))
+    return terms
+
+
+@of(LOSSES, "aot_unpaired")
+def aot_unpaired(b):
+    z, y, found = b.scale_w * b.h[b.w], b.scale[b.l] * b.h[b.l], []
+    parts = torch.tensor(b.tenths(b.method["bins"]))
+    of_w, of_l = parts[b.owner[b.w]], parts[b.owner[b.l]]
+    for part in parts.unique().tolist():
+        above, below = z[of_w == part], y[of_l == part]
+        if len(above) and len(below):
+            n = max(len(above), len(below))
+            found.append(noisy(column(above, n) - column(below, n), b.method["label_noise"]))
+    return torch.cat(found) if found else z[:0]
+
+
+@of(LOSSES, "relative_po")
+def relative_po(b):
+    z, y, found = b.scale_w * b.h[b.w], b.scale[b.l] * b.h[b.l], []
+    blocks, method = torch.tensor(b.blocks), b.method
+    of_w, of_l = b.owner[b.w], b.owner[b.l]
+    for block in blocks.unique().tolist():
+        w, l = blocks[of_w] == block, blocks[of_l] == block
+        if not (w.any() and l.any()):
+            continue
+        margins = z[w][:, None] - y[l][None, :]
+        if method["form"] == "diagonal":
+            k = len(margins)
+            weights = torch.full((k, k), 0.2 / max(k - 1, 1)).fill_diagonal_(0.8 if k > 1 else 1.0)
+            found.append(-(weights * logsigmoid(margins)).sum(1))
+            continue
+        p, q = b.prompts[of_w[w]], b.prompts[of_l[l]]
+        weights = (-(1 - cosine_similarity(p[:, None], q[None, :], dim=2)) / method["tau"]).softmax(1)
+        inside = method["weights"] == "inside"
+        found.append(-logsigmoid(weights * margins).mean(1) if inside else -(weights * logsigmoid(margins)).sum(1))
+    return torch.cat(found) if found else z[:0]
+
+
 # Losses of labelled images and of lists
+
+
+@of(LOSSES, "pmpo")
+def pmpo(b):
+    a, drift = b.method["a"], (b.residuals - b.ref_residuals).square().mean((1, 2, 3)) * b.factor
+    pull = torch.full_like(b.theta.detach(), a).index_fill(0, b.l, a - 1)
+    return 0.5 * (pull * b.theta + b.method["b"] * drift)
 
 
 @of(LOSSES, "kto")

@@ -94,6 +94,8 @@ class Run:
         reference = residuals[references[0]] if references else None
         b = Batch(self.config, [x.item for x in drawn], residuals["policy"], reference, factor, t, weighting, beta,
                   self.step / self.steps)
+        b.blocks, b.prompts = [x.block for x in drawn], torch.stack([x.pooled for x in drawn]).to(networks.dtype)
+        b.tenths = lambda parts: (t * parts // networks.timesteps).tolist()
         b.ways, b.other = [way for way, _ in ways], {name: residuals[name].square().mean((1, 2, 3)) * factor for name in references}
         return b
 
@@ -117,7 +119,7 @@ class Run:
         self.weights.statistics(b)
         terms = LOSSES[self.name](b)
         weights = self.weights(b, terms)
-        loss = (weights * terms).sum() / b.n
+        loss = (weights * terms).sum() / b.counted(terms)
         figures = self.figures(b, terms, weights, loss, tolerances)
         if loss.requires_grad:
             loss.backward()
@@ -142,12 +144,12 @@ class Run:
         rounding = Rounding(b, tolerances)
         figures = {"loss": within(loss.detach(), rounding.of_loss(b, loss, tolerances))}
         figures |= error_figures(b, tolerances, rounding)
-        if b.ref is not None:
+        if b.beta is not None:
             figures["beta"] = relative(b.beta, tolerances.h)
         if b.ref is not None and b.paired:
             figures |= pair_figures(b, rounding, self.networks.timesteps)
         if self.weights.active:
-            plain = terms.sum() / b.n
+            plain = terms.sum() / b.counted(terms)
             figures["loss_unweighted"] = within(plain.detach(), rounding.of_loss(b, plain, tolerances))
         effective = self.weights.effective(b, weights)
         if self.weights.active or b.name in ("smpo", "mappo"):
@@ -165,6 +167,8 @@ class Run:
             figures["kl"] = within(b.kl, (b.weighting * rounding.image).mean())
         if b.name == "bco":
             figures["bco_threshold"] = within(b.bco_threshold, (b.scale * rounding.image).mean() + 1e-6)
+        if b.name == "uapo":
+            figures["uapo_anchor"] = within(b.uapo_anchor, (b.scale * rounding.image).mean() + 1e-6)
         if b.name == "wpo":
             figures["wpo_mean"] = relative(b.wpo_mean, tolerances.e)
         return figures
@@ -181,7 +185,7 @@ class Run:
     def beta_of_step(self):
         """beta: the number of the config, or that of "auto" from the steps before; None for a method without one."""
         if self.method.get("beta") != "auto":
-            return None if self.name in REFERENCE_FREE else float(self.method["beta"])
+            return float(self.method["beta"]) if "beta" in self.method else None
         if self.step <= 10:
             wide = self.networks.told_sizes
             self.beta = {"inpo": 5000.0 if wide else 2000.0, "smpo": 5000.0 if wide else 2000.0,
@@ -212,7 +216,7 @@ class Run:
         terms = LOSSES[self.name](b)
         tolerances = Tolerances.of_step(self.step)
         rounding = Rounding(b, tolerances)
-        figures = validation_figures(b, draws, terms.sum() / b.n, tolerances, rounding)
+        figures = validation_figures(b, draws, terms.sum() / b.counted(terms), tolerances, rounding)
         if b.paired and self.name not in REFERENCE_FREE:
             of_pairs = pair_figures(b, rounding, self.networks.timesteps)
             figures |= {f"val_{key}": of_pairs[key] for key in ["gradient_factor"] if key in of_pairs}

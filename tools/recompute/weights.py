@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 
 from .batch import RunningMean
-from .losses import WEIGHTS, factor, gains, positions
+from .losses import WEIGHTS, anchored, factor, gains, positions
 
 EDGES = (0.1, 0.3, 1.0, 3.0)  # of weight_hist
 
@@ -19,6 +19,7 @@ class Memory:
     wpo: RunningMean = field(default_factory=RunningMean)
     weight: RunningMean = field(default_factory=RunningMean)
     logits: list = field(default_factory=list)  # bco: every z and y so far
+    anchor: float = 0.0  # uapo: d
 
 
 class Weights:
@@ -58,6 +59,8 @@ class Weights:
             b.bco_threshold = math.fsum(self.memory.logits) / len(self.memory.logits)
         if self.name == "kto":
             b.kl = b.g.detach().mean()
+        if self.name == "uapo":
+            b.uapo_anchor = self.memory.anchor
 
     def __call__(self, b, terms):
         """[m] weights of a step's terms; stores their mean."""
@@ -78,6 +81,12 @@ class Weights:
 
     def remember(self, b):
         """Updates the means for the next step."""
+        if self.name == "uapo":
+            with torch.enable_grad():
+                d = torch.tensor(b.uapo_anchor, dtype=torch.float64, requires_grad=True)
+                z, y = (x.detach() for x in (b.rewards[b.w], b.rewards[b.l]))
+                (slope,) = torch.autograd.grad(sum(x.sum() for x in anchored(z, y, d)) / b.n, d)
+            self.memory.anchor -= b.method["anchor_lr"] * slope.item()
         if self.name == "wpo":
             self.memory.wpo.add(self.reference_mean)
         if b.ref is not None and b.paired:

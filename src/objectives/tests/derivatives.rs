@@ -4,9 +4,21 @@ use super::*;
 
 const STEP_SIZE: f64 = 1e-7;
 
+/// Keys that change the form of a loss.
+const FORMS: [(&str, &str); 8] = [
+    ("aot", "label_noise = 0.2\nbins = 2"),
+    ("aot_unpaired", "items = \"labels\""),
+    ("relative_po", "weights = \"inside\""),
+    ("relative_po", "form = \"diagonal\""),
+    ("relative_po", "form = \"unpaired\""),
+    ("pmpo", "a = 0.0\nb = 2.0"),
+    ("uapo", "items = \"labels\""),
+    ("kto", "utility = \"loss_averse\""),
+];
+
 /// A batch that suits every method of its kind, away from kinks and clamps.
-fn batch(entry: &Entry) -> Errors {
-    let mut errors = match entry.needs().items {
+fn batch(needs: &Needs) -> Errors {
+    let mut errors = match needs.items {
         ItemKind::Pairs => pairs_of(&[CASE_A, CASE_B]),
         ItemKind::Lists => list_of(&[0.9, 0.6, 0.2], &[1.3e-4, 5.7e-4, -2.1e-4]),
         ItemKind::Labels => labels_of(CASE_B),
@@ -14,14 +26,17 @@ fn batch(entry: &Entry) -> Errors {
     for (i, item) in errors.items.iter_mut().enumerate() {
         item.scores = Some(vec![0.8, 0.3 + 0.1 * i as f64]);
     }
-    if let (Preference::Pair { .. }, true) = (&errors.items[0].preference, entry.needs().ties) {
+    if let (Preference::Pair { .. }, true) = (&errors.items[0].preference, needs.ties) {
         errors.items[1].preference = Preference::Pair { tie: true };
     }
     let rows = errors.theta.size()[0];
     let ramp = Tensor::arange(rows, (tch::Kind::Double, tch::Device::Cpu)) * 0.1;
     errors.epsilon_factor = &ramp + 0.3;
     errors.lambda = ramp + 1.0;
-    if entry.needs().drift {
+    if needs.prompts {
+        errors.prompts = Some(Tensor::from_slice(&[1.0, 0.2, 0.7, 0.5]).view([2, 2]));
+    }
+    if needs.drift {
         errors.drift =
             Some(Drift { square: Tensor::from_slice(&[0.15, 0.21]), pull: Tensor::from_slice(&[-0.02, 0.03]) });
     }
@@ -54,10 +69,19 @@ fn trains_on_errors(needs: &Needs) -> bool {
 
 #[test]
 fn derivatives_equal_finite_differences() {
-    for entry in REGISTRY.iter().filter(|entry| trains_on_errors(&entry.needs())) {
-        let own = if entry.keys.iter().any(|k| k.name == "score_range") { "score_range = [0.0, 1.0]" } else { "" };
+    let range = |entry: &Entry| match entry.keys.iter().any(|k| k.name == "score_range") {
+        true => "score_range = [0.0, 1.0]",
+        false => "",
+    };
+    let plain = REGISTRY.iter().map(|entry| (entry.name, range(entry)));
+    for (name, own) in plain.chain(FORMS) {
+        let entry = find(name).unwrap();
+        let needs = entry.method(&own.parse().unwrap(), None).unwrap().needs;
+        if !trains_on_errors(&needs) {
+            continue;
+        }
         let objective = built(entry.name, own);
-        let (errors, beta) = (batch(entry), if entry.name == "dspo_score" { 20.0 } else { 900.0 });
+        let (errors, beta) = (batch(&needs), if entry.name == "dspo_score" { 20.0 } else { 900.0 });
         let step = Step { beta, statistic: 3e-4, ..STEP };
         let weights = weight_values(&objective, &errors, &step);
         let weights = (!weights.is_empty()).then_some(weights.as_slice());

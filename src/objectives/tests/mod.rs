@@ -1,6 +1,7 @@
 //! The fixtures of docs/methods.md 21.6 to 21.10, and derivatives against finite differences.
 
 mod derivatives;
+mod distribution;
 mod drift;
 mod lists;
 mod pairs;
@@ -9,11 +10,13 @@ mod stepwise;
 use super::*;
 use crate::data::batches::BatchItem;
 use crate::data::items::{ItemKind, Preference};
+use pipelines::LevelRange;
 
 /// e_theta(w), e_theta(l), e_ref(w), e_ref(l)
 type Case = [f64; 4];
 const CASE_A: Case = [0.1000, 0.1210, 0.1004, 0.1206];
 const CASE_B: Case = [0.1003, 0.0998, 0.1000, 0.0996];
+const CASE_C: Case = [0.1000, 0.1200, 0.1006, 0.1202];
 
 const STEP: Step = Step { beta: 5000.0, number: 1, steps: 10, statistic: 0.0 };
 const AS_PUBLISHED: Weighting = Weighting::Divided(1.0);
@@ -46,6 +49,8 @@ fn pairs_of(cases: &[Case]) -> Errors {
         drift: None,
         epsilon_factor: theta.ones_like(),
         lambda: theta.ones_like(),
+        prompts: None,
+        range: LevelRange::Steps(1000),
         theta,
     }
 }
@@ -64,6 +69,8 @@ fn list_of(phi: &[f64], h: &[f64]) -> Errors {
         drift: None,
         epsilon_factor: theta.ones_like(),
         lambda: theta.ones_like(),
+        prompts: None,
+        range: LevelRange::Steps(1000),
         theta,
     }
 }

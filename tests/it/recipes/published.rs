@@ -74,7 +74,7 @@ fn every_recipe_names_a_page_that_has_its_command() {
 fn assert_has_the_demo_budget(name: &str) {
     let recipe = recipe(name, "demo");
     let images = match name {
-        "kto" => 1.0,
+        "kto" | "pmpo" => 1.0,
         name if LISTS.contains(&name) => 4.0,
         _ => 2.0,
     };
@@ -97,7 +97,7 @@ fn defaults(name: &str, family: &str) -> (Option<f64>, f64, f64, f64, f64) {
     let by = |sd15: f64, sdxl: f64| if xl { sdxl } else { sd15 };
     let dpo_warmup = by(500.0, 200.0);
     match name {
-        "sft" => (None, 2.048e-5, 2048.0, 2000.0, dpo_warmup),
+        "sft" | "pmpo" => (None, 2.048e-5, 2048.0, 2000.0, dpo_warmup),
         "inpo" => (Some(by(2000.0, 5000.0)), 1.024e-5, 1024.0, 400.0, 200.0),
         "smpo" => (Some(by(2000.0, 5000.0)), 1.024e-5, 1024.0, 200.0, 100.0),
         "npo" => (Some(by(1000.0, 2000.0)), 5e-6, by(64.0, 60.0), 5000.0, 0.0),
@@ -163,6 +163,7 @@ fn assert_trains(name: &str) {
         "smpo" => &["tau_rms", "weight_hist"],
         "lipo_lambda" | "videodpo" => &["weight_mean", "loss_unweighted"],
         "kto" => &["kl"],
+        "pmpo" => &["reward_w"],
         "bco" => &["bco_threshold"],
         _ => &["margin"],
     };

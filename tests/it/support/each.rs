@@ -25,6 +25,7 @@ macro_rules! one_test_per_method_of_errors {
             $group: $check;
             apo_down apo_zero bco cdpo cream discopop dmpo dpo dpo_shift dspo_score dspo_sq focalpo hinge hypo inpo ipo kto
             lipo_lambda mapo mappo mpo nca npo odpo plackett_luce rankdpo rdpo rpo sft smpo sppo_hard todo wpo
+            aot aot_unpaired relative_po pmpo uapo
         }
     };
 }
@@ -49,6 +50,7 @@ macro_rules! one_test_per_recipe {
             apo_down apo_zero balanced bco cdpo cream dense_timesteps("dense-timesteps") discopop dmpo dpo dpo_shift
             dspo_score dspo_sq focalpo hinge hypo inpo ipo kto lipo_lambda mapo mappo mpo nca npo odpo plackett_luce
             rankdpo rdpo rpo sft smpo sppo_hard timestep_aware("timestep-aware") todo videodpo wpo
+            aot aot_unpaired relative_po pmpo uapo
         }
     };
 }

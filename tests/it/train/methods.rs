@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+/// Methods whose defaults take labelled images.
+const LABELLED: [&str; 2] = ["kto", "pmpo"];
+
 /// The pictures of a world of pairs in other rows.
 fn rows(world: &World, name: &str, row: impl Fn(usize) -> Value, n: usize) -> PathBuf {
     let path = world.path("data").join(name);
@@ -55,7 +58,7 @@ fn labels(world: &World, n: usize) -> PathBuf {
 fn data_of(world: &World, name: &str) -> Vec<String> {
     let path = match name {
         "rankdpo" | "lipo_lambda" | "plackett_luce" | "mpo" => lists(world, 16),
-        "kto" => labels(world, 16),
+        name if LABELLED.contains(&name) => labels(world, 16),
         _ => scored(world, 16, name == "todo"),
     };
     let mut sets = vec![format!("method.name={name}"), format!("data.path={:?}", path.display().to_string())];
@@ -63,6 +66,9 @@ fn data_of(world: &World, name: &str) -> Vec<String> {
         "smpo" => sets.push("data.labels=score:a".into()),
         "mappo" | "odpo" => sets.push("method.scorer=a".into()),
         "todo" => sets.push("data.ties=keep".into()),
+        // Eight items per step, and one block of the four.
+        "aot" | "aot_unpaired" => sets.push("train.grad_accum=4".into()),
+        "relative_po" => sets.push("method.block=4".into()),
         _ => {}
     }
     sets
@@ -83,13 +89,13 @@ fn assert_trains_and_validates(name: &str) {
     assert!(last["loss"].as_f64().unwrap().is_finite(), "{name}");
     assert!(last["grad_norm"].as_f64().unwrap() > 0.0, "{name} has no gradient");
     assert!(last["val_loss"].is_number(), "{name}");
-    let pairs = name != "kto";
+    let pairs = !LABELLED.contains(&name);
     assert_eq!(last.get("val_margin").is_some(), pairs, "{name}");
     let compared = pairs && name != "mapo" && name != "sft";
     for key in ["margin", "implicit_acc", "gradient_factor", "negative_margin", "margin_by_t"] {
         assert_eq!(last.get(key).is_some(), compared, "{name} {key}");
     }
-    assert_eq!(last.get("beta").is_some(), name != "mapo" && name != "sft", "{name}");
+    assert_eq!(last.get("beta").is_some(), !["mapo", "sft", "pmpo"].contains(&name), "{name}");
     assert!(run.join("final/pytorch_lora_weights.safetensors").exists(), "{name}");
 }
 
@@ -109,14 +115,17 @@ fn assert_runs_over_the_whole_step(name: &str) {
         "kto" => "kl",
         "bco" => "bco_threshold",
         "wpo" => "wpo_mean",
-        _ => "weight_mean",
+        "uapo" => "uapo_anchor",
+        "focalpo" => "weight_mean",
+        _ => "loss",
     };
+    let [most, few] = if name.starts_with("aot") { [8, 2] } else { [4, 1] };
     let run = |folder: &str, micro: &str, accum: &str| {
         let sets = ["model.dtype=float64", "train.steps=3", "optim.lr=1e-3", micro, accum];
         trained(&world, name, &format!("{name}-{folder}"), &sets)
     };
-    let whole = run("whole", "train.micro_batch=4", "train.grad_accum=1");
-    let parts = run("parts", "train.micro_batch=1", "train.grad_accum=4");
+    let whole = run("whole", &format!("train.micro_batch={most}"), "train.grad_accum=1");
+    let parts = run("parts", &format!("train.micro_batch={few}"), "train.grad_accum=4");
     for (a, b) in metrics(&whole).iter().zip(&metrics(&parts)) {
         for key in [key, "loss", "grad_norm"] {
             let (a, b) = (a[key].as_f64().unwrap(), b[key].as_f64().unwrap());
@@ -127,7 +136,7 @@ fn assert_runs_over_the_whole_step(name: &str) {
     assert!(distance(&weights(&whole), &weights(&parts)) < 1e-9, "{name}");
 }
 
-one_test_each!(statistics_and_weights_run_over_the_whole_step: super::assert_runs_over_the_whole_step; kto bco wpo focalpo);
+one_test_each!(statistics_and_weights_run_over_the_whole_step: super::assert_runs_over_the_whole_step; kto bco wpo focalpo aot aot_unpaired relative_po uapo);
 
 /// Images one after the other: the same errors and gradients, up to the rounding of other batch sizes.
 fn assert_images_can_be_parted(name: &str) {
@@ -277,7 +286,7 @@ fn assert_memory_survives_a_resume(folder: &str) {
 
 one_test_each! {
     memory_survives_a_resume: super::assert_memory_survives_a_resume;
-    bco wpo lipo kto inpo moving moving_full
+    bco wpo lipo kto inpo moving moving_full aot aot_unpaired relative_po pmpo uapo
 }
 
 #[test]
@@ -292,5 +301,49 @@ fn inversion_reports_how_far_its_noise_is_from_unit_variance() {
         assert!(line["inversion_error"].as_f64().unwrap() > 0.0, "{name}");
         assert_eq!(line["margin"], 0.0, "{name}: policy and reference are one in the first step");
         std::fs::remove_dir_all(run).unwrap();
+    }
+}
+
+#[test]
+fn steps_that_a_loss_of_whole_steps_cannot_compare_and_losses_without_a_lower_bound_are_refused() {
+    let world = World::new(16);
+    let refused = |name: &str, sets: &[&str]| {
+        let data = data_of(&world, name);
+        let all: Vec<&str> = data.iter().map(String::as_str).chain(sets.iter().copied()).collect();
+        world.refused(&mut world.train_with(&all), 2)
+    };
+    let said = refused("aot", &["train.grad_accum=2"]);
+    assert!(said.contains("compares the pairs of a step: expected at least 8 of them, found 4"), "{said}");
+    let said = refused("aot_unpaired", &["train.grad_accum=2", "method.items=labels"]);
+    assert!(said.contains("compares the labelled images of a step: expected at least 8 of them, found 4"), "{said}");
+    let said = refused("relative_po", &["method.block=3"]);
+    assert!(said.contains("method.block = 3 pairs: expected a multiple of 3 per step, found 4"), "{said}");
+    let said = refused("pmpo", &["method.b=0.5"]);
+    assert!(said.contains("undesirable images in") && said.contains("expected method.b above 1 - method.a"), "{said}");
+}
+
+/// Dislikes alone, and labelled images for the losses that take pairs by default.
+#[test]
+fn losses_of_columns_and_of_one_class_take_labelled_images() {
+    let world = World::new(16);
+    let all = labels(&world, 16);
+    let text = std::fs::read_to_string(&all).unwrap();
+    let disliked: String =
+        text.lines().filter(|row| row.contains("\"label\":false")).map(|row| format!("{row}\n")).collect();
+    let bad = world.path("data").join("disliked.jsonl");
+    std::fs::write(&bad, disliked).unwrap();
+    let cases: [(&str, &Path, &[&str]); 4] = [
+        ("pmpo", &bad, &["method.a=0", "method.b=2", "validate.fraction=0"]),
+        ("uapo", &all, &["method.items=labels"]),
+        ("aot_unpaired", &all, &["method.items=labels", "train.grad_accum=4"]),
+        ("relative_po", &all, &["method.form=unpaired", "method.block=4"]),
+    ];
+    for (name, path, own) in cases {
+        let data = format!("data.path={:?}", path.display().to_string());
+        let method = format!("method.name={name}");
+        let sets = [&[method.as_str(), data.as_str(), "train.steps=2", "optim.lr=1e-3"], own].concat();
+        let lines = metrics(&world.trained(name, &sets));
+        assert!(lines[1]["grad_norm"].as_f64().unwrap() > 0.0, "{name}");
+        assert_ne!(lines[0]["loss"], lines[1]["loss"], "{name}");
     }
 }

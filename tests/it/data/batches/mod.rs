@@ -92,6 +92,7 @@ impl World {
             scorer: None,
             weighting: None,
             desirable_share: None,
+            block: None,
         };
         change(&mut options);
         options
