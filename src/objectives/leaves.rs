@@ -74,6 +74,7 @@ impl Errors {
 
     /// Micro-batches as one batch: the rows of the first, then those of the second, and so on. `None` for none.
     pub fn joined(batches: &[Self]) -> Option<Self> {
+        let range = batches.first()?.range;
         let all = |part: fn(&Self) -> &Tensor| Tensor::cat(&batches.iter().map(part).collect::<Vec<_>>(), 0);
         let each = |part: fn(&Self) -> Option<&Tensor>| {
             let parts: Option<Vec<&Tensor>> = batches.iter().map(part).collect();
@@ -98,7 +99,7 @@ impl Errors {
             epsilon_factor: all(|b| &b.epsilon_factor),
             lambda: all(|b| &b.lambda),
             prompts: each(|b| b.prompts.as_ref()),
-            range: batches.first()?.range,
+            range,
         })
     }
 

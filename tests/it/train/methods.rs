@@ -341,9 +341,10 @@ fn losses_of_columns_and_of_one_class_take_labelled_images() {
     for (name, path, own) in cases {
         let data = format!("data.path={:?}", path.display().to_string());
         let method = format!("method.name={name}");
-        let sets = [&[method.as_str(), data.as_str(), "train.steps=2", "optim.lr=1e-3"], own].concat();
+        let sets = [&[method.as_str(), data.as_str(), "train.steps=4", "optim.lr=1e-3"], own].concat();
         let lines = metrics(&world.trained(name, &sets));
-        assert!(lines[1]["grad_norm"].as_f64().unwrap() > 0.0, "{name}");
-        assert_ne!(lines[0]["loss"], lines[1]["loss"], "{name}");
+        // A step whose images are all of one class teaches nothing to losses that compare classes: it has no gradient.
+        let learnt = lines.iter().filter(|line| line["grad_norm"].as_f64().is_some_and(|norm| norm > 0.0)).count();
+        assert!(learnt >= 2, "{name}: {lines:#?}");
     }
 }
