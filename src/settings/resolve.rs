@@ -112,7 +112,7 @@ fn check_step(method: &MethodSettings, items: u64) -> std::result::Result<(), Re
         ));
     }
     match block {
-        Some(block) if items % block != 0 => Err(format!(
+        Some(block) if !items.is_multiple_of(block) => Err(format!(
             "method.name = \"{name}\" compares blocks of method.block = {block} {noun}: expected a multiple of {block} per \
              step, found {items} (train.micro_batch times train.grad_accum). Change method.block or train.grad_accum."
         )),
