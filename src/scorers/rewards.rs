@@ -121,18 +121,18 @@ impl Rewards {
         self.watched.iter().map(|scorer| scorer.name.clone()).collect()
     }
 
+    /// Every scorer: weighed, watched, and judges of pairs.
+    fn all(&self) -> impl Iterator<Item = &Named> {
+        let weighed = self.scorers.iter().map(|(scorer, _)| scorer);
+        weighed.chain(&self.watched).chain(self.judges.iter().map(|judge| &judge.named))
+    }
+
     /// Checks whether all scorers can rate pictures of these prompts, before sampling.
     ///
     /// # Errors
     /// An unsupported prompt: the text names scorer and prompt.
     pub fn check(&self, prompts: &[String]) -> Result<()> {
-        let all = self
-            .scorers
-            .iter()
-            .map(|(scorer, _)| scorer)
-            .chain(&self.watched)
-            .chain(self.judges.iter().map(|j| &j.named));
-        all.into_iter().try_for_each(|scorer| scorer.check(prompts.iter().map(String::as_str)))
+        self.all().try_for_each(|scorer| scorer.check(prompts.iter().map(String::as_str)))
     }
 
     /// Notes about prompts whose ends a scorer does not read, one per scorer.
@@ -140,13 +140,7 @@ impl Rewards {
     /// # Errors
     /// A prompt that cannot be split into tokens.
     pub fn notes(&self, prompts: &[String]) -> Result<Vec<String>> {
-        let all = self
-            .scorers
-            .iter()
-            .map(|(scorer, _)| scorer)
-            .chain(&self.watched)
-            .chain(self.judges.iter().map(|j| &j.named));
-        let notes = all.map(|scorer| scorer.note(prompts.iter().map(String::as_str)));
+        let notes = self.all().map(|scorer| scorer.note(prompts.iter().map(String::as_str)));
         Ok(notes.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
     }
 
